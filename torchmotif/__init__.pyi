@@ -1,0 +1,9 @@
+from . import datasets as datasets
+from . import errors as errors
+from .columns import Columns as Columns
+from .columns import find_columns as find_columns
+from .errors import TorchMotifError as TorchMotifError
+from .image import Micrograph as Micrograph
+from .patches import extract_patches as extract_patches
+from .zernike import ZernikeBasis as ZernikeBasis
+from .zernike import zernike_basis as zernike_basis

@@ -1,0 +1,132 @@
+"""From what users hold (numpy arrays, torch tensors, micrographs) to tensors on one device, and back."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchmotif.errors import InputError, InputTypeError
+
+__all__ = ["ArrayLike", "DeviceLike", "Pixels", "as_positions", "as_tensor", "like", "pixels_of"]
+
+ArrayLike = np.ndarray | Tensor | Sequence[Any]
+Pixels = np.ndarray | Tensor
+DeviceLike = str | torch.device | None
+P = TypeVar("P", np.ndarray, Tensor)
+
+
+def pixels_of(image: Any, name: str = "image") -> Any:
+    """The array inside a micrograph, or the array itself, checked to be real and two-dimensional.
+
+    Parameters
+    ----------
+    image : Micrograph or array of shape (h, w)
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+
+    Raises
+    ------
+    InputTypeError
+        If the values are not real numbers.
+    InputError
+        If the array is not two-dimensional or has no pixels.
+    """
+    data = getattr(image, "data", image) if not isinstance(image, np.ndarray | Tensor) else image
+    if not isinstance(data, np.ndarray | Tensor):
+        data = np.asarray(data)
+    is_number = (
+        data.dtype.kind in "biuf"
+        if isinstance(data, np.ndarray)
+        else not (data.is_complex() or data.dtype == torch.bool)
+    )
+    if not is_number or data.dtype == np.bool_:
+        raise InputTypeError(f"{name} must hold real numbers, got dtype {data.dtype}; convert it first")
+    if data.ndim != 2:
+        raise InputError(
+            f"{name} must be two-dimensional (h, w), got {data.ndim} dimensions {tuple(data.shape)}; "
+            "take one frame of a stack first, for example image[0]"
+        )
+    if 0 in data.shape:
+        raise InputError(f"{name} has no pixels: its shape is {tuple(data.shape)}")
+    return data
+
+
+def as_tensor(
+    array: Any, *, device: DeviceLike = None, dtype: torch.dtype | None = torch.float32, name: str = "array"
+) -> Tensor:
+    """A tensor of `array` on `device` (None: where it is) with `dtype` (None: as it is).
+
+    Integers travel to the device as they are and become floats there.
+
+    Parameters
+    ----------
+    array : array-like of numbers
+    device : str or torch.device, optional
+    dtype : torch.dtype, optional
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Raises
+    ------
+    InputTypeError
+        If torch cannot hold the values.
+    """
+    if isinstance(array, Tensor):
+        return array.to(device=device, dtype=dtype)
+    values = np.asarray(array)
+    if values.dtype.kind not in "biuf":
+        raise InputTypeError(f"{name} must hold real numbers, got dtype {values.dtype}; convert it first")
+    if not values.dtype.isnative:  # torch has no other byte order
+        values = values.astype(values.dtype.newbyteorder("="))
+    if values.dtype == np.longdouble:  # nor extended precision
+        values = values.astype(np.float64)
+    if any(stride < 0 for stride in values.strides) or not values.flags.writeable:
+        values = values.copy()
+    return torch.from_numpy(values).to(device=device).to(dtype=dtype)
+
+
+def as_positions(positions: Any, *, device: DeviceLike = None, name: str = "positions") -> Tensor:
+    """Positions as a float64 tensor of shape (n, 2), checked to be finite.
+
+    Parameters
+    ----------
+    positions : array-like of shape (n, 2)
+        (row, col) in pixels; an empty sequence is taken as shape (0, 2).
+    device : str or torch.device, optional
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, 2), float64
+
+    Raises
+    ------
+    InputError
+        If the shape is another, or a value is not finite.
+    """
+    tensor = as_tensor(positions, device=device, dtype=torch.float64, name=name)
+    if tensor.numel() == 0:
+        return tensor.reshape(0, 2)
+    if tensor.ndim != 2 or tensor.shape[1] != 2:
+        raise InputError(f"{name} must have the shape (n, 2) = (row, col) each, got {tuple(tensor.shape)}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"{name} has values that are not finite; drop those rows first")
+    return tensor
+
+
+def like(result: Tensor, original: Any) -> Any:
+    """Give `result` back the way `original` came: a tensor for a tensor, numpy for everything else."""
+    if isinstance(getattr(original, "data", original), Tensor) or isinstance(original, Tensor):
+        return result
+    return result.detach().cpu().numpy()
