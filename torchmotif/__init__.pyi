@@ -4,6 +4,10 @@ from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
+from .io import read as read
+from .motifs import MotifClassifier as MotifClassifier
 from .patches import extract_patches as extract_patches
+from .pipeline import analyze as analyze
+from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
 from .zernike import zernike_basis as zernike_basis

@@ -8,6 +8,7 @@ __all__ = [
     "OutputError",
     "ReadError",
     "TorchMotifError",
+    "TorchMotifWarning",
 ]
 
 
@@ -37,3 +38,7 @@ class OutputError(TorchMotifError, OSError):
 
 class MissingDependencyError(TorchMotifError, ImportError):
     """An optional package is needed; the message holds the line that installs it."""
+
+
+class TorchMotifWarning(UserWarning):
+    """Something a user should know of, and can do something about."""

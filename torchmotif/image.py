@@ -9,23 +9,22 @@ import numpy as np
 from torchmotif._arrays import Pixels, pixels_of
 from torchmotif.errors import InputError
 
-__all__ = ["Micrograph"]
+__all__ = ["Micrograph", "nm_per"]
 
-# Length units found in microscope files, in nanometres.
-_NM = {
-    "nm": 1.0,
-    "um": 1e3,
-    "µm": 1e3,
-    "μm": 1e3,
-    "a": 0.1,
-    "å": 0.1,
-    "Å": 0.1,
-    "angstrom": 0.1,
-    "pm": 1e-3,
-    "m": 1e9,
-    "mm": 1e6,
-    "cm": 1e7,
-}
+# Length units found in microscope files, in nanometres; the two signs for micro look alike.
+_NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3}
+_NM |= dict.fromkeys(("a", "å", "angstrom", "angstroms"), 0.1)
+
+
+def nm_per(unit: str) -> float | None:
+    """Nanometres in one `unit` of length, None where it is no length.
+
+    Examples
+    --------
+    >>> nm_per("A"), nm_per("1/nm")
+    (0.1, None)
+    """
+    return _NM.get(unit.strip().lower())
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +70,11 @@ class Micrograph:
         """Check the pixels and bring the calibration to one form."""
         object.__setattr__(self, "data", pixels_of(self.data, "data"))
         object.__setattr__(self, "metadata", dict(self.metadata))
-        if self.unit.lower() not in _NM and self.pixel_size is not None:
-            known = ", ".join(sorted({"nm", "um", "pm", "m", "A"}))
-            raise InputError(f"unit must be a length ({known}), got {self.unit!r}")
+        if self.pixel_size is not None and nm_per(self.unit) is None:
+            raise InputError(
+                f"unit must be a length (nm, A, pm, um, mm, cm, m), got {self.unit!r}; "
+                "leave pixel_size=None where the calibration is no length"
+            )
         if self.pixel_size is not None:
             object.__setattr__(self, "pixel_size", _per_axis(self.pixel_size))
         if self.electrons_per_pixel is not None and not self.electrons_per_pixel > 0:
@@ -88,10 +89,10 @@ class Micrograph:
     @property
     def pixel_size_nm(self) -> tuple[float, float] | None:
         """Length of a pixel along (rows, columns) in nanometres, None where it is unknown."""
-        if self.pixel_size is None:
+        factor = nm_per(self.unit)
+        if self.pixel_size is None or factor is None:
             return None
         row, column = self.pixel_size
-        factor = _NM[self.unit.lower()]
         return row * factor, column * factor
 
     def numpy(self) -> np.ndarray:

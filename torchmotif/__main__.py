@@ -1,0 +1,5 @@
+"""``python -m torchmotif`` is ``torchmotif``."""
+
+from torchmotif.cli import main
+
+main()

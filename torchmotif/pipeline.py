@@ -1,0 +1,208 @@
+"""analyze(): the whole way from an image to its motifs."""
+
+import hashlib
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif.columns import Columns, fill_invalid, find_columns
+from torchmotif.errors import InputError, TorchMotifWarning
+from torchmotif.image import Micrograph
+from torchmotif.motifs import MotifClassifier
+from torchmotif.patches import extract_patches, inside
+from torchmotif.result import MotifResult
+
+__all__ = ["analyze"]
+
+_SHELL = 1.48  # radius of a patch over the columns' distance: the first shell, 5.6 A across on MoSe2 (Dan et al., 2022)
+_VERSIONS = ("torchmotif", "torch", "numpy", "scipy", "scikit-learn", "scikit-image", "pandas", "matplotlib")
+
+
+def analyze(
+    image: Any,
+    *,
+    spacing: float | None = None,
+    threshold: float | None = None,
+    polarity: Literal["bright", "dark"] = "bright",
+    patch_size: int | None = None,
+    n_max: int = 10,
+    n_motifs: int | None = None,
+    random_state: int = 0,
+    device: DeviceLike = None,
+    progress: bool = True,
+) -> MotifResult:
+    """Find the columns of an image and sort them into motifs.
+
+    Parameters
+    ----------
+    image : Micrograph or array of shape (h, w)
+        Pixels that are not finite are taken as the mean of the finite ones, and a warning says so.
+    spacing, threshold, polarity
+        Of the columns, see `find_columns`.
+    patch_size : int, optional
+        Side of the patch around each column in pixels; by default it holds the first shell of neighbours.
+    n_max : int
+        Highest radial order of the Zernike moments.
+    n_motifs : int, optional
+        Number of motifs; by default it is found.
+    random_state : int
+        Same seed, same machine: same result.
+    device : str or torch.device, optional
+        Where to compute, for example "cuda"; by default where the image is.
+    progress : bool
+        Show a bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    MotifResult
+
+    Raises
+    ------
+    InputError
+        If the image has no columns, or none of them has a whole patch in it.
+
+    Examples
+    --------
+    >>> import torchmotif as tm
+    >>> specimen = tm.datasets.mose2((256, 256), vacancy_rate=0.0)
+    >>> tm.analyze(specimen.image, progress=False).n_motifs
+    2
+    """
+    parameters = {
+        "spacing": spacing,
+        "threshold": threshold,
+        "polarity": polarity,
+        "patch_size": patch_size,
+        "n_max": n_max,
+        "n_motifs": n_motifs,
+        "random_state": random_state,
+        "device": None if device is None else str(device),
+    }
+    micrograph = image if isinstance(image, Micrograph) else Micrograph(pixels_of(image))
+    stages = _Stages(progress)
+    with stages("columns"):
+        data, notes = _pixels(micrograph, device)
+        columns = find_columns(data, spacing=spacing, threshold=threshold, polarity=polarity)
+        if len(columns) == 0:
+            raise InputError(
+                "image: no atomic columns stand out of its noise; set spacing= or a lower threshold=, "
+                "or polarity='dark' for a bright-field image"
+            )
+    with stages("patches"):
+        size = patch_size if patch_size is not None else 2 * round(_SHELL * columns.spacing) + 1
+        patches, offsets, whole = _patches(data, columns.positions, size)
+    with stages("motifs"):
+        classifier = MotifClassifier(n_motifs, n_max=n_max, random_state=random_state)
+        classifier.fit(patches, offsets)
+    count = len(columns)
+    labels, probabilities = np.full(count, -1), np.zeros(count)
+    inner = whole.cpu().numpy()
+    labels[inner] = classifier.labels_.cpu().numpy()
+    probabilities[inner] = classifier.probabilities_.cpu().numpy()
+    rim = int((~inner).sum())
+    if rim:
+        notes.append(f"{rim} of {count} columns lie at the rim, without a whole patch: they are in no motif")
+    record = _record(micrograph, parameters, stages.timings, notes)
+    record["found"] = {
+        "spacing_px": columns.spacing,
+        "patch_size_px": size,
+        "n_columns": count,
+        "n_motifs": classifier.n_motifs_,
+        "valleys": classifier.valleys_,
+    }
+    return MotifResult(
+        micrograph,
+        Columns(columns.positions.cpu().numpy(), columns.intensities.cpu().numpy(), columns.spacing),
+        labels,
+        probabilities,
+        classifier.templates_.cpu().numpy(),
+        record,
+    )
+
+
+def _pixels(micrograph: Micrograph, device: DeviceLike) -> tuple[torch.Tensor, list[str]]:
+    """The pixels on the device, all finite, and what was done to make them so."""
+    data = as_tensor(micrograph.data, device=device)
+    invalid = int((~torch.isfinite(data)).sum())
+    filled = fill_invalid(data)
+    if not invalid:
+        return filled, []
+    note = f"{invalid} of {data.numel()} pixels are not finite; the mean of the others stands in for them"
+    warnings.warn(f"image: {note}. Crop or mask the image if that matters.", TorchMotifWarning, stacklevel=3)
+    return filled, [note]
+
+
+def _patches(
+    data: torch.Tensor, positions: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Patches, offsets of the true from the window centres, and which columns have a whole patch."""
+    if not 3 <= size <= min(data.shape):
+        raise InputError(
+            f"patch_size must lie between 3 and the image's shorter side, {min(data.shape)} px, got {size} px"
+            "; take a larger image, or set patch_size="
+        )
+    whole = inside(positions, (data.shape[0], data.shape[1]), size)
+    kept = positions[whole]
+    if len(kept) == 0:
+        raise InputError(
+            f"patch_size: none of the {len(positions)} columns has a whole patch of {size} px in the image; "
+            "set a smaller patch_size=, or take a larger image"
+        )
+    centres = torch.round(kept - (size - 1) / 2) + (size - 1) / 2
+    return extract_patches(data, kept, size), kept - centres, whole
+
+
+def _record(
+    micrograph: Micrograph, parameters: dict[str, Any], timings: dict[str, float], notes: list[str]
+) -> dict[str, Any]:
+    """How a result was made: enough to make it again."""
+    pixels = np.ascontiguousarray(micrograph.numpy())
+    metadata = micrograph.metadata
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parameters": parameters,
+        "input": {
+            "path": metadata.get("path"),
+            "file_sha256": metadata.get("sha256"),
+            "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+            "shape": list(pixels.shape),
+            "dtype": str(pixels.dtype),
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "timings_s": timings,
+        "notes": [*metadata.get("notes", []), *notes],
+    }
+
+
+class _Stages:
+    """Times the stages of a run and shows them on a bar."""
+
+    def __init__(self, progress: bool) -> None:
+        from tqdm.auto import tqdm
+
+        self.timings: dict[str, float] = {}
+        # disable=None: a bar on a terminal and in notebooks, none in logs
+        self._bar = tqdm(total=3, disable=None if progress else True, leave=False, unit="stage")
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._bar.set_description(name)
+        start = time.perf_counter()
+        try:
+            yield
+            self.timings[name] = round(time.perf_counter() - start, 4)
+            self._bar.update()
+        finally:
+            if self._bar.n == self._bar.total or name not in self.timings:
+                self._bar.close()

@@ -1,0 +1,227 @@
+"""MotifResult: what an analysis gives, shown in notebooks, saved to a folder and loaded again."""
+
+import base64
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from torchmotif import plot
+from torchmotif._files import new_folder
+from torchmotif.columns import Columns
+from torchmotif.errors import ReadError
+from torchmotif.image import Micrograph
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["RECORD", "MotifResult"]
+
+RECORD = "run.json"
+_FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
+
+
+@dataclass(frozen=True, eq=False)
+class MotifResult:
+    """The motifs of one image.
+
+    Attributes
+    ----------
+    image : Micrograph
+        The image that was analysed.
+    columns : Columns
+        Its n atomic columns.
+    labels : array of shape (n,), int64
+        Motif of every column, 0 the most frequent; -1 for a column that fits none, or whose patch reaches over
+        the image's rim.
+    probabilities : array of shape (n,), float64
+        Probability of that motif; 0 where the label is -1.
+    templates : array of shape (n_motifs, s, s), float32
+        Mean patch of every motif, in the image's units.
+    record : dict
+        Parameters, seed, versions, input and timings: how it was made.
+    hierarchy : object or None
+        The hierarchy of motifs, None where none was asked for.
+    """
+
+    image: Micrograph
+    columns: Columns
+    labels: np.ndarray
+    probabilities: np.ndarray
+    templates: np.ndarray
+    record: dict[str, Any] = field(default_factory=dict)
+    hierarchy: Any = None
+
+    @property
+    def n_motifs(self) -> int:
+        """Number of motifs."""
+        return len(self.templates)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Columns in every motif, shape (n_motifs,)."""
+        return np.bincount(self.labels + 1, minlength=self.n_motifs + 1)[1:]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row for each column: where it is, how bright, which motif.
+
+        Returns
+        -------
+        pandas.DataFrame
+            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability.
+        """
+        import pandas as pd
+
+        positions = self.columns.positions
+        table = {"row_px": positions[:, 0], "col_px": positions[:, 1]}
+        if self.image.pixel_size_nm is not None:
+            row_nm, col_nm = self.image.pixel_size_nm
+            table |= {"row_nm": positions[:, 0] * row_nm, "col_nm": positions[:, 1] * col_nm}
+        table |= {
+            "intensity": self.columns.intensities,
+            "motif": self.labels,
+            "probability": self.probabilities,
+        }
+        return pd.DataFrame(table)
+
+    def plot_map(self, ax: "Axes | None" = None) -> "Axes":
+        """The image with every column in the colour of its motif, see `torchmotif.plot.motif_map`."""
+        return plot.motif_map(
+            self.image.numpy(),
+            self.columns.positions,
+            self.labels,
+            spacing=self.columns.spacing,
+            pixel_size_nm=self.image.pixel_size_nm,
+            ax=ax,
+        )
+
+    def plot_motifs(self) -> "Figure":
+        """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
+        return plot.motif_gallery(self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write everything to a folder, which is either whole or not there.
+
+        Parameters
+        ----------
+        folder : str or Path
+        overwrite : bool
+            Replace a folder of results that is there already.
+
+        Raises
+        ------
+        OutputError
+            If the folder exists and is not to be replaced, or cannot be written.
+
+        Notes
+        -----
+        columns.csv, motifs.png, map.png, templates.safetensors, image.safetensors, run.json. Nothing is pickled.
+        """
+        from safetensors.numpy import save_file
+
+        with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
+            self.to_dataframe().to_csv(new / "columns.csv", index=False)
+            save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
+            save_file({"image": np.ascontiguousarray(self.image.numpy())}, new / "image.safetensors")
+            self.plot_motifs().savefig(new / "motifs.png", dpi=200)
+            plot.figure_of(self.plot_map()).savefig(new / "map.png", dpi=200, bbox_inches="tight")
+            saved = {
+                "format": _FORMAT,
+                **self.record,
+                "image": {
+                    "pixel_size": self.image.pixel_size,
+                    "unit": self.image.unit,
+                    "electrons_per_pixel": self.image.electrons_per_pixel,
+                    "metadata": self.image.metadata,
+                },
+                "columns": {"spacing_px": self.columns.spacing},
+            }
+            text = json.dumps(saved, indent=2, default=str, allow_nan=False)
+            (new / RECORD).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Returns
+        -------
+        MotifResult
+
+        Raises
+        ------
+        ReadError
+            If the folder holds no result, or a damaged one, or one of a later version.
+        """
+        folder = Path(folder)
+        if not (folder / RECORD).is_file():
+            raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
+        try:
+            return cls._load(folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
+        except Exception as error:
+            if type(error).__name__ != "SafetensorError":  # it shares no base with the others
+                raise
+            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
+
+    @classmethod
+    def _load(cls, folder: Path) -> Self:
+        import pandas as pd
+        from safetensors.numpy import load_file
+
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if record.pop("format") > _FORMAT:
+            raise ValueError("it was written by a later version of torchmotif")
+        image, columns = record.pop("image"), record.pop("columns")
+        table = pd.read_csv(folder / "columns.csv", float_precision="round_trip")
+        templates = load_file(folder / "templates.safetensors")["templates"]
+        labels = table["motif"].to_numpy(np.int64)
+        if templates.ndim != 3 or labels.max(initial=-1) >= len(templates):
+            raise ValueError("columns.csv and templates.safetensors do not belong together")
+        return cls(
+            Micrograph(
+                load_file(folder / "image.safetensors")["image"],
+                image["pixel_size"],
+                image["unit"],
+                image["metadata"],
+                electrons_per_pixel=image["electrons_per_pixel"],
+            ),
+            Columns(
+                table[["row_px", "col_px"]].to_numpy(np.float64),
+                table["intensity"].to_numpy(np.float32),
+                float(columns["spacing_px"]),
+            ),
+            labels,
+            table["probability"].to_numpy(np.float64),
+            templates,
+            record,
+        )
+
+    def __repr__(self) -> str:
+        """Say what was found."""
+        none = int((self.labels < 0).sum())
+        return f"MotifResult({self.n_motifs} motifs, {len(self.columns)} columns, {none} of them in no motif)"
+
+    def _repr_html_(self) -> str:
+        """Draw the motifs and the map in a notebook cell."""
+        figures = (self.plot_motifs(), plot.figure_of(self.plot_map()))
+        pictures = "".join(
+            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figure)}">'
+            for alt, figure in zip(("mean patch of every motif", "motifs on the image"), figures, strict=True)
+        )
+        return f"<div><p>{self!r}</p>{pictures}</div>"
+
+
+def _png(figure: "Figure") -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
