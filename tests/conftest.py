@@ -9,7 +9,8 @@ import torch
 from jaxtyping import install_import_hook
 
 mpl.use("Agg")
-install_import_hook("torchmotif", "beartype.beartype")  # shapes are checked in tests only
+# Shapes and types are checked in tests only; an int is welcome where a float is asked for (PEP 484).
+install_import_hook("torchmotif", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 # Absolute and relative tolerance of results computed in each precision.
 TOLERANCE = {

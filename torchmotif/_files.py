@@ -42,9 +42,9 @@ def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> None:
             raise OutputError(
                 f"{folder} is not a folder of results (it has no {marker}): it will not be replaced"
             )
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent):
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=above):
             pass
     except OSError as error:
         raise OutputError(
@@ -72,6 +72,7 @@ def new_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
         As `check_new_folder`, or if writing fails.
     """
     check_new_folder(folder, marker, overwrite=overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield partial

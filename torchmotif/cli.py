@@ -200,13 +200,15 @@ def _report(result: "MotifResult", out: Path, specimen: "Specimen | None" = None
 
 def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
     """What each motif of a simulated specimen really is, most often."""
+    import numpy as np
     from scipy.spatial import cKDTree
 
     distance, nearest = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
-    true = distance < result.columns.spacing / 2
+    classes = specimen.truth.classes[np.asarray(nearest)]
+    true = np.asarray(distance) < result.columns.spacing / 2
     names = []
     for motif in range(result.n_motifs):
-        here = Counter(specimen.truth.classes[nearest[true & (result.labels == motif)]].tolist())
+        here: Counter[str] = Counter(classes[true & (result.labels == motif)].tolist())
         names += [
             f"  {site} ({count / here.total():.0%} of them)" for site, count in here.most_common(1)
         ] or [""]

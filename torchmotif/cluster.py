@@ -59,6 +59,7 @@ def fit_mixture(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
+    X = np.repeat(X, 2, axis=0) if len(X) == 1 else X  # a mixture wants two rows
     n, d = X.shape
     most = max(min_components, min(max_components, n // (d + 1)))
     floor = 1e-6 * max(float(X.var(axis=0).max()), 1e-12)

@@ -211,7 +211,7 @@ def _read_npz(path: Path) -> list[Dataset]:
 def _read_picture(path: Path) -> list[Dataset]:
     import imageio.v3 as iio
 
-    data = np.asarray(iio.imread(path))
+    data = np.asarray(iio.imread(path.read_bytes()))
     if data.ndim == 3 and data.shape[-1] == 2:  # grey and alpha
         data = data[..., 0]
     return [Dataset(data, is_rgb=data.ndim == 3 and data.shape[-1] in {3, 4})]

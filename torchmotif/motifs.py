@@ -1,6 +1,6 @@
 """MotifClassifier: from patches to motifs, without supervision."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
-    def fit(self, patches: Any, offsets: Any = None) -> Self:
+    def fit(self, patches: Any, offsets: Any = None) -> "MotifClassifier":
         """Learn the motifs.
 
         Parameters

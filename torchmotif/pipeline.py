@@ -74,7 +74,7 @@ def analyze(
     --------
     >>> import torchmotif as tm
     >>> specimen = tm.datasets.mose2((256, 256), vacancy_rate=0.0)
-    >>> tm.analyze(specimen.image, progress=False).n_motifs
+    >>> tm.analyze(specimen.draw(), progress=False).n_motifs
     2
     """
     parameters = {

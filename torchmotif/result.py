@@ -5,7 +5,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -120,14 +120,25 @@ class MotifResult:
 
         Notes
         -----
-        columns.csv, motifs.png, map.png, templates.safetensors, image.safetensors, run.json. Nothing is pickled.
+        For people: columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        arrays.safetensors, run.json. Nothing is pickled.
         """
         from safetensors.numpy import save_file
 
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
-            save_file({"image": np.ascontiguousarray(self.image.numpy())}, new / "image.safetensors")
+            arrays = {
+                "image": self.image.numpy(),
+                "positions": self.columns.positions,
+                "intensities": self.columns.intensities,
+                "labels": self.labels,
+                "probabilities": self.probabilities,
+            }
+            save_file(
+                {key: np.ascontiguousarray(array) for key, array in arrays.items()},
+                new / "arrays.safetensors",
+            )
             self.plot_motifs().savefig(new / "motifs.png", dpi=200)
             plot.figure_of(self.plot_map()).savefig(new / "map.png", dpi=200, bbox_inches="tight")
             saved = {
@@ -145,7 +156,7 @@ class MotifResult:
             (new / RECORD).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path) -> "MotifResult":
         """Read what `save` wrote.
 
         Parameters
@@ -174,34 +185,32 @@ class MotifResult:
             raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
 
     @classmethod
-    def _load(cls, folder: Path) -> Self:
-        import pandas as pd
+    def _load(cls, folder: Path) -> "MotifResult":
         from safetensors.numpy import load_file
 
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record.pop("format") > _FORMAT:
             raise ValueError("it was written by a later version of torchmotif")
         image, columns = record.pop("image"), record.pop("columns")
-        table = pd.read_csv(folder / "columns.csv", float_precision="round_trip")
         templates = load_file(folder / "templates.safetensors")["templates"]
-        labels = table["motif"].to_numpy(np.int64)
-        if templates.ndim != 3 or labels.max(initial=-1) >= len(templates):
-            raise ValueError("columns.csv and templates.safetensors do not belong together")
+        arrays = load_file(folder / "arrays.safetensors")
+        n, labels = len(arrays["positions"]), arrays["labels"]
+        if templates.ndim != 3 or labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
+            raise ValueError("arrays.safetensors and templates.safetensors do not belong together")
+        shapes = {"positions": (n, 2), "intensities": (n,), "labels": (n,), "probabilities": (n,)}
+        if any(arrays[key].shape != shape for key, shape in shapes.items()) or labels.dtype != np.int64:
+            raise ValueError("the arrays in arrays.safetensors have wrong shapes or types")
         return cls(
             Micrograph(
-                load_file(folder / "image.safetensors")["image"],
+                arrays["image"],
                 image["pixel_size"],
                 image["unit"],
                 image["metadata"],
                 electrons_per_pixel=image["electrons_per_pixel"],
             ),
-            Columns(
-                table[["row_px", "col_px"]].to_numpy(np.float64),
-                table["intensity"].to_numpy(np.float32),
-                float(columns["spacing_px"]),
-            ),
+            Columns(arrays["positions"], arrays["intensities"], float(columns["spacing_px"])),
             labels,
-            table["probability"].to_numpy(np.float64),
+            arrays["probabilities"],
             templates,
             record,
         )

@@ -1,0 +1,196 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import torchmotif as tm
+from torchmotif.cli import app
+from torchmotif.result import MotifResult
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scan") / "scan.npz"
+    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy()
+    np.savez(path, image=image.astype(np.uint16), pixel_size_nm=0.02)
+    return path
+
+
+def test_analyze_writes_the_folder_and_says_what_it_found(scan: Path, tmp_path: Path) -> None:
+    done = run("analyze", scan, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "in 2 motifs" in done.stdout
+    loaded = tm.MotifResult.load(tmp_path / "out")
+    assert loaded.n_motifs == 2
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["input"]["file_sha256"] == tm.read(scan).metadata["sha256"]
+
+
+def test_the_same_command_twice_writes_the_same_columns(scan: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run("analyze", scan, "--out", tmp_path / name).exit_code == 0
+    first, second = ((tmp_path / name / "columns.csv").read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_options_reach_the_analysis(scan: Path, tmp_path: Path) -> None:
+    done = run(
+        "analyze", scan, "--out", tmp_path / "out", "--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["found"]["n_motifs"] == 3
+    assert record["found"]["patch_size_px"] == 25
+    assert tm.MotifResult.load(tmp_path / "out").image.pixel_size_nm == (0.5, 0.5)
+
+
+def test_force_replaces_results_and_nothing_else(scan: Path, tmp_path: Path) -> None:
+    assert run("analyze", scan, "--out", tmp_path / "out").exit_code == 0
+    refused = run("analyze", scan, "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "--force" in refused.stderr
+    assert run("analyze", scan, "--out", tmp_path / "out", "--force").exit_code == 0
+
+
+def test_demo_names_the_sites_and_takes_the_next_free_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("demo")
+    assert done.exit_code == 0, done.output
+    for site in ("Se2", "Mo", "V_Se"):
+        assert site in done.stdout
+    (tmp_path / "torchmotif-demo-2").mkdir()
+    assert run("demo", "--dose", 0.5).exit_code == 0
+    assert (tmp_path / "torchmotif-demo-3" / "run.json").exists()
+
+
+def test_info_says_what_is_in_the_file(scan: Path, tmp_path: Path) -> None:
+    done = run("info", scan)
+    assert done.exit_code == 0, done.output
+    for text in ("256 x 256 uint16", "0.02 nm", "5.12 x 5.12 nm", "range"):
+        assert text in done.stdout
+    np.save(tmp_path / "stack.npy", np.full((3, 20, 20), np.nan))
+    stack = run("info", tmp_path / "stack.npy")
+    for text in ("3 images", "not in the file", "1,200 values"):
+        assert text in stack.stdout
+
+
+def _bad_files(folder: Path) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "1-D": np.zeros(50),
+        "4-D": np.zeros((2, 2, 20, 20)),
+        "all NaN": np.full((64, 64), np.nan),
+        "constant": np.ones((64, 64)),
+        "8x8": rng.normal(size=(8, 8)),
+        "bool": np.zeros((64, 64), bool),
+        "stack": rng.normal(size=(3, 64, 64)),
+    }
+    files = {}
+    for name, array in arrays.items():
+        files[name] = folder / f"{name}.npy"
+        np.save(files[name], array)
+    files["missing"] = folder / "missing.dm4"
+    files["empty"] = folder / "empty.tif"
+    files["empty"].touch()
+    files["text"] = folder / "text.tif"
+    files["text"].write_text("hello")
+    files["no reader"] = folder / "scan.doc"
+    files["no reader"].write_text("hello")
+    return files
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1-D", "4-D", "all NaN", "constant", "8x8", "bool", "stack", "missing", "empty", "text", "no reader"],
+)
+def test_bad_files_give_one_line_exit_code_2_and_no_folder(tmp_path: Path, name: str) -> None:
+    path = _bad_files(tmp_path)[name]
+    before = set(tmp_path.iterdir())
+    done = run("analyze", path, "--out", tmp_path / "deep" / "out")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.real_data
+def test_a_truncated_dm4_gives_exit_code_2(real_data: Path, tmp_path: Path) -> None:
+    whole = (real_data / "TiWSe2_1028_11_ADF2.dm4").read_bytes()
+    (tmp_path / "cut.dm4").write_bytes(whole[: len(whole) // 2])
+    done = run("analyze", tmp_path / "cut.dm4", "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "cut short" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_patch_larger_than_the_image_is_refused(scan: Path, tmp_path: Path) -> None:
+    done = run("analyze", scan, "--out", tmp_path / "out", "--patch-size", 257)
+    assert done.exit_code == 2
+    assert "patch_size" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("analyze", scan, "--out", tmp_path / "file" / "out")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+def test_nan_pixels_are_tolerated_and_noted(tmp_path: Path) -> None:
+    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy().copy()
+    image[3, 4] = np.nan
+    np.save(tmp_path / "scan.npy", image)
+    done = run("analyze", tmp_path / "scan.npy", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "1 of 65536 pixels are not finite" in done.stderr
+    assert "no pixel size" in done.stderr
+
+
+def test_an_interrupt_while_saving_leaves_nothing(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: MotifResult) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MotifResult, "plot_map", interrupt)
+    done = run("analyze", scan, "--out", tmp_path / "out")
+    assert done.exit_code == 130
+    assert "nothing was written" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+@pytest.mark.parametrize("delay_s", [2.0, 5.0, 8.0])
+def test_ctrl_c_leaves_a_whole_folder_or_none(tmp_path: Path, delay_s: float) -> None:
+    command = [sys.executable, "-m", "torchmotif", "demo", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left in ([], ["out"])
+    if left:
+        assert tm.MotifResult.load(tmp_path / "out").n_motifs > 0
+
+
+def test_help_shows_an_example_of_every_command() -> None:
+    assert "Exit codes" in run("--help").stdout
+    for command in ("analyze", "demo", "info"):
+        assert "Example: torchmotif" in run(command, "--help").stdout

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import torchmotif as tm
+from torchmotif.errors import InputError, InputTypeError
+
+
+@pytest.mark.parametrize(
+    ("unit", "nm"),
+    [("nm", 0.5), ("A", 0.05), ("Å", 0.05), ("pm", 0.0005), ("um", 500.0), ("µm", 500.0), ("m", 5e8)],
+)
+def test_every_unit_becomes_nanometres(unit: str, nm: float) -> None:
+    assert tm.Micrograph(np.zeros((4, 4)), 0.5, unit).pixel_size_nm == pytest.approx((nm, nm))
+
+
+@given(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3))
+def test_each_axis_keeps_its_own_pixel_size(row: float, col: float) -> None:
+    assert tm.Micrograph(np.zeros((4, 5)), (row, col)).pixel_size_nm == (row, col)
+
+
+def test_missing_calibration_stays_missing() -> None:
+    assert tm.Micrograph(np.zeros((4, 5))).pixel_size_nm is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float32, np.float64])
+def test_pixels_keep_their_type(dtype: type) -> None:
+    assert tm.Micrograph(np.zeros((4, 5), dtype)).data.dtype == dtype
+
+
+def test_torch_pixels_stay_torch_and_numpy_reads_them() -> None:
+    scan = tm.Micrograph(torch.ones(4, 5))
+    assert isinstance(scan.data, torch.Tensor)
+    np.testing.assert_array_equal(np.asarray(scan), np.ones((4, 5)))
+
+
+def test_calibration_and_dose_travel_with_new_pixels() -> None:
+    scan = tm.Micrograph(np.zeros((4, 5)), 2.0, "A", {"title": "a"}, electrons_per_pixel=7.0)
+    other = scan.replace(np.ones((2, 2)), notes=["cropped"])
+    assert other.pixel_size_nm == scan.pixel_size_nm
+    assert other.electrons_per_pixel == 7.0
+    assert other.metadata == {"title": "a", "notes": ["cropped"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (np.zeros(5), InputError, "two-dimensional"),
+        (np.zeros((2, 3, 4, 5)), InputError, "4 dimensions"),
+        (np.zeros((0, 5)), InputError, "no pixels"),
+        (np.zeros((4, 4), complex), InputTypeError, "real numbers"),
+        (np.zeros((4, 4), bool), InputTypeError, "real numbers"),
+        (np.array([["a", "b"]]), InputTypeError, "real numbers"),
+        (torch.zeros(4, 4, dtype=torch.complex64), InputTypeError, "real numbers"),
+    ],
+    ids=["1-D", "4-D", "empty", "complex", "bool", "text", "torch complex"],
+)
+def test_what_is_no_image_is_refused(data: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tm.Micrograph(data)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf"), (1.0, 2.0, 3.0), (1.0, 0.0)])
+def test_a_pixel_size_that_is_no_length_is_refused(size: object) -> None:
+    with pytest.raises(InputError, match="pixel_size"):
+        tm.Micrograph(np.zeros((4, 4)), size)
+
+
+def test_a_unit_that_is_no_length_is_refused() -> None:
+    with pytest.raises(InputError, match="1/nm"):
+        tm.Micrograph(np.zeros((4, 4)), 1.0, "1/nm")
+
+
+def test_a_dose_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(InputError, match="electrons_per_pixel"):
+        tm.Micrograph(np.zeros((4, 4)), electrons_per_pixel=0.0)
+
+
+def test_its_text_says_what_is_known() -> None:
+    assert repr(tm.Micrograph(np.zeros((4, 5)), (0.1, 0.2))) == "Micrograph(4 x 5 float64, 0.1 x 0.2 nm/px)"
+    assert "no pixel size" in repr(tm.Micrograph(np.zeros((4, 5))))

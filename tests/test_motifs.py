@@ -1,0 +1,177 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.utils import estimator_checks
+
+import torchmotif as tm
+from torchmotif.errors import InputError
+
+KINDS = 3
+
+
+@pytest.fixture(scope="module")
+def patches() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Noisy patches of a three-fold ring whose centre has one of three heights, at random sub-pixel offsets."""
+    rng = np.random.default_rng(3)
+    kinds = np.repeat(np.arange(KINDS), [200, 120, 60])
+    offsets = rng.uniform(-0.5, 0.5, (len(kinds), 2))
+    axis = np.arange(21) - 10.0
+    angles = 2 * np.pi * np.arange(3) / 3
+    sites = np.concatenate([[[0.0, 0.0]], 6 * np.stack([np.sin(angles), np.cos(angles)], axis=1)])
+    centres = offsets[:, None, :] + sites
+    spots = np.exp(-((axis - centres[..., :1]) ** 2) / 6)[..., :, None]
+    spots = spots * np.exp(-((axis - centres[..., 1:]) ** 2) / 6)[..., None, :]
+    heights = np.ones((len(kinds), 4))
+    heights[:, 0] = np.array([1.0, 0.6, 0.2])[kinds]
+    expected = 40 * (0.1 + (heights[:, :, None, None] * spots).sum(axis=1))
+    return rng.poisson(expected).astype(np.float32), offsets, kinds
+
+
+def test_motifs_are_found_without_saying_how_many(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, kinds = patches
+    model = tm.MotifClassifier().fit(windows, offsets)
+    assert model.n_motifs_ == KINDS
+    assert adjusted_mutual_info_score(kinds, model.labels_) > 0.99
+    assert_array_equal(model.counts_, np.sort(model.counts_)[::-1])
+    assert model.templates_.shape == (KINDS, 21, 21)
+
+
+def test_offsets_are_not_motifs(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, kinds = patches
+    one = kinds == 0
+    assert tm.MotifClassifier().fit(windows[one], offsets[one]).n_motifs_ == 1
+
+
+def test_probabilities_are_probabilities(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, _ = patches
+    model = tm.MotifClassifier().fit(windows, offsets)
+    probabilities = model.predict_proba(windows, offsets)
+    assert probabilities.shape == (len(windows), KINDS)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-9)
+    fits = model.labels_ >= 0
+    assert_array_equal(probabilities.argmax(axis=1)[fits], model.labels_[fits])
+    np.testing.assert_allclose(probabilities.max(axis=1)[fits], model.probabilities_[fits])
+
+
+def test_predict_repeats_fit_and_labels_new_patches(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, kinds = patches
+    model = tm.MotifClassifier()
+    labels = model.fit_predict(windows, offsets)
+    assert_array_equal(model.predict(windows, offsets), labels)
+    half = tm.MotifClassifier().fit(windows[::2], offsets[::2])
+    assert adjusted_mutual_info_score(kinds[1::2], half.predict(windows[1::2], offsets[1::2])) > 0.99
+
+
+def test_same_seed_same_bits(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, _ = patches
+    first, second = (tm.MotifClassifier(random_state=5).fit(windows, offsets) for _ in range(2))
+    assert_array_equal(first.labels_, second.labels_)
+    assert_array_equal(first.probabilities_, second.probabilities_)
+
+
+def test_the_scale_of_the_image_does_not_matter(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, _ = patches
+    plain = tm.MotifClassifier().fit_predict(windows, offsets)
+    scaled = tm.MotifClassifier().fit_predict(windows * 1e5 - 3e6, offsets)
+    assert adjusted_mutual_info_score(plain, scaled) > 0.99
+
+
+@pytest.mark.parametrize("n_motifs", [1, 2, 5])
+def test_the_number_of_motifs_can_be_given(patches: tuple[np.ndarray, ...], n_motifs: int) -> None:
+    windows, offsets, _ = patches
+    assert tm.MotifClassifier(n_motifs).fit(windows, offsets).n_motifs_ == n_motifs
+
+
+def test_what_fits_no_motif_is_labelled_so(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, _ = patches
+    model = tm.MotifClassifier().fit(windows, offsets)
+    strange = windows[:1] + 400 * np.eye(21, dtype=np.float32)
+    assert model.predict(strange)[0] == -1
+
+
+def test_torch_in_torch_out(patches: tuple[np.ndarray, ...], device: torch.device) -> None:
+    windows, offsets, _ = patches
+    model = tm.MotifClassifier().fit(
+        torch.as_tensor(windows, device=device), torch.as_tensor(offsets, device=device)
+    )
+    for learnt in (model.labels_, model.probabilities_, model.templates_):
+        assert isinstance(learnt, torch.Tensor)
+        assert learnt.device.type == device.type
+    expected = tm.MotifClassifier().fit(windows, offsets)
+    assert_array_equal(model.labels_.cpu().numpy(), expected.labels_)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_or_identical_patches_are_one_motif(count: int) -> None:
+    model = tm.MotifClassifier().fit(np.ones((count, 9, 9)))
+    assert model.n_motifs_ == 1
+    assert_array_equal(model.labels_, np.zeros(count))
+
+
+@pytest.mark.parametrize(
+    ("windows", "parameters", "message"),
+    [
+        (np.zeros((5, 9)), {}, r"shape \(n, s, s\)"),
+        (np.zeros((5, 9, 8)), {}, r"shape \(n, s, s\)"),
+        (np.zeros((0, 9, 9)), {}, "at least one patch"),
+        (np.full((5, 9, 9), np.nan), {}, "not finite"),
+        (np.zeros((5, 9, 9)), {"n_motifs": 6}, "n_motifs must lie between 1 and the number of patches, 5"),
+        (np.zeros((5, 9, 9)), {"max_valley": 0.0}, "max_valley"),
+    ],
+    ids=["2-D", "not square", "empty", "nan", "too many motifs", "max_valley"],
+)
+def test_bad_input(windows: np.ndarray, parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tm.MotifClassifier(**parameters).fit(windows)
+
+
+def test_offsets_of_another_length_are_refused(patches: tuple[np.ndarray, ...]) -> None:
+    windows, offsets, _ = patches
+    with pytest.raises(InputError, match="one row for each"):
+        tm.MotifClassifier().fit(windows, offsets[:-1])
+
+
+def test_patches_of_another_size_are_refused(patches: tuple[np.ndarray, ...]) -> None:
+    model = tm.MotifClassifier().fit(patches[0])
+    with pytest.raises(InputError, match="21 px a side as in fit, got 19 px"):
+        model.predict(patches[0][:, 1:-1, 1:-1])
+
+
+def test_predict_before_fit_says_so() -> None:
+    with pytest.raises(NotFittedError):
+        tm.MotifClassifier().predict(np.zeros((5, 9, 9)))
+
+
+# scikit-learn's parametrize_with_checks yields nothing for estimators that do not take two-dimensional input; those
+# of its checks that do not feed such data are called here one by one.
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_estimator_cloneable,
+        estimator_checks.check_estimator_repr,
+        estimator_checks.check_estimator_tags_renamed,
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_mixin_order,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_parameters_default_constructible,
+        estimator_checks.check_set_params,
+        estimator_checks.check_valid_tag_types,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_scikit_learn_checks(check: object) -> None:
+    check("MotifClassifier", tm.MotifClassifier())  # type: ignore[operator]
+
+
+def test_it_is_cloned_pickled_and_tagged(patches: tuple[np.ndarray, ...]) -> None:
+    model = tm.MotifClassifier(n_motifs=2).fit(patches[0], patches[1])
+    assert clone(model).get_params() == model.get_params()
+    copy = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert_array_equal(copy.predict(patches[0]), model.predict(patches[0]))
+    assert model.__sklearn_tags__().input_tags.three_d_array
