@@ -1,5 +1,6 @@
 from . import datasets as datasets
 from . import errors as errors
+from . import patches as patches
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
