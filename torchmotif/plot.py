@@ -1,13 +1,13 @@
 """Pictures: motifs on the image, and the mean patch of every motif."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["figure_of", "motif_gallery", "motif_map", "motif_style", "scale_bar"]
 
@@ -158,7 +158,8 @@ def motif_gallery(
     counts: np.ndarray,
     *,
     pixel_size_nm: tuple[float, float] | None = None,
-) -> "Figure":
+    figure: "Figure | SubFigure | None" = None,
+) -> "list[Axes]":
     """The mean patch of every motif with its number, its colour and its count, all in one grey scale.
 
     Parameters
@@ -167,15 +168,20 @@ def motif_gallery(
     counts : array of shape (n_motifs,)
     pixel_size_nm : (float, float), optional
         Length of a pixel along (rows, columns).
+    figure : matplotlib Figure or SubFigure, optional
+        Where to draw; by default a new figure.
 
     Returns
     -------
-    matplotlib Figure
+    list of matplotlib Axes
+        One for each motif.
     """
     n, size = len(templates), templates.shape[1]
-    columns = min(n, max(4, math.ceil(math.sqrt(n))))
+    columns = n if n <= 4 else math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    figure = _figure(1.9 * columns, 2.35 * rows)
+    if figure is None:
+        figure = _figure(1.9 * columns, 2.35 * rows, layout="constrained")
+    drawn = []
     low, high = float(templates.min()), float(templates.max())
     row_nm, col_nm = pixel_size_nm or (1.0, 1.0)
     for motif in range(n):
@@ -188,8 +194,8 @@ def motif_gallery(
             spine.set(edgecolor=motif_style(motif)[0], linewidth=3)
         if motif == 0:
             scale_bar(ax, size, None if pixel_size_nm is None else col_nm)
-    figure.tight_layout()
-    return figure
+        drawn.append(ax)
+    return drawn
 
 
 def figure_of(ax: "Axes") -> "Figure":
@@ -199,8 +205,8 @@ def figure_of(ax: "Axes") -> "Figure":
     return figure
 
 
-def _figure(width_in: float, height_in: float) -> "Figure":
+def _figure(width_in: float, height_in: float, layout: "Literal['constrained'] | None" = None) -> "Figure":
     # Without pyplot: no window, no global state, nothing to close.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_in, height_in), dpi=150)
+    return Figure(figsize=(width_in, height_in), dpi=150, layout=layout)

@@ -18,7 +18,7 @@ from torchmotif.image import Micrograph
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["RECORD", "MotifResult"]
 
@@ -100,9 +100,11 @@ class MotifResult:
             ax=ax,
         )
 
-    def plot_motifs(self) -> "Figure":
+    def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
-        return plot.motif_gallery(self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm)
+        return plot.motif_gallery(
+            self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm, figure=figure
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write everything to a folder, which is either whole or not there.
@@ -139,7 +141,7 @@ class MotifResult:
                 {key: np.ascontiguousarray(array) for key, array in arrays.items()},
                 new / "arrays.safetensors",
             )
-            self.plot_motifs().savefig(new / "motifs.png", dpi=200)
+            plot.figure_of(self.plot_motifs()[0]).savefig(new / "motifs.png", dpi=200)
             plot.figure_of(self.plot_map()).savefig(new / "map.png", dpi=200, bbox_inches="tight")
             saved = {
                 "format": _FORMAT,
@@ -222,7 +224,7 @@ class MotifResult:
 
     def _repr_html_(self) -> str:
         """Draw the motifs and the map in a notebook cell."""
-        figures = (self.plot_motifs(), plot.figure_of(self.plot_map()))
+        figures = (plot.figure_of(self.plot_motifs()[0]), plot.figure_of(self.plot_map()))
         pictures = "".join(
             f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figure)}">'
             for alt, figure in zip(("mean patch of every motif", "motifs on the image"), figures, strict=True)
