@@ -10,7 +10,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 mpl.use("Agg")
-settings.register_profile("torchmotif", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.register_profile(
+    "torchmotif", deadline=None
+)  # how long an example takes says nothing on a busy machine
 settings.load_profile("torchmotif")
 # Shapes and types are checked in tests only; an int is welcome where a float is asked for (PEP 484).
 install_import_hook("torchmotif", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
@@ -121,7 +122,7 @@ def analyze(
     }
     return MotifResult(
         micrograph,
-        Columns(columns.positions.cpu().numpy(), columns.intensities.cpu().numpy(), columns.spacing),
+        _on_host(columns),
         labels,
         probabilities,
         classifier.templates_.cpu().numpy(),
@@ -159,6 +160,14 @@ def _patches(
         )
     centres = torch.round(kept - (size - 1) / 2) + (size - 1) / 2
     return extract_patches(data, kept, size), kept - centres, whole
+
+
+def _on_host(columns: Columns) -> Columns:
+    """The columns with numpy arrays in place of tensors."""
+    values = {item.name: getattr(columns, item.name) for item in fields(columns)}
+    return Columns(
+        **{key: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
+    )
 
 
 def _record(

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,12 +130,14 @@ class MotifResult:
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
+            columns = {item.name: getattr(self.columns, item.name) for item in fields(self.columns)}
             arrays = {
                 "image": self.image.numpy(),
-                "positions": self.columns.positions,
-                "intensities": self.columns.intensities,
                 "labels": self.labels,
                 "probabilities": self.probabilities,
+                **{
+                    f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)
+                },
             }
             save_file(
                 {key: np.ascontiguousarray(array) for key, array in arrays.items()},
@@ -152,7 +154,9 @@ class MotifResult:
                     "electrons_per_pixel": self.image.electrons_per_pixel,
                     "metadata": self.image.metadata,
                 },
-                "columns": {"spacing_px": self.columns.spacing},
+                "columns": {
+                    key: value for key, value in columns.items() if not isinstance(value, np.ndarray)
+                },
             }
             text = json.dumps(saved, indent=2, default=str, allow_nan=False)
             (new / RECORD).write_text(text + "\n", encoding="utf-8")
@@ -193,14 +197,19 @@ class MotifResult:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record.pop("format") > _FORMAT:
             raise ValueError("it was written by a later version of torchmotif")
-        image, columns = record.pop("image"), record.pop("columns")
+        image = record.pop("image")
+        columns = {key: tuple(v) if isinstance(v, list) else v for key, v in record.pop("columns").items()}
         templates = load_file(folder / "templates.safetensors")["templates"]
         arrays = load_file(folder / "arrays.safetensors")
-        n, labels = len(arrays["positions"]), arrays["labels"]
+        known = {item.name for item in fields(Columns)}
+        per_column = {
+            key.removeprefix("columns."): arrays[key] for key in arrays if key.startswith("columns.")
+        }
+        n, labels = len(per_column["positions"]), arrays["labels"]
         if templates.ndim != 3 or labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
             raise ValueError("arrays.safetensors and templates.safetensors do not belong together")
-        shapes = {"positions": (n, 2), "intensities": (n,), "labels": (n,), "probabilities": (n,)}
-        if any(arrays[key].shape != shape for key, shape in shapes.items()) or labels.dtype != np.int64:
+        lengths = {len(array) for array in (*per_column.values(), labels, arrays["probabilities"])}
+        if lengths != {n} or labels.dtype != np.int64 or per_column["positions"].shape != (n, 2):
             raise ValueError("the arrays in arrays.safetensors have wrong shapes or types")
         return cls(
             Micrograph(
@@ -210,7 +219,7 @@ class MotifResult:
                 image["metadata"],
                 electrons_per_pixel=image["electrons_per_pixel"],
             ),
-            Columns(arrays["positions"], arrays["intensities"], float(columns["spacing_px"])),
+            Columns(**{key: value for key, value in {**columns, **per_column}.items() if key in known}),
             labels,
             arrays["probabilities"],
             templates,
