@@ -164,10 +164,11 @@ def _patches(
 
 def _on_host(columns: Columns) -> Columns:
     """The columns with numpy arrays in place of tensors."""
-    values = {item.name: getattr(columns, item.name) for item in fields(columns)}
-    return Columns(
-        **{key: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for key, v in values.items()}
-    )
+    values: dict[str, Any] = {item.name: getattr(columns, item.name) for item in fields(columns)}
+    arrays: dict[str, Any] = {
+        name: value.cpu().numpy() for name, value in values.items() if isinstance(value, torch.Tensor)
+    }
+    return replace(columns, **arrays)
 
 
 def _record(
