@@ -114,7 +114,7 @@ def _pair_spectra(kernels: Tensor, pairs: list[tuple[int, int | None]], tile: in
     first = kernels[[pair[0] for pair in pairs]]
     second = kernels[[pair[0] if pair[1] is None else pair[1] for pair in pairs]]
     spectra: Tensor = torch.fft.fft2(torch.complex(first, -second), s=(tile, tile))
-    return spectra.conj().resolve_conj()
+    return torch.conj_physical(spectra)
 
 
 def _fill(targets: list[Tensor], spectra: Tensor, kernels: Tensor, both: list[bool], size: int) -> None:
