@@ -7,7 +7,7 @@ that use it run in a process of their own.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.utils.backend_registration
@@ -38,7 +38,7 @@ class FakeGpuTensor(Tensor):
     raw: Tensor
 
     @staticmethod
-    def __new__(cls, raw: Tensor) -> "FakeGpuTensor":
+    def __new__(cls, raw: Tensor) -> Self:
         return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, raw.shape, strides=raw.stride(), dtype=raw.dtype, device=DEVICE
         )
