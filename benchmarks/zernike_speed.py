@@ -1,11 +1,10 @@
 """Zernike basis, projection and dense maps against motif-learn, numpy and mahotas: medians, interleaved, in one process.
 
-    python benchmarks/zernike_speed.py             one and two threads, each in a process of its own
-    python benchmarks/zernike_speed.py --threads 1 --repeats 15
+python benchmarks/zernike_speed.py             one and two threads, each in a process of its own
+python benchmarks/zernike_speed.py --threads 1 --repeats 15
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,13 +13,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import torch
+
+import torchmotif as tm
+
+try:  # the extra `bench`
+    import mahotas
+    from mtflearn.features import KeyPoints, ZPs
+except ImportError:
+    mahotas = ZPs = None
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each function; all take turns, after one warm-up each."""
-    import numpy as np
-
     for function in functions.values():
         function()
     times: dict[str, list[float]] = {name: [] for name in functions}
@@ -33,15 +41,8 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def measure(threads: int, repeats: int) -> dict[str, dict[str, float]]:
-    import numpy as np
-    import torch
-
-    import torchmotif as tm
-
     torch.set_num_threads(threads)
-    theirs = importlib.util.find_spec("mtflearn") is not None
-    if theirs:
-        from mtflearn.features import KeyPoints, ZPs
+    theirs = ZPs is not None
     rng = np.random.default_rng(0)
     results: dict[str, dict[str, float]] = {}
 
@@ -78,9 +79,7 @@ def measure(threads: int, repeats: int) -> dict[str, dict[str, float]]:
         found["GFLOP/s"] = 2 * kernels.size * 10_000 / found["torchmotif"] / 1e9
         found["share of sgemm peak"] = found["GFLOP/s"] / peak
         results[f"project 10,000 patches, {size}/{n_max}"] = found
-        if importlib.util.find_spec("mahotas") is not None:
-            import mahotas
-
+        if mahotas is not None:
             some = patches[:50]
             race = {
                 "torchmotif": lambda: basis(some),  # noqa: B023
@@ -118,7 +117,9 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
