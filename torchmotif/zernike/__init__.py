@@ -14,6 +14,7 @@ The convention, everywhere in this package (a picture is in docs/decisions/0010-
 """
 
 from torchmotif.zernike.basis import zernike_basis
+from torchmotif.zernike.choice import OrderChoice, SizeChoice, choose_n_max, choose_patch_size
 from torchmotif.zernike.indices import (
     fringe_index,
     from_fringe,
@@ -38,8 +39,12 @@ from torchmotif.zernike.transform import ZernikeBasis
 
 __all__ = [
     "MirrorSymmetry",
+    "OrderChoice",
     "RotationMatch",
+    "SizeChoice",
     "ZernikeBasis",
+    "choose_n_max",
+    "choose_patch_size",
     "complex_orders",
     "fringe_index",
     "from_fringe",

@@ -35,7 +35,9 @@ def highest_angle(
     length = 1 << math.ceil(math.log2(_PER_PERIOD * max(d - 1, 1)))
     flat = coefficients.reshape(-1, d)
     rows = max(1, _CHUNK_BYTES // (length * coefficients.element_size()))
-    results = [_highest(part, length) for part in flat.split(rows)] or [(flat.real.sum(-1),) * 2]
+    if len(flat) == 0:
+        return coefficients.real.new_zeros(shape), coefficients.real.new_zeros(shape)
+    results = [_highest(part, length) for part in flat.split(rows)]
     value, angle = (torch.cat(part).reshape(shape) for part in zip(*results, strict=True))
     return value, angle
 

@@ -20,11 +20,12 @@ _WORK_ON_ACCELERATOR = 256 << 20
 
 
 def mode_pairs(orders: Int[Tensor, "k 2"]) -> list[tuple[int, int | None]]:
-    """Which two moments share a transform: cosine and sine of one (n, |m|); those with m = 0 by twos."""
+    """Which two moments share a transform: cosine and sine of one (n, |m|); the others by twos."""
     row = {(n, m): j for j, (n, m) in enumerate(orders.tolist())}
-    pairs: list[tuple[int, int | None]] = [(j, row.get((n, -m))) for (n, m), j in row.items() if m > 0]
-    pairs += [(j, None) for (n, m), j in row.items() if m < 0 and (n, -m) not in row]
-    alone = [j for (_, m), j in row.items() if m == 0]
+    pairs: list[tuple[int, int | None]] = [
+        (j, row[n, -m]) for (n, m), j in row.items() if m > 0 and (n, -m) in row
+    ]
+    alone = [j for (n, m), j in row.items() if m == 0 or (n, -m) not in row]
     pairs += [(alone[i], alone[i + 1] if i + 1 < len(alone) else None) for i in range(0, len(alone), 2)]
     return pairs
 
@@ -67,6 +68,7 @@ def correlate(
     level = torch.where(finite, image, 0).sum() / finite.sum().clamp(min=1)  # off the transforms' rounding
     image = torch.where(finite, image - level, 0)
     valid = rim_mask((image.shape[0], image.shape[1]), size, image.device) & ~_touched(~finite, size)
+    gaps = torch.where(valid, 0.0, math.nan).to(image)
     tile = _best_tile(image.shape, size, len(pairs))
     spectra = _tile_spectra(image, tile, size)
     work = _WORK if image.device.type == "cpu" else _WORK_ON_ACCELERATOR
@@ -76,18 +78,18 @@ def correlate(
         rows = [row for pair in some for row in pair if row is not None]
         maps = image.new_empty(len(rows), *image.shape) if out is None else out
         targets = list(maps) if out is None else [out[row] for row in rows]
-        _fill(targets, spectra, _pair_spectra(kernels, some, tile), [p[1] is not None for p in some], size)
+        _fill(targets, gaps, spectra, _pair_spectra(kernels, some, tile), size)
         for target, row in zip(targets, rows, strict=True):
-            target.add_(level * kernels[row].sum()).masked_fill_(~valid, math.nan)
+            target.add_(level * kernels[row].sum())
         yield rows, maps
 
 
 def _touched(bad: Tensor, size: int) -> Tensor:
     """Pixels whose window holds a bad one."""
     before = (size - 1) // 2
-    spread = F.pad(bad.float()[None, None], (before, size - 1 - before) * 2)
-    spread = F.max_pool2d(F.max_pool2d(spread, (size, 1), 1), (1, size), 1)
-    return spread[0, 0] > 0
+    counts = F.pad(bad.int(), (before + 1, size - 1 - before) * 2).cumsum(0).cumsum(1)
+    rows = counts[size:] - counts[:-size]
+    return rows[:, size:] != rows[:, :-size]
 
 
 def _best_tile(shape: torch.Size, size: int, n_kernels: int) -> int:
@@ -114,19 +116,25 @@ def _pair_spectra(kernels: Tensor, pairs: list[tuple[int, int | None]], tile: in
     first = kernels[[pair[0] for pair in pairs]]
     second = kernels[[pair[0] if pair[1] is None else pair[1] for pair in pairs]]
     spectra: Tensor = torch.fft.fft2(torch.complex(first, -second), s=(tile, tile))
-    return spectra.conj().resolve_conj()
+    return torch.conj_physical(spectra)
 
 
-def _fill(targets: list[Tensor], spectra: Tensor, kernels: Tensor, both: list[bool], size: int) -> None:
-    """Write the correlations of all tiles into their places in the maps."""
+def _fill(targets: list[Tensor], gaps: Tensor, spectra: Tensor, kernels: Tensor, size: int) -> None:
+    """Write the correlations of all tiles into their places in the maps, plus `gaps`."""
     before, tile = (size - 1) // 2, spectra.shape[-1]
     step = tile - size + 1
-    height, width = (length - size + 1 for length in targets[0].shape)
+    bottom, right = (before + length - size + 1 for length in gaps.shape)
+    for target in targets:
+        target.copy_(gaps)
     for i, row in enumerate(spectra):
-        product = torch.fft.ifft2(kernels[:, None] * row)[..., :step, :step]
-        strips = torch.view_as_real(product).permute(0, 4, 2, 1, 3)  # pair, part, row, tile, column
-        top, rows = before + i * step, min(step, height - i * step)
-        chosen = [strips[p, part] for p, two in enumerate(both) for part in range(1 + two)]
-        for target, strip in zip(targets, chosen, strict=True):
-            place = target[top : top + rows, before : before + width]
-            place.copy_(strip[:rows].reshape(rows, -1)[:, :width])
+        top = before + i * step
+        products = torch.view_as_real(torch.fft.ifft2(kernels[:, None] * row)).permute(1, 0, 4, 2, 3)
+        for j, product in enumerate(products):
+            left = before + j * step
+            place = slice(top, min(top + step, bottom)), slice(left, min(left + step, right))
+            height, width = gaps[place].shape
+            parts = [
+                part[:height, :width] for pair in product for part in pair
+            ]  # real, imaginary of every pair
+            for target, part in zip(targets, parts, strict=False):
+                torch.add(gaps[place], part, out=target[place])

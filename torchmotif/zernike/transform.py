@@ -16,7 +16,7 @@ from torchmotif.zernike.shifts import ShiftedKernels, multiply
 
 __all__ = ["ZernikeBasis"]
 
-_BATCH_BYTES = 32 << 20  # windows gathered at a time, on a CPU
+_BATCH_BYTES = 16 << 20  # windows gathered at a time, on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 
 
