@@ -1,9 +1,11 @@
 from . import datasets as datasets
 from . import errors as errors
+from . import noise as noise
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
+from .noise import apply_dose as apply_dose
 from .patches import extract_patches as extract_patches
 from .zernike import ZernikeBasis as ZernikeBasis
 from .zernike import zernike_basis as zernike_basis
