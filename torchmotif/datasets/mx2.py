@@ -1,39 +1,27 @@
 """Monolayers MX2 (2H) with point defects, grain boundaries, holes and strain."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
-from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
-from torchmotif.datasets.elements import GAMMA, atomic_number, scattering
+from torchmotif.datasets.crystal import Sites, as_specimen
+from torchmotif.datasets.elements import GAMMA, atomic_number
+from torchmotif.datasets.honeycomb import grown, without_holes
 from torchmotif.datasets.probe import GaussianProbe, Probe
-from torchmotif.datasets.render import Window
-from torchmotif.datasets.sites import State, check_rates, occupied, shell_classes, species_names
-from torchmotif.datasets.specimen import Scene, Specimen, Truth
+from torchmotif.datasets.sites import State, check_rates, occupied, shell_classes
+from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.strain import Displacement
 from torchmotif.errors import InputError
 
-__all__ = ["LATTICE_NM", "Displacement", "mose2", "mx2"]
+__all__ = ["LATTICE_NM", "mose2", "mx2"]
 
 # a of the 2H phases (Wilson & Yoffe, 1969; MoSe2: Bronsema et al., 1986)
 LATTICE_NM = {"MoS2": 0.3160, "MoSe2": 0.3289, "MoTe2": 0.3519, "WS2": 0.3154, "WSe2": 0.3286}
 _CHALCOGENS = ("O", "S", "Se", "Te")
-_MARGIN = 4  # lattice constants around the image that are filled as well
-_OPENING = 0.12  # of a, by which each side of a mirror twin moves away, so that its metals do not touch
-
-Displacement = Callable[[Tensor], Tensor]
-
-
-class _Lattice(NamedTuple):
-    """Sites before anything sits on them."""
-
-    positions: np.ndarray  # (n, 2) in pixels
-    chalcogen: np.ndarray  # (n,) bool
-    grains: np.ndarray  # (n,) int
 
 
 def mose2(
@@ -185,13 +173,8 @@ def mx2(
     >>> sorted(set(specimen.truth.kinds.tolist()))
     ['Mo_W', 'S2', 'V_S', 'W']
     """
-    constant = _lattice_constant(metal, chalcogen, lattice_nm) / pixel_size_nm if pixel_size_nm > 0 else 0.0
-    if not (constant > 0 and math.isfinite(constant)):
-        raise InputError(
-            f"pixel_size_nm and lattice_nm must be positive and finite, got {pixel_size_nm}, {lattice_nm}"
-        )
-    if min(shape) < 1:
-        raise InputError(f"shape must have at least one pixel a side, got {shape}")
+    check_shape(shape, pixel_size_nm)
+    constant = _lattice_constant(metal, chalcogen, lattice_nm) / pixel_size_nm
     on_metal, on_chalcogen = _states(
         metal,
         chalcogen,
@@ -202,37 +185,32 @@ def mx2(
         substitutions=substitutions or {},
     )
     rng = np.random.default_rng(random_state)
-    lattice = _grains(shape, constant, rotation_rad, grains=grains, boundary=boundary, rng=rng)
-    lattice = _without_holes(lattice, holes)
+    lattice = grown(shape, constant, rotation_rad, grains=grains, boundary=boundary, rng=rng)
+    lattice = without_holes(lattice, holes)
     choice = rng.random(len(lattice.positions))
     kinds, atoms, elements = _occupation(lattice.chalcogen, choice, on_metal, on_chalcogen)
     perfect = np.zeros_like(atoms)
     perfect[:, elements.index(metal)] = 3 * lattice.chalcogen
     perfect[:, elements.index(chalcogen)] = 6 * ~lattice.chalcogen
     bond = constant / math.sqrt(3)
-    classes = shell_classes(
-        lattice.positions, kinds, atoms, perfect=perfect, elements=elements, radius=1.2 * bond
+    pairs = cKDTree(lattice.positions).query_pairs(1.2 * bond, output_type="ndarray")
+    classes = shell_classes(pairs, kinds, atoms, perfect=perfect, elements=elements)
+    return as_specimen(
+        shape,
+        pixel_size_nm,
+        Sites(lattice.positions, kinds, classes, atoms, elements, lattice.grains),
+        electrons_per_pixel=electrons_per_pixel,
+        background=background,
+        probe=probe,
+        gamma=gamma,
+        device=device,
+        metadata={
+            "specimen": f"{metal}{chalcogen}2",
+            "vacancy_rate": vacancy_rate,
+            "random_state": random_state,
+        },
+        displacement=displacement,
     )
-    positions, strain = _displaced(torch.as_tensor(lattice.positions, device=device), displacement)
-    weights = torch.as_tensor(atoms @ np.array(scattering(elements, gamma)), device=device)
-    metadata = {
-        "specimen": f"{metal}{chalcogen}2",
-        "vacancy_rate": vacancy_rate,
-        "random_state": random_state,
-    }
-    probe = GaussianProbe() if probe is None else probe
-    scene = Scene(
-        shape, pixel_size_nm, ((probe, positions, weights),), electrons_per_pixel, background, metadata
-    )
-    truth = Truth(
-        positions,
-        kinds,
-        classes,
-        species=species_names(atoms, elements),
-        grains=lattice.grains,
-        strain=strain,
-    )
-    return Specimen(scene, truth.within(Window(0, 0, *shape)))
 
 
 def _lattice_constant(metal: str, chalcogen: str, given: float | None) -> float:
@@ -240,6 +218,8 @@ def _lattice_constant(metal: str, chalcogen: str, given: float | None) -> float:
     if chalcogen not in _CHALCOGENS:
         raise InputError(f"chalcogen must be one of {', '.join(_CHALCOGENS)}, got {chalcogen!r}")
     if given is not None:
+        if not (given > 0 and math.isfinite(given)):
+            raise InputError(f"lattice_nm must be positive and finite, got {given}")
         return given
     name = f"{metal}{chalcogen}2"
     if name not in LATTICE_NM:
@@ -301,112 +281,3 @@ def _occupation(
         chalcogen, len(on_metal) + occupied(choice, on_chalcogen[1:]), occupied(choice, on_metal[1:])
     )
     return np.array([state.kind for state in states])[index], table[index], elements
-
-
-def _honeycomb(shape: tuple[int, int], constant: float, rotation_rad: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sites (n, 2) of a honeycomb about the image's middle, in crystal axes, as far as its corners, and which are X."""
-    across = math.hypot(*shape) / 2 + _MARGIN * constant
-    n = math.ceil(across / (constant * math.sqrt(3) / 2)) + 2
-    row, k = np.meshgrid(np.arange(-n, n + 1), np.arange(-n - 1, n + 2), indexing="ij")
-    metal = np.stack([-row * (math.sqrt(3) / 2), k + 0.5 * (row % 2)], axis=-1).reshape(-1, 2) * constant
-    both = np.concatenate([metal, metal + constant * np.array([-math.sqrt(3) / 6, 0.5])])
-    chalcogen = np.arange(len(both)) >= len(metal)
-    turn = _rotation(rotation_rad)
-    half = np.array(shape) / 2 + _MARGIN * constant
-    near = (np.abs(both @ turn.T) < half).all(axis=1)
-    return both[near], chalcogen[near]
-
-
-def _rotation(angle_rad: float) -> np.ndarray:
-    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    return np.array([[cos, -sin], [sin, cos]])  # counter-clockwise where rows point down
-
-
-def _grains(
-    shape: tuple[int, int],
-    constant: float,
-    rotation_rad: float,
-    *,
-    grains: int,
-    boundary: str,
-    rng: np.random.Generator,
-) -> _Lattice:
-    """Sites of all grains in and around the image, none nearer than three quarters of a bond to another."""
-    if grains < 1:
-        raise InputError(f"grains must be at least 1, got {grains}")
-    if boundary not in {"tilt", "mirror"}:
-        raise InputError(f"boundary must be 'tilt' or 'mirror', got {boundary!r}")
-    if boundary == "mirror":
-        if grains not in {1, 2}:
-            raise InputError(f"a mirror twin has two grains, got grains={grains}")
-        return (
-            _mirror_twin(shape, constant, rotation_rad)
-            if grains == 2
-            else _single(shape, constant, rotation_rad)
-        )
-    if grains == 1:
-        return _single(shape, constant, rotation_rad)
-    centres = rng.random((grains, 2)) * shape
-    angles = [rotation_rad, *(rng.random(grains - 1) * (2 * math.pi / 3))]
-    parts = [_single(shape, constant, angle) for angle in angles]
-    cells = cKDTree(centres)
-    kept = [
-        _Lattice(part.positions[mine], part.chalcogen[mine], np.full(mine.sum(), g))
-        for g, part in enumerate(parts)
-        for mine in [cells.query(part.positions)[1] == g]
-    ]
-    lattice = _Lattice(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)))
-    close = cKDTree(lattice.positions).query_pairs(0.75 * constant / math.sqrt(3), output_type="ndarray")
-    keep = np.ones(len(lattice.positions), dtype=bool)
-    keep[close.max(axis=1)] = False  # of two that touch across a boundary, the one of the later grain goes
-    return _Lattice(*(array[keep] for array in lattice))
-
-
-def _single(shape: tuple[int, int], constant: float, rotation_rad: float) -> _Lattice:
-    sites, chalcogen = _honeycomb(shape, constant, rotation_rad)
-    positions = sites @ _rotation(rotation_rad).T + (np.array(shape) - 1) / 2
-    return _Lattice(positions, chalcogen, np.zeros(len(positions), dtype=int))
-
-
-def _mirror_twin(shape: tuple[int, int], constant: float, rotation_rad: float) -> _Lattice:
-    sites, chalcogen = _honeycomb(shape, constant, rotation_rad)
-    height = sites[:, 0] + constant * math.sqrt(3) / 6  # above the row of X through which the mirror goes
-    on = np.abs(height) < 1e-6 * constant
-    below = height > 1e-6 * constant
-    opening = np.array([_OPENING * constant, 0.0])
-    lower = sites[below] + opening
-    upper = (sites[below] + np.array([math.sqrt(3) / 6 * constant, 0.0])) * np.array([-1.0, 1.0])
-    upper -= np.array([math.sqrt(3) / 6 * constant, 0.0]) + opening
-    turned = np.concatenate([sites[on], lower, upper]) @ _rotation(rotation_rad).T
-    count = on.sum(), below.sum(), below.sum()
-    return _Lattice(
-        turned + (np.array(shape) - 1) / 2,
-        np.concatenate([chalcogen[on], chalcogen[below], chalcogen[below]]),
-        np.repeat([0, 0, 1], count),
-    )
-
-
-def _without_holes(lattice: _Lattice, holes: Sequence[tuple[float, float, float]]) -> _Lattice:
-    keep = np.ones(len(lattice.positions), dtype=bool)
-    for row, col, radius in holes:
-        if not radius > 0:
-            raise InputError(
-                f"holes must be (row, col, radius) with a positive radius, got {(row, col, radius)}"
-            )
-        keep &= np.hypot(*(lattice.positions - (row, col)).T) > radius
-    return _Lattice(*(array[keep] for array in lattice))
-
-
-def _displaced(positions: Tensor, displacement: Displacement | None) -> tuple[Tensor, Tensor]:
-    """Positions after the displacement, and the strain (n, 2, 2): the symmetric part of its gradient."""
-    if displacement is None:
-        return positions, positions.new_zeros(len(positions), 2, 2)
-    start = positions.detach().requires_grad_()
-    shift = displacement(start)
-    if shift.shape != start.shape or not bool(torch.isfinite(shift).all()):
-        raise InputError(
-            f"displacement must give finite values of shape {tuple(start.shape)}, got {tuple(shift.shape)}"
-        )
-    rows = [torch.autograd.grad(shift[:, i].sum(), start, retain_graph=True)[0] for i in range(2)]
-    gradient = torch.stack(rows, dim=1)
-    return (start + shift).detach(), (gradient + gradient.transpose(1, 2)) / 2

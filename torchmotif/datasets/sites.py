@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from torchmotif.errors import InputError
 
@@ -43,37 +42,32 @@ def occupied(choice: np.ndarray, others: Sequence[State]) -> np.ndarray:
 
 
 def shell_classes(
-    positions: np.ndarray,
+    pairs: np.ndarray,
     kinds: np.ndarray,
     atoms: np.ndarray,
     *,
     perfect: np.ndarray,
     elements: Sequence[str],
-    radius: float,
 ) -> np.ndarray:
     """The kind of each site, and by what its first shell differs from the perfect one.
 
     Parameters
     ----------
-    positions : array of shape (n, 2)
+    pairs : array of shape (m, 2) of int
+        Neighbouring sites, each pair once.
     kinds : array of shape (n,) of str
     atoms : array of shape (n, e) of int
         Atoms of each element on each site.
     perfect : array of shape (n, e) of int
         Atoms of each element in the shell of the site in a perfect crystal.
     elements : sequence of e str
-    radius : float
-        Of the shell, in the unit of the positions.
 
     Returns
     -------
     array of shape (n,) of str, for example "Mo -1 Se"
     """
-    pairs = cKDTree(positions).query_pairs(radius, output_type="ndarray")
     ends, starts = np.concatenate([pairs, pairs[:, ::-1]]).T
-    shell = np.stack(
-        [np.bincount(ends, atoms[starts, e], len(positions)) for e in range(len(elements))], axis=1
-    )
+    shell = np.stack([np.bincount(ends, atoms[starts, e], len(kinds)) for e in range(len(elements))], axis=1)
     difference = np.rint(shell).astype(int) - perfect
     rows, index = np.unique(difference, axis=0, return_inverse=True)
     endings = np.array(

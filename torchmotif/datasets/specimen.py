@@ -18,7 +18,7 @@ from torchmotif.datasets.render import Window
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 
-__all__ = ["Scene", "Specimen", "Truth"]
+__all__ = ["Scene", "Specimen", "Truth", "check_shape"]
 
 
 class Truth:
@@ -111,12 +111,11 @@ class Scene:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("pixel_size_nm", "electrons_per_pixel"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise InputError(f"{name} must be positive and finite, got {value}")
-        if min(self.shape) < 1:
-            raise InputError(f"shape must have at least one pixel a side, got {self.shape}")
+        check_shape(self.shape, self.pixel_size_nm)
+        if not (self.electrons_per_pixel > 0 and math.isfinite(self.electrons_per_pixel)):
+            raise InputError(
+                f"electrons_per_pixel must be positive and finite, got {self.electrons_per_pixel}"
+            )
         if not 0 <= self.background < 1:
             raise InputError(f"background must lie in [0, 1), got {self.background}")
         if not self._scale > 0:
@@ -272,3 +271,17 @@ class Specimen:
     def __repr__(self) -> str:
         """Say what there is."""
         return f"Specimen({self.shape[0]} x {self.shape[1]} px, {len(self.truth)} columns)"
+
+
+def check_shape(shape: tuple[int, int], pixel_size_nm: float) -> None:
+    """Refuse an image without pixels, and pixels without a size.
+
+    Raises
+    ------
+    InputError
+        Naming the argument.
+    """
+    if min(shape) < 1:
+        raise InputError(f"shape must have at least one pixel a side, got {shape}")
+    if not (pixel_size_nm > 0 and math.isfinite(pixel_size_nm)):
+        raise InputError(f"pixel_size_nm must be positive and finite, got {pixel_size_nm}")
