@@ -71,7 +71,8 @@ def shell_classes(
     difference = np.rint(shell).astype(int) - perfect
     rows, index = np.unique(difference, axis=0, return_inverse=True)
     endings = np.array(
-        ["".join(f" {d:+d} {e}" for d, e in zip(row, elements, strict=True) if d) for row in rows.tolist()]
+        ["".join(f" {d:+d} {e}" for d, e in zip(row, elements, strict=True) if d) for row in rows.tolist()],
+        dtype=np.str_,
     )
     return np.char.add(kinds.astype(str), endings[index.reshape(-1)])
 
@@ -80,6 +81,7 @@ def species_names(atoms: np.ndarray, elements: Sequence[str]) -> np.ndarray:
     """The atoms of each site, for example "Se+Se"; empty where there is none."""
     rows, index = np.unique(atoms, axis=0, return_inverse=True)
     names = np.array(
-        ["+".join(e for e, n in zip(elements, row, strict=True) for _ in range(n)) for row in rows.tolist()]
+        ["+".join(e for e, n in zip(elements, row, strict=True) for _ in range(n)) for row in rows.tolist()],
+        dtype=np.str_,
     )
     return names[index.reshape(-1)]

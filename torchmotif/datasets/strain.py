@@ -53,7 +53,13 @@ def strain_bump(centre: tuple[float, float], radius_px: float, strain: float) ->
 
 
 def displaced(positions: Tensor, displacement: Displacement | None) -> tuple[Tensor, Tensor]:
-    """Positions after the displacement, and the strain (n, 2, 2): the symmetric part of its gradient."""
+    """Positions after the displacement, and the strain (n, 2, 2): the symmetric part of its gradient.
+
+    Raises
+    ------
+    InputError
+        If the displacement has another shape, is not finite, or turns the plane over.
+    """
     if displacement is None:
         return positions, positions.new_zeros(len(positions), 2, 2)
     start = positions.detach().requires_grad_()
@@ -64,4 +70,10 @@ def displaced(positions: Tensor, displacement: Displacement | None) -> tuple[Ten
         )
     rows = [torch.autograd.grad(shift[:, i].sum(), start, retain_graph=True)[0] for i in range(2)]
     gradient = torch.stack(rows, dim=1)
+    local = torch.linalg.det(gradient + torch.eye(2, dtype=gradient.dtype, device=gradient.device))
+    if not float(local.min()) > 0 or not float(local.max()) < 4:
+        raise InputError(
+            "displacement must change areas by less than a factor of 4 and fold nothing, got factors from "
+            f"{float(local.min()):.3g} to {float(local.max()):.3g}"
+        )
     return (start + shift).detach(), (gradient + gradient.transpose(1, 2)) / 2
