@@ -140,13 +140,14 @@ def draw(reference: np.ndarray, fitted: np.ndarray) -> None:
         ("linear model, Z$^{1.7}$", fitted, {"cmap": "gray", "vmin": 0.0, "vmax": top}, "white"),
         ("difference", reference - fitted, {"cmap": "PuOr", "vmin": -top / 5, "vmax": top / 5}, "black"),
     )
+    box = {"facecolor": "gray", "alpha": 0.6, "pad": 1.5, "linewidth": 0}
     figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
     for axis, (title, picture, scale, ink) in zip(axes, panels, strict=True):
         shown = axis.imshow(picture, **scale)
         axis.set(title=title, xticks=[], yticks=[])
         low = picture.shape[0] - 5
         axis.plot([4, 4 + 0.3 / PIXEL_NM], [low, low], color=ink, lw=3)
-        axis.text(4, low - 3, "0.3 nm", color=ink)
+        axis.text(4, low - 4, "0.3 nm", color=ink, bbox=box)
         figure.colorbar(shown, ax=axis, label="detected share of the beam (%)", shrink=0.8)
     figure.savefig(RESULTS / "abtem_reference.png", dpi=110)
     plt.close(figure)

@@ -101,9 +101,16 @@ def colloid(
         (probe, torch.as_tensor(mine, device=device))
         for probe, mine in ((small, ~is_large), (large, is_large))
     ]
-    layers = tuple((probe, positions[mine], area[mine]) for probe, mine in groups)
+    layers = [(probe, positions[mine], area[mine]) for probe, mine in groups]
     metadata = {"specimen": "colloid", "packing": packing, "random_state": random_state}
-    scene = Scene(shape, pixel_size_nm, layers, electrons_per_pixel, background, metadata)
+    scene = Scene.exposed(
+        shape,
+        pixel_size_nm,
+        layers,
+        electrons_per_pixel=electrons_per_pixel,
+        background=background,
+        metadata=metadata,
+    )
     truth = Truth(positions, kinds, classes, more={"radius_nm": radii * pixel_size_nm})
     return Specimen(scene, truth.within(Window(0, 0, *shape)))
 

@@ -69,5 +69,12 @@ def as_specimen(
         strain=strain,
         more=sites.more,
     )
-    scene = Scene(shape, pixel_size_nm, (layer,), electrons_per_pixel, background, metadata)
+    scene = Scene.exposed(
+        shape,
+        pixel_size_nm,
+        [layer],
+        electrons_per_pixel=electrons_per_pixel,
+        background=background,
+        metadata=metadata,
+    )
     return Specimen(scene, truth.within(Window(0, 0, *shape)))

@@ -8,7 +8,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from torchmotif.datasets.render import Window, gaussians
+from torchmotif.datasets.render import REACH, Window, gaussians
 from torchmotif.errors import InputError
 
 __all__ = ["AberratedProbe", "DiskProbe", "GaussianProbe", "Probe", "wavelength_nm"]
@@ -20,6 +20,11 @@ _SPREAD = 1.2  # sigma of that Gaussian in pixels
 @runtime_checkable
 class Probe(Protocol):
     """Anything that can render point scatterers."""
+
+    @property
+    def reach_nm(self) -> float:
+        """Distance beyond which the probe is not followed."""
+        ...
 
     def render(self, window: Window, pixel_nm: float, positions: Tensor, weights: Tensor) -> Tensor:
         """The expected image in a window, shape (h, w); the intensity of a scatterer is its weight."""
@@ -59,6 +64,11 @@ class GaussianProbe:
         _check_positive("tail_ratio", self.tail_ratio)
         if not 0 <= self.tail < 1:
             raise InputError(f"tail must lie in [0, 1), got {self.tail}")
+
+    @property
+    def reach_nm(self) -> float:
+        """Distance beyond which the probe is not followed."""
+        return REACH * self.sigma_nm * (self.tail_ratio if self.tail > 0 else 1.0)
 
     def render(self, window: Window, pixel_nm: float, positions: Tensor, weights: Tensor) -> Tensor:
         """The expected image in a window, shape (h, w)."""

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Window", "gaussians"]
+__all__ = ["REACH", "Window", "gaussians"]
 
 _BATCH_BYTES = 64 * 2**20
-_REACH = 5.0  # in sigma; what lies beyond is 4e-6 of the Gaussian's intensity
+REACH = 5.0  # in sigma; what lies beyond is 4e-6 of the Gaussian's intensity
 
 
 class Window(NamedTuple):
@@ -24,6 +24,11 @@ class Window(NamedTuple):
     def grown(self, margin: int) -> "Window":
         """The window with a margin around it."""
         return Window(self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def holds(self, positions: Float[Tensor, "n 2"]) -> Tensor:
+        """Which positions lie on the window's pixels, boolean (n,)."""
+        row, col = positions[:, 0] - (self.row - 0.5), positions[:, 1] - (self.col - 0.5)
+        return (row > 0) & (row < self.height) & (col > 0) & (col < self.width)
 
 
 def gaussians(
@@ -49,7 +54,7 @@ def gaussians(
     -------
     Tensor of shape (h, w), float32
     """
-    reach = _REACH * sigma
+    reach = REACH * sigma
     side = max(32, math.ceil(2 * reach))  # so no scatterer reaches more than two tiles along an axis
     rows, cols = math.ceil(window.height / side), math.ceil(window.width / side)
     local = positions - positions.new_tensor([window.row, window.col])

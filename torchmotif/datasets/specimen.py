@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -65,11 +65,10 @@ class Truth:
 
     def within(self, window: Window) -> "Truth":
         """The columns inside a window, their positions counted from its first pixel."""
-        local = self.positions - self.positions.new_tensor([window.row, window.col])
-        inside = ((local > -0.5) & (local < local.new_tensor([window.height, window.width]) - 0.5)).all(dim=1)
+        inside = window.holds(self.positions)
         keep = inside.cpu().numpy()
         return Truth(
-            local[inside],
+            self.positions[inside] - self.positions.new_tensor([window.row, window.col]),
             self.kinds[keep],
             self.classes[keep],
             species=self.species[keep],
@@ -83,65 +82,95 @@ class Truth:
 class Scene:
     """Point scatterers under a probe: any part of the expected image can be made from it.
 
-    Parameters
+    Attributes
     ----------
     shape : (int, int)
         Of the whole image, in pixels.
     pixel_size_nm : float
-    layers : sequence of (Probe, positions (n, 2) in pixels, weights (n,))
-        Scatterers and the probe they are seen through; those beyond the rim still shine into the image.
+    layers : tuple of (Probe, positions (n, 2) in pixels, electrons (n,))
+        Scatterers, how many electrons each sends to the detector in all, and the probe they are seen through; those
+        beyond the rim still shine into the image.
+    background : float
+        Electrons per pixel that carry no structure.
     electrons_per_pixel : float
         Mean of the whole image.
-    background : float
-        Share of the electrons that carries no structure.
     metadata : mapping
-
-    Raises
-    ------
-    InputError
-        If a length, the dose or the shape is not positive, the background is no share, or nothing scatters.
     """
 
     shape: tuple[int, int]
     pixel_size_nm: float
     layers: tuple[tuple[Probe, Tensor, Tensor], ...]
-    electrons_per_pixel: float = 10.0
-    background: float = 0.0
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    background: float
+    electrons_per_pixel: float
+    metadata: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        check_shape(self.shape, self.pixel_size_nm)
-        if not (self.electrons_per_pixel > 0 and math.isfinite(self.electrons_per_pixel)):
+    @classmethod
+    def exposed(
+        cls,
+        shape: tuple[int, int],
+        pixel_size_nm: float,
+        layers: Sequence[tuple[Probe, Tensor, Tensor]],
+        *,
+        electrons_per_pixel: float,
+        background: float,
+        metadata: Mapping[str, Any],
+    ) -> "Scene":
+        """The scene whose image has a given mean.
+
+        Parameters
+        ----------
+        shape, pixel_size_nm, metadata
+            As the attributes.
+        layers : sequence of (Probe, positions (n, 2) in pixels, weights (n,))
+            With relative weights.
+        electrons_per_pixel : float
+            Mean of the whole image.
+        background : float
+            Share of the electrons that carries no structure.
+
+        Raises
+        ------
+        InputError
+            If the shape, the pixel size or the dose is not positive, the background is no share, or nothing shines into
+            the image.
+        """
+        check_shape(shape, pixel_size_nm)
+        if not (electrons_per_pixel > 0 and math.isfinite(electrons_per_pixel)):
+            raise InputError(f"electrons_per_pixel must be positive and finite, got {electrons_per_pixel}")
+        if not 0 <= background < 1:
+            raise InputError(f"background must lie in [0, 1), got {background}")
+        whole = Window(0, 0, *shape)
+        total = sum(
+            float((weights * probe.share_inside(whole, pixel_size_nm, positions)).sum())
+            for probe, positions, weights in layers
+        )
+        if not total > 0:
             raise InputError(
-                f"electrons_per_pixel must be positive and finite, got {self.electrons_per_pixel}"
-            )
-        if not 0 <= self.background < 1:
-            raise InputError(f"background must lie in [0, 1), got {self.background}")
-        if not self._scale > 0:
-            raise InputError(
-                f"no column shines into an image of {self.shape[0]} x {self.shape[1]} pixels; "
+                f"no column shines into an image of {shape[0]} x {shape[1]} pixels; "
                 "enlarge the image, or remove less of the specimen"
             )
-
-    @cached_property
-    def _scale(self) -> float:
-        """Electrons per unit of weight, so that the image has its mean; 0 where there is nothing."""
-        whole = Window(0, 0, *self.shape)
-        total = sum(
-            float((weights * probe.share_inside(whole, self.pixel_size_nm, positions)).sum())
-            for probe, positions, weights in self.layers
+        scale = (1 - background) * electrons_per_pixel * shape[0] * shape[1] / total
+        scaled = tuple((probe, positions, weights * scale) for probe, positions, weights in layers)
+        return cls(
+            shape, pixel_size_nm, scaled, background * electrons_per_pixel, electrons_per_pixel, metadata
         )
-        electrons = (1 - self.background) * self.electrons_per_pixel * self.shape[0] * self.shape[1]
-        return electrons / total if total > 0 else 0.0
+
+    def near(self, window: Window) -> "Scene":
+        """The scene with only the scatterers that shine into a window."""
+        layers = []
+        for probe, positions, electrons in self.layers:
+            outer = window.grown(math.ceil(probe.reach_nm / self.pixel_size_nm) + 1)
+            keep = outer.holds(positions)
+            layers.append((probe, positions[keep], electrons[keep]))
+        return dataclasses.replace(self, layers=tuple(layers))
 
     def render(self, window: Window) -> Float[Tensor, "h w"]:
         """Expected electrons per pixel in a window, float32."""
         parts = [
-            probe.render(window, self.pixel_size_nm, positions, weights)
-            for probe, positions, weights in self.layers
+            probe.render(window, self.pixel_size_nm, positions, electrons)
+            for probe, positions, electrons in self.layers
         ]
-        return torch.stack(parts).sum(0) * self._scale + self.background * self.electrons_per_pixel
+        return torch.stack(parts).sum(0) + self.background
 
 
 class Specimen:
@@ -215,11 +244,16 @@ class Specimen:
             raise InputError(f"side must be at least one pixel, got {side}")
         if isinstance(self._source, Micrograph):
             raise InputError("this specimen was made from an image and cannot be made again in tiles")
-        for row in range(0, self.shape[0], side):
-            for col in range(0, self.shape[1], side):
-                size = min(side, self.shape[0] - row), min(side, self.shape[1] - col)
-                window = Window(self._window.row + row, self._window.col + col, *size)
-                yield (row, col), Specimen(self._source, self.truth.within(Window(row, col, *size)), window)
+        height, width = self.shape
+        for row in range(0, height, side):
+            high = min(side, height - row)  # a band first: no tile then looks through all columns
+            scene = self._source.near(Window(self._window.row + row, self._window.col, high, width))
+            truth = self.truth.within(Window(row, 0, high, width))
+            for col in range(0, width, side):
+                wide = min(side, width - col)
+                window = Window(self._window.row + row, self._window.col + col, high, wide)
+                part = truth.within(Window(0, col, high, wide))
+                yield (row, col), Specimen(scene.near(window), part, window)
 
     def draw(
         self,
