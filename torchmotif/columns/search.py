@@ -1,0 +1,141 @@
+"""The search: maxima, joint fits of them by tiles, and what these leave over."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchmotif.columns.detect import CLOSEST, maxima, outstanding
+from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
+from torchmotif.columns.fit import Fit, Shape, fit_columns
+from torchmotif.columns.model import Noise
+from torchmotif.columns.neighbours import pairs_within, strongest_first
+from torchmotif.columns.prepare import Prepared
+from torchmotif.columns.tiles import Tile, tiles_of
+
+__all__ = ["Found", "fitted", "seen"]
+
+WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
+_SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
+_FAINTEST = 0.1  # of the upper decile of intensities
+_FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
+_MARGIN = 4.0  # spacings around a tile that are fitted with it
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Columns on the way to the result, in pixels of the image and units of the prepared data."""
+
+    positions: Float[Tensor, "n 2"]
+    intensity: Float[Tensor, " n"]
+    covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
+    quality: Float[Tensor, " n"]
+
+    def __len__(self) -> int:
+        """Count the columns."""
+        return len(self.positions)
+
+    def where(self, index: Tensor) -> "Found":
+        """Those that a mask or an index picks."""
+        return Found(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def joined(parts: "list[Found]") -> "Found":
+        """Several as one."""
+        return Found(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Found)))
+
+
+def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Positions and heights of the maxima of an image that stand out of its noise."""
+    positions, heights, levels = [], [], []
+    for tile in _tiles(image, reach_of(spacing)):
+        pixels = tile.cut(image.data)
+        at, height = maxima(pixels, spacing, image.axes)
+        at = at + tile.origin(at)
+        mine = tile.owns(at, _shape(image))
+        positions.append(at[mine])
+        heights.append(height[mine])
+        levels.append(noise_level(pixels))
+    every, height = torch.cat(positions), torch.cat(heights)
+    noise = torch.stack(levels).median() * filter_gain(spacing)
+    keep = outstanding(height, noise, spacing, image.data.numel())
+    nearest = torch.minimum(every.round().long(), torch.tensor(image.data.shape, device=every.device) - 1)
+    keep &= (image.usable | image.saturated)[nearest[:, 0], nearest[:, 1]]
+    return every[keep], height[keep]
+
+
+def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Found, Shape]:
+    """Columns fitted to an image from the positions of its maxima, and their common shape.
+
+    The shape is learned where columns are most frequent, and held elsewhere.
+    """
+    tiles = list(_tiles(image, round(_MARGIN * spacing * max(image.axes))))
+    densest = max(tiles, key=lambda tile: int(tile.owns(positions, _shape(image)).sum()))
+    width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
+    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
+    first = fit_columns(*_view(image, densest, positions), spacing, shape, steps=6, learn=True)
+    faintest = _FAINTEST * _upper_decile(first.intensity)
+    parts = []
+    for tile in tiles:
+        fit = _fit_tile(*_view(image, tile, positions), spacing, first.shape, faintest)
+        at = fit.positions + tile.origin(fit.positions)
+        found = Found(at, fit.intensity, fit.covariance, fit.quality)
+        parts.append(found.where(_credible(fit, faintest) & tile.owns(at, _shape(image))))
+    found = Found.joined(parts)
+    square = found.positions / found.positions.new_tensor(image.axes)
+    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), first.shape
+
+
+def _fit_tile(
+    data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, faintest: Tensor
+) -> Fit:
+    """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
+    fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
+    for _ in range(2):
+        extra = _left_over(data, usable, fit, spacing)
+        kept = fit.positions[_credible(fit, faintest)]
+        fit = fit_columns(data, usable, torch.cat([kept, extra]), spacing, shape, steps=3)
+    return fit
+
+
+def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
+    """Positions of columns that the residual shows: those too near to brighter ones to be maxima themselves."""
+    axes = fit.shape.width / fit.shape.width.prod().sqrt()
+    along = (float(axes[0]), float(axes[1]))
+    score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
+    at, height = maxima(score, spacing, along)
+    expected = data.numel() * maxima_density(height / filter_gain(spacing), spacing)
+    new = (expected <= _FALSE_EXTRA * len(fit.positions)) & (height > 2 * filter_gain(spacing))
+    at = at[new]
+    every = torch.cat([fit.positions, at]) / axes.double()
+    i, j = pairs_within(every, CLOSEST * spacing)
+    taken = torch.zeros(len(every), dtype=torch.bool, device=at.device)
+    taken[i[j < len(fit.positions)]] = True
+    return at[~taken[len(fit.positions) :]]
+
+
+def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
+    """Which columns are bright enough to be there."""
+    sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
+    return sure & (fit.intensity > faintest)
+
+
+def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels, usable pixels and positions in the window of a tile."""
+    local = positions - tile.origin(positions)
+    data = tile.cut(image.data)
+    last = local.new_tensor(data.shape) - 0.5
+    return data, tile.cut(image.usable), local[((local >= -0.5) & (local <= last)).all(dim=1)]
+
+
+def _tiles(image: Prepared, margin: int) -> list[Tile]:
+    return list(tiles_of(_shape(image), margin))
+
+
+def _shape(image: Prepared) -> tuple[int, int]:
+    return image.data.shape[0], image.data.shape[1]
+
+
+def _upper_decile(values: Tensor) -> Tensor:
+    return values.kthvalue(max(1, round(0.9 * len(values)))).values
