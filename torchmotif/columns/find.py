@@ -94,4 +94,4 @@ def find_columns(
     over = torch.zeros(len(found), dtype=torch.bool); over[i]=True
     original = pixels_of(image)
     g = lambda x: like(x, original)
-    return Columns(g(found.positions), g(found.intensity*prepared.scale), float(spacing), g(sd[:,1:]), g(sd[:,0]*prepared.scale), g(found.quality), (float(shape.width[0]), float(shape.width[1])), is_overlapping=g(over), spacing_nm=spacing_nm)
+    return Columns(g(found.positions), g(found.intensity*prepared.scale), float(spacing), g(sd[:,1:]), g(sd[:,0]*prepared.scale), g(found.quality), (float(shape.width[0]), float(shape.width[1])), is_rim=g(torch.zeros_like(over)), is_overlapping=g(over), spacing_nm=spacing_nm)

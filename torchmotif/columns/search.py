@@ -18,8 +18,10 @@ __all__ = ["Found", "fitted", "seen"]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
-_FAINTEST = 0.1  # of the upper decile of intensities
+_FAINTEST = 0.05  # of the upper decile of intensities
 _FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
+_APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
+_MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
 _MARGIN = 4.0  # spacings around a tile that are fitted with it
 
 
@@ -105,11 +107,14 @@ def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[
     along = (float(axes[0]), float(axes[1]))
     score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
     at, height = maxima(score, spacing, along)
-    expected = data.numel() * maxima_density(height / filter_gain(spacing), spacing)
-    new = (expected <= _FALSE_EXTRA * len(fit.positions)) & (height > 2 * filter_gain(spacing))
-    at = at[new]
+    if len(height) == 0:
+        return at
+    # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
+    height = height / torch.clamp(height.median() / _MEDIAN, min=filter_gain(spacing))
+    expected = data.numel() * maxima_density(height, spacing)
+    at = at[(expected <= _FALSE_EXTRA * len(fit.positions)) & (height > 2)]
     every = torch.cat([fit.positions, at]) / axes.double()
-    i, j = pairs_within(every, CLOSEST * spacing)
+    i, j = pairs_within(every, _APART * spacing)
     taken = torch.zeros(len(every), dtype=torch.bool, device=at.device)
     taken[i[j < len(fit.positions)]] = True
     return at[~taken[len(fit.positions) :]]
