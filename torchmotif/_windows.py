@@ -1,9 +1,8 @@
 """Square windows of an image as one batched gather."""
 
+import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
-
-import torch
 
 __all__ = ["gather_windows"]
 

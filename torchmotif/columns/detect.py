@@ -25,7 +25,9 @@ def maxima(
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
     filtered = matched_filter(data, spacing, axes, zoom)
     pooled = filtered[None, None]
-    for axis, along in enumerate(axes):  # one axis after the other: the cost grows with the reach, not its square
+    for axis, along in enumerate(
+        axes
+    ):  # one axis after the other: the cost grows with the reach, not its square
         reach = max(1, round(0.3 * spacing * along * zoom))
         kernel = (2 * reach + 1, 1) if axis == 0 else (1, 2 * reach + 1)
         pooled = F.max_pool2d(pooled, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
@@ -37,7 +39,9 @@ def maxima(
     return positions[alone], height[alone]
 
 
-def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: float) -> Bool[Tensor, " n"]:
+def outstanding(
+    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: float
+) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a hundredth is noise.
 
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.

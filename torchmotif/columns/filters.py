@@ -28,7 +28,9 @@ def reach_of(spacing: float) -> int:
     return math.ceil(3 * _WIDE * spacing)
 
 
-def matched_filter(data: Float[Tensor, "h w"], spacing: float, axes: Pair, zoom: int) -> Float[Tensor, "h2 w2"]:
+def matched_filter(
+    data: Float[Tensor, "h w"], spacing: float, axes: Pair, zoom: int
+) -> Float[Tensor, "h2 w2"]:
     """Difference of Gaussians of the columns' scale, on a grid `zoom` times finer.
 
     `axes` are the pixels along (rows, columns) per unit in which the spacing is given.

@@ -4,17 +4,24 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, like, pixels_of
+from torchmotif.columns.fit import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
 from torchmotif.columns.result import Columns
 from torchmotif.columns.scale import measure
-from torchmotif.columns.search import WIDTH, Found, fitted, seen
+from torchmotif.columns.search import WIDTH, Found, completed, fitted, seen
 from torchmotif.errors import InputError
 
 __all__ = ["find_columns"]
+
+_OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
+_CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
+_UNSEEN = 0.02  # share of a column on pixels that were left out, from which it counts as on a rim
 
 
 def find_columns(
@@ -25,6 +32,7 @@ def find_columns(
     polarity: Literal["bright", "dark"] = "bright",
     mask: Any = None,
     refine: bool = True,
+    include_dark_sites: bool = False,
     device: DeviceLike = None,
 ) -> Columns:
     """Find the atomic columns of an image.
@@ -49,6 +57,9 @@ def find_columns(
     refine : bool
         False gives the maxima as they are: their position to some tenths of a pixel, and for intensity their
         height in the filtered image times the area of a column.
+    include_dark_sites : bool
+        Adds the sites that the lattice around them predicts but nothing shows, such as divacancies; they keep the
+        predicted position, have the intensity that a fit gives them there, and are flagged.
     device : str or torch.device, optional
 
     Returns
@@ -77,21 +88,60 @@ def find_columns(
     elif not 2 <= spacing < math.inf:
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
     positions, height = seen(prepared, spacing)
-    width = prepared.data.new_tensor(prepared.axes) * (WIDTH * spacing)
     nm = pixel_nm(image)
-    spacing_nm = None if nm is None else spacing * nm
+    common = {"spacing": float(spacing), "spacing_nm": None if nm is None else spacing * nm}
+    area = 2 * math.pi * (WIDTH * spacing) ** 2
     if not refine or len(positions) == 0:
-        intensity = height * (2 * math.pi * width.prod())
-        return _plain(positions, intensity)
+        keep = _ordered(positions)
+        if threshold is not None:
+            keep = keep[height[keep] * prepared.scale >= threshold]
+        intensities = height[keep] * (prepared.scale * area)
+        return Columns(like(positions[keep], pixels_of(image)), like(intensities, pixels_of(image)), **common)
     found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
-        found = found.where(found.intensity * prepared.scale >= threshold * 2 * math.pi * shape.width.prod())
-    order = torch.argsort(found.positions[:, 1], stable=True)
-    order = order[torch.argsort(found.positions[order, 0], stable=True)]
-    found = found.where(order)
-    sd = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    i, _ = pairs_within(found.positions / shape.width.double(), 3.03)
-    over = torch.zeros(len(found), dtype=torch.bool); over[i]=True
-    original = pixels_of(image)
-    g = lambda x: like(x, original)
-    return Columns(g(found.positions), g(found.intensity*prepared.scale), float(spacing), g(sd[:,1:]), g(sd[:,0]*prepared.scale), g(found.quality), (float(shape.width[0]), float(shape.width[1])), is_rim=g(torch.zeros_like(over)), is_overlapping=g(over), spacing_nm=spacing_nm)
+        least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
+        found = found.where(found.intensity >= least)
+    if include_dark_sites:
+        found = completed(prepared, found, shape, spacing)
+    found = found.where(_ordered(found.positions))
+    results = _described(found, prepared, shape)
+    return Columns(
+        **{name: like(value, pixels_of(image)) for name, value in results.items()},
+        width=(float(shape.width[0]), float(shape.width[1])),
+        **common,
+    )
+
+
+def _described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
+    """The attributes of `Columns` that are arrays."""
+    errors = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    saturated = _touches(found.positions, image.saturated)
+    edge = torch.minimum(found.positions, found.positions.new_tensor(image.shape) - 1 - found.positions)
+    at_edge = (edge < _CUT * shape.width).any(dim=1)
+    overlapping = torch.zeros(len(found), dtype=torch.bool, device=found.positions.device)
+    overlapping[pairs_within(found.positions / shape.width.double(), _OVERLAPPING)[0]] = True
+    return {
+        "positions": found.positions,
+        "intensities": found.intensity * image.scale,
+        "position_errors": errors[:, 1:],
+        "intensity_errors": errors[:, 0] * image.scale,
+        "fit_quality": found.quality,
+        "is_rim": at_edge | ((found.coverage < 1 - _UNSEEN) & ~saturated),
+        "is_overlapping": overlapping,
+        "is_saturated": saturated,
+        "is_predicted": found.predicted,
+    }
+
+
+def _touches(positions: Float[Tensor, "n 2"], pixels: Bool[Tensor, "h w"]) -> Bool[Tensor, " n"]:
+    """Which positions have one of the given pixels next to them."""
+    wide = F.max_pool2d(pixels[None, None].float(), 3, 1, 1)[0, 0] > 0
+    last = torch.tensor(pixels.shape, device=positions.device) - 1
+    row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
+    return wide[row, col]
+
+
+def _ordered(positions: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:
+    """Order by row, then column."""
+    by_column = torch.argsort(positions[:, 1], stable=True)
+    return by_column[torch.argsort(positions[by_column, 0], stable=True)]

@@ -1,6 +1,5 @@
 """The joint fit: all columns of a tile, the background under them and their common width, by maximum likelihood."""
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns.model import Noise, Profiles, profiles, spline_basis
+from torchmotif.columns.model import Noise, profiles, spline_basis
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.normal import Normal, Unknowns, column_blocks, own_covariance, pair_blocks, project
 
@@ -34,6 +33,8 @@ class Fit:
     intensity: Float[Tensor, " n"]
     covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
     quality: Float[Tensor, " n"]
+    coverage: Float[Tensor, " n"]
+    held: Bool[Tensor, " n"]
     shape: Shape
     expected: Float[Tensor, "h w"]
     background: Float[Tensor, "h w"]
@@ -49,8 +50,9 @@ class _Fitter:
         positions: Float[Tensor, "n 2"],
         shape: Shape,
         spacing: float,
+        held: Bool[Tensor, " n"],
     ) -> None:
-        self.data, self.usable, self.spacing = data, usable, spacing
+        self.data, self.usable, self.spacing, self.held = data, usable, spacing, held
         self.positions, self.shape = positions, shape
         self.intensity = data.new_zeros(len(positions))
         step = _KNOTS * spacing
@@ -63,7 +65,9 @@ class _Fitter:
         h, w = self.data.shape
         self.profile = profiles(self.positions, self.shape.width, (h, w))
         self.background = self.rows @ self.spline @ self.cols.mT
-        self.expected = self._crop(self.profile.render(self.intensity, self._padded_shape())) + self.background
+        self.expected = (
+            self._crop(self.profile.render(self.intensity, self._padded_shape())) + self.background
+        )
 
     def step(self, *, move: bool, widen: bool) -> None:
         """One Gauss-Newton step of the quasi-likelihood: of intensities and background, and what else may change."""
@@ -73,7 +77,7 @@ class _Fitter:
         change = normal.solve(right)
         self.intensity = self.intensity + change.columns[:, 0]
         self.spline = self.spline + change.spline
-        if move:
+        if move:  # columns that are held have no shift
             shift = change.columns[:, 1:]
             limit = 0.5 * float(self.shape.width.mean())
             length = shift.norm(dim=1, keepdim=True).clamp(min=1e-12)
@@ -95,17 +99,17 @@ class _Fitter:
         """Of intensity, row and column of every column."""
         weights = self._pad(self.usable / self.shape.noise.variance(self.expected))
         pairs, shared = self._pairs(weights)
-        return own_covariance(self._own(weights), pairs, shared)
+        return own_covariance(self._steadied(self._own(weights)), pairs, shared)
 
-    def quality(self) -> Float[Tensor, " n"]:
-        """Squared residual over variance, averaged under each column's own profile: 1 where only noise is left."""
+    def quality(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Squared residual over variance, averaged under each column's profile, and the share of it on usable pixels."""
         excess = (self.data - self.expected).square() / self.shape.noise.variance(self.expected)
         usable = self.usable.to(self.data.dtype)
         total, weight = (
             project(self.profile.windows(self._pad(image)), self.profile)[:, 0]
             for image in (excess * usable, usable)
         )
-        return total / weight.clamp(min=1e-6)
+        return total / weight.clamp(min=1e-6), weight
 
     def _equations(
         self, weights: Tensor, score: Tensor, *, move: bool, widen: bool
@@ -113,12 +117,10 @@ class _Fitter:
         padded = self._pad(weights)
         own, (pairs, shared) = self._own(padded), self._pairs(padded)
         scales = torch.stack([torch.ones_like(self.intensity), self.intensity, self.intensity], dim=1)
-        if not move:
-            scales[:, 1:] = 0
-            own, shared = (_only_intensity(block) for block in (own, shared))
-        # Damping: a column too faint to say where it is moves by a quarter of the spacing at most.
-        ridge = own.new_tensor([0.0, *(2 * ((4 / self.spacing) ** 2,))])
-        own = own + torch.diag_embed(ridge + 1e-6 * own.diagonal(dim1=1, dim2=2))
+        still = self.held | (not move)
+        scales[still, 1:] = 0
+        own, shared = own * _free(still, still), shared * _free(still[pairs[0]], still[pairs[1]])
+        own = self._steadied(own)
 
         def on_columns(image: Tensor) -> Tensor:
             return project(self.profile.windows(self._pad(image)), self.profile) * scales
@@ -148,6 +150,14 @@ class _Fitter:
         )
         return normal, right
 
+    def _steadied(self, own: Tensor) -> Tensor:
+        """Blocks that can be inverted: even a column too faint to say so lies within about half a spacing."""
+        least = 1e-6 * own[:, 0, 0].max() + torch.finfo(own.dtype).tiny
+        place = (2 / self.spacing) ** 2
+        return own + torch.diag_embed(
+            torch.stack([least, least * 0 + place, least * 0 + place]).expand(len(own), 3)
+        )
+
     def _own(self, weights: Tensor) -> Tensor:
         return column_blocks(self.profile.windows(weights), self.profile, self.intensity)
 
@@ -173,7 +183,9 @@ class _Fitter:
         ):
             length, count = basis.shape
             first = (self.profile.start[:, axis] - self.profile.reach) * (count - 3) // length
-            five = first.clamp(0, max(count - 5, 0))[:, None] + torch.arange(min(count, 5), device=first.device)
+            five = first.clamp(0, max(count - 5, 0))[:, None] + torch.arange(
+                min(count, 5), device=first.device
+            )
             pixel = self.profile.start[:, axis, None] + torch.arange(self.profile.size, device=first.device)
             pixel = (pixel - self.profile.reach).clamp(0, length - 1)  # beyond the rim the weights are 0
             values = basis[pixel[:, None, :], five[:, :, None]]
@@ -204,15 +216,19 @@ def fit_columns(
     spacing: float,
     shape: Shape,
     *,
+    held: Bool[Tensor, " n"] | None = None,
     steps: int = 4,
     learn: bool = False,
 ) -> Fit:
     """Intensities, positions and the background that make the image most likely, all fitted together.
 
     Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
-    With `learn`, the width of the columns and the noise are fitted too; otherwise those of `shape` are held.
+    Columns that are `held` keep their positions. With `learn`, the width of the columns and the noise are fitted
+    too; otherwise those of `shape` are kept.
     """
-    fitter = _Fitter(data, usable, positions, shape, spacing)
+    if held is None:
+        held = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
+    fitter = _Fitter(data, usable, positions, shape, spacing, held)
     fitter.step(move=False, widen=False)
     for _ in range(steps):
         if learn:
@@ -224,14 +240,15 @@ def fit_columns(
         fitter.positions,
         fitter.intensity,
         fitter.covariance(),
-        fitter.quality(),
+        *fitter.quality(),
+        held,
         fitter.shape,
         fitter.expected,
         fitter.background,
     )
 
 
-def _only_intensity(blocks: Tensor) -> Tensor:
-    kept = torch.zeros_like(blocks)
-    kept[:, 0, 0] = blocks[:, 0, 0]
-    return kept
+def _free(still_i: Tensor, still_j: Tensor) -> Tensor:
+    """1 where a block joins parameters that are fitted, 0 where it has a position that is held."""
+    keep = torch.stack([torch.ones_like(still_i), ~still_i, ~still_i], dim=1)[:, :, None]
+    return (keep & torch.stack([torch.ones_like(still_j), ~still_j, ~still_j], dim=1)[:, None, :]).float()

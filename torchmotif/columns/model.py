@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchmotif._windows import gather_windows
 
-__all__ = ["Noise", "Profiles", "profiles", "spline_basis"]
+__all__ = ["Noise", "Profiles", "gaussians", "profiles", "spline_basis"]
 
 _REACH = 3.5  # widths beyond which a column's Gaussian is nothing
 
@@ -71,12 +71,18 @@ class Profiles:
         """Side of the windows in pixels."""
         return 2 * self.reach + 1
 
-    def render(self, amplitude: Float[Tensor, " n"], shape: tuple[int, int], row: int = 0, col: int = 0) -> Tensor:
+    def render(
+        self, amplitude: Float[Tensor, " n"], shape: tuple[int, int], row: int = 0, col: int = 0
+    ) -> Tensor:
         """The sum over columns of amplitude times the given profiles, in a padded image of `shape`."""
         value = (amplitude[:, None] * self.rows[:, row])[:, :, None] * self.cols[:, col][:, None, :]
         step = torch.arange(self.size, device=value.device)
-        index = (self.start[:, 0, None, None] + step[:, None]) * shape[1] + self.start[:, 1, None, None] + step
-        return value.new_zeros(shape[0] * shape[1]).index_add_(0, index.flatten(), value.flatten()).view(shape)
+        index = (
+            (self.start[:, 0, None, None] + step[:, None]) * shape[1] + self.start[:, 1, None, None] + step
+        )
+        return (
+            value.new_zeros(shape[0] * shape[1]).index_add_(0, index.flatten(), value.flatten()).view(shape)
+        )
 
     def windows(self, padded: Float[Tensor, "h w"]) -> Float[Tensor, "n s s"]:
         """Each column's pixels of a padded image."""
@@ -86,7 +92,9 @@ class Profiles:
 def profiles(positions: Float[Tensor, "n 2"], width: Float[Tensor, " 2"], shape: tuple[int, int]) -> Profiles:
     """The profiles of columns in an image of `shape`, with standard deviations `width` along (rows, columns)."""
     reach = max(2, math.ceil(_REACH * float(width.max())))
-    start = torch.minimum(torch.round(positions).long().clamp(min=0), torch.tensor(shape, device=positions.device) - 1)
+    start = torch.minimum(
+        torch.round(positions).long().clamp(min=0), torch.tensor(shape, device=positions.device) - 1
+    )
     step = torch.arange(-reach, reach + 1, device=positions.device)
     offset = ((start - positions)[:, :, None] + step).to(width.dtype)
     return Profiles(start, *(gaussians(offset[:, axis], width[axis]) for axis in range(2)), reach)

@@ -7,7 +7,9 @@ from torch import Tensor
 __all__ = ["pairs_within", "strongest_first"]
 
 
-def pairs_within(positions: Float[Tensor, "n 2"], radius: float) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+def pairs_within(
+    positions: Float[Tensor, "n 2"], radius: float
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
     """All ordered pairs (i, j), i != j, of positions at most `radius` apart; linear in their number.
 
     Positions are sorted into square cells of side `radius`; the candidates of a position are the three runs of

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.columns.model import Profiles, gaussians
-from torchmotif.columns.neighbours import pairs_within
 
 __all__ = ["Normal", "Unknowns", "column_blocks", "own_covariance", "pair_blocks"]
 
@@ -25,7 +23,7 @@ class Unknowns:
     width: Float[Tensor, " k"]  # of all columns along (rows, columns); empty where it is held
 
     def plus(self, other: "Unknowns", factor: Tensor) -> "Unknowns":
-        """This and `factor` times another."""
+        """The sum with `factor` times another."""
         return Unknowns(
             self.columns + factor * other.columns,
             self.spline + factor * other.spline,

@@ -22,11 +22,18 @@ _OUTLIER = 30.0  # a pixel this many times the image's range away from the media
 class Prepared:
     """An image ready to be filtered and fitted."""
 
-    data: Float[Tensor, "h w"]  # float32, mean near 0 and standard deviation near 1, columns bright, all finite
+    data: Float[
+        Tensor, "h w"
+    ]  # float32, mean near 0 and standard deviation near 1, columns bright, all finite
     usable: Bool[Tensor, "h w"]  # pixels that were measured: finite, not masked, not saturated, not hot
     saturated: Bool[Tensor, "h w"]
     scale: float  # the image's units per unit of `data`
     axes: Pair  # pixels along (rows, columns) per side of a square pixel of the same area
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) in pixels."""
+        return self.data.shape[0], self.data.shape[1]
 
 
 def prepare(image: Any, mask: Any = None, *, dark: bool = False, device: DeviceLike = None) -> Prepared:

@@ -107,7 +107,9 @@ def measure(data: Float[Tensor, "h w"], axes: Pair, nm: float | None) -> Spacing
     lags, profile, noise = _radial_autocorrelation(data, axes)
     ring = _first_ring(profile, noise)
     pixels = _nearest_columns(data, ring, axes)
-    return Spacing(pixels, None if nm is None else pixels * nm, ring, lags.cpu().numpy(), profile.cpu().numpy())
+    return Spacing(
+        pixels, None if nm is None else pixels * nm, ring, lags.cpu().numpy(), profile.cpu().numpy()
+    )
 
 
 def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +127,9 @@ def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Ten
     profile = F.avg_pool1d(F.pad(profile[None, None], (1, 1), mode="replicate"), 3, 1)[0, 0]
     lags = torch.arange(len(profile), device=data.device, dtype=data.dtype) / _STEPS
     pixels = sum(part.numel() for part in parts)
-    noise = correlation[reach, reach] / (count.clamp(min=1) / 2 * pixels).sqrt()  # each lag counts twice, as + and -
+    noise = (
+        correlation[reach, reach] / (count.clamp(min=1) / 2 * pixels).sqrt()
+    )  # each lag counts twice, as + and -
     scale = profile[2 * _STEPS :].abs().max()  # noise that is white ends after the zero lag
     return lags, profile / scale, noise / scale
 

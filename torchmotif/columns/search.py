@@ -1,6 +1,6 @@
 """The search: maxima, joint fits of them by tiles, and what these leave over."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,12 +9,13 @@ from torch import Tensor
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
 from torchmotif.columns.fit import Fit, Shape, fit_columns
+from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.tiles import Tile, tiles_of
 
-__all__ = ["Found", "fitted", "seen"]
+__all__ = ["WIDTH", "Found", "completed", "fitted", "seen"]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
@@ -33,6 +34,8 @@ class Found:
     intensity: Float[Tensor, " n"]
     covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
     quality: Float[Tensor, " n"]
+    coverage: Float[Tensor, " n"]  # share of the column on usable pixels
+    predicted: Bool[Tensor, " n"]  # by the lattice, not seen
 
     def __len__(self) -> int:
         """Count the columns."""
@@ -55,7 +58,7 @@ def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[T
         pixels = tile.cut(image.data)
         at, height = maxima(pixels, spacing, image.axes)
         at = at + tile.origin(at)
-        mine = tile.owns(at, _shape(image))
+        mine = tile.owns(at, image.shape)
         positions.append(at[mine])
         heights.append(height[mine])
         levels.append(noise_level(pixels))
@@ -72,21 +75,44 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 
     The shape is learned where columns are most frequent, and held elsewhere.
     """
-    tiles = list(_tiles(image, round(_MARGIN * spacing * max(image.axes))))
-    densest = max(tiles, key=lambda tile: int(tile.owns(positions, _shape(image)).sum()))
+    tiles = _tiles(image, _margin(image, spacing))
+    densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
-    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
-    first = fit_columns(*_view(image, densest, positions), spacing, shape, steps=6, learn=True)
+    view = _view(image, densest, positions)
+    first = fit_columns(*view, spacing, Shape(width, Noise(-1.0, 1.0, 1.0, 1.0)), steps=6, learn=True)
     faintest = _FAINTEST * _upper_decile(first.intensity)
     parts = []
     for tile in tiles:
         fit = _fit_tile(*_view(image, tile, positions), spacing, first.shape, faintest)
-        at = fit.positions + tile.origin(fit.positions)
-        found = Found(at, fit.intensity, fit.covariance, fit.quality)
-        parts.append(found.where(_credible(fit, faintest) & tile.owns(at, _shape(image))))
+        parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
     found = Found.joined(parts)
     square = found.positions / found.positions.new_tensor(image.axes)
     return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), first.shape
+
+
+def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
+    """Columns together with the sites that the lattice around them predicts, fitted anew with these held in place."""
+    axes = found.positions.new_tensor(image.axes)
+    sites = dark_sites(found.positions / axes, spacing) * axes
+    last = sites.new_tensor(image.shape) - 0.5
+    sites = sites[((sites >= -0.5) & (sites <= last)).all(dim=1)]
+    every = torch.cat([found.positions, sites])
+    is_site = torch.arange(len(every), device=every.device) >= len(found)
+    parts = []
+    for tile in _tiles(image, _margin(image, spacing)):
+        data, usable, _ = _view(image, tile, every)
+        here = _within(tile, every)
+        local = every[here] - tile.origin(every)
+        fit = fit_columns(data, usable, local, spacing, shape, held=is_site[here], steps=2)
+        parts.append(_owned(image, tile, fit, torch.ones_like(fit.held)))
+    return Found.joined(parts)
+
+
+def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
+    """The columns of a fit to keep, of those that fall to its tile."""
+    at = fit.positions + tile.origin(fit.positions)
+    found = Found(at, fit.intensity, fit.covariance, fit.quality, fit.coverage, fit.held)
+    return found.where(keep & tile.owns(at, image.shape))
 
 
 def _fit_tile(
@@ -128,18 +154,22 @@ def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
 
 def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels, usable pixels and positions in the window of a tile."""
-    local = positions - tile.origin(positions)
-    data = tile.cut(image.data)
-    last = local.new_tensor(data.shape) - 0.5
-    return data, tile.cut(image.usable), local[((local >= -0.5) & (local <= last)).all(dim=1)]
+    local = positions[_within(tile, positions)] - tile.origin(positions)
+    return tile.cut(image.data), tile.cut(image.usable), local
+
+
+def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
+    """Which positions lie in the window of a tile."""
+    low, high = positions.new_tensor(tile.window).view(2, 2) - 0.5
+    return ((positions >= low) & (positions <= high)).all(dim=1)
 
 
 def _tiles(image: Prepared, margin: int) -> list[Tile]:
-    return list(tiles_of(_shape(image), margin))
+    return list(tiles_of(image.shape, margin))
 
 
-def _shape(image: Prepared) -> tuple[int, int]:
-    return image.data.shape[0], image.data.shape[1]
+def _margin(image: Prepared, spacing: float) -> int:
+    return round(_MARGIN * spacing * max(image.axes))
 
 
 def _upper_decile(values: Tensor) -> Tensor:

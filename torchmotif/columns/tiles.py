@@ -48,5 +48,10 @@ def tiles_of(shape: tuple[int, int], margin: int, side: int = _SIDE) -> Iterator
         top, bottom = h * i // rows, h * (i + 1) // rows
         for j in range(cols):
             left, right = w * j // cols, w * (j + 1) // cols
-            window = max(top - margin, 0), max(left - margin, 0), min(bottom + margin, h), min(right + margin, w)
+            window = (
+                max(top - margin, 0),
+                max(left - margin, 0),
+                min(bottom + margin, h),
+                min(right + margin, w),
+            )
             yield Tile((top, left, bottom, right), window)
