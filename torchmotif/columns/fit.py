@@ -50,6 +50,7 @@ class _Fitter:
         positions: Float[Tensor, "n 2"],
         shape: Shape,
         spacing: float,
+        *,
         held: Bool[Tensor, " n"],
     ) -> None:
         self.data, self.usable, self.spacing, self.held = data, usable, spacing, held
@@ -165,7 +166,14 @@ class _Fitter:
         width = self.shape.width
         i, j = pairs_within(self.positions / width.double(), _OVERLAP)
         i, j = i[i < j], j[i < j]
-        shared = pair_blocks(weights, self.profile, self.positions, width, self.intensity, (i, j))
+        shared = pair_blocks(
+            weights,
+            self.profile,
+            (i, j),
+            positions=self.positions,
+            width=width,
+            intensity=self.intensity,
+        )
         return (i, j), shared
 
     def _width_slopes(self) -> list[Tensor]:
@@ -228,7 +236,7 @@ def fit_columns(
     """
     if held is None:
         held = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
-    fitter = _Fitter(data, usable, positions, shape, spacing, held)
+    fitter = _Fitter(data, usable, positions, shape, spacing, held=held)
     fitter.step(move=False, widen=False)
     for _ in range(steps):
         if learn:

@@ -57,10 +57,11 @@ def column_blocks(
 def pair_blocks(
     weights: Float[Tensor, "h w"],
     profile: Profiles,
+    pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]],
+    *,
     positions: Float[Tensor, "n 2"],
     width: Float[Tensor, " 2"],
     intensity: Float[Tensor, " n"],
-    pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]],
 ) -> Float[Tensor, "p 3 3"]:
     """Fisher information that each pair of overlapping columns has in common."""
     i, j = pairs

@@ -83,7 +83,7 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
     faintest = _FAINTEST * _upper_decile(first.intensity)
     parts = []
     for tile in tiles:
-        fit = _fit_tile(*_view(image, tile, positions), spacing, first.shape, faintest)
+        fit = _fit_tile(*_view(image, tile, positions), spacing, first.shape, faintest=faintest)
         parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
     found = Found.joined(parts)
     square = found.positions / found.positions.new_tensor(image.axes)
@@ -116,7 +116,7 @@ def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
 
 
 def _fit_tile(
-    data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, faintest: Tensor
+    data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
     fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
