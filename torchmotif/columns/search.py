@@ -78,16 +78,19 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
     tiles = _tiles(image, _margin(image, spacing))
     densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
-    view = _view(image, densest, positions)
-    first = fit_columns(*view, spacing, Shape(width, Noise(-1.0, 1.0, 1.0, 1.0)), steps=6, learn=True)
+    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
+    data, usable, local = _view(image, densest, positions)
+    first = fit_columns(data, usable, local, spacing, shape, steps=6, learn=True)
     faintest = _FAINTEST * _upper_decile(first.intensity)
+    local = _revised(data, usable, first, spacing, faintest=faintest)
+    shape = fit_columns(data, usable, local, spacing, first.shape, steps=4, learn=True).shape
     parts = []
     for tile in tiles:
-        fit = _fit_tile(*_view(image, tile, positions), spacing, first.shape, faintest=faintest)
+        fit = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
         parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
     found = Found.joined(parts)
     square = found.positions / found.positions.new_tensor(image.axes)
-    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), first.shape
+    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
 
 
 def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
@@ -121,10 +124,16 @@ def _fit_tile(
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
     fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
     for _ in range(2):
-        extra = _left_over(data, usable, fit, spacing)
-        kept = fit.positions[_credible(fit, faintest)]
-        fit = fit_columns(data, usable, torch.cat([kept, extra]), spacing, shape, steps=3)
+        revised = _revised(data, usable, fit, spacing, faintest=faintest)
+        fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
     return fit
+
+
+def _revised(
+    data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor
+) -> Float[Tensor, "n 2"]:
+    """Positions of a fit without what it finds to be nothing, and with what it leaves over."""
+    return torch.cat([fit.positions[_credible(fit, faintest)], _left_over(data, usable, fit, spacing)])
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
