@@ -35,7 +35,8 @@ class Scene:
         derivatives = []
         for (r, c), intensity in zip(self.positions.tolist(), self.intensities.tolist(), strict=True):
             u, v = (
-                torch.exp(-((axis - centre) ** 2) / (2 * self.sigma**2)) / (math.sqrt(2 * math.pi) * self.sigma)
+                torch.exp(-((axis - centre) ** 2) / (2 * self.sigma**2))
+                / (math.sqrt(2 * math.pi) * self.sigma)
                 for axis, centre in ((rows, r), (cols, c))
             )
             du, dv = (p * (axis - x) / self.sigma**2 for p, axis, x in ((u, rows, r), (v, cols, c)))
@@ -46,7 +47,9 @@ class Scene:
         return torch.linalg.inv(information).diagonal().sqrt().view(-1, 3).numpy()
 
 
-def honeycomb(side: int = 160, a: float = 22.0, sigma: float = 3.0, vacancy: float = 0.1, seed: int = 0) -> Scene:
+def honeycomb(
+    side: int = 160, a: float = 22.0, sigma: float = 3.0, vacancy: float = 0.1, seed: int = 0
+) -> Scene:
     """MoSe2-like columns in a square image: intensities 1800, 2500 and 1250 counts (vacancies)."""
     rng = np.random.default_rng(seed)
     first, second = np.array([0.0, a]), np.array([-math.sqrt(3) / 2 * a, a / 2])
@@ -68,5 +71,7 @@ def dumbbells(side: int = 160, pitch: float = 26.0, gap: float = 8.0, sigma: flo
     middles = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1).reshape(-1, 2)
     half = np.array([0.3, 0.954]) * gap / 2
     positions = torch.as_tensor(np.concatenate([middles - half, middles + half]))
-    intensities = torch.cat([torch.full((len(middles),), 2500.0), torch.full((len(middles),), 1800.0)]).double()
+    intensities = torch.cat(
+        [torch.full((len(middles),), 2500.0), torch.full((len(middles),), 1800.0)]
+    ).double()
     return Scene(positions, intensities, sigma, 0.5, (side, side))

@@ -39,9 +39,7 @@ def maxima(
     return positions[alone], height[alone]
 
 
-def outstanding(
-    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: float
-) -> Bool[Tensor, " n"]:
+def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a hundredth is noise.
 
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.

@@ -14,14 +14,13 @@ from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
 from torchmotif.columns.result import Columns
 from torchmotif.columns.scale import measure
-from torchmotif.columns.search import WIDTH, Found, completed, fitted, seen
+from torchmotif.columns.search import WIDTH, Found, at_nearest, completed, fitted, seen
 from torchmotif.errors import InputError
 
 __all__ = ["find_columns"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 _CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
-_UNSEEN = 0.02  # share of a column on pixels that were left out, from which it counts as on a rim
 
 
 def find_columns(
@@ -115,9 +114,10 @@ def find_columns(
 def _described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
     """The attributes of `Columns` that are arrays."""
     errors = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    saturated = _touches(found.positions, image.saturated)
     edge = torch.minimum(found.positions, found.positions.new_tensor(image.shape) - 1 - found.positions)
     at_edge = (edge < _CUT * shape.width).any(dim=1)
+    reach = math.ceil(_CUT * float(shape.width.max()))
+    at_gap = _touches(found.positions, ~(image.usable | image.saturated), reach)
     overlapping = torch.zeros(len(found), dtype=torch.bool, device=found.positions.device)
     overlapping[pairs_within(found.positions / shape.width.double(), _OVERLAPPING)[0]] = True
     return {
@@ -126,19 +126,19 @@ def _described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]
         "position_errors": errors[:, 1:],
         "intensity_errors": errors[:, 0] * image.scale,
         "fit_quality": found.quality,
-        "is_rim": at_edge | ((found.coverage < 1 - _UNSEEN) & ~saturated),
+        "is_rim": at_edge | at_gap,
         "is_overlapping": overlapping,
-        "is_saturated": saturated,
+        "is_saturated": _touches(found.positions, image.saturated, 1),
         "is_predicted": found.predicted,
     }
 
 
-def _touches(positions: Float[Tensor, "n 2"], pixels: Bool[Tensor, "h w"]) -> Bool[Tensor, " n"]:
-    """Which positions have one of the given pixels next to them."""
-    wide = F.max_pool2d(pixels[None, None].float(), 3, 1, 1)[0, 0] > 0
-    last = torch.tensor(pixels.shape, device=positions.device) - 1
-    row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
-    return wide[row, col]
+def _touches(positions: Float[Tensor, "n 2"], pixels: Bool[Tensor, "h w"], reach: int) -> Bool[Tensor, " n"]:
+    """Which positions have one of the given pixels at most `reach` rows and columns away."""
+    if not bool(pixels.any()):
+        return torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
+    wide = F.max_pool2d(pixels[None, None].float(), 2 * reach + 1, 1, reach)[0, 0] > 0
+    return at_nearest(wide, positions)
 
 
 def _ordered(positions: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:

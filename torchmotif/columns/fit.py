@@ -33,7 +33,6 @@ class Fit:
     intensity: Float[Tensor, " n"]
     covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
     quality: Float[Tensor, " n"]
-    coverage: Float[Tensor, " n"]
     held: Bool[Tensor, " n"]
     shape: Shape
     expected: Float[Tensor, "h w"]
@@ -102,15 +101,15 @@ class _Fitter:
         pairs, shared = self._pairs(weights)
         return own_covariance(self._steadied(self._own(weights)), pairs, shared)
 
-    def quality(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Squared residual over variance, averaged under each column's profile, and the share of it on usable pixels."""
+    def quality(self) -> Float[Tensor, " n"]:
+        """Squared residual over variance, averaged under each column's profile: 1 where only noise is left."""
         excess = (self.data - self.expected).square() / self.shape.noise.variance(self.expected)
         usable = self.usable.to(self.data.dtype)
         total, weight = (
             project(self.profile.windows(self._pad(image)), self.profile)[:, 0]
             for image in (excess * usable, usable)
         )
-        return total / weight.clamp(min=1e-6), weight
+        return total / weight.clamp(min=1e-6)
 
     def _equations(
         self, weights: Tensor, score: Tensor, *, move: bool, widen: bool
@@ -248,7 +247,7 @@ def fit_columns(
         fitter.positions,
         fitter.intensity,
         fitter.covariance(),
-        *fitter.quality(),
+        fitter.quality(),
         held,
         fitter.shape,
         fitter.expected,

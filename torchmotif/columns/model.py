@@ -43,7 +43,9 @@ class Noise:
         noise = self
         for _ in range(3):
             variance = noise.variance(expected)
-            weight = (square < 100 * variance) / variance.square()  # sparks are not noise, single electrons are
+            weight = (
+                square < 100 * variance
+            ) / variance.square()  # sparks are not noise, single electrons are
             a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
             p, q = ((weight * square * v).sum() for v in (1 - share, share))
             determinant = a * c - b * b

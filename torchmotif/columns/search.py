@@ -15,7 +15,7 @@ from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.tiles import Tile, tiles_of
 
-__all__ = ["WIDTH", "Found", "completed", "fitted", "seen"]
+__all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
@@ -34,7 +34,6 @@ class Found:
     intensity: Float[Tensor, " n"]
     covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
     quality: Float[Tensor, " n"]
-    coverage: Float[Tensor, " n"]  # share of the column on usable pixels
     predicted: Bool[Tensor, " n"]  # by the lattice, not seen
 
     def __len__(self) -> int:
@@ -65,8 +64,7 @@ def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[T
     every, height = torch.cat(positions), torch.cat(heights)
     noise = torch.stack(levels).median() * filter_gain(spacing)
     keep = outstanding(height, noise, spacing, image.data.numel())
-    nearest = torch.minimum(every.round().long(), torch.tensor(image.data.shape, device=every.device) - 1)
-    keep &= (image.usable | image.saturated)[nearest[:, 0], nearest[:, 1]]
+    keep &= at_nearest(image.usable | image.saturated, every)
     return every[keep], height[keep]
 
 
@@ -114,8 +112,9 @@ def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Fo
 def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
     """The columns of a fit to keep, of those that fall to its tile."""
     at = fit.positions + tile.origin(fit.positions)
-    found = Found(at, fit.intensity, fit.covariance, fit.quality, fit.coverage, fit.held)
-    return found.where(keep & tile.owns(at, image.shape))
+    found = Found(at, fit.intensity, fit.covariance, fit.quality, fit.held)
+    measured = at_nearest(image.usable | image.saturated, at)
+    return found.where(keep & measured & tile.owns(at, image.shape))
 
 
 def _fit_tile(
@@ -165,6 +164,13 @@ def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tenso
     """Pixels, usable pixels and positions in the window of a tile."""
     local = positions[_within(tile, positions)] - tile.origin(positions)
     return tile.cut(image.data), tile.cut(image.usable), local
+
+
+def at_nearest(pixels: Tensor, positions: Float[Tensor, "n 2"]) -> Tensor:
+    """The values of the pixels nearest to positions."""
+    last = torch.tensor(pixels.shape, device=positions.device) - 1
+    row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
+    return pixels[row, col]
 
 
 def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
