@@ -21,7 +21,7 @@ from torchmotif.errors import InputError
 __all__ = ["Spacing", "characteristic_spacing", "measure"]
 
 _STEPS = 2  # bins of the radial profile per pixel
-_CLEAR = 8.0  # standard deviations of pure noise by which a ring must rise
+_CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
 _UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
 
@@ -147,9 +147,11 @@ def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, 
 def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> float:
     """Radius in pixels of the first maximum that stands out of what lies within it."""
     values, noise = profile[2 * _STEPS :], noise[2 * _STEPS :]
-    rise = values - torch.cummin(values, 0).values
+    lowest, where = torch.cummin(values, 0)
+    rise = values - lowest
+    clear = _CLEAR * torch.hypot(noise, noise[where])
     peak = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:])
-    high = (rise[1:-1] > 0.1 * rise.max()) & (rise[1:-1] > _CLEAR * noise[1:-1])
+    high = (rise[1:-1] > 0.1 * rise.max()) & (rise > clear)[1:-1]
     found = torch.nonzero(peak & high).flatten()
     if len(found) == 0:
         raise InputError(
