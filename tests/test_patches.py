@@ -1,52 +1,101 @@
+from pathlib import Path
+
+import dask.array as da
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torchmotif as tm
-from torchmotif.errors import InputError
-from torchmotif.patches import inside
+from torchmotif.patches import covered, extract_patches, inside
 
-IMAGE = np.arange(40 * 50, dtype=np.int32).reshape(40, 50)
-
-
-@given(st.integers(1, 11), st.data())
-def test_windows_are_those_of_a_plain_slice(size: int, data: st.DataObject) -> None:
-    row = data.draw(st.integers(0, 40 - size))
-    col = data.draw(st.integers(0, 50 - size))
-    centre = (row + (size - 1) / 2, col + (size - 1) / 2)
-    patch = tm.extract_patches(IMAGE, [centre], size)[0]
-    np.testing.assert_array_equal(patch, IMAGE[row : row + size, col : col + size])
+DTYPES = ["u1", "u2", "i4", "f4", "f8", ">u2"]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32, torch.float64])
-def test_torch_in_torch_out_of_the_same_type(dtype: torch.dtype, device: torch.device) -> None:
-    image = torch.arange(100, device=device).reshape(10, 10).to(dtype)
-    patches = tm.extract_patches(image, [(5, 5), (4, 4)], 3)
-    assert (patches.dtype, patches.shape, patches.device.type) == (dtype, (2, 3, 3), device.type)
+def reference(image: np.ndarray, positions: np.ndarray, size: int) -> np.ndarray:
+    view = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+    start = np.round(positions - (size - 1) / 2).astype(int)
+    return view[start[:, 0], start[:, 1]]
 
 
-def test_no_positions_give_no_patches_of_the_right_shape() -> None:
-    assert tm.extract_patches(IMAGE, [], 5).shape == (0, 5, 5)
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=5, deadline=None)
+@given(size=st.integers(1, 20), seed=st.integers(0, 2**16), n=st.integers(0, 30))
+def test_windows_are_those_of_a_sliding_view(dtype: str, size: int, seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 200, (25, 37)).astype(dtype)
+    positions = rng.uniform(0, [24, 36], (n, 2))
+    kept = positions[inside(positions, image.shape, size)]
+    patches = extract_patches(image, kept, size)
+    assert patches.dtype == image.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(patches, reference(image, kept, size))
+    np.testing.assert_array_equal(extract_patches(image, positions, size, rim="drop"), patches)
 
 
-def test_inside_tells_which_windows_are_whole() -> None:
-    positions = np.array([(2, 2), (1, 2), (37, 47), (38, 47)])
-    np.testing.assert_array_equal(inside(positions, IMAGE.shape, 5), [True, False, True, False])
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(1, 9), seed=st.integers(0, 2**16))
+def test_padded_windows_hold_the_image_where_they_cover_it(size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(1, 200, (12, 14))
+    positions = rng.uniform(-20, 30, (40, 2))
+    patches = extract_patches(image, positions, size, rim="pad")
+    mask = covered(positions, image.shape, size)
+    far = np.pad(image, 60)
+    np.testing.assert_array_equal(patches, reference(far, positions + 60, size))
+    np.testing.assert_array_equal(patches != 0, mask)
+    np.testing.assert_array_equal(mask.all(axis=(1, 2)), inside(positions, image.shape, size))
+
+
+def test_a_tensor_gives_a_tensor_on_its_device(device: torch.device, dtype: torch.dtype) -> None:
+    image = torch.arange(400, dtype=dtype, device=device).view(20, 20)
+    patches = extract_patches(image, [(10, 10), (5.4, 6.6)], 5)
+    assert patches.device == image.device
+    assert patches.dtype == dtype
+    torch.testing.assert_close(patches[1], image[3:8, 5:10])
+
+
+def test_a_part_of_a_larger_tensor_is_read_as_it_is() -> None:
+    image = torch.arange(400.0).view(20, 20)[3:15, 4:18]
+    torch.testing.assert_close(extract_patches(image, [(5, 6)], 3)[0], image[4:7, 5:8])
+
+
+def test_micrographs_are_taken_apart() -> None:
+    scan = tm.Micrograph(np.arange(100).reshape(10, 10), pixel_size=0.1)
+    np.testing.assert_array_equal(extract_patches(scan, [(5, 5)], 1).ravel(), [55])
+
+
+@pytest.mark.parametrize("rim", ["drop", "pad"])
+@pytest.mark.parametrize("kind", ["memmap", "dask"])
+def test_files_and_lazy_arrays_give_what_arrays_in_memory_give(kind: str, rim: str, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 60000, (2100, 4200)).astype(np.uint16)
+    np.save(tmp_path / "image.npy", image)
+    positions = np.random.default_rng(1).uniform(-3, [2103, 4203], (500, 2))
+    lazy = (
+        np.load(tmp_path / "image.npy", mmap_mode="r")
+        if kind == "memmap"
+        else da.from_array(image, chunks=1000)
+    )
+    expected = extract_patches(image, positions, 21, rim=rim)
+    np.testing.assert_array_equal(extract_patches(lazy, positions, 21, rim=rim), expected)
 
 
 @pytest.mark.parametrize(
-    ("positions", "size", "message"),
+    ("arguments", "message"),
     [
-        ([(0, 0)], 5, "1 of 1 windows of 5 px reach over"),
-        ([(5, 5)], 41, "shorter side, 40 px, got 41"),
-        ([(5, 5)], 0, "got 0"),
-        ([5, 5], 3, r"shape \(n, 2\)"),
-        ([(5, np.nan)], 3, "not finite"),
+        (([(0, 5)], 3), "1 of 1 windows of 3 px reach over"),
+        (([(5, 5)], 11), "size must be between 1 and"),
+        (([(5, 5)], 0), "size must be between 1 and"),
+        (([(5, 5, 5)], 3), r"positions must have the shape \(n, 2\)"),
+        (([(np.nan, 5)], 3), "not finite"),
     ],
-    ids=["rim", "too large", "zero", "shape", "nan"],
+    ids=["rim", "large", "zero", "three-columns", "nan"],
 )
-def test_bad_input(positions: list[object], size: int, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        tm.extract_patches(IMAGE, positions, size)
+def test_bad_input_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(tm.errors.InputError, match=message):
+        extract_patches(np.zeros((10, 10)), *arguments)
+
+
+def test_an_unknown_rim_policy_is_refused() -> None:
+    with pytest.raises(tm.errors.InputError, match="rim must be"):
+        extract_patches(np.zeros((10, 10)), [(5, 5)], 3, rim="wrap")

@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from torchmotif._arrays import as_positions, as_tensor, like, pixels_of
+from torchmotif._windows import gather_windows
 from torchmotif.errors import InputError
 
-__all__ = ["extract_patches", "inside"]
+__all__ = ["covered", "extract_patches", "inside"]
+
+_TILE = 2048  # pixels: side of the parts in which files and lazy arrays are read
 
 
 def inside(positions: Any, shape: tuple[int, int], size: int) -> Any:
@@ -31,16 +37,51 @@ def inside(positions: Any, shape: tuple[int, int], size: int) -> Any:
     return like(((start >= 0) & (start <= last)).all(dim=1), positions)
 
 
-def extract_patches(image: Any, positions: Any, size: int) -> Any:
+def covered(positions: Any, shape: tuple[int, int], size: int) -> Any:
+    """Which pixels of the windows around positions lie in an image of `shape`: the mask of padded patches.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+        (row, col) in pixels.
+    shape : (int, int)
+        Of the image, in pixels.
+    size : int
+        Side of the window in pixels.
+
+    Returns
+    -------
+    boolean array of shape (n, size, size), numpy or torch as `positions` came
+    """
+    start = _starts(as_positions(positions), size)
+    pixel = start[:, :, None] + torch.arange(size, device=start.device)
+    within = (pixel >= 0) & (pixel < torch.tensor(shape, device=start.device)[:, None])
+    return like(within[:, 0, :, None] & within[:, 1, None, :], positions)
+
+
+def extract_patches(
+    image: Any,
+    positions: Any,
+    size: int,
+    *,
+    rim: str = "error",
+    fill: float = 0.0,
+) -> Any:
     """Square windows around the pixels nearest to the given positions.
 
     Parameters
     ----------
     image : Micrograph or array of shape (h, w)
+        Memory-mapped files, dask, zarr and h5py arrays are read by tiles, only where there are positions.
     positions : array of shape (n, 2)
         (row, col) in pixels.
     size : int
         Side of the windows in pixels. The centre of an even window lies half a pixel before its middle pixel.
+    rim : {"error", "drop", "pad"}
+        What becomes of windows that reach over the image's rim: an error, none of them (those left are where
+        `inside` is true), or pixels of value `fill` beyond the rim (`covered` tells which).
+    fill : float
+        Value beyond the rim for ``rim="pad"``.
 
     Returns
     -------
@@ -50,7 +91,7 @@ def extract_patches(image: Any, positions: Any, size: int) -> Any:
     Raises
     ------
     InputError
-        If `size` does not fit in the image, or a window reaches over the rim (see `inside`).
+        If `size` does not fit in the image, `rim` is unknown, or a window reaches over the rim and that is an error.
 
     Examples
     --------
@@ -60,26 +101,72 @@ def extract_patches(image: Any, positions: Any, size: int) -> Any:
            [44, 45, 46],
            [54, 55, 56]])
     """
-    pixels = pixels_of(image)
-    if not 1 <= size <= min(pixels.shape):
+    pixels = _by_tiles(image) or pixels_of(image)
+    h, w = pixels.shape
+    if rim not in {"error", "drop", "pad"}:
+        raise InputError(f"rim must be 'error', 'drop' or 'pad', got {rim!r}")
+    if not 1 <= size <= min(h, w):
+        raise InputError(f"size must be between 1 and the image's shorter side, {min(h, w)} px, got {size}")
+    device = pixels.device if isinstance(pixels, torch.Tensor) else None
+    start = _starts(as_positions(positions, device=device), size)
+    last = torch.tensor((h, w), device=device) - size
+    whole = ((start >= 0) & (start <= last)).all(dim=1)
+    if rim == "error" and not bool(whole.all()):
         raise InputError(
-            f"size must be between 1 and the image's shorter side, {min(pixels.shape)} px, got {size}"
+            f"{int((~whole).sum())} of {len(start)} windows of {size} px reach over the image's rim; "
+            "keep the positions where torchmotif.patches.inside(positions, image.shape, size) is true, "
+            "or give rim='drop' or rim='pad'"
         )
-    data = as_tensor(pixels, dtype=None)
-    start = _starts(as_positions(positions, device=data.device), size)
+    if rim == "drop":
+        start = start[whole]
+    if isinstance(pixels, _Lazy):
+        return pixels.windows(start, size, fill)
+    return like(_windows(as_tensor(pixels, dtype=None), start, size, fill), pixels)
+
+
+class _Lazy:
+    """A two-dimensional array that is read part by part."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        h, w = source.shape
+        self.shape = (int(h), int(w))
+
+    def windows(self, start: Int[Tensor, "n 2"], size: int, fill: float) -> np.ndarray:
+        """Windows gathered tile by tile, each tile read once, with the pixels around it that its windows need."""
+        key = start.clamp(min=0) // _TILE
+        tiles, which = torch.unique(key, dim=0, return_inverse=True)
+        result = np.empty((len(start), size, size), self.source.dtype.newbyteorder("="))
+        for number, tile in enumerate((tiles * _TILE).tolist()):
+            mine = which == number
+            corner = [max(0, edge - size) for edge in tile]
+            part = np.asarray(
+                self.source[corner[0] : tile[0] + _TILE + size, corner[1] : tile[1] + _TILE + size]
+            )
+            result[mine.numpy()] = _windows(
+                as_tensor(part, dtype=None), start[mine] - torch.tensor(corner), size, fill
+            ).numpy()
+        return result
+
+
+def _by_tiles(image: Any) -> _Lazy | None:
+    """An array that is better read by tiles than as a whole; None for what lies in memory."""
+    data = getattr(image, "data", image) if hasattr(image, "pixel_size_nm") else image
+    mapped = isinstance(data, np.memmap)
+    foreign = not isinstance(data, np.ndarray | Tensor) and hasattr(data, "dtype") and hasattr(data, "ndim")
+    return _Lazy(data) if (mapped or foreign) and data.ndim == 2 else None
+
+
+def _windows(data: Tensor, start: Tensor, size: int, fill: float) -> Tensor:
+    """Windows of an image in memory; pixels beyond its rim are `fill`."""
     last = torch.tensor(data.shape, device=data.device) - size
-    outside = ((start < 0) | (start > last)).any(dim=1)
-    if bool(outside.any()):
-        raise InputError(
-            f"{int(outside.sum())} of {len(start)} windows of {size} px reach over the image's rim; "
-            "keep the positions where torchmotif.patches.inside(positions, image.shape, size) is true"
-        )
-    step = torch.arange(size, device=data.device)
-    rows = start[:, 0, None] + step
-    columns = start[:, 1, None] + step
-    return like(data[rows[:, :, None], columns[:, None, :]], pixels)
+    if bool(((start >= 0) & (start <= last)).all()):
+        return gather_windows(data, start, size)
+    padded = data.new_full((data.shape[0] + 2 * size, data.shape[1] + 2 * size), fill)
+    padded[size:-size, size:-size] = data
+    return gather_windows(padded, (start + size).clamp(min=0).minimum(last + 2 * size), size)
 
 
-def _starts(positions: torch.Tensor, size: int) -> torch.Tensor:
+def _starts(positions: Tensor, size: int) -> Int[Tensor, "n 2"]:
     """First (row, col) of the window whose centre is nearest to each position."""
     return torch.round(positions - (size - 1) / 2).long()

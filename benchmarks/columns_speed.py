@@ -1,0 +1,93 @@
+"""Time and memory of finding columns, over the size of the image; extraction of patches against numpy.
+
+    python benchmarks/columns_speed.py [LARGEST]
+
+Each size runs in a process of its own, so that its peak memory is its own. Images are simulated MoSe2 at 10
+electrons per pixel, 9.2 px between columns.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import torchmotif as tm
+
+PIXEL_NM = 0.02055
+RESULTS = Path(__file__).parent / "results" / "columns_speed.json"
+
+
+def find(side: int) -> dict[str, float]:
+    """Seconds and peak memory of one image."""
+    image = tm.datasets.mose2((side, side), PIXEL_NM).draw(1.0, torch.Generator().manual_seed(0)).data.numpy()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, busy = time.perf_counter(), time.process_time()
+    columns = tm.find_columns(image)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - busy
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "side": side,
+        "columns": len(columns),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "microseconds_per_column": 1e6 * seconds / len(columns),
+        "peak_gib": peak / 2**20,
+        "before_gib": before / 2**20,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def extract(size: int, repeats: int = 9) -> dict[str, float]:
+    """Medians of extraction and of numpy's gather from a sliding view, run in turn."""
+    rng = np.random.default_rng(0)
+    image = rng.random((2048, 2048), dtype=np.float32)
+    positions = rng.uniform(size, 2047 - size, (20_000, 2))
+    start = np.round(positions - (size - 1) / 2).astype(int)
+    view = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+    ours, numpys = [], []
+    for _ in range(repeats):
+        for times, run in (
+            (ours, lambda: tm.extract_patches(image, positions, size)),
+            (numpys, lambda: view[start[:, 0], start[:, 1]]),
+        ):
+            begin = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begin)
+    return {
+        "size": size,
+        "ours_ms": 1e3 * statistics.median(ours),
+        "numpy_ms": 1e3 * statistics.median(numpys),
+        "ratio": statistics.median(numpys) / statistics.median(ours),
+    }
+
+
+def main() -> None:
+    """Run all sizes, print a table, write the results."""
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(find(int(sys.argv[2]))))
+        return
+    largest = int(sys.argv[1]) if len(sys.argv) > 1 else 4096
+    results: dict[str, list[dict[str, float]]] = {"find": [], "extract": []}
+    side = 512
+    while side <= largest:
+        line = subprocess.run(
+            [sys.executable, __file__, "--one", str(side)], check=True, capture_output=True, text=True
+        ).stdout
+        results["find"].append(json.loads(line.splitlines()[-1]))
+        print(results["find"][-1], flush=True)
+        side *= 2
+    for size in (15, 31, 71):
+        results["extract"].append(extract(size))
+        print(results["extract"][-1], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Detection: maxima of a matched-filtered image that stand out of its noise."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchmotif.columns.filters import Pair, matched_filter, maxima_density
+from torchmotif.columns.neighbours import strongest_first
+
+__all__ = ["CLOSEST", "maxima", "outstanding"]
+
+CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
+_FINE = 8.0  # detection works on a grid of at least this many pixels between columns
+_FALSE_SHARE = 0.01  # of all maxima kept, at most this share may be noise
+_FAINTEST = 0.1  # of the upper decile of heights: what is lower is a ripple of the filter
+
+
+def maxima(
+    data: Float[Tensor, "h w"], spacing: float, axes: Pair
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Positions in pixels (float64) and heights of all maxima at the scale of columns `spacing` apart."""
+    zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
+    filtered = matched_filter(data, spacing, axes, zoom)
+    pooled = filtered[None, None]
+    for axis, along in enumerate(
+        axes
+    ):  # one axis after the other: the cost grows with the reach, not its square
+        reach = max(1, round(0.3 * spacing * along * zoom))
+        kernel = (2 * reach + 1, 1) if axis == 0 else (1, 2 * reach + 1)
+        pooled = F.max_pool2d(pooled, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
+    peaks = (filtered == pooled[0, 0]) & (filtered > 0)
+    index = torch.nonzero(peaks)
+    height = filtered[peaks]
+    positions = _vertices(filtered, index) / zoom
+    alone = strongest_first(positions / positions.new_tensor(axes), height, CLOSEST * spacing)
+    return positions[alone], height[alone]
+
+
+def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
+    """Which maxima found in `area` pixels are columns: of those that stay, at most a hundredth is noise.
+
+    Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
+    """
+    if len(height) == 0:
+        return height > 0
+    ordered, order = torch.sort(height, descending=True)
+    score = ordered / noise.clamp(min=torch.finfo(height.dtype).tiny)
+    expected = area * maxima_density(score, spacing)
+    rank = torch.arange(1, len(height) + 1, device=height.device)
+    good = (expected <= _FALSE_SHARE * rank) & (score > 2)
+    last = torch.where(good, rank, 0).max()
+    keep = torch.zeros_like(height, dtype=torch.bool)
+    keep[order] = rank <= last
+    upper = ordered[(last // 10).clamp(max=len(height) - 1)]
+    return keep & (height >= _FAINTEST * upper)
+
+
+def _vertices(filtered: Tensor, index: Tensor) -> Float[Tensor, "n 2"]:
+    """Vertex of the parabola through the three points around each maximum, along each axis, float64."""
+    padded = F.pad(filtered[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    row, col = index[:, 0] + 1, index[:, 1] + 1
+    middle = padded[row, col]
+    shifts = []
+    for before, after in (
+        (padded[row - 1, col], padded[row + 1, col]),
+        (padded[row, col - 1], padded[row, col + 1]),
+    ):
+        curvature = before - 2 * middle + after
+        shift = 0.5 * (before - after) / torch.where(curvature == 0, torch.ones_like(curvature), curvature)
+        shifts.append(shift.clamp(-0.5, 0.5))
+    return index.double() + torch.stack(shifts, dim=1).double()

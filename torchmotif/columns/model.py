@@ -1,0 +1,125 @@
+"""The model image: round columns of one shape on a smooth background, with noise that grows with intensity."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif._windows import gather_windows
+
+__all__ = ["Noise", "Profiles", "gaussians", "profiles", "spline_basis"]
+
+_REACH = 3.5  # widths beyond which a column's Gaussian is nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Variance of a pixel whose expected value is m: at_low + (at_high - at_low) (m - low) / (high - low).
+
+    Poisson noise of any gain, offset and read noise has this form.
+    """
+
+    low: float
+    high: float
+    at_low: float
+    at_high: float
+
+    def variance(self, expected: Tensor) -> Tensor:
+        """Of pixels with the given expected values, never below a fiftieth of the middle of the range."""
+        slope = (self.at_high - self.at_low) / (self.high - self.low)
+        middle = (self.at_high + self.at_low) / 2
+        return (self.at_low + slope * (expected - self.low)).clamp(min=0.02 * middle)
+
+    def fitted(self, expected: Float[Tensor, " p"], residual: Float[Tensor, " p"]) -> "Noise":
+        """The noise of residuals about their expected values, by weighted least squares; outliers are left out."""
+        sample = expected[:: max(1, len(expected) // 100_000)]
+        low, high = (float(v) for v in sample.quantile(sample.new_tensor([0.01, 0.99])))
+        if not high > low:
+            return self
+        square = residual.square()
+        share = (expected - low) / (high - low)
+        noise = self
+        for _ in range(3):
+            variance = noise.variance(expected)
+            weight = (
+                square < 100 * variance
+            ) / variance.square()  # sparks are not noise, single electrons are
+            a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
+            p, q = ((weight * square * v).sum() for v in (1 - share, share))
+            determinant = a * c - b * b
+            first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
+            if not (bool(first > 0) and bool(last > 0)):  # the better of the two solutions on the border
+                first, last = (p / a, 0 * q) if bool(p * p / a > q * q / c) else (0 * p, q / c)
+            noise = replace(noise, low=low, high=high, at_low=float(first), at_high=float(last))
+        return noise
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """The separable Gaussians of columns on the pixels around them.
+
+    Along each axis: the Gaussian, its derivative with respect to the centre, and to the width.
+    """
+
+    start: Int[Tensor, "n 2"]  # first pixel of each window in an image padded by `reach`
+    rows: Float[Tensor, "n 3 s"]
+    cols: Float[Tensor, "n 3 s"]
+    reach: int
+
+    @property
+    def size(self) -> int:
+        """Side of the windows in pixels."""
+        return 2 * self.reach + 1
+
+    def render(
+        self, amplitude: Float[Tensor, " n"], shape: tuple[int, int], row: int = 0, col: int = 0
+    ) -> Tensor:
+        """The sum over columns of amplitude times the given profiles, in a padded image of `shape`."""
+        value = (amplitude[:, None] * self.rows[:, row])[:, :, None] * self.cols[:, col][:, None, :]
+        step = torch.arange(self.size, device=value.device)
+        index = (
+            (self.start[:, 0, None, None] + step[:, None]) * shape[1] + self.start[:, 1, None, None] + step
+        )
+        return (
+            value.new_zeros(shape[0] * shape[1]).index_add_(0, index.flatten(), value.flatten()).view(shape)
+        )
+
+    def windows(self, padded: Float[Tensor, "h w"]) -> Float[Tensor, "n s s"]:
+        """Each column's pixels of a padded image."""
+        return gather_windows(padded, self.start, self.size)
+
+
+def profiles(positions: Float[Tensor, "n 2"], width: Float[Tensor, " 2"], shape: tuple[int, int]) -> Profiles:
+    """The profiles of columns in an image of `shape`, with standard deviations `width` along (rows, columns)."""
+    reach = max(2, math.ceil(_REACH * float(width.max())))
+    start = torch.minimum(
+        torch.round(positions).long().clamp(min=0), torch.tensor(shape, device=positions.device) - 1
+    )
+    step = torch.arange(-reach, reach + 1, device=positions.device)
+    offset = ((start - positions)[:, :, None] + step).to(width.dtype)
+    return Profiles(start, *(gaussians(offset[:, axis], width[axis]) for axis in range(2)), reach)
+
+
+def gaussians(offset: Float[Tensor, "n s"], width: Tensor) -> Float[Tensor, "n 3 s"]:
+    """Normalised Gaussian at pixel minus centre, its derivative by the centre and by the width."""
+    scaled = offset / width
+    value = torch.exp(-0.5 * scaled**2) / (math.sqrt(2 * math.pi) * width)
+    return torch.stack([value, value * scaled / width, value * (scaled**2 - 1) / width], dim=1)
+
+
+def spline_basis(length: int, step: float, like_: Tensor) -> Float[Tensor, "length m"]:
+    """Cubic B-splines at least `step` pixels apart, sampled at the pixels of an axis (de Boor 1978)."""
+    intervals = max(1, int(length / step))
+    pixel = torch.arange(length, device=like_.device, dtype=like_.dtype) * (intervals / length)
+    centre = torch.arange(-1, intervals + 2, device=like_.device, dtype=like_.dtype)
+    return cubic_spline(pixel[:, None] - centre)
+
+
+def cubic_spline(x: Tensor) -> Tensor:
+    """The cubic B-spline with unit knots, centred at 0."""
+    x = x.abs()
+    inner = 2 / 3 - x**2 + x**3 / 2
+    outer = (2 - x).clamp(min=0) ** 3 / 6
+    return torch.where(x < 1, inner, outer)

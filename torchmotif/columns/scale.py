@@ -1,0 +1,203 @@
+"""Scale: the distance between neighbouring columns, from the image itself."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchmotif._arrays import DeviceLike
+from torchmotif.columns.detect import maxima, outstanding
+from torchmotif.columns.filters import Pair, blur, filter_gain, noise_level
+from torchmotif.columns.neighbours import pairs_within
+from torchmotif.columns.prepare import pixel_nm, prepare
+from torchmotif.columns.tiles import tiles_of
+from torchmotif.errors import InputError
+
+__all__ = ["Spacing", "characteristic_spacing", "measure"]
+
+_STEPS = 2  # bins of the radial profile per pixel
+_CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
+_UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
+
+
+@dataclass(frozen=True, eq=False)
+class Spacing:
+    """Distance between neighbouring columns, with the evidence for it.
+
+    Attributes
+    ----------
+    pixels : float
+        Distance between nearest columns in pixels; where pixels are not square, in pixels of the same area.
+    nm : float or None
+        The same in nanometres, None where the pixel size is unknown.
+    ring : float
+        Radius in pixels of the first ring of the autocorrelation: often a lattice constant.
+    lags, correlation : array of shape (k,)
+        Radial mean of the image's autocorrelation over the distance in pixels, 1 at its greatest after the noise.
+    """
+
+    pixels: float
+    nm: float | None
+    ring: float
+    lags: np.ndarray
+    correlation: np.ndarray
+
+    def plot(self, ax: Any = None) -> Any:
+        """The radial autocorrelation with the ring and the spacing marked, on a matplotlib axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        import matplotlib.pyplot as plt  # noqa: PLC0415 - kept out of the import of the package
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+        shown = self.lags <= 5 * self.ring
+        ax.plot(self.lags[shown], self.correlation[shown], color="0.2")
+        size = "" if self.nm is None else f" = {self.nm:.3f} nm"
+        ax.axvline(self.ring, color="#0072b2", linestyle="--", label=f"first ring {self.ring:.2f} px")
+        ax.axvline(self.pixels, color="#d55e00", label=f"nearest columns {self.pixels:.2f} px{size}")
+        ax.set(xlabel="distance / px", ylabel="autocorrelation", xlim=(0, 5 * self.ring))
+        ax.legend(frameon=False)
+        return ax
+
+
+def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
+    """Distance between neighbouring columns: the first ring of the autocorrelation, split as far as columns split.
+
+    Parameters
+    ----------
+    image : Micrograph or array of shape (h, w)
+        Pixels that are not finite are taken as the mean of the finite ones.
+    device : str or torch.device, optional
+
+    Returns
+    -------
+    Spacing
+
+    Raises
+    ------
+    InputError
+        If no regular spacing can be seen.
+
+    Examples
+    --------
+    >>> import torchmotif as tm
+    >>> specimen = tm.datasets.mose2((128, 128), vacancy_rate=0.0)
+    >>> round(characteristic_spacing(specimen.image).nm, 2)
+    0.19
+    """
+    prepared = prepare(image, device=device)
+    return measure(prepared.data, prepared.axes, pixel_nm(image))
+
+
+def measure(data: Float[Tensor, "h w"], axes: Pair, nm: float | None) -> Spacing:
+    """The spacing of a prepared image whose pixels have a side of `nm`."""
+    lags, profile, noise = _radial_autocorrelation(data, axes)
+    ring = _first_ring(profile, noise)
+    pixels = _nearest_columns(data, ring, axes)
+    return Spacing(
+        pixels, None if nm is None else pixels * nm, ring, lags.cpu().numpy(), profile.cpu().numpy()
+    )
+
+
+def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances in pixels, the radial mean of the autocorrelation there, and its standard deviation in pure noise."""
+    parts = _parts(data)
+    reach = min(min(part.shape) for part in parts) // 2
+    axis = torch.arange(-reach, reach + 1, device=data.device, dtype=data.dtype)
+    correlation = torch.stack([_autocorrelation(part, axis) for part in parts]).mean(dim=0)
+    radius = torch.hypot(axis[:, None] / axes[0], axis[None, :] / axes[1])
+    bins = torch.round(radius * _STEPS).long()
+    keep = bins <= reach * _STEPS / max(axes)
+    count = torch.bincount(bins[keep]).to(data.dtype)
+    profile = torch.bincount(bins[keep], correlation[keep]) / count.clamp(min=1)
+    profile = torch.where(count > 0, profile, profile.roll(1))
+    profile = F.avg_pool1d(F.pad(profile[None, None], (1, 1), mode="replicate"), 3, 1)[0, 0]
+    lags = torch.arange(len(profile), device=data.device, dtype=data.dtype) / _STEPS
+    pixels = sum(part.numel() for part in parts)
+    noise = (
+        correlation[reach, reach] / (count.clamp(min=1) / 2 * pixels).sqrt()
+    )  # each lag counts twice, as + and -
+    scale = profile[2 * _STEPS :].abs().max()  # noise that is white ends after the zero lag
+    return lags, profile / scale, noise / scale
+
+
+def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
+    """Mean product of pixels `axis` apart along rows and columns, after slow background is taken off."""
+    h, w = data.shape
+    flat = data - blur(data, max(min(h, w) / 8, 4.0))
+    power = torch.fft.rfft2(flat, s=(2 * h, 2 * w)).abs() ** 2
+    reach = len(axis) // 2
+    product = torch.roll(torch.fft.irfft2(power), (reach, reach), dims=(0, 1))[: len(axis), : len(axis)]
+    return product / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
+
+
+def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> float:
+    """Radius in pixels of the first maximum that stands out of what lies within it."""
+    values, noise = profile[2 * _STEPS :], noise[2 * _STEPS :]
+    lowest, where = torch.cummin(values, 0)
+    rise = values - lowest
+    clear = _CLEAR * torch.hypot(noise, noise[where])
+    peak = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:])
+    high = (rise[1:-1] > 0.1 * rise.max()) & (rise > clear)[1:-1]
+    found = torch.nonzero(peak & high).flatten()
+    if len(found) == 0:
+        raise InputError(
+            "image shows no regular spacing of columns; give spacing=... in pixels if you know that there is one"
+        )
+    i = int(found[0]) + 1
+    left, middle, right = (float(v) for v in values[i - 1 : i + 2])
+    curvature = left - 2 * middle + right
+    shift = 0.5 * (left - right) / curvature if curvature != 0 else 0.0
+    return (i + 2 * _STEPS + shift) / _STEPS
+
+
+def _nearest_columns(data: Float[Tensor, "h w"], ring: float, axes: Pair) -> float:
+    """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly."""
+    spacing = ring
+    for _ in range(4):
+        quartiles = _distances(data, max(0.6 * spacing, 2.0), 1.5 * spacing, axes)
+        if quartiles is None:
+            return spacing
+        lower, nearest, upper = quartiles
+        if nearest > 0.85 * spacing or upper - lower > _UNEVEN * nearest:
+            return spacing
+        spacing = max(nearest, 2.0)
+    return spacing
+
+
+def _distances(data: Tensor, spacing: float, radius: float, axes: Pair) -> tuple[float, float, float] | None:
+    """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
+    noise = noise_level(data) * filter_gain(spacing)
+    distances = []
+    for part in _parts(data):
+        positions, height = maxima(part, spacing, axes)
+        keep = outstanding(height, noise, spacing, part.numel())
+        square = positions[keep] / positions.new_tensor(axes)
+        i, j = pairs_within(square, radius)
+        nearest = square.new_full((len(square),), torch.inf)
+        nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
+        distances.append(nearest[torch.isfinite(nearest)])
+    every = torch.cat(distances)
+    if len(every) < 3:
+        return None
+    lower, nearest, upper = every.quantile(every.new_tensor([0.25, 0.5, 0.75])).tolist()
+    return lower, nearest, upper
+
+
+def _parts(data: Float[Tensor, "h w"]) -> list[Tensor]:
+    """Up to nine parts of an image, evenly spread."""
+    parts = list(tiles_of((data.shape[0], data.shape[1]), 0))
+    return [part.cut(data) for part in parts[:: math.ceil(len(parts) / 9)]]

@@ -1,0 +1,191 @@
+"""The search: maxima, joint fits of them by tiles, and what these leave over."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchmotif.columns.detect import CLOSEST, maxima, outstanding
+from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
+from torchmotif.columns.fit import Fit, Shape, fit_columns
+from torchmotif.columns.lattice import dark_sites
+from torchmotif.columns.model import Noise
+from torchmotif.columns.neighbours import pairs_within, strongest_first
+from torchmotif.columns.prepare import Prepared
+from torchmotif.columns.tiles import Tile, tiles_of
+
+__all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
+
+WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
+_SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
+_FAINTEST = 0.05  # of the upper decile of intensities
+_FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
+_APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
+_MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
+_MARGIN = 4.0  # spacings around a tile that are fitted with it
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Columns on the way to the result, in pixels of the image and units of the prepared data."""
+
+    positions: Float[Tensor, "n 2"]
+    intensity: Float[Tensor, " n"]
+    covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
+    quality: Float[Tensor, " n"]
+    predicted: Bool[Tensor, " n"]  # by the lattice, not seen
+
+    def __len__(self) -> int:
+        """Count the columns."""
+        return len(self.positions)
+
+    def where(self, index: Tensor) -> "Found":
+        """Those that a mask or an index picks."""
+        return Found(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def joined(parts: "list[Found]") -> "Found":
+        """Several as one."""
+        return Found(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Found)))
+
+
+def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Positions and heights of the maxima of an image that stand out of its noise."""
+    positions, heights, levels = [], [], []
+    for tile in _tiles(image, reach_of(spacing)):
+        pixels = tile.cut(image.data)
+        at, height = maxima(pixels, spacing, image.axes)
+        at = at + tile.origin(at)
+        mine = tile.owns(at, image.shape)
+        positions.append(at[mine])
+        heights.append(height[mine])
+        levels.append(noise_level(pixels))
+    every, height = torch.cat(positions), torch.cat(heights)
+    noise = torch.stack(levels).median() * filter_gain(spacing)
+    keep = outstanding(height, noise, spacing, image.data.numel())
+    keep &= at_nearest(image.usable | image.saturated, every)
+    return every[keep], height[keep]
+
+
+def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Found, Shape]:
+    """Columns fitted to an image from the positions of its maxima, and their common shape.
+
+    The shape is learned where columns are most frequent, and held elsewhere.
+    """
+    tiles = _tiles(image, _margin(image, spacing))
+    densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
+    width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
+    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
+    data, usable, local = _view(image, densest, positions)
+    first = fit_columns(data, usable, local, spacing, shape, steps=6, learn=True)
+    faintest = _FAINTEST * _upper_decile(first.intensity)
+    local = _revised(data, usable, first, spacing, faintest=faintest)
+    shape = fit_columns(data, usable, local, spacing, first.shape, steps=4, learn=True).shape
+    parts = []
+    for tile in tiles:
+        fit = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
+        parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
+    found = Found.joined(parts)
+    square = found.positions / found.positions.new_tensor(image.axes)
+    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
+
+
+def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
+    """Columns together with the sites that the lattice around them predicts, fitted anew with these held in place."""
+    axes = found.positions.new_tensor(image.axes)
+    sites = dark_sites(found.positions / axes, spacing) * axes
+    last = sites.new_tensor(image.shape) - 0.5
+    sites = sites[((sites >= -0.5) & (sites <= last)).all(dim=1)]
+    every = torch.cat([found.positions, sites])
+    is_site = torch.arange(len(every), device=every.device) >= len(found)
+    parts = []
+    for tile in _tiles(image, _margin(image, spacing)):
+        data, usable, _ = _view(image, tile, every)
+        here = _within(tile, every)
+        local = every[here] - tile.origin(every)
+        fit = fit_columns(data, usable, local, spacing, shape, held=is_site[here], steps=2)
+        parts.append(_owned(image, tile, fit, torch.ones_like(fit.held)))
+    return Found.joined(parts)
+
+
+def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
+    """The columns of a fit to keep, of those that fall to its tile."""
+    at = fit.positions + tile.origin(fit.positions)
+    found = Found(at, fit.intensity, fit.covariance, fit.quality, fit.held)
+    measured = at_nearest(image.usable | image.saturated, at)
+    return found.where(keep & measured & tile.owns(at, image.shape))
+
+
+def _fit_tile(
+    data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
+) -> Fit:
+    """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
+    fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
+    for _ in range(2):
+        revised = _revised(data, usable, fit, spacing, faintest=faintest)
+        fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
+    return fit
+
+
+def _revised(
+    data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor
+) -> Float[Tensor, "n 2"]:
+    """Positions of a fit without what it finds to be nothing, and with what it leaves over."""
+    return torch.cat([fit.positions[_credible(fit, faintest)], _left_over(data, usable, fit, spacing)])
+
+
+def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
+    """Positions of columns that the residual shows: those too near to brighter ones to be maxima themselves."""
+    axes = fit.shape.width / fit.shape.width.prod().sqrt()
+    along = (float(axes[0]), float(axes[1]))
+    score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
+    at, height = maxima(score, spacing, along)
+    if len(height) == 0:
+        return at
+    # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
+    height = height / torch.clamp(height.median() / _MEDIAN, min=filter_gain(spacing))
+    expected = data.numel() * maxima_density(height, spacing)
+    at = at[(expected <= _FALSE_EXTRA * len(fit.positions)) & (height > 2)]
+    every = torch.cat([fit.positions, at]) / axes.double()
+    i, j = pairs_within(every, _APART * spacing)
+    taken = torch.zeros(len(every), dtype=torch.bool, device=at.device)
+    taken[i[j < len(fit.positions)]] = True
+    return at[~taken[len(fit.positions) :]]
+
+
+def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
+    """Which columns are bright enough to be there."""
+    sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
+    return sure & (fit.intensity > faintest)
+
+
+def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels, usable pixels and positions in the window of a tile."""
+    local = positions[_within(tile, positions)] - tile.origin(positions)
+    return tile.cut(image.data), tile.cut(image.usable), local
+
+
+def at_nearest(pixels: Tensor, positions: Float[Tensor, "n 2"]) -> Tensor:
+    """The values of the pixels nearest to positions."""
+    last = torch.tensor(pixels.shape, device=positions.device) - 1
+    row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
+    return pixels[row, col]
+
+
+def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
+    """Which positions lie in the window of a tile."""
+    low, high = positions.new_tensor(tile.window).view(2, 2) - 0.5
+    return ((positions >= low) & (positions <= high)).all(dim=1)
+
+
+def _tiles(image: Prepared, margin: int) -> list[Tile]:
+    return list(tiles_of(image.shape, margin))
+
+
+def _margin(image: Prepared, spacing: float) -> int:
+    return round(_MARGIN * spacing * max(image.axes))
+
+
+def _upper_decile(values: Tensor) -> Tensor:
+    return values.kthvalue(max(1, round(0.9 * len(values)))).values
