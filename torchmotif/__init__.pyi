@@ -5,5 +5,6 @@ from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
 from .patches import extract_patches as extract_patches
+from .plane_graph import PlaneGraph as PlaneGraph
 from .zernike import ZernikeBasis as ZernikeBasis
 from .zernike import zernike_basis as zernike_basis

@@ -1,0 +1,1 @@
+"""From labelled columns to the larger and larger motifs that they build."""
