@@ -3,6 +3,7 @@ from . import errors as errors
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
+from .hierarchy import MotifHierarchy as MotifHierarchy
 from .image import Micrograph as Micrograph
 from .patches import extract_patches as extract_patches
 from .plane_graph import PlaneGraph as PlaneGraph

@@ -67,17 +67,21 @@ def connected_groups(neighbours: np.ndarray, size: int) -> list[np.ndarray]:
     """
     growth = _Growth(neighbours.astype(np.int32))
     found: list[list[np.ndarray]] = [[] for _ in range(size)]
-    stack = [growth.roots(np.arange(len(neighbours), dtype=np.int32))]
-    while stack:  # depth first, in pieces that fit the memory
+    group, extension = growth.roots(np.arange(len(neighbours), dtype=np.int32))
+    found[0].append(group)
+    stack = [(group, extension)]
+    while stack:
         group, extension = stack.pop()
-        found[group.shape[1] - 1].append(group)
-        if group.shape[1] == size:
+        length = group.shape[1] + 1
+        if length > size:
             continue
         row, slot = np.nonzero(extension >= 0)
-        per_row = neighbours.shape[1] * (group.shape[1] + 1) * (neighbours.shape[1] + 1)
-        for part in np.array_split(np.arange(len(row)), len(row) * per_row // _CELLS + 1):
-            if len(part):
-                stack.append(growth.grown(group, extension, row[part], slot[part]))
+        entries = neighbours.shape[1] * (neighbours.shape[1] + 1) * length
+        for part in np.array_split(np.arange(len(row)), len(row) * entries // _CELLS + 1):
+            grown, reach = growth.grown(group, extension, row[part], slot[part])
+            found[length - 1].append(grown)
+            if length < size and len(grown):
+                stack.append((grown, reach))
     empty = [np.zeros((0, m + 1), np.int32) for m in range(size)]
     return [np.concatenate([none, *some]) for none, some in zip(empty, found, strict=True)]
 
