@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -80,7 +80,7 @@ class MotifHierarchy(BaseEstimator):  # type: ignore[misc]
         self.memory_limit_gb = memory_limit_gb
         self.random_state = random_state
 
-    def fit(self, graph: PlaneGraph, y: Any = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+    def fit(self, graph: PlaneGraph, y: Any = None) -> "MotifHierarchy":  # noqa: ARG002 - scikit-learn's signature
         """Count all assemblies of a graph.
 
         Parameters

@@ -1,7 +1,7 @@
 """PlaneGraph: columns, who neighbours whom, and the faces they enclose."""
 
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -77,7 +77,7 @@ class PlaneGraph:
         self.labels = None if labels is None else _as_labels(labels, len(points))
 
     @classmethod
-    def of(cls, embedding: Embedding, labels: Any = None) -> Self:
+    def of(cls, embedding: Embedding, labels: Any = None) -> "PlaneGraph":
         """The graph of an embedding that is there already.
 
         Parameters
@@ -108,7 +108,7 @@ class PlaneGraph:
         radius: float | None = None,
         k: int | None = None,
         max_face: int | None = None,
-    ) -> Self:
+    ) -> "PlaneGraph":
         """The graph of neighbouring columns.
 
         Neighbours share a side of their Voronoi cells and lie within the first shell, whose end is found in the

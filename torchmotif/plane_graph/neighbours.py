@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, QhullError
 
 from torchmotif.errors import InputError
@@ -16,6 +18,7 @@ _LEAST_CONTACT = (
 _OPEN = 1.5  # a triangle whose circle is larger than this, in units of the local spacing, lies in no crystal
 _SHELL = (1.25, 1.65)  # the first shell ends in this range of distances, in units of the local spacing
 _BINS = 60
+_NONE = 0.01  # a density of distances this small, in units of the mean one, counts as none
 
 
 def check_positions(points: np.ndarray) -> None:
@@ -49,13 +52,16 @@ class DelaunayEdges:
     Attributes
     ----------
     ends : array of shape (e, 2)
+    triangles : array of shape (e, 2)
+        The last number stands for the outside of the hull.
     cot : array of shape (e, 2)
-        Cotangent of the angle that faces the edge in each triangle, 0 outside the hull.
-    circumradius : array of shape (e, 2)
-        Of each triangle, infinite outside the hull.
+        Cotangent of the angle that faces the edge in each triangle, 0 outside.
+    circumradius : array of shape (t + 1,)
+        Of each triangle, infinite outside.
     """
 
     ends: np.ndarray
+    triangles: np.ndarray
     cot: np.ndarray
     circumradius: np.ndarray
 
@@ -91,15 +97,19 @@ def delaunay_edges(points: np.ndarray) -> DelaunayEdges:
     corner = points[triangles]
     a, b = np.roll(corner, -1, axis=1) - corner, np.roll(corner, -2, axis=1) - corner
     twice_area = np.abs(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
+    twice_area = np.maximum(
+        twice_area, 1e-12 * (a**2).sum(axis=2)
+    )  # on the hull three points may lie on one line
     cot = np.pad((a * b).sum(axis=2) / twice_area, ((0, 1), (0, 0)))  # the last row is the outside
     radius = np.append(np.linalg.norm(a, axis=2).prod(axis=1) / (2 * twice_area[:, 0]), np.inf)
     triangle, k = np.nonzero(across < np.arange(len(triangles))[:, None])  # each edge once, the hull's too
-    other = across[triangle, k]
+    other = across[triangle, k].astype(np.int64)
     facing = (across[other] == triangle[:, None]).argmax(axis=1)
     return DelaunayEdges(
         np.stack([triangles[triangle, (k + 1) % 3], triangles[triangle, (k + 2) % 3]], axis=1),
+        np.stack([triangle, other % len(radius)], axis=1),
         np.stack([cot[triangle, k], cot[other, facing]], axis=1),
-        np.stack([radius[triangle], radius[other]], axis=1),
+        radius,
     )
 
 
@@ -107,10 +117,10 @@ def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
     """Edges to true neighbours: with Voronoi contact, and shorter than where the first shell ends.
 
     The side that two Voronoi cells share, divided by the distance of their centres, is (cot a + cot b) / 2, with
-    the angles a and b that face the edge in its two triangles (Pinkall & Polthier 1993); it vanishes
-    where four points lie on a circle. A triangle beside the outside or a hole is known by its large circle, and does
-    not count. Lengths are in units of the local spacing, the second shortest edge of the denser end; the shell ends
-    where fewest lengths lie.
+    the angles a and b that face the edge in its two triangles (Pinkall & Polthier 1993); it vanishes where four
+    points lie on a circle. Triangles of the outside or of a hole do not count: those with a large circle, and all
+    that no neighbours part from them. Lengths are in units of the local spacing, the second shortest edge of the
+    denser end; the shell ends where fewest lengths lie.
 
     Parameters
     ----------
@@ -121,23 +131,39 @@ def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
     -------
     array of shape (f, 2)
     """
-    ends = edges.ends
+    ends, beside = edges.ends, edges.triangles
     length = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1)
     ranked = _by_length(ends, length)
     first = np.searchsorted(ends.T.ravel()[ranked], np.arange(len(points)))
     spacing = np.tile(length, 2)[ranked[first + 1]]  # every point of a triangulation has two edges or more
     local = np.minimum(spacing[ends[:, 0]], spacing[ends[:, 1]])
-    solid = edges.circumradius < _OPEN * local[:, None]
-    contact = np.where(solid, edges.cot, 0).sum(axis=1) / np.maximum(solid.sum(axis=1), 1)
-    touching = (contact > _LEAST_CONTACT) | ~solid.any(axis=1)
     ratio = length / local
-    count, bounds = np.histogram(np.log(ratio[touching]), _BINS, tuple(np.log(_SHELL)))
+    outside = np.isinf(edges.circumradius)
+    wide = edges.circumradius[beside] >= _OPEN * local[:, None]
+    outside[beside[wide]] = True
+    near = np.ones(len(ends), bool)
+    while True:
+        solid = ~outside[beside]
+        contact = np.where(solid, edges.cot, 0).sum(axis=1) / np.maximum(solid.sum(axis=1), 1)
+        touching = (contact > _LEAST_CONTACT) | ~solid.any(axis=1)
+        near &= touching & (ratio < _shell_end(ratio[touching]))
+        left, right = beside[~near].T
+        links = csr_array((np.ones(len(left), np.int8), (left, right)), shape=(len(outside), len(outside)))
+        _, region = connected_components(links, directed=False)
+        reached = np.isin(region, region[outside])
+        if (reached == outside).all():
+            found: np.ndarray = ends[near]
+            return found
+        outside = reached
+
+
+def _shell_end(ratio: np.ndarray) -> float:
+    """Where fewest of the lengths lie, in the middle of the widest gap."""
+    count, bounds = np.histogram(np.log(ratio), _BINS, tuple(np.log(_SHELL)))
     density = gaussian_filter1d(count.astype(float), 2.0)
-    emptiest = np.flatnonzero(density <= density.min() + 1e-3 * len(ends) / _BINS)
+    emptiest = np.flatnonzero(density <= density.min() + _NONE * len(ratio) / _BINS)
     widest = max(np.split(emptiest, np.flatnonzero(np.diff(emptiest) > 1) + 1), key=len)
-    end = np.exp((bounds[widest[0]] + bounds[widest[-1] + 1]) / 2)
-    near: np.ndarray = ends[touching & (ratio < end)]
-    return near
+    return float(np.exp((bounds[widest[0]] + bounds[widest[-1] + 1]) / 2))
 
 
 def _by_length(ends: np.ndarray, length: np.ndarray) -> np.ndarray:

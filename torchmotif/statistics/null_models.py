@@ -74,10 +74,10 @@ def shuffled_expectation(pieces: Occurrences, keys: np.ndarray, label_counts: np
     """
     words = keys[:, None] // pieces.base % pieces.n_labels
     letters = (words[:, :, None] == np.arange(pieces.n_labels)).sum(axis=1)
-    total, size = label_counts.sum(), words.shape[1]
+    total, size = label_counts.sum(keepdims=True), np.array([words.shape[1]])
     with np.errstate(divide="ignore"):
         ways = np.where(letters <= label_counts, _log_falling(label_counts, letters), -np.inf).sum(axis=1)
-    probability = np.exp(ways - _log_falling(total, np.array(size)))
+    probability = np.exp(ways - _log_falling(total, size))
     expected: np.ndarray = pieces.per_shape[keys // pieces.n_words] * orbit_sizes(pieces, keys) * probability
     return expected
 
