@@ -108,7 +108,7 @@ def plot_levels(
     for number, (ax, level) in enumerate(zip(axes[0], levels, strict=True), start=1):
         kinds = np.where(level.unit >= 0, level.kind[level.unit], -1)
         names = [
-            f"{_short(labels)}, {count}" for (labels, _), count in zip(level.codes, level.counts, strict=True)
+            f"{_short(labels)}: {count}" for (labels, _), count in zip(level.codes, level.counts, strict=True)
         ]
         plot_cells(graph, kinds, names=names, image=image, pixel_size_nm=pixel_size_nm, ax=ax)
         ax.set_title(f"level {number}: {level.bits_per_column:.2f} bits per column", fontsize=10)
@@ -152,10 +152,10 @@ def plot_inclusions(
         kind[members] = -1
     bonds = graph.edges[(kind[graph.edges] > -2).all(axis=1)]
     axes.add_collection(LineCollection(points[bonds], colors="#444444", linewidths=1.0, zorder=2))
-    shown = [(i, f"{_short(code[0])}, {inclusions.counts[i]}") for i, code in enumerate(inclusions.codes[:7])]
+    shown = [(i, f"{_short(code[0])}: {inclusions.counts[i]}") for i, code in enumerate(inclusions.codes[:7])]
     if len(inclusions.codes) > 7:
-        shown.append((7, f"other kinds, {inclusions.counts[7:].sum()}"))
-    shown.append((-1, f"cut by the rim, {len(inclusions.cut)}"))
+        shown.append((7, f"other kinds: {inclusions.counts[7:].sum()}"))
+    shown.append((-1, f"cut by the rim: {len(inclusions.cut)}"))
     for number, name in shown:
         some = kind == number
         axes.scatter(
@@ -201,7 +201,11 @@ def plot_atlas(
     table = statistics.table[statistics.table["count"] > 0]
     columns = max(n // len(sizes), 1)
     figure, axes = plt.subplots(
-        len(sizes), columns, figsize=(1.5 * columns, 2.0 * len(sizes)), squeeze=False, layout="constrained"
+        len(sizes),
+        columns,
+        figsize=(1.5 * columns, 2.2 * len(sizes) + 0.5),
+        squeeze=False,
+        layout="constrained",
     )
     outlines = _outlines(graph)
     for line, size in zip(axes, sizes, strict=True):
@@ -267,7 +271,7 @@ def _axes(ax: "Axes | None") -> "Axes":
         return ax
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    return plt.subplots(figsize=(7, 5.5), layout="constrained")[1]
+    return plt.subplots(figsize=(8.5, 5.5), layout="constrained")[1]
 
 
 def _colour(kind: int) -> str:
@@ -275,9 +279,9 @@ def _colour(kind: int) -> str:
 
 
 def _short(labels: tuple[Any, ...]) -> str:
-    """Labels of an assembly with how often each occurs, for example 3 Mo + V_Se."""
+    """Labels of an assembly with how often each occurs, for example 3×Mo + V_Se."""
     names, counts = np.unique(np.array([str(label) for label in labels]), return_counts=True)
-    return " + ".join(f"{n} {name}" if n > 1 else str(name) for name, n in zip(names, counts, strict=True))
+    return " + ".join(f"{n}×{name}" if n > 1 else str(name) for name, n in zip(names, counts, strict=True))
 
 
 def _outlines(graph: PlaneGraph) -> dict[int, np.ndarray]:
@@ -291,17 +295,11 @@ def _draw_group(ax: "Axes", graph: PlaneGraph, outlines: dict[int, np.ndarray], 
         if node in outlines:
             ax.fill(*outlines[node].T, color=_colour(int(graph.label_index[node])), ec="white", lw=0.8)
     ax.scatter(graph.positions[nodes, 1], graph.positions[nodes, 0], s=4, color="white", zorder=3)
-    middle = graph.positions[nodes].mean(axis=0)
-    reach = (
-        0.75
-        * len(nodes) ** 0.5
-        * np.linalg.norm(
-            graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]], axis=1
-        ).mean()
-        + 1
-    )
-    ax.set_xlim(middle[1] - 1.6 * reach, middle[1] + 1.6 * reach)
-    ax.set_ylim(middle[0] + 1.6 * reach, middle[0] - 1.6 * reach)
+    middle = (graph.positions[nodes].max(axis=0) + graph.positions[nodes].min(axis=0)) / 2
+    steps = graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]]
+    reach = 0.6 * (len(nodes) + 1) * np.median(np.linalg.norm(steps, axis=1))
+    ax.set_xlim(middle[1] - reach, middle[1] + reach)
+    ax.set_ylim(middle[0] + reach, middle[0] - reach)
     ax.set_aspect("equal")
 
 
@@ -318,10 +316,12 @@ def _frame(ax: "Axes", positions: np.ndarray, pixel_size_nm: float | None) -> No
     length = (high - low)[1] * unit / 5
     power = 10.0 ** np.floor(np.log10(length))
     length = power * max(step for step in (1, 2, 5) if step * power <= length)
-    ax.set_xlabel(f"bar: {length:g} {'nm' if pixel_size_nm else 'px'}", fontsize=9)
+    end = 0.02 + length / unit / (high[1] - low[1] + 2 * margin)
+    name = f"{length:g} {'nm' if pixel_size_nm else 'px'}"
+    ax.text(end + 0.02, -0.03, name, transform=ax.transAxes, va="center", fontsize=9)
     ax.plot(
-        [0.02, 0.02 + length / unit / (high[1] - low[1] + 2 * margin)],
-        [-0.02, -0.02],
+        [0.02, end],
+        [-0.03, -0.03],
         transform=ax.transAxes,
         color="black",
         lw=4,

@@ -12,9 +12,8 @@ from torchmotif.errors import InputError
 
 __all__ = ["DelaunayEdges", "check_positions", "delaunay_edges", "first_shell", "nearest"]
 
-_LEAST_CONTACT = (
-    0.2  # shared Voronoi side over distance: 0 across a square or hexagon, 0.58 in a triangular lattice
-)
+# Shared Voronoi side over distance: 0 across a square or hexagon, 0.58 in a triangular lattice.
+_LEAST_CONTACT = 0.25
 _OPEN = 1.5  # a triangle whose circle is larger than this, in units of the local spacing, lies in no crystal
 _SHELL = (1.25, 1.65)  # the first shell ends in this range of distances, in units of the local spacing
 _BINS = 60
