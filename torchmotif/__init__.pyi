@@ -6,12 +6,14 @@ from . import zernike as zernike
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
+from .hierarchy import MotifHierarchy as MotifHierarchy
 from .image import Micrograph as Micrograph
 from .io import read as read
 from .motifs import MotifClassifier as MotifClassifier
 from .noise import apply_dose as apply_dose
 from .patches import extract_patches as extract_patches
 from .pipeline import analyze as analyze
+from .plane_graph import PlaneGraph as PlaneGraph
 from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
 from .zernike import invariants as invariants
