@@ -1,13 +1,17 @@
+from . import cluster as cluster
 from . import datasets as datasets
 from . import errors as errors
+from . import metrics as metrics
 from . import patches as patches
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
 from .io import read as read
+from .layout import ForceLayout as ForceLayout
 from .motifs import MotifClassifier as MotifClassifier
 from .patches import extract_patches as extract_patches
+from .pca import PCA as PCA
 from .pipeline import analyze as analyze
 from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
