@@ -87,7 +87,7 @@ def choose_patch_size(image: Any) -> SizeChoice:
     --------
     >>> import torchmotif as tm
     >>> choose_patch_size(tm.datasets.mose2((256, 256)).image).size
-    43
+    45
     """
     pixels = pixels_of(image)
     data = as_tensor(pixels)

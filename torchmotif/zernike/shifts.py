@@ -72,12 +72,12 @@ class ShiftedKernels:
         """
         if steps.device.type != "cpu":
             return self._project_in_blocks(windows, steps, batch)
-        present, group = torch.unique(steps, dim=0, return_inverse=True)
+        present, group = torch.unique(self._number(steps), return_inverse=True)
         order = torch.argsort(group, stable=True)
         sizes = torch.bincount(group, minlength=len(present)).tolist()
         parts = [
-            multiply(windows(rows.to(device)), self.at((step[0], step[1])))
-            for step, members in zip(present.tolist(), order.split(sizes), strict=True)
+            multiply(windows(rows.to(device)), self.at(self._step(number)))
+            for number, members in zip(present.tolist(), order.split(sizes), strict=True)
             for rows in members.split(batch)
         ]
         return torch.cat(parts)[torch.argsort(order).to(device)]
@@ -90,8 +90,7 @@ class ShiftedKernels:
         """
         bank, n = self._all(), len(steps)
         block = max(1, min(64, batch, n // len(bank)))
-        shifted = (steps + self.reach).clamp(0, 2 * self.reach)
-        group = shifted[:, 0] * (2 * self.reach + 1) + shifted[:, 1]
+        group = self._number(steps)
         order = torch.argsort(group, stable=True)
         counts = torch.zeros(len(bank), dtype=torch.long, device=steps.device)
         counts.index_add_(0, group, torch.ones_like(group))
@@ -114,10 +113,20 @@ class ShiftedKernels:
             ]
         return torch.cat(parts).flatten(0, 1)[torch.zeros_like(place).scatter(0, order, place)]
 
+    def _number(self, steps: Tensor) -> Tensor:
+        """The points of the grid, counted row by row."""
+        shifted = (steps + self.reach).clamp(0, 2 * self.reach)
+        return shifted[:, 0] * (2 * self.reach + 1) + shifted[:, 1]
+
+    def _step(self, number: int) -> tuple[int, int]:
+        row, column = divmod(number, 2 * self.reach + 1)
+        return row - self.reach, column - self.reach
+
     def _all(self) -> Tensor:
         """Kernels at every offset, (g, k, size, size)."""
         if self._bank is None:
-            axis = range(-self.reach, self.reach + 1)
-            self._bank = torch.stack([self.at((row, column)) for row in axis for column in axis])
+            self._bank = torch.stack(
+                [self.at(self._step(number)) for number in range((2 * self.reach + 1) ** 2)]
+            )
             self._made.clear()
         return self._bank
