@@ -82,7 +82,7 @@ class Specimen:
 
     Parameters
     ----------
-    source : Micrograph or Scene
+    image : Micrograph or Scene
         The expected image, or that from which it is made when it is first asked for.
     truth : Truth
     window : Window, optional
@@ -96,10 +96,10 @@ class Specimen:
         Every column, with its kind and class.
     """
 
-    def __init__(self, source: Micrograph | Scene, truth: Truth, window: Window | None = None) -> None:
+    def __init__(self, image: Micrograph | Scene, truth: Truth, window: Window | None = None) -> None:
         self.truth = truth
-        self._source = source
-        self._window = Window(0, 0, *source.shape) if window is None else window
+        self._source = image
+        self._window = Window(0, 0, *image.shape) if window is None else window
 
     @property
     def shape(self) -> tuple[int, int]:
