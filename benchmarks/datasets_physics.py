@@ -178,7 +178,7 @@ def ising() -> dict[str, Any]:
 
     table = {}
     for coupling in (-0.3, 0.1, 0.2):
-        usual, long = energies(200, range(8), coupling), energies(800, range(100, 105), coupling)
+        usual, long = energies(200, range(4), coupling), energies(800, range(100, 103), coupling)
         table[f"J/kT {coupling:g}"] = {
             "200 sweeps": round(float(usual.mean()), 4),
             "standard error": round(float(usual.std(ddof=1) / len(usual) ** 0.5), 4),
