@@ -9,7 +9,7 @@ import torchmotif as tm
 
 @pytest.mark.parametrize("electrons", [1.0, 5.0, 50.0], ids=lambda e: f"{e:.0f}e")
 def test_the_gain_and_its_error_are_right(electrons: float) -> None:
-    specimen = tm.datasets.mose2((384, 384), electrons_per_pixel=electrons)
+    specimen = tm.datasets.mose2((512, 512), electrons_per_pixel=electrons)
     gains = []
     for seed in range(12):
         counts = specimen.draw(generator=torch.Generator().manual_seed(seed)).data

@@ -11,7 +11,8 @@ from torchmotif._arrays import DeviceLike
 from torchmotif.datasets.crystal import Sites, as_specimen
 from torchmotif.datasets.elements import GAMMA
 from torchmotif.datasets.probe import Probe
-from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.scene import check_shape
+from torchmotif.datasets.specimen import Specimen
 from torchmotif.errors import InputError, InputTypeError
 
 __all__ = ["from_atoms"]

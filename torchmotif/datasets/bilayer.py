@@ -12,7 +12,8 @@ from torchmotif.datasets.elements import GAMMA
 from torchmotif.datasets.honeycomb import rotation, single
 from torchmotif.datasets.mx2 import LATTICE_NM
 from torchmotif.datasets.probe import Probe
-from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.scene import check_shape
+from torchmotif.datasets.specimen import Specimen
 from torchmotif.errors import InputError
 
 __all__ = ["twisted_bilayer_mos2"]

@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 from torchmotif._arrays import DeviceLike
 from torchmotif.datasets.probe import DiskProbe
 from torchmotif.datasets.render import Window
-from torchmotif.datasets.specimen import Scene, Specimen, Truth, check_shape
+from torchmotif.datasets.scene import Scene, check_shape
+from torchmotif.datasets.specimen import Specimen, Truth
 from torchmotif.errors import InputError
 
 __all__ = ["colloid"]

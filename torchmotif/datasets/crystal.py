@@ -11,8 +11,9 @@ from torchmotif._arrays import DeviceLike
 from torchmotif.datasets.elements import scattering
 from torchmotif.datasets.probe import GaussianProbe, Probe
 from torchmotif.datasets.render import Window
+from torchmotif.datasets.scene import Scene
 from torchmotif.datasets.sites import species_names
-from torchmotif.datasets.specimen import Scene, Specimen, Truth
+from torchmotif.datasets.specimen import Specimen, Truth
 from torchmotif.datasets.strain import Displacement, displaced
 
 __all__ = ["Sites", "as_specimen"]

@@ -12,8 +12,9 @@ from torchmotif.datasets.crystal import Sites, as_specimen
 from torchmotif.datasets.elements import GAMMA, atomic_number
 from torchmotif.datasets.honeycomb import grown, without_holes
 from torchmotif.datasets.probe import GaussianProbe, Probe
+from torchmotif.datasets.scene import check_shape
 from torchmotif.datasets.sites import State, check_rates, occupied, shell_classes
-from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.specimen import Specimen
 from torchmotif.datasets.strain import Displacement
 from torchmotif.errors import InputError
 
@@ -142,7 +143,8 @@ def mx2(
         In pixels; no atom lies in them.
     displacement : callable, optional
         Takes positions (n, 2) in pixels as a float64 tensor, gives their displacement (n, 2) in pixels, differentiable
-        by torch; its symmetric gradient is the true strain.
+        by torch; its symmetric gradient is the true strain. Atoms are made as far as four lattice constants around the
+        image, so no more than that should move in.
     electrons_per_pixel : float
         Mean detected electrons per pixel at relative dose 1.
     background : float
@@ -238,36 +240,34 @@ def _states(
     substitutions: Mapping[str, float],
 ) -> tuple[list[State], list[State]]:
     """What may sit on a metal site, and on a chalcogen site; the usual state first, its share what the others leave."""
-    foreign = {element: rate for element, rate in substitutions.items() if atomic_number(element)}
-    if metal in foreign or chalcogen in foreign:
+    if {metal, chalcogen} & set(substitutions):
         raise InputError(
-            f"substitutions must be other elements than {metal} and {chalcogen}, got {list(foreign)}"
+            f"substitutions must be other elements than {metal} and {chalcogen}, got {list(substitutions)}"
         )
+    for_metal = {e: rate for e, rate in substitutions.items() if atomic_number(e) and e not in _CHALCOGENS}
+    for_chalcogen = {e: rate for e, rate in substitutions.items() if e in _CHALCOGENS}
+    rates = {"antisite_rate": antisite_rate, "adatom_rate": adatom_rate}
+    check_rates({**rates, **_named(for_metal)}, f"{metal} columns")
+    rates = {"vacancy_rate": vacancy_rate, "divacancy_rate": divacancy_rate, "antisite_rate": antisite_rate}
+    check_rates({**rates, **_named(for_chalcogen)}, f"{chalcogen}2 columns")
     on_metal = [
+        State(metal, {metal: 1}, 0.0),
         State(f"{chalcogen}2_{metal}", {chalcogen: 2}, antisite_rate),
         State(f"{metal}+{metal}", {metal: 2}, adatom_rate),
-        *(State(f"{e}_{metal}", {e: 1}, rate) for e, rate in foreign.items() if e not in _CHALCOGENS),
+        *(State(f"{e}_{metal}", {e: 1}, rate) for e, rate in for_metal.items()),
     ]
     on_chalcogen = [
+        State(f"{chalcogen}2", {chalcogen: 2}, 0.0),
         State(f"V_{chalcogen}", {chalcogen: 1}, vacancy_rate),
         State(f"V_{chalcogen}2", {}, divacancy_rate),
         State(f"{metal}_{chalcogen}2", {metal: 1}, antisite_rate),
-        *(
-            State(f"{e}_{chalcogen}", {chalcogen: 1, e: 1}, rate)
-            for e, rate in foreign.items()
-            if e in _CHALCOGENS
-        ),
+        *(State(f"{e}_{chalcogen}", {chalcogen: 1, e: 1}, rate) for e, rate in for_chalcogen.items()),
     ]
-    named = {"antisite_rate": antisite_rate}
-    on = {f"substitutions[{e!r}]": rate for e, rate in foreign.items() if e not in _CHALCOGENS}
-    check_rates({**named, "adatom_rate": adatom_rate, **on}, f"{metal} columns")
-    on = {f"substitutions[{e!r}]": rate for e, rate in foreign.items() if e in _CHALCOGENS}
-    rates = {"vacancy_rate": vacancy_rate, "divacancy_rate": divacancy_rate, **named, **on}
-    check_rates(rates, f"{chalcogen}2 columns")
-    return [State(metal, {metal: 1}, 0.0), *on_metal], [
-        State(f"{chalcogen}2", {chalcogen: 2}, 0.0),
-        *on_chalcogen,
-    ]
+    return on_metal, on_chalcogen
+
+
+def _named(rates: Mapping[str, float]) -> dict[str, float]:
+    return {f"substitutions[{element!r}]": rate for element, rate in rates.items()}
 
 
 def _occupation(

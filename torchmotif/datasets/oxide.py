@@ -14,8 +14,9 @@ from torchmotif.datasets.elements import GAMMA, atomic_number
 from torchmotif.datasets.honeycomb import rotation
 from torchmotif.datasets.ising import ising_draw
 from torchmotif.datasets.probe import Probe
+from torchmotif.datasets.scene import check_shape
 from torchmotif.datasets.sites import shell_classes
-from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.specimen import Specimen
 from torchmotif.errors import InputError
 
 __all__ = ["CAIRO", "pentagonal_oxide"]

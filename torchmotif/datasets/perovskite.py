@@ -11,8 +11,9 @@ from torchmotif.datasets.crystal import Sites, as_specimen
 from torchmotif.datasets.elements import GAMMA, atomic_number
 from torchmotif.datasets.honeycomb import rotation
 from torchmotif.datasets.probe import Probe
+from torchmotif.datasets.scene import check_shape
 from torchmotif.datasets.sites import check_rates, shell_classes
-from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.specimen import Specimen
 from torchmotif.datasets.strain import Displacement
 from torchmotif.errors import InputError
 
