@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif._arrays import as_tensor, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.hierarchy import Composition, Inclusions, MotifHierarchy
 from torchmotif.plane_graph import PlaneGraph
@@ -64,7 +65,7 @@ def plot_cells(
     nodes, cells = graph.cells()
     outlines = graph.faces.centroids[:, ::-1]
     if image is not None:
-        axes.imshow(getattr(image, "data", image), cmap="gray", interpolation="nearest")
+        axes.imshow(_pixels(image), cmap="gray", interpolation="nearest")
         sizes = getattr(image, "pixel_size_nm", None)
         pixel_size_nm = pixel_size_nm or (sizes[1] if sizes else None)
     polygons = [outlines[cell] for cell in cells]
@@ -142,7 +143,7 @@ def plot_inclusions(
 
     axes = _axes(ax)
     if image is not None:
-        axes.imshow(getattr(image, "data", image), cmap="gray", interpolation="nearest")
+        axes.imshow(_pixels(image), cmap="gray", interpolation="nearest")
     points = graph.positions[:, ::-1]
     axes.add_collection(LineCollection(points[graph.edges], colors="#DDDDDD", linewidths=0.5, zorder=1))
     kind = np.full(len(graph), -2)
@@ -272,6 +273,10 @@ def _axes(ax: "Axes | None") -> "Axes":
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     return plt.subplots(figsize=(8.5, 5.5), layout="constrained")[1]
+
+
+def _pixels(image: Any) -> np.ndarray:
+    return as_tensor(pixels_of(image), dtype=None).cpu().numpy()
 
 
 def _colour(kind: int) -> str:

@@ -13,7 +13,7 @@ __all__ = ["MeanShells", "Strain", "mean_shells", "shell_strain", "split_motif"]
 
 _ROUNDS = 10
 _ALIGNED = 0.5  # mean of the unit vectors of orientation from which a motif counts as oriented
-_SAME = 0.97  # a shell laid onto itself with at least this correlation is symmetric
+_SAME = 0.99  # a shell laid onto itself with at least this correlation is symmetric
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def _code(piece: Piece, *, reflections: bool) -> object:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_codes_agree_with_brute_force_isomorphism(seed: int) -> None:
     random = np.random.default_rng(seed)
     pieces = [_random_piece(random) for _ in range(12)]
@@ -119,7 +119,7 @@ def test_codes_agree_with_brute_force_isomorphism(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), angle=st.floats(0, 6.28), reflect=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_codes_are_invariant(seed: int, angle: float, reflect: bool) -> None:
     random = np.random.default_rng(seed)
     points, edges, labels = piece = _random_piece(random)

@@ -48,7 +48,7 @@ def test_mean_cell_of_the_cairo_tiling_is_the_known_pentagon(lattice: Lattice) -
     points=st.lists(st.tuples(*2 * [st.integers(0, 40)]), min_size=4, max_size=40, unique=True),
     radius=st.floats(3, 60),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_faces_are_those_of_networkx(points: list[tuple[int, int]], radius: float) -> None:
     positions = np.array(points, float)
     if np.linalg.matrix_rank(positions - positions[0]) < 2:

@@ -37,7 +37,9 @@ class _Growth:
         members, added = group[row], extension[row, slot]
         left = np.where(np.arange(extension.shape[1]) > slot[:, None], extension[row], -1)
         near = self.neighbours[added]
-        touched = np.concatenate([members, self.neighbours[members].reshape(len(row), -1)], axis=1)
+        touched = np.concatenate(
+            [members, self.neighbours[members].reshape(len(row), members.shape[1] * near.shape[1])], axis=1
+        )
         fresh = (near > members[:, :1]) & ~(near[:, :, None] == touched[:, None, :]).any(axis=2)
         reach = np.concatenate([left, np.where(fresh, near, -1)], axis=1)
         width = int((reach >= 0).sum(axis=1).max(initial=0))

@@ -1,6 +1,6 @@
 """Levels of the hierarchy: all assemblies of one size, with where they occur."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,16 @@ class Occurrences:
         keys: np.ndarray = words + np.repeat(np.arange(len(self.symmetries)), self.per_shape) * self.n_words
         return keys
 
+    def aligned(self, label_index: np.ndarray) -> "Occurrences":
+        """The same groups, their nodes reordered so that the labels of each spell its least word."""
+        members = self.members.copy()
+        for shape, symmetries in enumerate(self.symmetries):
+            if len(symmetries) > 1:
+                rows = slice(self.offsets[shape], self.offsets[shape + 1])
+                words = label_index[members[rows]] @ self.base[np.argsort(symmetries)].T
+                members[rows] = np.take_along_axis(members[rows], symmetries[words.argmin(axis=1)], axis=1)
+        return replace(self, members=members)
+
 
 @dataclass(frozen=True, eq=False)
 class Level:
@@ -86,7 +96,7 @@ class Level:
     Attributes
     ----------
     pieces : Occurrences
-        Every connected group of this size.
+        Every connected group of this size, its nodes in the order of its assembly's labels.
     label_names : array of shape (l,)
     keys : array of shape (a,)
         Shape and word of each assembly as one number, the most frequent assembly first.
@@ -134,7 +144,7 @@ class Level:
         return [(tuple(word), structures[i]) for word, i in zip(labels, self.shapes.tolist(), strict=True)]
 
     def occurrences(self, assembly: int) -> np.ndarray:
-        """Nodes of every occurrence of one assembly, in canonical order, shape (count, size)."""
+        """Nodes of every occurrence of one assembly, in the order of its labels, shape (count, size)."""
         found: np.ndarray = self.pieces.members[self.assembly == assembly]
         return found
 
@@ -207,7 +217,7 @@ def build_level(
         raise InputError(
             f"max_size must be smaller with {n_labels} labels, got {size}; or merge rare labels first"
         )
-    pieces = Occurrences.of(shapes, n_labels)
+    pieces = Occurrences.of(shapes, n_labels).aligned(label_index)
     keys, assembly, counts = np.unique(pieces.keys(label_index), return_inverse=True, return_counts=True)
     ranked = np.argsort(-counts, kind="stable")
     return Level(pieces, label_names, keys[ranked], counts[ranked], np.argsort(ranked)[assembly])

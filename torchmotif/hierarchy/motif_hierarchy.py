@@ -80,7 +80,7 @@ class MotifHierarchy(BaseEstimator):  # type: ignore[misc]
         self.memory_limit_gb = memory_limit_gb
         self.random_state = random_state
 
-    def fit(self, graph: PlaneGraph, y: Any = None) -> "MotifHierarchy":  # noqa: ARG002 - scikit-learn's signature
+    def fit(self, graph: Any, y: Any = None) -> "MotifHierarchy":  # noqa: ARG002 - scikit-learn's signature
         """Count all assemblies of a graph.
 
         Parameters
@@ -229,7 +229,7 @@ class MotifHierarchy(BaseEstimator):  # type: ignore[misc]
             }
         )
 
-    def _check(self, graph: PlaneGraph) -> None:
+    def _check(self, graph: Any) -> None:
         if not isinstance(graph, PlaneGraph):
             raise InputTypeError(
                 f"graph must be a PlaneGraph, got {type(graph).__name__}; use PlaneGraph.from_positions"

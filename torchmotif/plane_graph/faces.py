@@ -63,10 +63,11 @@ def darts_by_angle(points: np.ndarray, edges: np.ndarray) -> Darts:
     """
     source, target = np.concatenate([edges, edges[:, ::-1]]).T
     step = points[target] - points[source]
-    angle = np.arctan2(-step[:, 0], step[:, 1])
-    angle[angle == np.pi] = -np.pi
-    order = np.argsort(angle)
-    order = order[np.argsort(source[order], kind="stable")]
+    turn = np.arctan2(-step[:, 0], step[:, 1]) / (2 * np.pi) + 0.5
+    turn[turn == 1] = 0
+    order = np.argsort(
+        source + turn
+    )  # one sort for both: turns stay apart by 1e-9 and more up to a million nodes
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     twin = np.roll(place, len(edges))[order]  # dart i and dart i + e are twins
@@ -117,18 +118,24 @@ class Faces(Sequence[np.ndarray]):
         Corners of all faces, one face after the other.
     offsets : array of shape (f + 1,)
         Face i is ``nodes[offsets[i]:offsets[i + 1]]``.
-    areas : array of shape (f,)
-        In square pixels.
-    centroids : array of shape (f, 2)
-        (row, col) of the mean corner.
+    sizes : array of shape (f,)
+        Number of sides.
     """
 
     def __init__(self, points: np.ndarray, nodes: np.ndarray, offsets: np.ndarray) -> None:
-        self.nodes, self.offsets = nodes, offsets
+        self._points, self.nodes, self.offsets = points, nodes, offsets
         self.sizes = np.diff(offsets)
-        self.areas = signed_areas(points, nodes, offsets)
-        self.centroids = np.stack([_sums(points[nodes, k], offsets) for k in (0, 1)], axis=1)
-        self.centroids /= np.maximum(self.sizes, 1)[:, None]
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """In square pixels, shape (f,)."""
+        return signed_areas(self._points, self.nodes, self.offsets)
+
+    @cached_property
+    def centroids(self) -> np.ndarray:
+        """(row, col) of the mean corner, shape (f, 2)."""
+        sums = np.stack([_sums(self._points[self.nodes, k], self.offsets) for k in (0, 1)], axis=1)
+        return np.asarray(sums / np.maximum(self.sizes, 1)[:, None])
 
     def __len__(self) -> int:
         """Count the faces."""

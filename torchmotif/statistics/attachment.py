@@ -153,8 +153,9 @@ def growth_graph(hierarchy: MotifHierarchy, statistics: AssemblyStatistics) -> A
         graph.nodes[node].update(values)
     ends = np.array([(row[a], row[b]) for a, b in graph.edges], np.int64).reshape(-1, 2)
     energy = table["energy_kt"].to_numpy()
-    cost = energy[ends[:, 1]] - energy[ends[:, 0]]
-    error = _spread(statistics.bootstrap[:, ends[:, 1]] - statistics.bootstrap[:, ends[:, 0]])
+    with np.errstate(invalid="ignore"):  # assemblies that a resample holds none of
+        cost = energy[ends[:, 1]] - energy[ends[:, 0]]
+        error = _spread(statistics.bootstrap[:, ends[:, 1]] - statistics.bootstrap[:, ends[:, 0]])
     for edge, value, spread in zip(list(graph.edges), cost.tolist(), error.tolist(), strict=True):
         graph.edges[edge].update(attachment_kt=value, attachment_error_kt=spread)
     return graph

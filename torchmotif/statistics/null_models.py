@@ -17,7 +17,7 @@ Null = Literal["shuffled", "ising"]
 
 
 def null_labels(
-    graph: PlaneGraph, null: Null, n_samples: int, *, random_state: int = 0, sweeps: int = 200
+    graph: PlaneGraph, null: str, n_samples: int, *, random_state: int = 0, sweeps: int = 200
 ) -> Iterator[np.ndarray]:
     """Labels of the whole graph under a null model, as places in its `label_names`.
 
