@@ -183,7 +183,7 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                     others = positions.index_select(1, drawn).reshape(2, self.negative_samples, n)
                     pull = _displacement(neighbours - positions, near, attraction) * edges.weight[edge]
                     push = _displacement(positions[:, None] - others, far, repulsion).sum(dim=1)
-                    positions = positions + rate * (pull + push)
+                    positions = positions + (pull + push).mul_(rate)
         return positions
 
 
@@ -214,14 +214,18 @@ def nearest_neighbours(X: Tensor, n_neighbors: int, *, metric: str = "correlatio
     if metric == "correlation":
         X = X - X.mean(dim=1, keepdim=True)
         X = X / X.norm(dim=1, keepdim=True).clamp(min=torch.finfo(X.dtype).tiny)
+        squares, base, share = X.new_zeros(len(X)), 1.0, -1.0
+    else:
+        X = X - X.mean(dim=0)  # a common offset would cost digits of the distances
+        squares, base, share = (X**2).sum(dim=1), 0.0, -2.0
     n, k = len(X), min(n_neighbors, len(X) - 1)
     groups = -(-n // _GROUP)
-    padded = torch.nn.functional.pad(X, (0, 0, 0, groups * _GROUP - n))
-    squares = (padded**2).sum(dim=1)
-    beyond = torch.where(torch.arange(len(padded), device=X.device) < n, squares, torch.inf)
+    padding = groups * _GROUP - n
+    columns = torch.nn.functional.pad(X, (0, 0, 0, padding)).T
+    beside = torch.nn.functional.pad(base + squares, (0, padding), value=torch.inf)
     found = []
-    for rows in torch.arange(n, device=X.device).split(max(1, _BLOCK_BYTES // (4 * len(padded)))):
-        distances = torch.addmm(beyond, X[rows], padded.T, alpha=-2)
+    for rows in torch.arange(n, device=X.device).split(max(1, _BLOCK_BYTES // (4 * len(beside)))):
+        distances = torch.addmm(beside, X[rows], columns, alpha=share)
         distances[torch.arange(len(rows), device=X.device), rows] = torch.inf
         # The k least lie in the k groups with the least minima: few are left to be sorted.
         blocks = distances.view(len(rows), groups, _GROUP)
@@ -230,8 +234,8 @@ def nearest_neighbours(X: Tensor, n_neighbors: int, *, metric: str = "correlatio
         values, place = candidates.topk(k, dim=1, largest=False)
         indices = best.gather(1, place // _GROUP) * _GROUP + place % _GROUP
         found.append((indices, (values + squares[rows, None]).clamp(min=0)))
-    indices, squared = (torch.cat(part) for part in zip(*found, strict=True))
-    return indices, squared / 2 if metric == "correlation" else squared.sqrt()
+    indices, distances = (torch.cat(part) for part in zip(*found, strict=True))
+    return indices, distances if metric == "correlation" else distances.sqrt()
 
 
 def fuzzy_graph(indices: Tensor, distances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -292,11 +296,13 @@ def _edges(source: Tensor, target: Tensor, weight: Tensor, n: int) -> _Edges:
 def _start(rows: Tensor) -> Tensor:
     """The first two principal components, shape (2, n), the largest coordinate at the edge of the layout."""
     components = PCA(min(2, *rows.shape)).fit_transform(rows)
-    components = components * (_EXTENT / components.abs().max().clamp(min=torch.finfo(rows.dtype).tiny))
+    components = components / components.abs().max().clamp(min=torch.finfo(rows.dtype).tiny) * _EXTENT
     return torch.nn.functional.pad(components.T, (0, 0, 0, 2 - components.shape[1]))
 
 
 def _displacement(difference: Tensor, exponent: float, strength: float) -> Tensor:
     """How far a pair with this difference, shape (2, ...), moves per unit of learning rate."""
-    power = (difference[0] ** 2 + difference[1] ** 2) ** (exponent / 2)
-    return (difference * (strength / (power + 1))).clamp(-_LONGEST_STEP, _LONGEST_STEP)
+    squared = difference[0] ** 2 + difference[1] ** 2
+    whole, rest = divmod(exponent, 2)  # whole powers and square roots are far cheaper than others
+    power = squared**whole if rest == 0 else squared**whole * squared ** (rest / 2)
+    return (difference * (strength / (power + 1))).clamp_(-_LONGEST_STEP, _LONGEST_STEP)

@@ -48,8 +48,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     Notes
     -----
-    Means and scatter are added up in float64 by the pairwise rule of Chan, Golub & LeVeque (1979), so batches give
-    what the whole gives. Memory is that of one d x d matrix, whatever the number of rows.
+    Means and the scatter of chunks are added up in float64 by the pairwise rule of Chan, Golub & LeVeque (1979), so
+    batches give what the whole gives. Memory is that of one d x d matrix, whatever the number of rows.
 
     Examples
     --------
@@ -248,8 +248,8 @@ class _Scatter:
             mean = values.mean(dim=0)
             step = mean - self.mean
             total = self.count + len(values)
-            centred = values - mean
-            self.matrix.addmm_(centred.T, centred)
+            centred = (values - mean).to(rows)  # once centred, single precision is as good as the data
+            self.matrix += centred.T @ centred
             self.matrix.addr_(step, step, alpha=self.count * len(values) / total)
             self.mean += step * (len(values) / total)
             self.count = total
