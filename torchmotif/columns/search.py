@@ -121,9 +121,11 @@ def _fit_tile(
     data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
-    fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
+    fit = fit_columns(data, usable, positions, spacing, shape, steps=3)
     for _ in range(2):
         revised = _revised(data, usable, fit, spacing, faintest=faintest)
+        if len(revised) == len(fit.positions) and bool(_credible(fit, faintest).all()):
+            break
         fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
     return fit
 
