@@ -63,7 +63,8 @@ def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
         return corner.square().mean().sqrt() / 2
     kept = torch.sort(corner).values[: math.ceil(0.9 * len(corner))]
     share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
-    return kept.square().mean().div(4 * share).sqrt()
+    level: Tensor = kept.square().mean().div(4 * share).sqrt()
+    return level
 
 
 def filter_gain(spacing: float) -> float:

@@ -88,14 +88,15 @@ def find_columns(
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
     positions, height = seen(prepared, spacing)
     nm = pixel_nm(image)
-    common = {"spacing": float(spacing), "spacing_nm": None if nm is None else spacing * nm}
+    spacing, spacing_nm = float(spacing), None if nm is None else spacing * nm
     area = 2 * math.pi * (WIDTH * spacing) ** 2
     if not refine or len(positions) == 0:
         keep = _ordered(positions)
         if threshold is not None:
             keep = keep[height[keep] * prepared.scale >= threshold]
         intensities = height[keep] * (prepared.scale * area)
-        return Columns(like(positions[keep], pixels_of(image)), like(intensities, pixels_of(image)), **common)
+        arrays = (like(values, pixels_of(image)) for values in (positions[keep], intensities))
+        return Columns(*arrays, spacing=spacing, spacing_nm=spacing_nm)
     found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
         least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
@@ -107,7 +108,8 @@ def find_columns(
     return Columns(
         **{name: like(value, pixels_of(image)) for name, value in results.items()},
         width=(float(shape.width[0]), float(shape.width[1])),
-        **common,
+        spacing=spacing,
+        spacing_nm=spacing_nm,
     )
 
 

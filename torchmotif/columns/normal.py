@@ -199,4 +199,5 @@ def own_covariance(
     index = torch.arange(k, device=device)
     whole[:, index, index] = torch.cat([own, torch.eye(3, dtype=own.dtype, device=device)[None]])[group]
     matrix = whole.permute(0, 1, 3, 2, 4).reshape(n, 3 * k, 3 * k)
-    return torch.linalg.inv(matrix.double())[:, :3, :3].to(own.dtype)
+    inverse: Tensor = torch.linalg.inv(matrix.double())[:, :3, :3].to(own.dtype)
+    return inverse

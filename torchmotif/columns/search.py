@@ -190,4 +190,5 @@ def _margin(image: Prepared, spacing: float) -> int:
 
 
 def _upper_decile(values: Tensor) -> Tensor:
-    return values.kthvalue(max(1, round(0.9 * len(values)))).values
+    decile: Tensor = values.kthvalue(max(1, round(0.9 * len(values)))).values
+    return decile
