@@ -95,8 +95,8 @@ def find_columns(
         if threshold is not None:
             keep = keep[height[keep] * prepared.scale >= threshold]
         intensities = height[keep] * (prepared.scale * area)
-        arrays = (like(values, pixels_of(image)) for values in (positions[keep], intensities))
-        return Columns(*arrays, spacing=spacing, spacing_nm=spacing_nm)
+        seen_at, seen_height = (like(values, pixels_of(image)) for values in (positions[keep], intensities))
+        return Columns(seen_at, seen_height, spacing, spacing_nm=spacing_nm)
     found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
         least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()

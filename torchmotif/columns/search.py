@@ -172,7 +172,8 @@ def at_nearest(pixels: Tensor, positions: Float[Tensor, "n 2"]) -> Tensor:
     """The values of the pixels nearest to positions."""
     last = torch.tensor(pixels.shape, device=positions.device) - 1
     row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
-    return pixels[row, col]
+    values: Tensor = pixels[row, col]
+    return values
 
 
 def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
