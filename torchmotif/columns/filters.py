@@ -60,10 +60,10 @@ def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """
     corner = (data[1:, 1:] + data[:-1, :-1] - data[1:, :-1] - data[:-1, 1:]).abs().flatten()
     if len(data.flatten()[:10_000].unique()) < 32:
-        corner_level: Tensor = corner.square().mean().sqrt() / 2
-        return corner_level
-    kept = torch.sort(corner).values[: math.ceil(0.9 * len(corner))]
-    share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
+        kept, share = corner, 1.0
+    else:
+        kept = torch.sort(corner).values[: math.ceil(0.9 * len(corner))]
+        share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
     level: Tensor = kept.square().mean().div(4 * share).sqrt()
     return level
 
