@@ -81,7 +81,8 @@ def maxima_density(height: Float[Tensor, " n"], spacing: float) -> Float[Tensor,
     """
     a, b = _variances(spacing)
     second = (1 / a**2 + 1 / b**2 - 8 / (a + b) ** 2) / (1 / a + 1 / b - 4 / (a + b)) / 2
-    return second * height * torch.exp(-(height**2) / 2) / (2 * math.pi) ** 1.5
+    density: Tensor = second * height * torch.exp(-(height**2) / 2) / (2 * math.pi) ** 1.5
+    return density
 
 
 def _variances(spacing: float) -> Pair:

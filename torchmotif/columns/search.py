@@ -179,7 +179,8 @@ def at_nearest(pixels: Tensor, positions: Float[Tensor, "n 2"]) -> Tensor:
 def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
     """Which positions lie in the window of a tile."""
     low, high = positions.new_tensor(tile.window).view(2, 2) - 0.5
-    return ((positions >= low) & (positions <= high)).all(dim=1)
+    inside: Tensor = ((positions >= low) & (positions <= high)).all(dim=1)
+    return inside
 
 
 def _tiles(image: Prepared, margin: int) -> list[Tile]:
