@@ -60,10 +60,12 @@ def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """
     corner = (data[1:, 1:] + data[:-1, :-1] - data[1:, :-1] - data[:-1, 1:]).abs().flatten()
     if len(data.flatten()[:10_000].unique()) < 32:
-        return corner.square().mean().sqrt() / 2
-    kept = torch.sort(corner).values[: math.ceil(0.9 * len(corner))]
-    share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
-    return kept.square().mean().div(4 * share).sqrt()
+        kept, share = corner, 1.0
+    else:
+        kept = torch.sort(corner).values[: math.ceil(0.9 * len(corner))]
+        share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
+    level: Tensor = kept.square().mean().div(4 * share).sqrt()
+    return level
 
 
 def filter_gain(spacing: float) -> float:
@@ -79,7 +81,8 @@ def maxima_density(height: Float[Tensor, " n"], spacing: float) -> Float[Tensor,
     """
     a, b = _variances(spacing)
     second = (1 / a**2 + 1 / b**2 - 8 / (a + b) ** 2) / (1 / a + 1 / b - 4 / (a + b)) / 2
-    return second * height * torch.exp(-(height**2) / 2) / (2 * math.pi) ** 1.5
+    density: Tensor = second * height * torch.exp(-(height**2) / 2) / (2 * math.pi) ** 1.5
+    return density
 
 
 def _variances(spacing: float) -> Pair:

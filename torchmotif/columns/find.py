@@ -87,15 +87,12 @@ def find_columns(
     elif not 2 <= spacing < math.inf:
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
     positions, height = seen(prepared, spacing)
-    nm = pixel_nm(image)
-    common = {"spacing": float(spacing), "spacing_nm": None if nm is None else spacing * nm}
-    area = 2 * math.pi * (WIDTH * spacing) ** 2
     if not refine or len(positions) == 0:
         keep = _ordered(positions)
-        if threshold is not None:
-            keep = keep[height[keep] * prepared.scale >= threshold]
-        intensities = height[keep] * (prepared.scale * area)
-        return Columns(like(positions[keep], pixels_of(image)), like(intensities, pixels_of(image)), **common)
+        keep = keep[height[keep] * prepared.scale >= (threshold or 0.0)]
+        area = 2 * math.pi * (WIDTH * spacing) ** 2
+        results = {"positions": positions[keep], "intensities": height[keep] * (prepared.scale * area)}
+        return _result(results, image, spacing, None)
     found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
         least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
@@ -103,11 +100,17 @@ def find_columns(
     if include_dark_sites:
         found = completed(prepared, found, shape, spacing)
     found = found.where(_ordered(found.positions))
-    results = _described(found, prepared, shape)
+    return _result(_described(found, prepared, shape), image, spacing, shape)
+
+
+def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape | None) -> Columns:
+    """Columns with arrays of the kind that `image` is."""
+    nm = pixel_nm(image)
     return Columns(
-        **{name: like(value, pixels_of(image)) for name, value in results.items()},
-        width=(float(shape.width[0]), float(shape.width[1])),
-        **common,
+        **{name: like(values, pixels_of(image)) for name, values in arrays.items()},
+        spacing=float(spacing),
+        spacing_nm=None if nm is None else spacing * nm,
+        width=None if shape is None else (float(shape.width[0]), float(shape.width[1])),
     )
 
 

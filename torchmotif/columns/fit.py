@@ -9,12 +9,21 @@ from torch import Tensor
 
 from torchmotif.columns.model import Noise, profiles, spline_basis
 from torchmotif.columns.neighbours import pairs_within
-from torchmotif.columns.normal import Normal, Unknowns, column_blocks, own_covariance, pair_blocks, project
+from torchmotif.columns.normal import (
+    Normal,
+    Unknowns,
+    column_blocks,
+    own_covariance,
+    pair_blocks,
+    project,
+    spline_blocks,
+)
 
 __all__ = ["Fit", "Shape", "fit_columns"]
 
 _OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gaussian's overlap is 0.2 %
 _KNOTS = 4.0  # spacings between the background's knots
+_CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +64,7 @@ class _Fitter:
         self.data, self.usable, self.spacing, self.held = data, usable, spacing, held
         self.positions, self.shape = positions, shape
         self.intensity = data.new_zeros(len(positions))
-        step = _KNOTS * spacing
+        step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
         self.rows, self.cols = (spline_basis(length, step, data) for length in data.shape)
         self.spline = data.new_zeros(self.rows.shape[1], self.cols.shape[1])
         self.look()
@@ -141,9 +150,7 @@ class _Fitter:
             shared,
             nodes,
             to_nodes,
-            self.rows,
-            self.cols,
-            weights,
+            spline_blocks(weights, self.rows, self.cols),
             torch.stack([on_columns(w) for w in weighted]) if k else own.new_zeros(0, len(own), 3),
             torch.stack([on_spline(w) for w in weighted]) if k else own.new_zeros(0, *self.spline.shape),
             own.new_tensor([[float((w * s).sum()) for s in slopes] for w in weighted]).view(k, k),

@@ -199,14 +199,14 @@ def _sublattices(points: Tensor, bases: Tensor, grain: Tensor, spacing: float) -
     for number, moves in enumerate(_translations(bases)):
         for move in moves[:3]:
             partner = _partner(points, move, spacing)
-            joined = (grain == number) & (partner >= 0) & (grain[partner] == number)
-            edges.append(torch.stack([torch.nonzero(joined)[:, 0], partner[joined]]))
+            linked = (grain == number) & (partner >= 0) & (grain[partner] == number)
+            edges.append(torch.stack([torch.nonzero(linked)[:, 0], partner[linked]]))
     if not edges:
         return torch.full((n,), -1, device=points.device)
     i, j = torch.cat(edges, dim=1).cpu().numpy()
     label = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)[1]
-    number = torch.as_tensor(label, device=points.device).long()
-    size = torch.bincount(number[grain >= 0], minlength=int(number.max()) + 1)
+    joined = torch.as_tensor(label, device=points.device).long()
+    size = torch.bincount(joined[grain >= 0], minlength=int(joined.max()) + 1)
     rank = torch.empty_like(size)
     rank[torch.argsort(size, descending=True, stable=True)] = torch.arange(len(size), device=points.device)
-    return torch.where(grain >= 0, rank[number], -1)
+    return torch.where(grain >= 0, rank[joined], -1)

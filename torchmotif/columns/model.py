@@ -99,7 +99,8 @@ def profiles(positions: Float[Tensor, "n 2"], width: Float[Tensor, " 2"], shape:
     )
     step = torch.arange(-reach, reach + 1, device=positions.device)
     offset = ((start - positions)[:, :, None] + step).to(width.dtype)
-    return Profiles(start, *(gaussians(offset[:, axis], width[axis]) for axis in range(2)), reach)
+    rows, cols = (gaussians(offset[:, axis], width[axis]) for axis in range(2))
+    return Profiles(start, rows, cols, reach)
 
 
 def gaussians(offset: Float[Tensor, "n s"], width: Tensor) -> Float[Tensor, "n 3 s"]:

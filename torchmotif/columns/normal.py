@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns.model import Profiles, gaussians
 
-__all__ = ["Normal", "Unknowns", "column_blocks", "own_covariance", "pair_blocks"]
+__all__ = ["Normal", "Unknowns", "column_blocks", "own_covariance", "pair_blocks", "project", "spline_blocks"]
 
 # Which profile (0 value, 1 derivative) the intensity, row and column parameters of a column use along each axis.
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0), (0, 0, 1)
@@ -97,9 +97,7 @@ class Normal:
     shared: Float[Tensor, "p 3 3"]
     nodes: Int[Tensor, "n q"]  # splines that reach into a column's window
     to_nodes: Float[Tensor, "n 3 q"]
-    spline_rows: Float[Tensor, "h a"]
-    spline_cols: Float[Tensor, "w b"]
-    weights: Float[Tensor, "h w"]
+    spline_own: Float[Tensor, "m m"]
     width_columns: Float[Tensor, "k n 3"]
     width_spline: Float[Tensor, "k a b"]
     width_own: Float[Tensor, "k k"]
@@ -111,10 +109,9 @@ class Normal:
         columns.index_add_(0, i, (self.shared @ x.columns[j][:, :, None])[:, :, 0])
         columns.index_add_(0, j, (self.shared.mT @ x.columns[i][:, :, None])[:, :, 0])
         columns += (self.to_nodes @ x.spline.reshape(-1)[self.nodes][:, :, None])[:, :, 0]
-        background = self.spline_rows @ x.spline @ self.spline_cols.mT
-        spline = self.spline_rows.mT @ (self.weights * background) @ self.spline_cols
+        spline = self.spline_own @ x.spline.reshape(-1)
         upward = (x.columns[:, None, :] @ self.to_nodes).flatten()
-        spline = spline.reshape(-1).index_add(0, self.nodes.flatten(), upward).view_as(x.spline)
+        spline = spline.index_add(0, self.nodes.flatten(), upward).view_as(x.spline)
         columns = columns + torch.einsum("knp,k->np", self.width_columns, x.width)
         spline = spline + torch.einsum("kab,k->ab", self.width_spline, x.width)
         width = (
@@ -127,13 +124,14 @@ class Normal:
     def solve(self, right: Unknowns, steps: int = 40, tolerance: float = 1e-3) -> Unknowns:
         """The solution for `right` by conjugate gradients, preconditioned with the columns' own blocks."""
         inverse = torch.linalg.inv(self.own)
-        diagonal = (self.spline_rows.mT**2) @ self.weights @ (self.spline_cols**2)
-        spline_scale = 1 / diagonal.clamp(min=1e-3 * diagonal.max())
+        diagonal = self.spline_own.diagonal()
+        factor = torch.linalg.cholesky(self.spline_own + torch.diag(1e-4 * diagonal + 1e-6 * diagonal.max()))
         width_scale = 1 / self.width_own.diagonal()
 
         def precondition(x: Unknowns) -> Unknowns:
             columns = (inverse @ x.columns[:, :, None])[:, :, 0]
-            return Unknowns(columns, spline_scale * x.spline, width_scale * x.width)
+            spline = torch.cholesky_solve(x.spline.reshape(-1, 1), factor).view_as(x.spline)
+            return Unknowns(columns, spline, width_scale * x.width)
 
         zero = right.columns.new_zeros(())
         x = right.plus(right, zero - 1)
@@ -150,6 +148,25 @@ class Normal:
                 break
             direction = step.plus(direction, size / before)
         return x
+
+
+def spline_blocks(
+    weights: Float[Tensor, "h w"], rows: Float[Tensor, "h a"], cols: Float[Tensor, "w b"]
+) -> Float[Tensor, "m m"]:
+    """Fisher information of the background: products of splines that are at most three knots apart."""
+    a, b = rows.shape[1], cols.shape[1]
+    row_steps, col_steps = range(min(4, a)), range(min(4, b))
+    row_products = torch.cat([rows[:, : a - k] * rows[:, k:] for k in row_steps], dim=1)
+    col_products = torch.cat([cols[:, : b - k] * cols[:, k:] for k in col_steps], dim=1)
+    products = row_products.mT @ weights @ col_products
+    own = weights.new_zeros(a, b, a, b)
+    for k, part in zip(row_steps, products.split([a - k for k in row_steps]), strict=True):
+        for m, block in zip(col_steps, part.split([b - m for m in col_steps], dim=1), strict=True):
+            i = torch.arange(a - k, device=own.device)[:, None]
+            j = torch.arange(b - m, device=own.device)[None, :]
+            own[i, j, i + k, j + m] = own[i + k, j + m, i, j] = block
+            own[i, j + m, i + k, j] = own[i + k, j, i, j + m] = block
+    return own.view(a * b, a * b)
 
 
 def own_covariance(
@@ -182,4 +199,5 @@ def own_covariance(
     index = torch.arange(k, device=device)
     whole[:, index, index] = torch.cat([own, torch.eye(3, dtype=own.dtype, device=device)[None]])[group]
     matrix = whole.permute(0, 1, 3, 2, 4).reshape(n, 3 * k, 3 * k)
-    return torch.linalg.inv(matrix.double())[:, :3, :3].to(own.dtype)
+    inverse: Tensor = torch.linalg.inv(matrix.double())[:, :3, :3].to(own.dtype)
+    return inverse

@@ -121,9 +121,11 @@ def _fit_tile(
     data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
-    fit = fit_columns(data, usable, positions, spacing, shape, steps=2)
+    fit = fit_columns(data, usable, positions, spacing, shape, steps=3)
     for _ in range(2):
         revised = _revised(data, usable, fit, spacing, faintest=faintest)
+        if len(revised) == len(fit.positions) and bool(_credible(fit, faintest).all()):
+            break
         fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
     return fit
 
@@ -170,13 +172,15 @@ def at_nearest(pixels: Tensor, positions: Float[Tensor, "n 2"]) -> Tensor:
     """The values of the pixels nearest to positions."""
     last = torch.tensor(pixels.shape, device=positions.device) - 1
     row, col = torch.minimum(positions.round().long().clamp(min=0), last).unbind(1)
-    return pixels[row, col]
+    values: Tensor = pixels[row, col]
+    return values
 
 
 def _within(tile: Tile, positions: Tensor) -> Bool[Tensor, " n"]:
     """Which positions lie in the window of a tile."""
     low, high = positions.new_tensor(tile.window).view(2, 2) - 0.5
-    return ((positions >= low) & (positions <= high)).all(dim=1)
+    inside: Tensor = ((positions >= low) & (positions <= high)).all(dim=1)
+    return inside
 
 
 def _tiles(image: Prepared, margin: int) -> list[Tile]:
@@ -188,4 +192,5 @@ def _margin(image: Prepared, spacing: float) -> int:
 
 
 def _upper_decile(values: Tensor) -> Tensor:
-    return values.kthvalue(max(1, round(0.9 * len(values)))).values
+    decile: Tensor = values.kthvalue(max(1, round(0.9 * len(values)))).values
+    return decile
