@@ -43,7 +43,7 @@ def vacancy_cell() -> Atoms:
 
 def multislice(atoms: Atoms, configurations: int) -> dict[str, np.ndarray]:
     """ADF intensity (x, y) on the scan grid of the whole cell, before the source size, of each detector."""
-    import abtem  # noqa: PLC0415 - GPL, used by this script alone
+    import abtem
 
     abtem.config.set({"local_diagnostics.progress_bar": False, "device": "cpu", "precision": "float32"})
     phonons = abtem.FrozenPhonons(atoms, configurations, sigmas=PHONON_NM * 10, seed=1)

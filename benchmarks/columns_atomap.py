@@ -21,8 +21,8 @@ RESULTS = Path(__file__).parent / "results" / "columns_atomap.json"
 
 def by_atomap(image: np.ndarray, separation: int) -> np.ndarray:
     """Positions (row, col) by atomap's peaks, centres of mass and Gaussian fits."""
-    import atomap.api as am  # noqa: PLC0415 - GPL, in an environment of its own
-    from hyperspy.signals import Signal2D  # noqa: PLC0415
+    import atomap.api as am
+    from hyperspy.signals import Signal2D
 
     positions = am.get_atom_positions(Signal2D(image), separation=separation, pca=False)
     sublattice = am.Sublattice(positions, image=image)

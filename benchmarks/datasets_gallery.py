@@ -123,7 +123,7 @@ def simulated() -> dict[str, tuple[tm.datasets.Specimen, float]]:
 
 def real() -> dict[str, tuple[np.ndarray, float | None]]:
     """Name of the specimen: the real image nearest to it, its pixel size in nm where known."""
-    from rsciio import digitalmicrograph  # noqa: PLC0415 - extra `io`, GPL
+    from rsciio import digitalmicrograph
 
     def dm(name: str) -> np.ndarray:
         return np.asarray(digitalmicrograph.file_reader(str(DATA / name))[0]["data"], dtype=float)

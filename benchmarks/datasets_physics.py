@@ -85,7 +85,7 @@ def real_images() -> dict[str, np.ndarray]:
     }
     with np.load(DATA / "SciLink_MoS2_Exp-000-2.npz") as file:
         images["SciLink_MoS2"] = file["image"]
-    from rsciio import digitalmicrograph  # noqa: PLC0415 - extra `io`, GPL
+    from rsciio import digitalmicrograph
 
     for path in sorted(DATA.glob("*.dm[34]")):
         images[path.stem] = digitalmicrograph.file_reader(str(path))[0]["data"]

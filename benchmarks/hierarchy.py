@@ -123,7 +123,7 @@ def faces() -> dict[str, Any]:
     runs: dict[str, Callable[[], Any]] = {"torchmotif": lambda: our_faces(points, edges)}
     result: dict[str, Any] = {"columns": len(points)}
     try:
-        import shapely  # noqa: PLC0415
+        import shapely
 
         lines = shapely.linestrings(points[edges])
         runs["shapely"] = lambda: shapely.polygonize(lines)
@@ -144,7 +144,7 @@ def faces() -> dict[str, Any]:
         pass
     fast = seconds(runs, 9)
     try:
-        from mtflearn.graph.find_regions import find_regions  # noqa: PLC0415
+        from mtflearn.graph.find_regions import find_regions
 
         both = np.concatenate([edges, edges[:, ::-1]])
         slow = {

@@ -187,7 +187,7 @@ def write_structure(path: str | os.PathLike[str], atoms: Any) -> None:
         If the file cannot be written.
     """
     _ase()
-    from ase.io import write  # noqa: PLC0415 - an extra
+    from ase.io import write
 
     style = "extxyz" if Path(path).suffix in {".xyz", ".extxyz"} else None
     try:
@@ -210,7 +210,7 @@ def write_graphml(path: str | os.PathLike[str], graph: Any) -> None:
     OutputError
         If the file cannot be written.
     """
-    import networkx as nx  # noqa: PLC0415 - keeps the import light
+    import networkx as nx
 
     plain = nx.relabel_nodes(graph, {node: ".".join(map(str, node)) for node in graph})
     for _, values in plain.nodes(data=True):
@@ -274,7 +274,7 @@ def cells_geojson(graph: PlaneGraph) -> str:
 
 def _ase() -> Any:
     try:
-        import ase  # noqa: PLC0415 - an extra
+        import ase
     except ImportError as error:
         raise MissingDependencyError(
             "ASE is needed to export structures: pip install 'torchmotif[export]'"

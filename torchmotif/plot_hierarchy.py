@@ -51,8 +51,8 @@ def plot_cells(
     -------
     matplotlib Axes
     """
-    from matplotlib.collections import PolyCollection  # noqa: PLC0415 - an import of seconds
-    from matplotlib.patches import Patch  # noqa: PLC0415
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
 
     axes = _axes(ax)
     if kinds is None:
@@ -100,7 +100,7 @@ def plot_levels(
     -------
     matplotlib Figure
     """
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     levels = composition.levels
     figure, axes = plt.subplots(
@@ -139,7 +139,7 @@ def plot_inclusions(
     -------
     matplotlib Axes
     """
-    from matplotlib.collections import LineCollection  # noqa: PLC0415
+    from matplotlib.collections import LineCollection
 
     axes = _axes(ax)
     if image is not None:
@@ -192,8 +192,8 @@ def plot_atlas(
     InputError
         If there is no assembly of that size.
     """
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-    from matplotlib.patches import Patch  # noqa: PLC0415
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
     graph = hierarchy.graph_
     sizes = [level.size for level in hierarchy.levels_ if level.size >= least_size]
@@ -241,7 +241,7 @@ def plot_growth(
     -------
     matplotlib Figure
     """
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     growth = growth_graph(hierarchy, statistics)
     shown = [node for node in growth if node[1] < per_level]
@@ -270,7 +270,7 @@ def plot_growth(
 def _axes(ax: "Axes | None") -> "Axes":
     if ax is not None:
         return ax
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(8.5, 5.5), layout="constrained")[1]
 

@@ -59,7 +59,7 @@ class Spacing:
         -------
         matplotlib.axes.Axes
         """
-        import matplotlib.pyplot as plt  # noqa: PLC0415 - kept out of the import of the package
+        import matplotlib.pyplot as plt
 
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 3), layout="constrained")

@@ -176,7 +176,7 @@ class MotifHierarchy(BaseEstimator):  # type: ignore[misc]
         Nodes are (size, index in the level) with `size`, `count`, `labels` and `structure`; edges carry `ways`, the
         number of motifs whose removal leads back.
         """
-        import networkx as nx  # noqa: PLC0415 - keeps the import of the package light
+        import networkx as nx
 
         check_is_fitted(self)
         graph = nx.DiGraph()

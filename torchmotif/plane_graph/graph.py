@@ -324,7 +324,7 @@ class PlaneGraph:
 
     def to_networkx(self) -> Any:
         """A `networkx.Graph` whose nodes carry `pos` (row, col) and, where there are labels, `label`."""
-        import networkx as nx  # noqa: PLC0415 - keeps the import of the package light
+        import networkx as nx
 
         graph = nx.Graph()
         graph.add_nodes_from((i, {"pos": tuple(p)}) for i, p in enumerate(self.positions.tolist()))
