@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import torchmotif as tm
-from torchmotif.datasets.specimen import render
+from torchmotif.datasets.render import Window, gaussians
 from torchmotif.zernike import orders, radial_polynomials
 
 RESULTS = Path(__file__).parent / "results"
@@ -57,7 +57,10 @@ def patch(size: int, angle: float) -> torch.Tensor:
     cos, sin = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
     positions = torch.cat([cells @ axes, selenium]) @ turn.T + (size - 1) / 2
-    return render((size, size), positions, weights, ((0.9, 0.045 * scale), (0.1, 0.135 * scale)))
+    core, tail = (
+        gaussians(Window(0, 0, size, size), positions, weights, sigma * scale) for sigma in (0.045, 0.135)
+    )
+    return 0.9 * core + 0.1 * tail
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchmotif.datasets.specimen import render
+from torchmotif.datasets.render import Window, gaussians
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scene:
     shape: tuple[int, int]
 
     def expected(self, dose: float = 1.0) -> Tensor:
-        image = render(self.shape, self.positions, self.intensities, ((1.0, self.sigma),))
+        image = gaussians(Window(0, 0, *self.shape), self.positions, self.intensities, self.sigma)
         return dose * (image + self.background)
 
     def draw(self, dose: float = 1.0, seed: int = 0) -> Tensor:

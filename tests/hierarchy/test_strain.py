@@ -6,7 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.datasets.specimen import render
+from torchmotif.datasets.render import Window, gaussians
 from torchmotif.strain import mean_shells, shell_strain, split_motif
 
 Lattice = Callable[[str, int], np.ndarray]
@@ -19,7 +19,8 @@ def _measured(warp: Warp) -> tm.PlaneGraph:
     truth = tm.datasets.mose2((620, 620), vacancy_rate=0.0).truth
     positions = torch.as_tensor(warp(truth.positions.numpy() - 60))
     weights = torch.as_tensor(np.where(truth.kinds == "Mo", 42**1.7, 2 * 34**1.7))
-    image = render(shape, positions, weights, ((0.9, 3.0), (0.1, 9.0)))
+    core, tail = (gaussians(Window(0, 0, *shape), positions, weights, sigma) for sigma in (3.0, 9.0))
+    image = 0.9 * core + 0.1 * tail
     counts = torch.poisson(image * 10 / image.mean(), generator=torch.Generator().manual_seed(5))
     found = tm.find_columns(counts.numpy()).positions
     nearest = cKDTree(positions.numpy()).query(found)[1]
