@@ -18,8 +18,8 @@ import torchmotif as tm
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 3
 BATCH = 2_000
-SHAPES = ((4_500, 1_089), (50_000, 441), (50_000, 66), (256, 5_041))
-COMPONENTS = (10, 66)
+SHAPES = ((4_500, 441), (50_000, 66), (256, 1_681))
+COMPONENTS = (10,)
 
 
 def patches(n: int, d: int) -> np.ndarray:
