@@ -1,5 +1,6 @@
 from . import datasets as datasets
 from . import errors as errors
+from . import noise as noise
 from . import patches as patches
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
@@ -7,6 +8,7 @@ from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
 from .io import read as read
 from .motifs import MotifClassifier as MotifClassifier
+from .noise import apply_dose as apply_dose
 from .patches import extract_patches as extract_patches
 from .pipeline import analyze as analyze
 from .result import MotifResult as MotifResult

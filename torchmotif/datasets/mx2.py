@@ -1,21 +1,27 @@
-"""Monolayer MoSe2 with selenium vacancies."""
+"""Monolayers MX2 (2H) with point defects, grain boundaries, holes and strain."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
-from torch import Tensor
 
-from torchmotif.datasets.specimen import Specimen, Truth, render
+from torchmotif._arrays import DeviceLike
+from torchmotif.datasets.crystal import Sites, as_specimen
+from torchmotif.datasets.elements import GAMMA, atomic_number
+from torchmotif.datasets.honeycomb import grown, without_holes
+from torchmotif.datasets.probe import GaussianProbe, Probe
+from torchmotif.datasets.sites import State, check_rates, occupied, shell_classes
+from torchmotif.datasets.specimen import Specimen, check_shape
+from torchmotif.datasets.strain import Displacement
 from torchmotif.errors import InputError
-from torchmotif.image import Micrograph
 
-__all__ = ["mose2"]
+__all__ = ["LATTICE_NM", "mose2", "mx2"]
 
-_LATTICE_NM = 0.3289  # a of MoSe2 (Bronsema et al., 1986)
-_Z = {"Mo": 42, "Se": 34}
-_GAMMA = 1.7  # ADF intensity goes as Z^gamma (Krivanek et al., 2010)
+# a of the 2H phases (Wilson & Yoffe, 1969; MoSe2: Bronsema et al., 1986)
+LATTICE_NM = {"MoS2": 0.3160, "MoSe2": 0.3289, "MoTe2": 0.3519, "WS2": 0.3154, "WSe2": 0.3286}
+_CHALCOGENS = ("O", "S", "Se", "Te")
 
 
 def mose2(
@@ -27,6 +33,7 @@ def mose2(
     electrons_per_pixel: float = 10.0,
     probe_sigma_nm: float = 0.045,
     random_state: int = 0,
+    **more: Any,
 ) -> Specimen:
     """Monolayer MoSe2 seen along c, with single selenium vacancies.
 
@@ -46,6 +53,8 @@ def mose2(
         Width of the probe's Gaussian core; a tenth of its intensity lies in a tail three times as wide.
     random_state : int
         Seed of the vacancies.
+    **more
+        Whatever else `mx2` takes.
 
     Returns
     -------
@@ -63,62 +72,212 @@ def mose2(
     >>> specimen.image
     Micrograph(128 x 128 torch.float32, 0.015 nm/px, 10 electrons/px)
     """
-    if not 0 <= vacancy_rate <= 1:
-        raise InputError(f"vacancy_rate must lie between 0 and 1, got {vacancy_rate}")
-    for name, value in (
-        ("pixel_size_nm", pixel_size_nm),
-        ("electrons_per_pixel", electrons_per_pixel),
-        ("probe_sigma_nm", probe_sigma_nm),
-    ):
-        if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} must be positive and finite, got {value}")
-    if min(shape) < 1:
-        raise InputError(f"shape must have at least one pixel a side, got {shape}")
-    positions, selenium = _lattice(shape, _LATTICE_NM / pixel_size_nm, rotation_rad)
+    more.setdefault("probe", GaussianProbe(probe_sigma_nm))
+    return mx2(
+        "Mo",
+        "Se",
+        shape,
+        pixel_size_nm,
+        vacancy_rate=vacancy_rate,
+        rotation_rad=rotation_rad,
+        electrons_per_pixel=electrons_per_pixel,
+        random_state=random_state,
+        **more,
+    )
+
+
+def mx2(
+    metal: str = "Mo",
+    chalcogen: str = "Se",
+    shape: tuple[int, int] = (512, 512),
+    pixel_size_nm: float = 0.015,
+    *,
+    lattice_nm: float | None = None,
+    vacancy_rate: float = 0.0,
+    divacancy_rate: float = 0.0,
+    antisite_rate: float = 0.0,
+    adatom_rate: float = 0.0,
+    substitutions: Mapping[str, float] | None = None,
+    rotation_rad: float = 0.2,
+    grains: int = 1,
+    boundary: Literal["tilt", "mirror"] = "tilt",
+    holes: Sequence[tuple[float, float, float]] = (),
+    displacement: Displacement | None = None,
+    electrons_per_pixel: float = 10.0,
+    background: float = 0.0,
+    probe: Probe | None = None,
+    gamma: float = GAMMA,
+    device: DeviceLike = None,
+    random_state: int = 0,
+) -> Specimen:
+    """Monolayer MX2 in the 2H phase seen along c: X2 columns and M columns on a honeycomb.
+
+    Parameters
+    ----------
+    metal, chalcogen : str
+        M and X, chemical symbols.
+    shape : (int, int)
+        Of the image, in pixels.
+    pixel_size_nm : float
+        Length of a pixel.
+    lattice_nm : float, optional
+        Lattice constant a; known for MoS2, MoSe2, MoTe2, WS2 and WSe2.
+    vacancy_rate, divacancy_rate : float
+        Shares of the X2 columns that lack one atom (kind "V_Se") or both ("V_Se2").
+    antisite_rate : float
+        Share of the X2 columns replaced by one M ("Mo_Se2"), and of the M replaced by X2 ("Se2_Mo").
+    adatom_rate : float
+        Share of the M columns that carry a second M ("Mo+Mo").
+    substitutions : mapping of str to float, optional
+        Foreign elements and the share of the columns that hold one: chalcogens replace one X ("S_Se"), all other
+        elements M ("W_Mo").
+    rotation_rad : float
+        Counter-clockwise rotation of the lattice, or of the first grain.
+    grains : int
+        Number of grains.
+    boundary : {"tilt", "mirror"}
+        "tilt": Voronoi cells of random centres, rotated at random. "mirror": two grains that are each other's mirror
+        image across a straight 4|4P boundary along a zigzag row of X through the middle.
+    holes : sequence of (row, col, radius)
+        In pixels; no atom lies in them.
+    displacement : callable, optional
+        Takes positions (n, 2) in pixels as a float64 tensor, gives their displacement (n, 2) in pixels, differentiable
+        by torch; its symmetric gradient is the true strain.
+    electrons_per_pixel : float
+        Mean detected electrons per pixel at relative dose 1.
+    background : float
+        Share of the electrons that carries no structure.
+    probe : Probe, optional
+        By default a Gaussian of 0.045 nm with a tail.
+    gamma : float
+        Exponent of Z in the scattered intensity.
+    device : str or torch.device, optional
+        Where the image is made.
+    random_state : int
+        Seed of the defects and the grains.
+
+    Returns
+    -------
+    Specimen
+        Classes hold by what the first shell differs from the perfect one, for example "Mo -1 Se" or "Se2 +1 Mo".
+
+    Raises
+    ------
+    InputError
+        If an element or a lattice constant is not known, rates are no shares or sum to more than 1, a length or dose is
+        not positive, or nothing is left in the image.
+
+    Examples
+    --------
+    >>> specimen = mx2("W", "S", (128, 128), substitutions={"Mo": 0.1}, vacancy_rate=0.05)
+    >>> sorted(set(specimen.truth.kinds.tolist()))
+    ['Mo_W', 'S2', 'V_S', 'W']
+    """
+    check_shape(shape, pixel_size_nm)
+    constant = _lattice_constant(metal, chalcogen, lattice_nm) / pixel_size_nm
+    on_metal, on_chalcogen = _states(
+        metal,
+        chalcogen,
+        vacancy_rate=vacancy_rate,
+        divacancy_rate=divacancy_rate,
+        antisite_rate=antisite_rate,
+        adatom_rate=adatom_rate,
+        substitutions=substitutions or {},
+    )
     rng = np.random.default_rng(random_state)
-    vacant = selenium & (rng.random(len(selenium)) < vacancy_rate)
-    kinds = np.where(selenium, np.where(vacant, "V_Se", "Se2"), "Mo")
-    atoms = np.where(selenium, np.where(vacant, 1, 2), 1)
-    weights = torch.as_tensor(atoms * np.where(selenium, _Z["Se"], _Z["Mo"]) ** _GAMMA)
-    sigma = probe_sigma_nm / pixel_size_nm
-    image = render(shape, positions, weights, ((0.9, sigma), (0.1, 3 * sigma)))
-    image *= electrons_per_pixel / image.mean()
-    within = ((positions > -0.5) & (positions < torch.tensor(shape) - 0.5)).all(dim=1).numpy()
-    classes = _classes(positions.numpy(), kinds, 1.2 * _LATTICE_NM / math.sqrt(3) / pixel_size_nm)
-    metadata = {"specimen": "MoSe2", "vacancy_rate": vacancy_rate, "random_state": random_state}
-    return Specimen(
-        Micrograph(image, pixel_size_nm, "nm", metadata, electrons_per_pixel=electrons_per_pixel),
-        Truth(positions[torch.as_tensor(within)], kinds[within], classes[within]),
+    lattice = grown(shape, constant, rotation_rad, grains=grains, boundary=boundary, rng=rng)
+    lattice = without_holes(lattice, holes)
+    choice = rng.random(len(lattice.positions))
+    kinds, atoms, elements = _occupation(lattice.chalcogen, choice, on_metal, on_chalcogen)
+    perfect = np.zeros_like(atoms)
+    perfect[:, elements.index(metal)] = 3 * lattice.chalcogen
+    perfect[:, elements.index(chalcogen)] = 6 * ~lattice.chalcogen
+    bond = constant / math.sqrt(3)
+    pairs = cKDTree(lattice.positions).query_pairs(1.2 * bond, output_type="ndarray")
+    classes = shell_classes(pairs, kinds, atoms, perfect=perfect, elements=elements)
+    return as_specimen(
+        shape,
+        pixel_size_nm,
+        Sites(lattice.positions, kinds, classes, atoms, elements, lattice.grains),
+        electrons_per_pixel=electrons_per_pixel,
+        background=background,
+        probe=probe,
+        gamma=gamma,
+        device=device,
+        metadata={
+            "specimen": f"{metal}{chalcogen}2",
+            "vacancy_rate": vacancy_rate,
+            "random_state": random_state,
+        },
+        displacement=displacement,
     )
 
 
-def _lattice(shape: tuple[int, int], constant: float, rotation_rad: float) -> tuple[Tensor, np.ndarray]:
-    """Columns of a honeycomb that covers the image and a rim of four cells, and which of them are selenium."""
-    a1 = torch.tensor([0.0, constant], dtype=torch.float64)
-    a2 = torch.tensor([-math.sqrt(3) / 2 * constant, constant / 2], dtype=torch.float64)
-    count = math.ceil(math.hypot(*shape) / constant) + 6
-    i, j = torch.meshgrid(*(torch.arange(-count, count + 1, dtype=torch.float64),) * 2, indexing="ij")
-    cells = i.reshape(-1, 1) * a1 + j.reshape(-1, 1) * a2
-    both = torch.cat([cells, cells + (a1 + a2) / 3])
-    cos, sin = math.cos(rotation_rad), math.sin(rotation_rad)
-    turn = torch.tensor(
-        [[cos, -sin], [sin, cos]], dtype=torch.float64
-    )  # counter-clockwise where rows point down
-    middle = torch.tensor([(shape[0] - 1) / 2, (shape[1] - 1) / 2], dtype=torch.float64)
-    positions = both @ turn.T + middle
-    margin = 4 * constant
-    near = ((positions > -margin) & (positions < torch.tensor(shape) + margin)).all(dim=1)
-    selenium = (torch.arange(len(both)) >= len(cells)).numpy()
-    return positions[near], selenium[near.numpy()]
+def _lattice_constant(metal: str, chalcogen: str, given: float | None) -> float:
+    atomic_number(metal)
+    if chalcogen not in _CHALCOGENS:
+        raise InputError(f"chalcogen must be one of {', '.join(_CHALCOGENS)}, got {chalcogen!r}")
+    if given is not None:
+        if not (given > 0 and math.isfinite(given)):
+            raise InputError(f"lattice_nm must be positive and finite, got {given}")
+        return given
+    name = f"{metal}{chalcogen}2"
+    if name not in LATTICE_NM:
+        raise InputError(f"the lattice constant of {name} is not known; give lattice_nm=...")
+    return LATTICE_NM[name]
 
 
-def _classes(positions: np.ndarray, kinds: np.ndarray, radius: float) -> np.ndarray:
-    """The kind of each site, and the number of vacancies in its first shell."""
-    tree = cKDTree(positions)
-    pairs = tree.query_pairs(radius, output_type="ndarray")
-    vacant = kinds == "V_Se"
-    missing = np.bincount(pairs[:, 0], vacant[pairs[:, 1]], len(kinds))
-    missing += np.bincount(pairs[:, 1], vacant[pairs[:, 0]], len(kinds))
-    return np.array(
-        [kind if n == 0 else f"{kind} -{n:.0f} Se" for kind, n in zip(kinds, missing, strict=True)]
+def _states(
+    metal: str,
+    chalcogen: str,
+    *,
+    vacancy_rate: float,
+    divacancy_rate: float,
+    antisite_rate: float,
+    adatom_rate: float,
+    substitutions: Mapping[str, float],
+) -> tuple[list[State], list[State]]:
+    """What may sit on a metal site, and on a chalcogen site; the usual state first, its share what the others leave."""
+    foreign = {element: rate for element, rate in substitutions.items() if atomic_number(element)}
+    if metal in foreign or chalcogen in foreign:
+        raise InputError(
+            f"substitutions must be other elements than {metal} and {chalcogen}, got {list(foreign)}"
+        )
+    on_metal = [
+        State(f"{chalcogen}2_{metal}", {chalcogen: 2}, antisite_rate),
+        State(f"{metal}+{metal}", {metal: 2}, adatom_rate),
+        *(State(f"{e}_{metal}", {e: 1}, rate) for e, rate in foreign.items() if e not in _CHALCOGENS),
+    ]
+    on_chalcogen = [
+        State(f"V_{chalcogen}", {chalcogen: 1}, vacancy_rate),
+        State(f"V_{chalcogen}2", {}, divacancy_rate),
+        State(f"{metal}_{chalcogen}2", {metal: 1}, antisite_rate),
+        *(
+            State(f"{e}_{chalcogen}", {chalcogen: 1, e: 1}, rate)
+            for e, rate in foreign.items()
+            if e in _CHALCOGENS
+        ),
+    ]
+    named = {"antisite_rate": antisite_rate}
+    on = {f"substitutions[{e!r}]": rate for e, rate in foreign.items() if e not in _CHALCOGENS}
+    check_rates({**named, "adatom_rate": adatom_rate, **on}, f"{metal} columns")
+    on = {f"substitutions[{e!r}]": rate for e, rate in foreign.items() if e in _CHALCOGENS}
+    rates = {"vacancy_rate": vacancy_rate, "divacancy_rate": divacancy_rate, **named, **on}
+    check_rates(rates, f"{chalcogen}2 columns")
+    return [State(metal, {metal: 1}, 0.0), *on_metal], [
+        State(f"{chalcogen}2", {chalcogen: 2}, 0.0),
+        *on_chalcogen,
+    ]
+
+
+def _occupation(
+    chalcogen: np.ndarray, choice: np.ndarray, on_metal: list[State], on_chalcogen: list[State]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Kind (n,) of each site, atoms (n, e) on it, and the elements."""
+    states = [*on_metal, *on_chalcogen]
+    elements = list(dict.fromkeys(e for state in states for e in state.atoms))
+    table = np.array([[state.atoms.get(e, 0) for e in elements] for state in states])
+    index = np.where(
+        chalcogen, len(on_metal) + occupied(choice, on_chalcogen[1:]), occupied(choice, on_metal[1:])
     )
+    return np.array([state.kind for state in states])[index], table[index], elements

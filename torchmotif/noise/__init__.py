@@ -1,0 +1,22 @@
+"""The physics of dose: counting statistics of detected electrons, and what they allow anyone to know."""
+
+from torchmotif.noise.dose import apply_dose, detected_electrons, relative_dose_series, thin
+from torchmotif.noise.gain import Gain, estimate_gain
+from torchmotif.noise.likelihood import Oracle, class_templates, oracle, poisson_log_likelihood
+from torchmotif.noise.variance import anscombe, inverse_anscombe, moment_variance
+
+__all__ = [
+    "Gain",
+    "Oracle",
+    "anscombe",
+    "apply_dose",
+    "class_templates",
+    "detected_electrons",
+    "estimate_gain",
+    "inverse_anscombe",
+    "moment_variance",
+    "oracle",
+    "poisson_log_likelihood",
+    "relative_dose_series",
+    "thin",
+]
