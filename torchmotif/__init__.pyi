@@ -2,6 +2,7 @@ from . import datasets as datasets
 from . import errors as errors
 from . import noise as noise
 from . import patches as patches
+from . import zernike as zernike
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
@@ -13,4 +14,12 @@ from .patches import extract_patches as extract_patches
 from .pipeline import analyze as analyze
 from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
+from .zernike import invariants as invariants
+from .zernike import mirror_symmetry as mirror_symmetry
+from .zernike import mirror_symmetry_map as mirror_symmetry_map
+from .zernike import reflect as reflect
+from .zernike import rotate as rotate
+from .zernike import rotation_distance as rotation_distance
+from .zernike import rotational_symmetry as rotational_symmetry
+from .zernike import rotational_symmetry_map as rotational_symmetry_map
 from .zernike import zernike_basis as zernike_basis

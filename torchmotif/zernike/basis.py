@@ -1,71 +1,51 @@
-"""The sampled Zernike basis, and the module that projects patches on it."""
+"""The sampled Zernike basis."""
+
+import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
 from torchmotif.errors import InputError
-from torchmotif.zernike.indices import n_modes, orders
+from torchmotif.zernike.indices import n_modes
+from torchmotif.zernike.polynomials import zernike_polynomials
+from torchmotif.zernike.quadrature import disk_kernels
 
-__all__ = ["ZernikeBasis", "radial_polynomials", "zernike_basis"]
+__all__ = ["disk_area", "synthesis_basis", "zernike_basis"]
+
+_CONDITION = 1e8  # beyond it the pixels do not determine the moments
 
 
-def radial_polynomials(n_max: int, r: Float[Tensor, " p"]) -> list[Float[Tensor, "_ p"]]:
-    """Radial polynomials R_n^m at the radii `r`.
-
-    Parameters
-    ----------
-    n_max : int
-        Highest radial order.
-    r : Tensor of shape (p,)
-        Radii in units of the disk's radius.
-
-    Returns
-    -------
-    list of Tensor
-        Entry n has the shape (n // 2 + 1, p); its row i is m = n - 2 i.
-
-    Notes
-    -----
-    The recurrence of Shakibaei & Paramesran (2013), R_n^m = r (R_{n-1}^{|m-1|} + R_{n-1}^{m+1}) - R_{n-2}^m, stays
-    at rounding error for all orders, where the factorial formula loses every digit by n = 40.
-    """
-    table: list[Tensor] = []
-    for n in range(n_max + 1):
-        rows = n // 2 + 1
-        if n == 0:
-            table.append(torch.ones_like(r)[None])
-            continue
-        lower = table[n - 1]
-        current = torch.zeros((rows, r.numel()), dtype=r.dtype, device=r.device)
-        current[: lower.shape[0]] = lower * r  # R_{n-1}^{m-1}
-        if n % 2 == 0:
-            current[-1] = lower[-1] * r  # m = 0, where |m - 1| = 1
-        if rows > 1:
-            current[1:] += lower[: rows - 1] * r - table[n - 2][: rows - 1]
-        table.append(current)
-    return table
+def disk_area(size: int) -> float:
+    """Area in pixels of the disk inscribed in a window of `size` pixels a side."""
+    return math.pi * size**2 / 4
 
 
 def zernike_basis(
     n_max: int,
     size: int,
     *,
+    orthonormal: bool = False,
     offset: tuple[float, float] = (0.0, 0.0),
     dtype: torch.dtype = torch.float32,
     device: DeviceLike = None,
 ) -> Float[Tensor, "k size size"]:
-    """Zernike polynomials sampled at the pixel centres of a square window, zero outside its inscribed disk.
+    """Zernike polynomials sampled on the pixels of a square window: the integration kernels of the moments.
+
+    The moments of a patch are ``(patch * basis).sum((-2, -1)) / (pi * size**2 / 4)``.
 
     Parameters
     ----------
     n_max : int
-        Highest radial order.
+        Highest radial order; k = (n_max + 1)(n_max + 2) / 2.
     size : int
         Side of the window in pixels; the disk's radius is size / 2 pixels.
+    orthonormal : bool
+        Give, of all bases whose products summed over the pixels are exactly orthonormal (to the disk's area), the one
+        nearest to the integration kernels (Löwdin, 1950). White noise then gives uncorrelated moments of equal variance.
     offset : (float, float)
-        Centre of the disk minus centre of the window, (row, col) in pixels.
+        Centre of the disk minus centre of the window, (row, col) in pixels, at most one pixel.
     dtype : torch.dtype
         Type of the result; it is computed in float64.
     device : str or torch.device, optional
@@ -73,135 +53,79 @@ def zernike_basis(
     Returns
     -------
     Tensor of shape (k, size, size)
-        In OSA/ANSI order; sqrt(2 (n + 1) / (1 + [m = 0])) R_n^|m|(r) times cos(m theta) for m >= 0 and
-        sin(|m| theta) for m < 0, with theta counter-clockwise from the direction of the columns.
+        In OSA/ANSI order. Well inside the disk the polynomials at the pixel centres, sqrt(2 (n + 1) / (1 + [m = 0]))
+        R_n^|m|(r) times cos(m theta) for m >= 0 and sin(|m| theta) for m < 0, with theta counter-clockwise from the
+        direction of the columns; at the rim their integrals over the part of the disk that each pixel stands for.
 
     Raises
     ------
     InputError
-        If `n_max` is negative, or higher than `size` pixels can carry.
+        If `n_max` is negative or higher than `size` pixels can carry, or `offset` is beyond a pixel.
 
     Examples
     --------
     >>> zernike_basis(10, 33).shape
     torch.Size([66, 33, 33])
     """
-    k = n_modes(n_max)
-    if size < 3 or n_max > size - 1:
+    n_modes(n_max)
+    if not isinstance(size, int) or size < 3 or n_max > size - 1:
         raise InputError(
-            f"size must be at least 3 and more than n_max, got size={size}, n_max={n_max}; "
-            f"use n_max <= {max(size - 1, 0)}"
+            f"size must be a whole number of at least 3 and more than n_max, got size={size}, n_max={n_max}; "
+            f"use n_max <= {max(int(size) - 1, 0)}"
         )
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    y = -(axis - offset[0])[:, None].expand(size, size) / (size / 2)  # rows point down, angles turn up
-    x = (axis - offset[1])[None, :].expand(size, size) / (size / 2)
-    r = torch.hypot(x, y).reshape(-1)
-    inside = torch.nonzero(r <= 1).squeeze(1)
-    theta = torch.atan2(y, x).reshape(-1)[inside]
-    table = radial_polynomials(n_max, r[inside])
-    basis = torch.zeros((k, size * size), dtype=torch.float64)
-    for j, (n, m) in enumerate(orders(n_max).tolist()):
-        norm = (2 * (n + 1) / (2 if m == 0 else 1)) ** 0.5
-        angular = torch.cos(m * theta) if m >= 0 else torch.sin(-m * theta)
-        basis[j, inside] = norm * table[n][(n - abs(m)) // 2] * angular
-    return basis.reshape(k, size, size).to(device=device, dtype=dtype)
+    if not all(abs(o) <= 1 for o in offset):
+        raise InputError(
+            f"offset must lie within one pixel, got {tuple(offset)}; take the window around the nearest pixel"
+        )
+    kernels = disk_kernels(n_max, size, (float(offset[0]), float(offset[1])))
+    if orthonormal:
+        kernels = _nearest_orthonormal(kernels, disk_area(size))
+    return kernels.to(device=device, dtype=dtype)
 
 
-class ZernikeBasis(nn.Module):
-    """Projects patches on the Zernike polynomials up to radial order `n_max`.
+def _nearest_orthonormal(kernels: Tensor, area: float) -> Tensor:
+    """The set with orthonormal products that is nearest to `kernels` in the sum of squares: G^(-1/2) kernels."""
+    flat = kernels.flatten(1)
+    values, vectors = torch.linalg.eigh(flat @ flat.T / area)
+    if float(values[0]) * _CONDITION < float(values[-1]):
+        raise InputError(_too_high(len(flat), kernels.shape[-1]))
+    nearest: Tensor = (vectors * values.rsqrt()) @ vectors.T @ flat
+    return nearest.view_as(kernels)
+
+
+def synthesis_basis(n_max: int, kernels: Float[Tensor, "k size size"]) -> Float[Tensor, "k size size"]:
+    """The patches of which moments are the coefficients: polynomials on the disk, zero outside, dual to `kernels`.
 
     Parameters
     ----------
     n_max : int
-        Highest radial order; k = (n_max + 1)(n_max + 2) / 2 real moments.
-    size : int
-        Side of the patches in pixels.
-    subpixel : int
-        Fractional positions are honoured to 1 / subpixel of a pixel by shifting the basis, never the counts.
-    dtype, device
-        As in `zernike_basis`.
+        Highest radial order.
+    kernels : Tensor of shape (k, size, size), float64
+        As `zernike_basis` gives them.
 
-    Examples
-    --------
-    >>> basis = ZernikeBasis(10, 33)
-    >>> basis(torch.ones(5, 33, 33)).shape
-    torch.Size([5, 66])
+    Returns
+    -------
+    Tensor of shape (k, size, size)
+        The moments of its sums are exactly the coefficients of those sums.
+
+    Raises
+    ------
+    InputError
+        If the pixels are too few to determine that many moments.
     """
+    size = kernels.shape[-1]
+    axis = (torch.arange(size, dtype=kernels.dtype) - (size - 1) / 2) / (size / 2)
+    y, x = (grid.flatten() for grid in torch.meshgrid(-axis, axis, indexing="ij"))
+    r = torch.hypot(x, y)
+    inside = torch.where(r <= 1, 1.0, 0.0).to(r)
+    polynomials = zernike_polynomials(n_max, r.clamp(max=1), torch.atan2(y, x), inside)
+    mixing = kernels.flatten(1) @ polynomials.T / disk_area(size)
+    if float(torch.linalg.cond(mixing)) > _CONDITION:
+        raise InputError(_too_high(len(kernels), size))
+    dual: Tensor = torch.linalg.solve(mixing.T, polynomials)
+    return dual.view_as(kernels)
 
-    def __init__(
-        self,
-        n_max: int,
-        size: int,
-        *,
-        subpixel: int = 8,
-        dtype: torch.dtype = torch.float32,
-        device: DeviceLike = None,
-    ) -> None:
-        super().__init__()
-        if subpixel < 1:
-            raise InputError(f"subpixel must be at least 1, got {subpixel}")
-        self.n_max, self.size, self.subpixel = n_max, size, subpixel
-        self.basis: Tensor
-        self.register_buffer("basis", zernike_basis(n_max, size, dtype=dtype, device=device).flatten(1))
-        self._shifted: dict[tuple[int, int], Tensor] = {}
 
-    @property
-    def orders(self) -> Tensor:
-        """The double index (n, m) of every moment, shape (k, 2)."""
-        return orders(self.n_max)
-
-    def forward(
-        self, patches: Float[Tensor, "n size size"], offsets: Float[Tensor, "n 2"] | None = None
-    ) -> Float[Tensor, "n k"]:
-        """Moments of the patches: sums of patch times polynomial over the area of the disk.
-
-        Parameters
-        ----------
-        patches : Tensor of shape (n, size, size)
-        offsets : Tensor of shape (n, 2), optional
-            True centre minus window centre, (row, col) in pixels.
-
-        Returns
-        -------
-        Tensor of shape (n, k)
-
-        Raises
-        ------
-        InputError
-            If the patches have another size than the basis.
-        """
-        if patches.ndim != 3 or tuple(patches.shape[1:]) != (self.size, self.size):
-            raise InputError(
-                f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(patches.shape)}"
-            )
-        flat = patches.flatten(1).to(self.basis.dtype)
-        area = torch.pi * self.size**2 / 4
-        if offsets is None:
-            return flat @ self.basis.T / area
-        steps = torch.round(offsets * self.subpixel).long()
-        moments = flat.new_empty(len(flat), len(self.basis))
-        for row, col in torch.unique(steps, dim=0).tolist():  # subpixel^2 groups at most
-            group = (steps[:, 0] == row) & (steps[:, 1] == col)
-            moments[group] = flat[group] @ self._at(row, col).T / area
-        return moments
-
-    def reconstruct(self, moments: Float[Tensor, "n k"]) -> Float[Tensor, "n size size"]:
-        """The patches that the moments stand for, zero outside the disk.
-
-        Parameters
-        ----------
-        moments : Tensor of shape (n, k)
-
-        Returns
-        -------
-        Tensor of shape (n, size, size)
-        """
-        return (moments.to(self.basis.dtype) @ self.basis).reshape(-1, self.size, self.size)
-
-    def _at(self, row: int, col: int) -> Tensor:
-        key = (row, col)
-        if key not in self._shifted:
-            offset = (row / self.subpixel, col / self.subpixel)
-            shifted = zernike_basis(self.n_max, self.size, offset=offset, dtype=self.basis.dtype)
-            self._shifted[key] = shifted.flatten(1).to(self.basis.device)
-        return self._shifted[key]
+def _too_high(k: int, size: int) -> str:
+    n_max = (math.isqrt(8 * k + 1) - 3) // 2
+    return f"n_max={n_max} is more than {size} px determine; use n_max <= {size // 2}"

@@ -1,12 +1,23 @@
 """Single and double indices of Zernike polynomials (OSA/ANSI)."""
 
+import math
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from torchmotif.errors import InputError
 
-__all__ = ["n_modes", "orders", "osa_index"]
+__all__ = [
+    "fringe_index",
+    "from_fringe",
+    "from_noll",
+    "from_osa",
+    "n_modes",
+    "noll_index",
+    "orders",
+    "osa_index",
+]
 
 
 def n_modes(n_max: int) -> int:
@@ -56,13 +67,96 @@ def orders(n_max: int) -> Int[Tensor, "k 2"]:
 
 
 def osa_index(n: int, m: int) -> int:
-    """The OSA/ANSI single index j of the polynomial (n, m).
+    """The OSA/ANSI single index j of the polynomial (n, m), from 0.
 
     Examples
     --------
     >>> osa_index(4, -2)
     11
     """
+    _check(n, m)
+    return (n * (n + 2) + m) // 2
+
+
+def from_osa(j: int) -> tuple[int, int]:
+    """The double index (n, m) of the OSA/ANSI single index `j`, from 0.
+
+    Examples
+    --------
+    >>> from_osa(11)
+    (4, -2)
+    """
+    _check_single("j", j, 0)
+    n = (math.isqrt(8 * j + 1) - 1) // 2
+    return n, 2 * j - n * (n + 2)
+
+
+def noll_index(n: int, m: int) -> int:
+    """The single index of the polynomial (n, m) in the order of Noll (1976), from 1.
+
+    Even indices are cosines; among equal n, |m| rises.
+
+    Examples
+    --------
+    >>> noll_index(2, 0), noll_index(2, -2), noll_index(2, 2)
+    (4, 5, 6)
+    """
+    _check(n, m)
+    first = n * (n + 1) // 2 + abs(m)
+    if m == 0:
+        return first + 1
+    return first + ((first % 2 == 1) == (m > 0))
+
+
+def from_noll(j: int) -> tuple[int, int]:
+    """The double index (n, m) of Noll's single index `j`, from 1.
+
+    Examples
+    --------
+    >>> from_noll(4), from_noll(5)
+    ((2, 0), (2, -2))
+    """
+    _check_single("j", j, 1)
+    n = (math.isqrt(8 * j - 7) - 1) // 2
+    place = j - n * (n + 1) // 2 - 1
+    m = n % 2 + 2 * ((place + (n + 1) % 2) // 2)
+    return n, m if j % 2 == 0 or m == 0 else -m
+
+
+def fringe_index(n: int, m: int) -> int:
+    """The single index of the polynomial (n, m) in the fringe (University of Arizona) order, from 1.
+
+    Sorted by n + |m|, then by falling |m|, the cosine before the sine.
+
+    Examples
+    --------
+    >>> fringe_index(2, 0), fringe_index(2, 2), fringe_index(2, -2)
+    (4, 5, 6)
+    """
+    _check(n, m)
+    return (1 + (n + abs(m)) // 2) ** 2 - 2 * abs(m) + (m < 0)
+
+
+def from_fringe(j: int) -> tuple[int, int]:
+    """The double index (n, m) of the fringe single index `j`, from 1.
+
+    Examples
+    --------
+    >>> from_fringe(4), from_fringe(6)
+    ((2, 0), (2, -2))
+    """
+    _check_single("j", j, 1)
+    half = math.isqrt(j - 1)  # (n + |m|) / 2
+    behind = (half + 1) ** 2 - j
+    m = (behind + 1) // 2
+    return 2 * half - m, -m if behind % 2 else m
+
+
+def _check(n: int, m: int) -> None:
     if n < 0 or abs(m) > n or (n - m) % 2:
         raise InputError(f"(n, m) must satisfy n >= |m| and n - m even, got ({n}, {m})")
-    return (n * (n + 2) + m) // 2
+
+
+def _check_single(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -1,0 +1,103 @@
+"""What must hold on the stand-in GPU; run by test_fakegpu.py in a process of its own."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from backend import DEVICE, FakeGpuTensor, count_reads
+
+import torchmotif as tm
+
+
+@pytest.fixture(scope="module")
+def specimen() -> tm.datasets.Specimen:
+    return tm.datasets.mose2((96, 100))
+
+
+@pytest.fixture(scope="module")
+def basis() -> tm.ZernikeBasis:
+    basis = tm.ZernikeBasis(6, 21, device=DEVICE, subpixel=4)
+    basis(torch.zeros(1, 21, 21), torch.zeros(1, 2, device=DEVICE))  # makes the shifted kernels
+    return basis
+
+
+def test_the_stand_in_counts_reads_and_refuses_mixed_devices() -> None:
+    x = torch.arange(6.0, device=DEVICE)
+    assert isinstance(x, FakeGpuTensor)
+    with count_reads() as reads:
+        float(x.sum())
+        x.cpu()
+        x[x > 2]
+        torch.empty(6).copy_(x)
+        x + x
+        torch.ones(3).to(DEVICE)
+    assert reads == ["aten::_local_scalar_dense", "aten::_to_copy", "aten::index by mask", "aten::copy_"]
+    with pytest.raises(RuntimeError, match="same device"):
+        x + torch.ones(6)
+
+
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_image_to_moments_reads_nothing_back(
+    specimen: tm.datasets.Specimen, basis: tm.ZernikeBasis, where: str
+) -> None:
+    image = specimen.image.data.to(DEVICE)
+    positions = specimen.truth.positions
+    expected = tm.ZernikeBasis(6, 21, subpixel=4).project(specimen.image, positions, outside="mask")
+    given = positions if where == "host" else positions.to(DEVICE)
+    with count_reads() as reads:
+        moments = basis.project(image, given, outside="mask")
+    assert reads == []
+    assert isinstance(moments, FakeGpuTensor)
+    torch.testing.assert_close(moments.cpu(), expected, equal_nan=True, atol=1e-4, rtol=1e-4)
+
+
+def test_patches_to_moments_reads_nothing_back(
+    specimen: tm.datasets.Specimen, basis: tm.ZernikeBasis
+) -> None:
+    patches = specimen.image.data.unfold(0, 21, 9).unfold(1, 21, 9).reshape(-1, 21, 21).to(DEVICE)
+    with count_reads() as reads:
+        moments = basis(patches)
+        basis(patches, torch.zeros(len(patches), 2, device=DEVICE))
+    assert reads == []
+    torch.testing.assert_close(moments.cpu(), tm.ZernikeBasis(6, 21)(patches.cpu()), atol=1e-4, rtol=1e-4)
+
+
+def test_maps_read_nothing_back(specimen: tm.datasets.Specimen, basis: tm.ZernikeBasis) -> None:
+    image = specimen.image.data.to(DEVICE)
+    with count_reads() as reads:
+        maps = basis.maps(image)
+        symmetry = tm.rotational_symmetry_map(image, basis, (2, 3, 6))
+        mirror = tm.mirror_symmetry_map(image, basis).score
+    assert reads == []
+    plain = tm.ZernikeBasis(6, 21)
+    close = {"equal_nan": True, "atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(maps.cpu(), plain.maps(specimen.image), **close)
+    torch.testing.assert_close(
+        symmetry.cpu(), tm.rotational_symmetry_map(specimen.image, plain, (2, 3, 6)), **close
+    )
+    torch.testing.assert_close(mirror.cpu(), tm.mirror_symmetry_map(specimen.image, plain).score, **close)
+
+
+def test_moments_to_invariants_reads_nothing_back(basis: tm.ZernikeBasis) -> None:
+    generator = torch.Generator().manual_seed(0)
+    host = torch.randn(5, 28, generator=generator)
+    moments = host.to(DEVICE)
+    with count_reads() as reads:
+        results = [
+            tm.rotate(moments, 0.4),
+            tm.reflect(moments, 0.4),
+            tm.invariants(moments),
+            tm.invariants(moments, "complete"),
+            tm.rotation_distance(moments, tm.rotate(moments, 0.3), mirror=True).angle,
+            tm.rotational_symmetry(moments, (2, 3)),
+            tm.mirror_symmetry(moments).score,
+            basis.reconstruct(moments),
+        ]
+    assert reads == []
+    assert all(isinstance(result, FakeGpuTensor) for result in results)
+    torch.testing.assert_close(results[3].cpu(), tm.invariants(host, "complete"))
+    np.testing.assert_allclose(results[4].cpu(), 0.3, atol=1e-4)

@@ -1,0 +1,19 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_everything_holds_on_the_stand_in_gpu() -> None:
+    """In a process of its own: the device cannot be taken back once it is registered."""
+    here = Path(__file__).parent
+    root = here.parents[1]
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", str(here / "device_checks.py")]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,132 @@
+"""Moments at every pixel: correlation with the kernels by Fourier transforms of overlapping tiles.
+
+Two real kernels travel as one complex kernel. Tiles keep the transforms in cache and the memory bounded, so that
+the cost is proportional to the number of pixels.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["correlate", "mode_pairs", "rim_mask"]
+
+_TILES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024)
+_WORK = 8 << 20  # bytes of one step's product: what stays in a CPU's cache
+_WORK_ON_ACCELERATOR = 256 << 20
+
+
+def mode_pairs(orders: Int[Tensor, "k 2"]) -> list[tuple[int, int | None]]:
+    """Which two moments share a transform: cosine and sine of one (n, |m|); those with m = 0 by twos."""
+    row = {(n, m): j for j, (n, m) in enumerate(orders.tolist())}
+    pairs: list[tuple[int, int | None]] = [(j, row.get((n, -m))) for (n, m), j in row.items() if m > 0]
+    pairs += [(j, None) for (n, m), j in row.items() if m < 0 and (n, -m) not in row]
+    alone = [j for (_, m), j in row.items() if m == 0]
+    pairs += [(alone[i], alone[i + 1] if i + 1 < len(alone) else None) for i in range(0, len(alone), 2)]
+    return pairs
+
+
+def rim_mask(shape: tuple[int, int], size: int, device: torch.device | None = None) -> Bool[Tensor, "h w"]:
+    """Which pixels have a whole window of `size` pixels in an image of `shape`."""
+    before = (size - 1) // 2
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    mask[before : max(shape[0] - size + 1 + before, 0), before : max(shape[1] - size + 1 + before, 0)] = True
+    return mask
+
+
+def correlate(
+    image: Float[Tensor, "h w"],
+    kernels: Float[Tensor, "k size size"],
+    pairs: list[tuple[int, int | None]],
+    out: Float[Tensor, "k h w"] | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "c h w"]]]:
+    """Correlation of the image with the kernels, a few at a time.
+
+    Parameters
+    ----------
+    image : Tensor of shape (h, w)
+        Pixels that are not finite make every window that has them NaN.
+    kernels : Tensor of shape (k, size, size)
+    pairs : list
+        Rows of `kernels` that share a transform.
+    out : Tensor of shape (k, h, w), optional
+        Where the results go; by default into a new tensor for every few.
+
+    Yields
+    ------
+    rows : list of int
+        Rows of `kernels`.
+    maps : Tensor of shape (c, h, w)
+        Their correlations, NaN where the window reaches over the rim; with `out`, all of it.
+    """
+    size = kernels.shape[-1]
+    finite = torch.isfinite(image)
+    level = torch.where(finite, image, 0).sum() / finite.sum().clamp(min=1)  # off the transforms' rounding
+    image = torch.where(finite, image - level, 0)
+    valid = rim_mask((image.shape[0], image.shape[1]), size, image.device) & ~_touched(~finite, size)
+    tile = _best_tile(image.shape, size, len(pairs))
+    spectra = _tile_spectra(image, tile, size)
+    work = _WORK if image.device.type == "cpu" else _WORK_ON_ACCELERATOR
+    at_a_time = max(1, work // (spectra.shape[1] * tile**2 * spectra.element_size()))
+    for start in range(0, len(pairs), at_a_time):
+        some = pairs[start : start + at_a_time]
+        rows = [row for pair in some for row in pair if row is not None]
+        maps = image.new_empty(len(rows), *image.shape) if out is None else out
+        targets = list(maps) if out is None else [out[row] for row in rows]
+        _fill(targets, spectra, _pair_spectra(kernels, some, tile), [p[1] is not None for p in some], size)
+        for target, row in zip(targets, rows, strict=True):
+            target.add_(level * kernels[row].sum()).masked_fill_(~valid, math.nan)
+        yield rows, maps
+
+
+def _touched(bad: Tensor, size: int) -> Tensor:
+    """Pixels whose window holds a bad one."""
+    before = (size - 1) // 2
+    spread = F.pad(bad.float()[None, None], (before, size - 1 - before) * 2)
+    spread = F.max_pool2d(F.max_pool2d(spread, (size, 1), 1), (1, size), 1)
+    return spread[0, 0] > 0
+
+
+def _best_tile(shape: torch.Size, size: int, n_kernels: int) -> int:
+    """Side of the tiles that costs least, kernels' own transforms included."""
+
+    def cost(tile: int) -> float:
+        tiles = math.prod(math.ceil((length - size + 1) / (tile - size + 1)) for length in shape)
+        return (tiles * (n_kernels + 1) + n_kernels) * tile**2 * (math.log2(tile) + 4)
+
+    return min((tile for tile in (*_TILES, 2 * size, 4 * size) if tile > size), key=cost)
+
+
+def _tile_spectra(image: Tensor, tile: int, size: int) -> Tensor:
+    """Transforms of the tiles that overlap by the kernels' reach, (rows of tiles, tiles in a row, tile, tile)."""
+    step = tile - size + 1
+    missing = [-(length - size + 1) % step for length in image.shape]
+    padded = F.pad(image, (0, missing[1], 0, missing[0]))
+    tiles = padded.unfold(0, tile, step).unfold(1, tile, step)
+    return torch.stack([torch.fft.fft2(row) for row in tiles])
+
+
+def _pair_spectra(kernels: Tensor, pairs: list[tuple[int, int | None]], tile: int) -> Tensor:
+    """Transforms that correlate with the first kernel of each pair in the real part, the second in the imaginary."""
+    first = kernels[[pair[0] for pair in pairs]]
+    second = kernels[[pair[0] if pair[1] is None else pair[1] for pair in pairs]]
+    spectra: Tensor = torch.fft.fft2(torch.complex(first, -second), s=(tile, tile))
+    return torch.conj_physical(spectra)
+
+
+def _fill(targets: list[Tensor], spectra: Tensor, kernels: Tensor, both: list[bool], size: int) -> None:
+    """Write the correlations of all tiles into their places in the maps."""
+    before, tile = (size - 1) // 2, spectra.shape[-1]
+    step = tile - size + 1
+    height, width = (length - size + 1 for length in targets[0].shape)
+    for i, row in enumerate(spectra):
+        product = torch.fft.ifft2(kernels[:, None] * row)[..., :step, :step]
+        strips = torch.view_as_real(product).permute(0, 4, 2, 1, 3)  # pair, part, row, tile, column
+        top, rows = before + i * step, min(step, height - i * step)
+        chosen = [strips[p, part] for p, two in enumerate(both) for part in range(1 + two)]
+        for target, strip in zip(targets, chosen, strict=True):
+            place = target[top : top + rows, before : before + width]
+            place.copy_(strip[:rows].reshape(rows, -1)[:, :width])

@@ -1,0 +1,327 @@
+"""The module that takes patches, positions or whole images to Zernike moments, and back."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
+from torchmotif.errors import InputError, InputTypeError
+from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
+from torchmotif.zernike.indices import orders
+from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
+from torchmotif.zernike.shifts import ShiftedKernels, multiply
+
+__all__ = ["ZernikeBasis"]
+
+_BATCH_BYTES = 32 << 20  # windows gathered at a time, on a CPU
+_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
+
+
+class ZernikeBasis(nn.Module):
+    """Projects patches on the Zernike polynomials up to radial order `n_max`.
+
+    Everything is computed in the basis's own precision: integers and half-precision floats are converted to it,
+    and autocast does not lower it. Gradients flow through patches, images and moments.
+
+    Parameters
+    ----------
+    n_max : int
+        Highest radial order; k = (n_max + 1)(n_max + 2) / 2 real moments.
+    size : int
+        Side of the patches in pixels; the disk's radius is size / 2.
+    subpixel : int
+        Fractional positions are honoured to 1 / subpixel of a pixel by shifting the basis, never the counts.
+    orthonormal : bool
+        Whether the basis is exactly orthonormal on the pixels; see `zernike_basis`.
+    dtype : torch.float32 or torch.float64
+    device : str or torch.device, optional
+
+    Raises
+    ------
+    InputError
+        If `subpixel` is below 1, or as in `zernike_basis`.
+    InputTypeError
+        If `dtype` is another.
+
+    Examples
+    --------
+    >>> basis = ZernikeBasis(10, 33)
+    >>> basis(torch.ones(5, 33, 33)).shape
+    torch.Size([5, 66])
+    """
+
+    def __init__(
+        self,
+        n_max: int,
+        size: int,
+        *,
+        subpixel: int = 8,
+        orthonormal: bool = False,
+        dtype: torch.dtype = torch.float32,
+        device: DeviceLike = None,
+    ) -> None:
+        super().__init__()
+        if subpixel < 1:
+            raise InputError(f"subpixel must be at least 1, got {subpixel}")
+        if dtype not in {torch.float32, torch.float64}:
+            raise InputTypeError(
+                f"dtype must be torch.float32 or torch.float64, got {dtype}; "
+                "patches may be of any type, moments need the digits"
+            )
+        self.n_max, self.size, self.subpixel, self.orthonormal = n_max, size, subpixel, orthonormal
+        self.basis: Tensor
+        first = zernike_basis(n_max, size, orthonormal=orthonormal, dtype=dtype, device=device)
+        self.register_buffer("basis", first.flatten(1), persistent=False)
+        self._shifted: ShiftedKernels
+        self._synthesis: Tensor | None
+        self._forget()
+
+    @property
+    def orders(self) -> Int[Tensor, "k 2"]:
+        """The double index (n, m) of every moment, shape (k, 2)."""
+        return orders(self.n_max)
+
+    def extra_repr(self) -> str:
+        """Say order and size where the module is printed."""
+        return f"n_max={self.n_max}, size={self.size}, k={len(self.basis)}, orthonormal={self.orthonormal}"
+
+    def forward(self, patches: Any, offsets: Any = None) -> Any:
+        """Moments of the patches: integrals of patch times polynomial over the area of the disk.
+
+        Parameters
+        ----------
+        patches : array of shape (n, size, size)
+            Any real dtype. A patch with a value that is not finite has moments that are NaN.
+        offsets : array of shape (n, 2), optional
+            True centre minus window centre, (row, col) in pixels, at most half a pixel.
+
+        Returns
+        -------
+        array of shape (n, k)
+            numpy or torch as `patches` came.
+
+        Raises
+        ------
+        InputError
+            If the patches have another size than the basis, or an offset is more than half a pixel. (Offsets on an
+            accelerator are not looked at: there the rows of such offsets are NaN.)
+        """
+        values = as_tensor(patches, device=self.basis.device, dtype=self.basis.dtype, name="patches")
+        if values.ndim != 3 or tuple(values.shape[1:]) != (self.size, self.size):
+            raise InputError(
+                f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(values.shape)}"
+            )
+        if offsets is None:
+            return like(multiply(values, self._kernels) / disk_area(self.size), patches)
+        shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
+        if tuple(shift.shape) != (len(values), 2):
+            raise InputError(f"offsets must have the shape ({len(values)}, 2), got {tuple(shift.shape)}")
+        near = (shift.abs() <= 0.5 + 0.5 / self.subpixel).all(dim=1)  # false for NaN
+        if shift.device.type == "cpu" and not bool(near.all()):
+            raise InputError(
+                f"offsets must be finite and at most half a pixel, got {int((~near).sum())} others; "
+                "take the windows around the nearest pixels"
+            )
+        moments = self._project(lambda rows: values[rows], torch.where(near[:, None], shift, 0.0))
+        return like(torch.where(near.to(moments.device)[:, None], moments, torch.nan), patches)
+
+    def project(
+        self, image: Any, positions: Any, *, outside: Literal["error", "drop", "mask"] = "error"
+    ) -> Any:
+        """Moments around positions of an image, a batch of windows at a time.
+
+        Parameters
+        ----------
+        image : Micrograph or array of shape (h, w)
+        positions : array of shape (n, 2)
+            (row, col) in pixels; fractions are honoured to 1 / subpixel of a pixel.
+        outside : {"error", "drop", "mask"}
+            What to do with positions whose window reaches over the rim (see `inside`): refuse, leave out their
+            rows, or fill their rows with NaN. Positions on an accelerator stay there with "mask".
+
+        Returns
+        -------
+        array of shape (n, k)
+            numpy or torch as `image` came; the same as projecting the patches with their offsets.
+
+        Raises
+        ------
+        InputError
+            If a position is not finite or lies outside, and `outside` is "error".
+        """
+        if outside not in {"error", "drop", "mask"}:
+            raise InputError(f"outside must be 'error', 'drop' or 'mask', got {outside!r}")
+        pixels = pixels_of(image)
+        data = as_tensor(pixels, device=self.basis.device, dtype=self.basis.dtype).contiguous()
+        h, w = data.shape
+        where = self._positions(positions, look=outside != "mask")
+        kept = self._inside(where, (h, w))
+        if outside == "error" and not bool(kept.all()):
+            raise InputError(
+                f"{int((~kept).sum())} of {len(kept)} windows of {self.size} px reach over the image's rim; "
+                "say outside='drop' or outside='mask', or keep the positions where basis.inside(...) is true"
+            )
+        if outside == "drop":
+            where, kept = where[kept], kept[kept]
+        if min(h, w) < self.size or len(where) == 0:
+            return like(data.new_full((len(where), len(self.basis)), torch.nan), pixels)
+        middle = (self.size - 1) / 2
+        start = torch.where(kept[:, None], torch.floor(where - middle + 0.5), 0.0)
+        offsets = torch.where(kept[:, None], where - middle - start, 0.0)
+        first = (start[:, 0] * w + start[:, 1]).long().to(data.device)
+        lines = data.as_strided((h * w - self.size + 1, self.size), (1, 1))  # every run of `size` pixels
+        down = torch.arange(self.size, device=data.device) * w
+
+        def windows(rows: Tensor) -> Tensor:
+            at = (first[rows, None] + down).flatten()
+            return torch.index_select(lines, 0, at).view(-1, self.size, self.size)
+
+        moments = self._project(windows, offsets)
+        return like(torch.where(kept.to(data.device)[:, None], moments, torch.nan), pixels)
+
+    def inside(self, positions: Any, shape: tuple[int, int]) -> Any:
+        """Which positions have a whole window in an image of `shape`, boolean of shape (n,)."""
+        return like(self._inside(self._positions(positions, look=True), shape), positions)
+
+    def reconstruct(self, moments: Any) -> Any:
+        """The patches that the moments stand for, zero outside the disk; their moments are these again.
+
+        Parameters
+        ----------
+        moments : array of shape (n, k)
+
+        Returns
+        -------
+        array of shape (n, size, size)
+
+        Raises
+        ------
+        InputError
+            If k is not the basis's, or the pixels are too few to determine that many moments.
+        """
+        values = as_tensor(moments, device=self.basis.device, dtype=self.basis.dtype, name="moments")
+        if values.ndim != 2 or values.shape[1] != len(self.basis):
+            raise InputError(f"moments must have the shape (n, {len(self.basis)}), got {tuple(values.shape)}")
+        if self._synthesis is None:
+            self._synthesis = self._make_synthesis()
+        with torch.autocast(values.device.type, enabled=False):
+            return like((values @ self._synthesis).view(-1, self.size, self.size), moments)
+
+    def maps(self, image: Any) -> Any:
+        """Moments at every pixel.
+
+        Parameters
+        ----------
+        image : Micrograph or array of shape (h, w)
+
+        Returns
+        -------
+        array of shape (k, h, w)
+            What `project` gives at the pixels; NaN where the window reaches over the rim (see `valid_mask`) or
+            holds a pixel that is not finite.
+
+        Raises
+        ------
+        InputError
+            If the image is smaller than the window.
+        """
+        data, kernels = self._dense(image)
+        out = data.new_empty(len(kernels), *data.shape)
+        for _ in correlate(data, kernels, mode_pairs(self.orders), out):
+            pass
+        return like(out, pixels_of(image))
+
+    def iter_maps(self, image: Any, modes: Iterable[int] | None = None) -> Iterator[tuple[list[int], Any]]:
+        """Moments at every pixel, a few at a time, so that not all are ever held.
+
+        Parameters
+        ----------
+        image : Micrograph or array of shape (h, w)
+        modes : iterable of int, optional
+            Single indices of the moments wanted; by default all.
+
+        Yields
+        ------
+        modes : list of int
+            Single indices; the cosine and the sine of one (n, |m|) come together, one after the other.
+        maps : array of shape (c, h, w)
+            As in `maps`.
+
+        Raises
+        ------
+        InputError
+            If the image is smaller than the window, or an index is none of the basis's.
+        """
+        data, kernels = self._dense(image)
+        chosen = list(range(len(kernels))) if modes is None else sorted(set(modes))
+        if any(not 0 <= j < len(kernels) for j in chosen):
+            raise InputError(f"modes must lie between 0 and {len(kernels) - 1}, got {chosen}")
+        pairs = mode_pairs(self.orders[chosen])
+        for rows, found in correlate(data, kernels[chosen], pairs):
+            yield [chosen[row] for row in rows], like(found, pixels_of(image))
+
+    def valid_mask(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
+        """Which pixels of an image of `shape` have a whole window: where `maps` is not NaN."""
+        return rim_mask(shape, self.size, self.basis.device)
+
+    @property
+    def _kernels(self) -> Float[Tensor, "k size size"]:
+        return self.basis.view(-1, self.size, self.size)
+
+    def _project(self, windows: Callable[[Tensor], Tensor], offsets: Tensor) -> Tensor:
+        if len(offsets) == 0:
+            return self.basis.new_empty(0, len(self.basis))
+        device = self.basis.device
+        budget = _BATCH_BYTES if device.type == "cpu" else _BATCH_BYTES_ON_ACCELERATOR
+        batch = max(1, budget // (self.size**2 * self.basis.element_size()))
+        steps = self._shifted.steps(offsets)
+        return self._shifted.project(windows, steps, device, batch) / disk_area(self.size)
+
+    def _at(self, offset: tuple[float, float]) -> Tensor:
+        if not any(offset):
+            return self._kernels
+        exact = zernike_basis(
+            self.n_max, self.size, orthonormal=self.orthonormal, offset=offset, dtype=torch.float64
+        )
+        return exact.to(self.basis)
+
+    def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
+        """The image and the kernels of a disk centred on a pixel, whose window may be even."""
+        data = as_tensor(pixels_of(image), device=self.basis.device, dtype=self.basis.dtype)
+        if min(data.shape) < self.size:
+            raise InputError(
+                f"image must have at least {self.size} pixels a side, the window's size, got {tuple(data.shape)}"
+            )
+        shift = 0.0 if self.size % 2 else -0.5
+        return data, self._at((shift, shift)) / disk_area(self.size)
+
+    def _positions(self, positions: Any, *, look: bool) -> Tensor:
+        """Positions (n, 2) in float64; not checked to be finite where that would mean to `look` at another device."""
+        if isinstance(positions, Tensor) and positions.device.type != "cpu" and not look:
+            return positions.to(torch.float64).reshape(-1, 2)
+        return as_positions(positions)
+
+    def _inside(self, positions: Tensor, shape: tuple[int, int]) -> Tensor:
+        start = torch.floor(positions - (self.size - 1) / 2 + 0.5)
+        last = torch.tensor(shape, device=positions.device) - self.size
+        return ((start >= 0) & (start <= last)).all(dim=1)
+
+    def _make_synthesis(self) -> Tensor:
+        kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
+        if not self.orthonormal:  # an orthonormal basis is its own dual
+            kernels = synthesis_basis(self.n_max, kernels)
+        return kernels.flatten(1).to(self.basis)
+
+    def _forget(self) -> None:
+        """Drop what was derived from the basis's device and dtype."""
+        self._shifted = ShiftedKernels(self._at, self.subpixel)
+        self._synthesis = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ZernikeBasis":
+        """Keep derived tensors where the basis goes."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._forget()
+        return self
