@@ -15,12 +15,12 @@ from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs.noise import CountingNoise, noise_scale
 from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.report import Resolution
 from torchmotif.motifs.tree import Rules, grow
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
+_SUBPIXEL = 4  # finer steps of the offsets change no label, and each costs a basis
 _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 _BATCH = 65_536  # columns that are labelled at a time
 
@@ -149,7 +149,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         shifts = self._shifts(windows, offsets)
         self._check_parameters(len(windows))
         size = windows.shape[1]
-        self.basis_ = ZernikeBasis(min(self.n_max, size // 2), size, device=windows.device)
+        self.basis_ = ZernikeBasis(
+            min(self.n_max, size // 2), size, subpixel=_SUBPIXEL, device=windows.device
+        )
         self._level = float(windows.mean())
         self._unit = float(windows.std(correction=0)) or 1.0
         least = float(windows.min())
@@ -278,7 +280,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             scale = 1 / (self.electrons_per_count * self._unit)
         self.electrons_per_count_ = 1 / (scale * self._unit)
         rules = Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
-        self._tree = grow(moments, noise, scale, self.basis_, rules, self.n_motifs)
+        self._tree = grow(moments, noise, self.basis_, rules, scale=scale, n_motifs=self.n_motifs)
         self.n_motifs_ = len(self._tree.leaves)
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
             warnings.warn(

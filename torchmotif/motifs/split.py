@@ -19,7 +19,7 @@ _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2, 4.0, -4.0)  # standard scores that part an
 _SOFT = 0.02  # of every column begins on the other side
 _SCREENING, _STEPS = 8, 100  # steps of expectation and maximisation for all starts, and for the best of them
 _KEPT = 8  # starts that are followed to the end
-_SETTLED = 1e-5  # mean change of the assignments between two steps
+_SETTLED = 1e-4  # mean change of the assignments between two steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Split:
             middle = (low + high) / 2
             reached = self.detectability(2.0**middle) >= min_detectability
             low, high = (low, middle) if reached else (middle, high)
-        return 2.0**high
+        return float(2.0**high)
 
     def valley(self, moments: Float[Tensor, "n k"]) -> float:
         """Density without noise of the learnt columns between the sides, over that at the lower peak; see `valley_at`."""
@@ -106,7 +106,7 @@ def propose_splits(
     radial : Tensor of shape (k,), bool
         Which moments have m = 0.
     """
-    n, k = moments.shape
+    k = moments.shape[1]
     index = torch.nonzero(radial).flatten()
     spaces = [(torch.arange(k, device=moments.device), True), (index, False)]
     splits = []
@@ -147,16 +147,17 @@ def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     score = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
     parted = torch.cat([score > start if start >= 0 else score < start for start in _STARTS], dim=1).T
     sides = _SOFT + (1 - 2 * _SOFT) * parted.to(x.dtype)
+    scatter = torch.cov(x.T, correction=0).reshape(q, q)
     for _ in range(_SCREENING):
-        sides = torch.sigmoid(_log_odds(x, _maximised(x, sides)))
-    pairs = _maximised(x, sides)
+        sides = torch.sigmoid(_log_odds(x, _maximised(x, scatter, sides)))
+    pairs = _maximised(x, scatter, sides)
     sides = sides[_distinct(_log_likelihood(x, pairs), pairs.share)]
     for _ in range(_STEPS):
-        before, pairs = sides, _maximised(x, sides)
+        before, pairs = sides, _maximised(x, scatter, sides)
         sides = torch.sigmoid(_log_odds(x, pairs))
         if bool((sides - before).abs().mean(1).max() < _SETTLED):
             break
-    single = _maximised(x, x.new_full((1, n), 0.5))
+    single = _maximised(x, scatter, x.new_full((1, n), 0.5))
     gain = 2 * (_log_likelihood(x, pairs) - _log_likelihood(x, single)) - (q + 1) * math.log(n)
     noise = torch.eye(q, dtype=x.dtype, device=x.device)
     splits = []
@@ -167,14 +168,14 @@ def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     return splits
 
 
-def _maximised(x: Tensor, sides: Tensor) -> _Pairs:
+def _maximised(x: Tensor, scatter: Tensor, sides: Tensor) -> _Pairs:
     """The mixtures of greatest likelihood for given assignments; no variance is less than the noise, 1."""
     n = len(x)
     second = sides.sum(1).clamp(1e-9, n - 1e-9)
     total, pull = x.sum(0), sides @ x
     m1, m0 = pull / second[:, None], (total - pull) / (n - second)[:, None]
     between = (second * (n - second) / n**2)[:, None, None] * (m1 - m0)[:, :, None] * (m1 - m0)[:, None, :]
-    values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0).reshape(x.shape[1], -1) - between)
+    values, vectors = torch.linalg.eigh(scatter - between)
     covariance = (vectors * values.clamp(min=1.0)[:, None, :]) @ vectors.mT
     return _Pairs(m0, m1, covariance, second / n)
 
@@ -183,7 +184,8 @@ def _log_odds(x: Tensor, pairs: _Pairs) -> Tensor:
     """Logarithm of the odds of the second side, shape (b, n)."""
     direction = torch.linalg.solve(pairs.covariance, pairs.second - pairs.first)
     middle = (direction * (pairs.first + pairs.second)).sum(1, keepdim=True) / 2
-    return direction @ x.T - middle + torch.logit(pairs.share)[:, None]
+    odds: Tensor = direction @ x.T - middle + torch.logit(pairs.share)[:, None]
+    return odds
 
 
 def _log_likelihood(x: Tensor, pairs: _Pairs) -> Tensor:
@@ -192,7 +194,8 @@ def _log_likelihood(x: Tensor, pairs: _Pairs) -> Tensor:
     white = torch.linalg.solve_triangular(factor, x.T - pairs.first[:, :, None], upper=False)
     first = torch.log1p(-pairs.share)[:, None] - 0.5 * white.square().sum(1)
     log_root = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    return (first + F.softplus(_log_odds(x, pairs))).sum(1) - len(x) * log_root
+    likelihood: Tensor = (first + F.softplus(_log_odds(x, pairs))).sum(1) - len(x) * log_root
+    return likelihood
 
 
 def _distinct(value: Tensor, share: Tensor) -> Tensor:

@@ -79,9 +79,10 @@ class MotifTree:
 def grow(
     moments: Float[Tensor, "n k"],
     noise: CountingNoise,
-    scale: float,
     basis: ZernikeBasis,
     rules: Rules,
+    *,
+    scale: float = 1.0,
     n_motifs: int | None = None,
 ) -> MotifTree:
     """Split the best supported node again and again, until no split is supported or there are `n_motifs`.
@@ -91,11 +92,11 @@ def grow(
     moments : Tensor of shape (n, k), float64
     noise : CountingNoise
         Of the same patches.
-    scale : float
-        By what factor their noise is larger than that.
     basis : ZernikeBasis
     rules : Rules
         What a split needs; with `n_motifs` given only the order in which they are made.
+    scale : float
+        By what factor the noise is larger than that.
     n_motifs : int, optional
     """
     least = max(_FEWEST, rules.min_share * len(moments))

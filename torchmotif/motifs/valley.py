@@ -11,13 +11,14 @@ __all__ = ["valley_at"]
 _BINS = 1024
 _MAX_COMPONENTS = 6
 _STEPS = 60  # of expectation and maximisation
+_BETWEEN = 129  # points between two peaks
 _NARROWEST = 0.05  # standard deviation, in that of the noise, of what has none of its own
 
 
 def valley_at(
     values: Float[Tensor, " n"], threshold: float, first: Float[Tensor, " n"], second: Float[Tensor, " n"]
 ) -> float:
-    """Density at the threshold without the noise, over the lower of the highest densities on both sides of it.
+    """Lowest density, without the noise, between the highest peaks on both sides of a threshold, over the lower peak.
 
     The density is a mixture of as many Gaussians as the Bayesian information criterion supports, each of at least
     the noise's variance, 1, which is then taken away from them.
@@ -77,7 +78,8 @@ def _maximised(place: Tensor, weight: Tensor, degrees: Tensor) -> Tensor:
 def _log_joint(place: Tensor, mixture: Tensor) -> Tensor:
     """Logarithm of share times density of every component, (b, c, p), but for a constant."""
     log_share, mean, variance = mixture[..., None]
-    return log_share - 0.5 * ((place - mean).square() / variance + variance.log())
+    joint: Tensor = log_share - 0.5 * ((place - mean).square() / variance + variance.log())
+    return joint
 
 
 def _with_one_split(place: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tensor, "c c1 p"]:
@@ -92,14 +94,17 @@ def _with_one_split(place: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tenso
 
 
 def _ratio(mixture: Float[Tensor, "3 c"], threshold: float) -> float:
-    """Density at the threshold over the lower of the peaks beside it, noise taken away."""
+    """Lowest density between the highest peaks on both sides of the threshold over the lower one, noise taken away."""
     log_share, mean, variance = mixture
     bare = torch.stack([log_share, mean, (variance - 1).clamp(min=_NARROWEST**2)])
-    place = torch.cat([mean, mean.new_tensor([threshold])])
-    # The density at the components' means stands for that at the modes.
-    density = torch.logsumexp(_log_joint(place, bare[:, None])[0], 0)
-    peaks, bottom = density[:-1], density[-1]
-    if bool((mean <= threshold).all()) or bool((mean > threshold).all()):
+    below = mean <= threshold
+    if bool(below.all()) or not bool(below.any()):
         return 1.0
-    lower = torch.minimum(peaks[mean <= threshold].max(), peaks[mean > threshold].max())
-    return min(1.0, float(torch.exp(bottom - lower)))
+    # The density at the components' means stands for that at the modes.
+    peak = torch.logsumexp(_log_joint(mean, bare[:, None])[0], 0)
+    low, high = (int(torch.where(side, peak, -math.inf).argmax()) for side in (below, ~below))
+    between = torch.linspace(
+        float(mean[low]), float(mean[high]), _BETWEEN, dtype=mean.dtype, device=mean.device
+    )
+    bottom = torch.logsumexp(_log_joint(between, bare[:, None])[0], 0).min()
+    return min(1.0, float(torch.exp(bottom - torch.minimum(peak[low], peak[high]))))
