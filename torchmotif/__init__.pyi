@@ -1,5 +1,7 @@
+from . import cluster as cluster
 from . import datasets as datasets
 from . import errors as errors
+from . import metrics as metrics
 from . import noise as noise
 from . import patches as patches
 from . import zernike as zernike
@@ -8,9 +10,11 @@ from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
 from .image import Micrograph as Micrograph
 from .io import read as read
+from .layout import ForceLayout as ForceLayout
 from .motifs import MotifClassifier as MotifClassifier
 from .noise import apply_dose as apply_dose
 from .patches import extract_patches as extract_patches
+from .pca import PCA as PCA
 from .pipeline import analyze as analyze
 from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
