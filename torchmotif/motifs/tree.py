@@ -16,6 +16,7 @@ __all__ = ["MotifTree", "Rules", "grow"]
 
 _RIM = 0.8  # of the disk's radius; beyond it lies the rim
 _MAX_AT_RIM = 0.5  # of a difference between motifs, in its squares
+_MAX_FLAT = 0.7  # of it, explained by a constant and a slope
 _FEWEST = 5  # columns of a motif
 
 
@@ -141,19 +142,26 @@ def _rank(found: tuple[bool, Split] | None) -> tuple[bool, float]:
 def _is_kept(split: Split, moments: Tensor, basis: ZernikeBasis, rules: Rules, least: float) -> bool:
     """Whether both sides are motifs."""
     side = split.responsibilities
+    difference = side @ moments / side.sum() - (1 - side) @ moments / (1 - side).sum()
     return (
         split.evidence >= rules.min_evidence
         and min(float(side.sum()), float((1 - side).sum())) >= least
         and split.detectability() >= rules.min_detectability
-        and _at_rim(side @ moments / side.sum() - (1 - side) @ moments / (1 - side).sum(), basis)
-        <= _MAX_AT_RIM
+        and _is_structure(difference, basis)
         and split.valley(moments) <= rules.max_valley
     )
 
 
-def _at_rim(difference: Float[Tensor, " k"], basis: ZernikeBasis) -> float:
-    """Share of a difference, in its squares, at the disk's rim: what lies beyond the disk shines in there."""
+def _is_structure(difference: Float[Tensor, " k"], basis: ZernikeBasis) -> bool:
+    """Whether a difference lies within the disk, and is no background.
+
+    What lies beyond the disk shines in at its rim; contamination and uneven illumination are nearly flat.
+    """
     image = basis.reconstruct(difference[None])[0].square()
     axis = (torch.arange(basis.size, device=image.device) - (basis.size - 1) / 2) / (basis.size / 2)
     outer = torch.hypot(axis[:, None], axis[None, :]) > _RIM
-    return float(image[outer].sum() / image.sum().clamp(min=1e-30))
+    at_rim = image[outer].sum() / image.sum().clamp(min=1e-30)
+    power = difference.square()
+    low = (basis.orders[:, 0] <= 1).to(power.device)
+    flat = power[low].sum() / power.sum().clamp(min=1e-30)
+    return bool(at_rim <= _MAX_AT_RIM) and bool(flat <= _MAX_FLAT)
