@@ -72,6 +72,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Mean patch of every motif.
     template_errors_ : array of shape (n_motifs, s, s), float32
         Standard error of it from counting electrons.
+    reconstructions_ : array of shape (n_motifs, s, s), float32
+        The same about the true centres, from Zernike moments alone: most of the noise is gone; zero outside the disk.
     counts_ : array of shape (n_motifs,), int64
         Patches in every motif.
     n_motifs_ : int
@@ -321,4 +323,13 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.probabilities_ = like(probabilities, patches)
         self.outlier_scores_ = like(scores, patches)
         self.templates_ = like(mean, patches)
+        ideal = (self._spread.centres * self._unit).to(windows.dtype)
+        self.reconstructions_ = like(self.basis_.reconstruct(ideal) + self._level * self._disk(), patches)
         self.template_errors_ = like((electrons / count[1:, None, None].clamp(min=1)).sqrt(), patches)
+
+    def _disk(self) -> Tensor:
+        """1 inside the disk of the moments, 0 outside."""
+        first = torch.zeros_like(self.basis_.basis[:1, 0].expand(len(self.basis_.basis))[None])
+        first[0, 0] = 1.0  # the first polynomial is 1
+        disk: Tensor = self.basis_.reconstruct(first)[0]
+        return disk.round()
