@@ -100,7 +100,7 @@ def real(seed: int) -> Iterator[tuple[float, Case]]:
     for dose in DOSES:
         patches, _ = windows(thin(counts, dose, generator=generator), positions[whole], size)
 
-        def expected(rows: slice, dose: float = dose) -> Tensor:
+        def expected(_: slice, dose: float = dose) -> Tensor:
             return (templates * dose).clamp(min=1e-9)
 
         yield dose, Case(patches, offsets, labels, labels, expected, names, priors.double())
@@ -122,7 +122,7 @@ def ring(seed: int) -> Iterator[tuple[float, Case]]:
     for dose in (1e-1, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4):
         patches = torch.poisson((grey * dose)[torch.from_numpy(labels)], generator=generator)
 
-        def expected(rows: slice, dose: float = dose) -> Tensor:
+        def expected(_: slice, dose: float = dose) -> Tensor:
             return grey * dose
 
         yield dose, Case(patches, None, labels, labels, expected, np.array([0, 1]), torch.tensor([0.5, 0.5]))
@@ -159,8 +159,8 @@ def labelled(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     start = time.perf_counter()
     layout = tm.ForceLayout(random_state=0).fit_transform(zernike)
     seconds = time.perf_counter() - start
-    for name, back_end in (("blobs", LayoutBlobs(min_cluster_size=least)), ("HDBSCAN", HDBSCAN(least))):
-        name, labels, more = timed(f"Zernike + layout + {name}", lambda b=back_end: b.fit_predict(layout))
+    for back_end, parted in (("blobs", LayoutBlobs(min_cluster_size=least)), ("HDBSCAN", HDBSCAN(least))):
+        name, labels, more = timed(f"Zernike + layout + {back_end}", lambda b=parted: b.fit_predict(layout))
         yield name, labels, seconds + more
 
 
