@@ -20,7 +20,7 @@ from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
-_SUBPIXEL = 4  # finer steps of the offsets change no label, and each costs a basis
+_SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
 _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 _BATCH = 65_536  # columns that are labelled at a time
 
