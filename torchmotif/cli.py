@@ -1,4 +1,4 @@
-"""The command line: torchmotif analyze, demo, info."""
+"""The command line: torchmotif analyze, demo, dose, info."""
 
 import sys
 import warnings
@@ -122,6 +122,52 @@ def demo(
         result = _analyze(micrograph, out, force, {"random_state": seed, "device": device})
         _report(result, out, specimen)
         typer.echo("\nNext, your own image:  torchmotif analyze scan.dm4 --out results")
+
+
+@app.command()
+def dose(
+    image: Image,
+    out: Annotated[Path, typer.Option(help="Folder to write dose.json and dose.png; must not exist.")],
+    electrons_per_count: Annotated[
+        float | None,
+        typer.Option(help="Electrons that one unit of the image stands for; default: estimated."),
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Distance between columns in pixels; default: seen.")
+    ] = None,
+    frame: Frame = None,
+    dataset: DatasetName = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Thin an image to lower doses, and say down to which dose each of its motifs survives.
+
+    Example: torchmotif dose scan.dm4 --out dose
+    """
+    with _failing_clearly():
+        from torchmotif._files import check_new_folder
+        from torchmotif.dose import DOSE_RECORD, dose_report
+        from torchmotif.io import read
+
+        check_new_folder(out, DOSE_RECORD, overwrite=force)
+        report = dose_report(
+            read(image, frame=frame, dataset=_number(dataset)),
+            electrons_per_count=electrons_per_count,
+            offset=offset,
+            spacing=spacing,
+            random_state=seed,
+        )
+        report.save(out, overwrite=force)
+        for step in report.steps:
+            typer.echo(
+                f"1/{1 / step.relative_dose:<4.0f}{step.electrons_per_pixel:8.2f} electrons/px  {step.n_motifs} motifs, "
+                f"AMI {step.ami:.2f}, {step.columns_found:.0%} of the columns found again"
+            )
+        typer.echo(str(report))
+        typer.echo(f"written to {out}/: dose.json, dose.png")
 
 
 @app.command()

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
@@ -102,7 +102,14 @@ def analyze(
         size = patch_size if patch_size is not None else 2 * round(_SHELL * columns.spacing) + 1
         patches, offsets, whole = _patches(data, columns.positions, size)
     with stages("motifs"):
-        classifier = MotifClassifier(n_motifs, n_max=n_max, random_state=random_state)
+        gain = (
+            None
+            if micrograph.electrons_per_pixel is None
+            else micrograph.electrons_per_pixel / float(data.mean())
+        )
+        classifier = MotifClassifier(
+            n_motifs, n_max=n_max, electrons_per_count=gain, random_state=random_state
+        )
         classifier.fit(patches, offsets)
     count = len(columns)
     labels, probabilities = np.full(count, -1), np.zeros(count)
@@ -118,7 +125,7 @@ def analyze(
         "patch_size_px": size,
         "n_columns": count,
         "n_motifs": classifier.n_motifs_,
-        "valleys": classifier.valleys_,
+        "resolutions": [asdict(resolution) for resolution in classifier.resolutions_],
     }
     return MotifResult(
         micrograph,

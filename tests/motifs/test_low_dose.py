@@ -1,0 +1,125 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_mutual_info_score
+
+import torchmotif as tm
+from torchmotif.errors import InputError, TorchMotifWarning
+from torchmotif.metrics import site_f1
+
+Draw = Callable[..., tuple[torch.Tensor, torch.Tensor, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def specimen() -> tm.datasets.Specimen:
+    return tm.datasets.mose2((600, 600), vacancy_rate=0.06)
+
+
+@pytest.fixture(scope="module")
+def learnt(specimen: tm.datasets.Specimen, draw: Draw) -> tm.MotifClassifier:
+    patches, offsets, _ = draw(specimen, 1 / 10)
+    return tm.MotifClassifier().fit(patches, offsets)
+
+
+@pytest.mark.parametrize("dose", [1, 1 / 10, 1 / 20], ids=["1", "1/10", "1/20"])
+def test_vacancies_are_found_at_low_dose(specimen: tm.datasets.Specimen, draw: Draw, dose: float) -> None:
+    patches, offsets, kinds = draw(specimen, dose)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    assert min(site_f1(kinds, model.labels_.numpy()).values()) > 0.9
+    assert model.n_motifs_ <= 8
+
+
+@pytest.mark.parametrize("dose", [1, 1 / 20, 1 / 100], ids=["1", "1/20", "1/100"])
+def test_a_perfect_crystal_has_two_motifs_at_every_dose(draw: Draw, dose: float) -> None:
+    patches, offsets, _ = draw(tm.datasets.mose2((450, 450), vacancy_rate=0.0), dose)
+    assert tm.MotifClassifier().fit(patches, offsets).n_motifs_ == 2
+
+
+def test_where_the_data_do_not_tell_it_splits_nothing(specimen: tm.datasets.Specimen, draw: Draw) -> None:
+    patches, offsets, _ = draw(specimen, 1 / 400)
+    assert tm.MotifClassifier().fit(patches, offsets).n_motifs_ == 2
+
+
+def test_the_gain_is_seen_in_the_patches(learnt: tm.MotifClassifier) -> None:
+    assert learnt.electrons_per_count_ == pytest.approx(1.0, rel=0.1)
+
+
+def test_given_and_estimated_gain_find_the_same(
+    specimen: tm.datasets.Specimen, draw: Draw, learnt: tm.MotifClassifier
+) -> None:
+    patches, offsets, _ = draw(specimen, 1 / 10)
+    scaled = tm.MotifClassifier(electrons_per_count=0.01, offset=-500.0).fit(patches * 100 - 500, offsets)
+    assert adjusted_mutual_info_score(scaled.labels_, learnt.labels_) > 0.97
+
+
+def test_motifs_of_one_dose_are_told_apart_at_another(
+    specimen: tm.datasets.Specimen, draw: Draw, learnt: tm.MotifClassifier
+) -> None:
+    patches, offsets, kinds = draw(specimen, 1 / 30, seed=1)
+    labels = learnt.predict(patches, offsets, relative_dose=1 / 3).numpy()
+    assert site_f1(kinds, labels)["V_Se"] > 0.85
+    right = learnt.predict_proba(patches, offsets, relative_dose=1 / 3).numpy()
+    sure = right.max(1) > 0.99
+    assert (right.argmax(1)[sure] == labels[sure]).all()
+    assert (labels < 0).mean() < 0.01
+    with pytest.raises(InputError, match="relative_dose"):
+        learnt.predict(patches, offsets, relative_dose=0.0)
+
+
+def test_probabilities_are_calibrated(specimen: tm.datasets.Specimen, draw: Draw) -> None:
+    patches, offsets, kinds = draw(specimen, 1 / 30, seed=2)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    probabilities = model.predict_proba(patches, offsets).numpy()
+    best = probabilities.argmax(1)
+    vacancy = np.array([np.mean(kinds[best == m] == "V_Se") > 0.5 for m in range(model.n_motifs_)])
+    expected = probabilities[:, vacancy].sum()
+    assert expected == pytest.approx((kinds == "V_Se").sum(), rel=0.3)
+
+
+def test_resolutions_say_from_which_dose_on(learnt: tm.MotifClassifier) -> None:
+    assert len(learnt.resolutions_) == learnt.n_motifs_ - 1
+    assert {len(r.motifs[0]) + len(r.motifs[1]) for r in learnt.resolutions_} >= {learnt.n_motifs_}
+    for resolution in learnt.resolutions_:
+        assert resolution.detectability >= 2
+        assert resolution.evidence >= 10
+        assert resolution.least_relative_dose < 1
+        assert "of this dose" in str(resolution)
+
+
+def test_reconstructions_keep_the_motif_and_lose_the_noise(
+    specimen: tm.datasets.Specimen, draw: Draw, learnt: tm.MotifClassifier
+) -> None:
+    patches, offsets, _ = draw(specimen, 1 / 40, seed=3)
+    labels = learnt.labels_
+    low = tm.MotifClassifier().fit(patches, offsets)
+    high = learnt.reconstructions_[0].flatten()
+    alike = [float(torch.corrcoef(torch.stack([high, t.flatten()]))[0, 1]) for t in low.reconstructions_]
+    assert max(alike) > 0.99
+    inside = learnt.reconstructions_[0] != 0
+    mean = patches.new_tensor(0) + draw(specimen, 1 / 10)[0][labels == 0].mean(0)
+    assert float((learnt.reconstructions_[0] - mean)[inside].abs().mean()) < 0.2 * float(mean.mean())
+
+
+def test_a_slow_background_is_no_motif(draw: Draw) -> None:
+    specimen = tm.datasets.mose2((450, 450), vacancy_rate=0.0)
+    image = torch.as_tensor(specimen.image.data)
+    row, col = torch.meshgrid(torch.linspace(0, 1, 450), torch.linspace(0, 1, 450), indexing="ij")
+    cloud = 4.0 * torch.sigmoid(((row - 0.5) ** 2 + (col - 0.4) ** 2 - 0.06) * -60)
+    dirty = tm.datasets.Specimen(tm.Micrograph(image + cloud, 0.015, "nm"), specimen.truth)
+    patches, offsets, kinds = draw(dirty, 1.0)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    assert model.n_motifs_ == 2
+    assert min(site_f1(kinds, model.labels_.numpy()).values()) > 0.95
+
+
+def test_identical_patches_cannot_be_made_two_motifs() -> None:
+    with pytest.warns(TorchMotifWarning, match="only 1 of 2 motifs"):
+        assert tm.MotifClassifier(2).fit(np.ones((20, 9, 9))).n_motifs_ == 1
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan")])
+def test_a_gain_that_is_none_is_refused(gain: float) -> None:
+    with pytest.raises(InputError, match="electrons_per_count"):
+        tm.MotifClassifier(electrons_per_count=gain).fit(np.ones((20, 9, 9)))

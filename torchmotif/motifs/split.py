@@ -1,0 +1,207 @@
+"""Two motifs where one was: the split of a set of columns that their moments, and the known noise, support most."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchmotif.motifs.noise import whitened
+from torchmotif.motifs.valley import valley_at
+
+__all__ = ["Split", "propose_splits"]
+
+_MAX_AXES = 10  # directions of moment space in which one split is looked for
+_STARTS = (0.0, 1.2, -1.2, 2.2, -2.2, 4.0, -4.0)  # standard scores that part an axis to begin with
+_SOFT = 0.02  # of every column begins on the other side
+_SCREENING, _STEPS = 8, 100  # steps of expectation and maximisation for all starts, and for the best of them
+_KEPT = 8  # starts that are followed to the end
+_SETTLED = 1e-4  # mean change of the assignments between two steps
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider.
+
+    Attributes
+    ----------
+    axes : Tensor of shape (k, q)
+        From moments to coordinates in which the noise of the learnt columns is the identity.
+    means : Tensor of shape (2, q)
+        Of the two sides.
+    intrinsic : Tensor of shape (q, q)
+        Covariance of either side beyond the noise.
+    share : float
+        Of the columns that belong to the second side.
+    evidence : float
+        Twice the gain in log-likelihood, less the price of the parameters (Schwarz, 1978): the odds of two sides
+        against one are its exponential's root.
+    responsibilities : Tensor of shape (n,)
+        Probability that each learnt column belongs to the second side.
+    """
+
+    axes: Float[Tensor, "k q"]
+    means: Float[Tensor, "2 q"]
+    intrinsic: Float[Tensor, "q q"]
+    share: float
+    evidence: float
+    responsibilities: Float[Tensor, " n"]
+
+    def detectability(self, relative_dose: float = 1.0) -> float:
+        """Distance between the two sides in standard deviations of one column (d' of signal detection)."""
+        step = self.means[1] - self.means[0]
+        return math.sqrt(max(float(step @ self._discriminant(relative_dose)), 0.0))
+
+    def least_relative_dose(self, min_detectability: float) -> float:
+        """Dose at which the two sides are `min_detectability` apart; inf where they never are."""
+        low, high = -40.0, 40.0  # powers of 2; the distance grows with the dose
+        if self.detectability(2.0**high) < min_detectability:
+            return math.inf
+        for _ in range(60):
+            middle = (low + high) / 2
+            reached = self.detectability(2.0**middle) >= min_detectability
+            low, high = (low, middle) if reached else (middle, high)
+        return float(2.0**high)
+
+    def valley(self, moments: Float[Tensor, "n k"]) -> float:
+        """Density without noise of the learnt columns between the sides, over that at the lower peak; see `valley_at`."""
+        direction = self._discriminant(1.0)
+        length = direction.norm().clamp(min=1e-12)
+        values = moments @ (self.axes @ direction) / length
+        odds = self.log_odds(moments)
+        threshold = float((values - odds / length).mean())
+        return valley_at(values, threshold, 1 - self.responsibilities, self.responsibilities)
+
+    def log_odds(self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0) -> Float[Tensor, " n"]:
+        """Logarithm of the odds of the second side against the first, for moments scaled to the learnt dose."""
+        direction = self._discriminant(relative_dose)
+        prior = math.log(self.share / (1 - self.share))
+        return moments @ (self.axes @ direction) - self.means.mean(0) @ direction + prior
+
+    def _discriminant(self, relative_dose: float) -> Tensor:
+        """The linear discriminant of Fisher (1936)."""
+        noise = torch.eye(len(self.intrinsic), dtype=self.means.dtype, device=self.means.device)
+        discriminant: Tensor = torch.linalg.solve(
+            self.intrinsic + noise / relative_dose, self.means[1] - self.means[0]
+        )
+        return discriminant
+
+
+def propose_splits(
+    moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"], radial: Tensor
+) -> list[Split]:
+    """Splits of the columns in two, the best supported first.
+
+    They are looked for in the principal directions of the moments that stand out of the noise, and among the radial
+    moments (m = 0), which all orientations of a motif share and few columns suffice for.
+
+    Parameters
+    ----------
+    moments : Tensor of shape (n, k), float64
+    covariance : Tensor of shape (k, k)
+        Of their noise.
+    radial : Tensor of shape (k,), bool
+        Which moments have m = 0.
+    """
+    k = moments.shape[1]
+    index = torch.nonzero(radial).flatten()
+    spaces = [(torch.arange(k, device=moments.device), True), (index, False)]
+    splits = []
+    for chosen, only_significant in spaces:
+        axes = _axes(moments[:, chosen], covariance[chosen][:, chosen], only_significant)
+        if axes.shape[1]:
+            whole = moments.new_zeros(k, axes.shape[1])
+            whole[chosen] = axes
+            splits += _splits_along(moments, whole)
+    return sorted(splits, key=lambda split: -split.evidence)
+
+
+def _axes(moments: Tensor, covariance: Tensor, only_significant: bool) -> Tensor:
+    """Principal directions (k, q) in units of the noise; only those above the edge of Marchenko & Pastur (1967)."""
+    n, k = moments.shape
+    white = whitened(moments - moments.mean(0), covariance)
+    variances, directions = torch.linalg.eigh(white.T @ white / n)
+    edge = (1 + math.sqrt(k / n)) ** 2 if only_significant else 0.0
+    count = min(int((variances > edge).sum()), _MAX_AXES)
+    factor = torch.linalg.cholesky(covariance)
+    axes: Tensor = torch.linalg.solve_triangular(factor.T, directions.flip(1)[:, :count], upper=True)
+    return axes
+
+
+class _Pairs(NamedTuple):
+    """Mixtures of two Gaussians with one covariance, b at a time."""
+
+    first: Float[Tensor, "b q"]
+    second: Float[Tensor, "b q"]
+    covariance: Float[Tensor, "b q q"]
+    share: Float[Tensor, " b"]
+
+
+def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
+    """Splits in the coordinates that `axes` give, from many starts."""
+    x = moments @ axes
+    n, q = x.shape
+    score = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
+    parted = torch.cat([score > start if start >= 0 else score < start for start in _STARTS], dim=1).T
+    sides = _SOFT + (1 - 2 * _SOFT) * parted.to(x.dtype)
+    scatter = torch.cov(x.T, correction=0).reshape(q, q)
+    for _ in range(_SCREENING):
+        sides = torch.sigmoid(_log_odds(x, _maximised(x, scatter, sides)))
+    pairs = _maximised(x, scatter, sides)
+    sides = sides[_distinct(_log_likelihood(x, pairs), pairs.share)]
+    for _ in range(_STEPS):
+        before, pairs = sides, _maximised(x, scatter, sides)
+        sides = torch.sigmoid(_log_odds(x, pairs))
+        if bool((sides - before).abs().mean(1).max() < _SETTLED):
+            break
+    single = _maximised(x, scatter, x.new_full((1, n), 0.5))
+    gain = 2 * (_log_likelihood(x, pairs) - _log_likelihood(x, single)) - (q + 1) * math.log(n)
+    noise = torch.eye(q, dtype=x.dtype, device=x.device)
+    splits = []
+    for i in _distinct(gain, pairs.share).tolist():
+        covariance, share = pairs.covariance[i], min(max(float(pairs.share[i]), 1e-9), 1 - 1e-9)
+        means = torch.stack([pairs.first[i], pairs.second[i]])
+        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), sides[i]))
+    return splits
+
+
+def _maximised(x: Tensor, scatter: Tensor, sides: Tensor) -> _Pairs:
+    """The mixtures of greatest likelihood for given assignments; no variance is less than the noise, 1."""
+    n = len(x)
+    second = sides.sum(1).clamp(1e-9, n - 1e-9)
+    total, pull = x.sum(0), sides @ x
+    m1, m0 = pull / second[:, None], (total - pull) / (n - second)[:, None]
+    between = (second * (n - second) / n**2)[:, None, None] * (m1 - m0)[:, :, None] * (m1 - m0)[:, None, :]
+    values, vectors = torch.linalg.eigh(scatter - between)
+    covariance = (vectors * values.clamp(min=1.0)[:, None, :]) @ vectors.mT
+    return _Pairs(m0, m1, covariance, second / n)
+
+
+def _log_odds(x: Tensor, pairs: _Pairs) -> Tensor:
+    """Logarithm of the odds of the second side, shape (b, n)."""
+    direction = torch.linalg.solve(pairs.covariance, pairs.second - pairs.first)
+    middle = (direction * (pairs.first + pairs.second)).sum(1, keepdim=True) / 2
+    odds: Tensor = direction @ x.T - middle + torch.logit(pairs.share)[:, None]
+    return odds
+
+
+def _log_likelihood(x: Tensor, pairs: _Pairs) -> Tensor:
+    """Log-likelihood of every mixture, but for a constant, shape (b,)."""
+    factor = torch.linalg.cholesky(pairs.covariance)
+    white = torch.linalg.solve_triangular(factor, x.T - pairs.first[:, :, None], upper=False)
+    first = torch.log1p(-pairs.share)[:, None] - 0.5 * white.square().sum(1)
+    log_root = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    likelihood: Tensor = (first + F.softplus(_log_odds(x, pairs))).sum(1) - len(x) * log_root
+    return likelihood
+
+
+def _distinct(value: Tensor, share: Tensor) -> Tensor:
+    """Indices of the mixtures of highest value, one of each kind."""
+    order = torch.argsort(value, descending=True, stable=True)
+    spread = torch.minimum(share, 1 - share)[order]
+    near = (value[order][:, None] - value[order]).abs() < 0.01 + 1e-3 * value[order].abs()
+    alike = near & ((spread[:, None] - spread).abs() < 1e-3 + 0.02 * spread)
+    return order[~alike.tril(-1).any(1)][:_KEPT]

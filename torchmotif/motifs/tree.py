@@ -1,0 +1,167 @@
+"""A tree of splits: its leaves are the motifs."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif.motifs.noise import CountingNoise
+from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.split import Split, propose_splits
+from torchmotif.zernike import ZernikeBasis
+
+__all__ = ["MotifTree", "Rules", "grow"]
+
+_RIM = 0.8  # of the disk's radius; beyond it lies the rim
+_MAX_AT_RIM = 0.5  # of a difference between motifs, in its squares
+_MAX_FLAT = 0.7  # of it, explained by a constant and a slope
+_FEWEST = 5  # columns of a motif
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a split needs to be kept; see the parameters of `MotifClassifier`."""
+
+    min_evidence: float
+    min_detectability: float
+    max_valley: float
+    min_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class MotifTree:
+    """Splits, each of a node in two: the first keeps the node's number, the second gets the next.
+
+    Attributes
+    ----------
+    splits : list of (int, Split)
+        The node that is split, and how, in the order in which the motifs parted.
+    leaves : Tensor of shape (n_motifs,)
+        Node of every motif, the most frequent first.
+    """
+
+    splits: list[tuple[int, Split]]
+    leaves: Int[Tensor, " m"]
+
+    def log_probabilities(
+        self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
+    ) -> Float[Tensor, "n m"]:
+        """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
+        nodes = [moments.new_zeros(len(moments))]
+        for node, split in self.splits:
+            odds = split.log_odds(moments, relative_dose)
+            nodes.append(nodes[node] + F.logsigmoid(odds))
+            nodes[node] = nodes[node] + F.logsigmoid(-odds)
+        return torch.stack(nodes, dim=1)[:, self.leaves]
+
+    def resolutions(self, min_detectability: float) -> list[Resolution]:
+        """How the motifs are told apart, split by split."""
+        motif = {int(leaf): i for i, leaf in enumerate(self.leaves.tolist())}
+        below: dict[int, list[int]] = {leaf: [motif[leaf]] for leaf in motif}
+        found = []
+        for number in range(len(self.splits), 0, -1):
+            node, split = self.splits[number - 1]
+            first, second = tuple(sorted(below[node])), tuple(sorted(below[number]))
+            below[node] = [*first, *second]
+            found.append(
+                Resolution(
+                    (first, second),
+                    split.detectability(),
+                    min(split.share, 1 - split.share),
+                    split.evidence,
+                    split.least_relative_dose(min_detectability),
+                )
+            )
+        return found[::-1]
+
+
+def grow(
+    moments: Float[Tensor, "n k"],
+    noise: CountingNoise,
+    basis: ZernikeBasis,
+    rules: Rules,
+    *,
+    scale: float = 1.0,
+    n_motifs: int | None = None,
+) -> MotifTree:
+    """Split the best supported node again and again, until no split is supported or there are `n_motifs`.
+
+    Parameters
+    ----------
+    moments : Tensor of shape (n, k), float64
+    noise : CountingNoise
+        Of the same patches.
+    basis : ZernikeBasis
+    rules : Rules
+        What a split needs; with `n_motifs` given only the order in which they are made.
+    scale : float
+        By what factor the noise is larger than that.
+    n_motifs : int, optional
+    """
+    least = max(_FEWEST, rules.min_share * len(moments))
+
+    def proposal(rows: Tensor) -> tuple[bool, Split] | None:
+        if len(rows) < (2 * least if n_motifs is None else 2):
+            return None
+        covariance = scale * noise.covariance(rows)
+        radial = (basis.orders[:, 1] == 0).to(moments.device)
+        splits = propose_splits(moments[rows], covariance, radial)
+        for split in splits:
+            if _is_kept(split, moments[rows], basis, rules, least):
+                return True, split
+        forced = [s for s in splits if 0 < int((s.responsibilities > 0.5).sum()) < len(rows)]
+        return (False, forced[0]) if forced and n_motifs is not None else None
+
+    members = [torch.arange(len(moments), device=moments.device)]
+    proposals = [proposal(members[0])]
+    splits: list[tuple[int, Split]] = []
+    while n_motifs is None or len(members) < n_motifs:
+        open_nodes = [node for node, found in enumerate(proposals) if found is not None]
+        if not open_nodes:
+            break
+        node = max(open_nodes, key=lambda i: _rank(proposals[i]))
+        _, split = proposals[node] or (False, None)
+        assert split is not None  # noqa: S101  # only nodes with a proposal are open
+        splits.append((node, split))
+        second = split.responsibilities > 0.5
+        members.append(members[node][second])
+        members[node] = members[node][~second]
+        proposals[node] = proposal(members[node])
+        proposals.append(proposal(members[-1]))
+    sizes = torch.tensor([len(rows) for rows in members])
+    return MotifTree(splits, torch.argsort(sizes, descending=True, stable=True))
+
+
+def _rank(found: tuple[bool, Split] | None) -> tuple[bool, float]:
+    """Kept splits come before forced ones, then the better supported first."""
+    return (False, 0.0) if found is None else (found[0], found[1].evidence)
+
+
+def _is_kept(split: Split, moments: Tensor, basis: ZernikeBasis, rules: Rules, least: float) -> bool:
+    """Whether both sides are motifs."""
+    side = split.responsibilities
+    difference = side @ moments / side.sum() - (1 - side) @ moments / (1 - side).sum()
+    return (
+        split.evidence >= rules.min_evidence
+        and min(float(side.sum()), float((1 - side).sum())) >= least
+        and split.detectability() >= rules.min_detectability
+        and _is_structure(difference, basis)
+        and split.valley(moments) <= rules.max_valley
+    )
+
+
+def _is_structure(difference: Float[Tensor, " k"], basis: ZernikeBasis) -> bool:
+    """Whether a difference lies within the disk, and is no background.
+
+    What lies beyond the disk shines in at its rim; contamination and uneven illumination are nearly flat.
+    """
+    image = basis.reconstruct(difference[None])[0].square()
+    axis = (torch.arange(basis.size, device=image.device) - (basis.size - 1) / 2) / (basis.size / 2)
+    outer = torch.hypot(axis[:, None], axis[None, :]) > _RIM
+    at_rim = image[outer].sum() / image.sum().clamp(min=1e-30)
+    power = difference.square()
+    low = (basis.orders[:, 0] <= 1).to(power.device)
+    flat = power[low].sum() / power.sum().clamp(min=1e-30)
+    return bool(at_rim <= _MAX_AT_RIM) and bool(flat <= _MAX_FLAT)
