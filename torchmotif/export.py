@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import Delaunay, cKDTree
 
 from torchmotif._arrays import as_positions
 from torchmotif.errors import InputError, MissingDependencyError, OutputError
@@ -291,16 +291,15 @@ def _in_cell(graph: PlaneGraph, centre: np.ndarray, cell: np.ndarray) -> np.ndar
     """Nodes in the parallelogram about a point, shifted so that its sides pass as far as possible from columns."""
     if cell.shape != (2, 2) or abs(np.linalg.det(cell)) < 1e-6:
         raise InputError(f"cell must be two (row, col) vectors that span an area, got {cell.tolist()}")
-    corners = centre + np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) @ cell / 2
-    low, high = graph.positions.min(axis=0), graph.positions.max(axis=0)
-    if (corners < low).any() or (corners > high).any():
-        raise InputError(
-            "cell reaches beyond the columns around this assembly; choose a smaller cell or another one"
-        )
     share = (graph.positions - centre) @ np.linalg.inv(cell)
     near = (np.abs(share) < 0.75).all(axis=1)
     gap = np.array([_widest_gap(share[near, axis] % 1) for axis in (0, 1)])
     low_side = (gap - 0.25) % 1 - 0.75  # within a quarter of the cell's width from the middle position, -0.5
+    corners = centre + (low_side + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])) @ cell
+    if (Delaunay(graph.positions).find_simplex(corners) < 0).any():
+        raise InputError(
+            "cell reaches beyond the columns around this assembly; choose a smaller cell or another one"
+        )
     inside = ((share >= low_side) & (share < low_side + 1)).all(axis=1)
     return np.flatnonzero(inside)
 

@@ -16,7 +16,7 @@ from torchmotif.plane_graph import Corners, PlaneGraph, canonical_shapes
 
 __all__ = ["MotifHierarchy"]
 
-_BYTES_PER_ENTRY = 24  # of the tables over (group, node, place around it), measured at the peak
+_BYTES_PER_ENTRY = 24  # of the tables over (group, node, place around it): three 8-byte numbers, an estimate
 
 
 class MotifHierarchy(BaseEstimator):  # type: ignore[misc]
