@@ -186,6 +186,13 @@ def test_pure_noise_has_no_columns(seed: int) -> None:
     assert len(tm.find_columns(noise, spacing=10.0)) <= 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dose_that_shows_nothing_finds_almost_nothing(seed: int) -> None:
+    specimen = tm.datasets.mose2((200, 230), vacancy_rate=0.08)
+    scan = specimen.draw(1 / 400, torch.Generator().manual_seed(seed))
+    assert len(tm.find_columns(scan, spacing=12.6)) <= 10
+
+
 def test_a_single_column_is_found_when_its_scale_is_given() -> None:
     scene = Scene(torch.tensor([[31.3, 40.7]]).double(), torch.tensor([2000.0]).double(), 2.5, 1.0, (64, 80))
     columns = tm.find_columns(scene.draw(), spacing=11.0)

@@ -159,6 +159,8 @@ class _Fitter:
 
     def _steadied(self, own: Tensor) -> Tensor:
         """Blocks that can be inverted: even a column too faint to say so lies within about half a spacing."""
+        if len(own) == 0:
+            return own
         least = 1e-6 * own[:, 0, 0].max() + torch.finfo(own.dtype).tiny
         place = (2 / self.spacing) ** 2
         return own + torch.diag_embed(
@@ -207,7 +209,7 @@ class _Fitter:
             products.append((profile[:, :2, None] * values[:, None]).flatten(1, 2))
         every = products[0] @ self.profile.windows(weights) @ products[1].mT
         n, q = index[0].shape
-        every = every.view(n, 2, q, 2, -1).permute(0, 1, 3, 2, 4).flatten(3)
+        every = every.view(n, 2, q, 2, index[1].shape[1]).permute(0, 1, 3, 2, 4).flatten(3)
         nodes = (index[0][:, :, None] * self.spline.shape[1] + index[1][:, None, :]).flatten(1)
         return nodes, every[:, (0, 1, 0), (0, 0, 1)] * scales[:, :, None]
 
@@ -247,7 +249,7 @@ def fit_columns(
     for _ in range(steps):
         if learn:
             fitter.learn_noise()
-        fitter.step(move=True, widen=learn)
+        fitter.step(move=True, widen=learn and len(positions) > 0)  # no column, no width
     if learn:
         fitter.learn_noise()
     return Fit(

@@ -11,6 +11,7 @@ from torchmotif._windows import gather_windows
 
 __all__ = ["Noise", "Profiles", "gaussians", "profiles", "spline_basis"]
 
+_USUAL = 0.999  # share of the pixels that are no sparks
 _REACH = 3.5  # widths beyond which a column's Gaussian is nothing
 
 
@@ -39,13 +40,16 @@ class Noise:
         if not high > low:
             return self
         square = residual.square()
-        share = (expected - low) / (high - low)
+        share = ((expected - low) / (high - low)).clamp(
+            0, 1
+        )  # beyond the range a variance would turn negative
         noise = self
         for _ in range(3):
             variance = noise.variance(expected)
-            weight = (
-                square < 100 * variance
-            ) / variance.square()  # sparks are not noise, single electrons are
+            usual = square < 100 * variance  # sparks are not noise
+            if float(usual.double().mean()) < _USUAL:  # single electrons are, however few the dose leaves
+                usual = torch.ones_like(usual)
+            weight = usual / variance.square()
             a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
             p, q = ((weight * square * v).sum() for v in (1 - share, share))
             determinant = a * c - b * b

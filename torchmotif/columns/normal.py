@@ -187,7 +187,7 @@ def own_covariance(
     key = torch.cat([key, key.new_tensor([none])])
     blocks = torch.cat([torch.cat([shared, shared.mT])[order], shared.new_zeros(1, 3, 3)])
     count = torch.bincount(i, minlength=n)
-    slot = torch.arange(min(closest, int(count.max())), device=device)
+    slot = torch.arange(min(closest, int(count.amax()) if len(count) else 0), device=device)
     entry = torch.where(slot < count[:, None], (count.cumsum(0) - count)[:, None] + slot, len(key) - 1)
     neighbours = torch.where(key[entry] == none, n, key[entry] % (n + 1))  # n: an empty slot
     group = torch.cat([torch.arange(n, device=device)[:, None], neighbours], dim=1)
