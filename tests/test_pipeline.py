@@ -1,4 +1,5 @@
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_a_save_that_breaks_off_leaves_nothing(
     with pytest.raises((KeyboardInterrupt, OutputError)):
         result.save(tmp_path / "deep" / "out")
     assert not (tmp_path / "deep" / "out").exists()
-    assert not list((tmp_path / "deep").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["run.json", "templates.safetensors", "arrays.safetensors"])
@@ -165,6 +166,73 @@ def test_it_draws_itself_in_a_notebook(result: tm.MotifResult) -> None:
     html = result._repr_html_()
     assert html.count("data:image/png;base64,") == 2
     assert f"{result.n_motifs} motifs" in html
+
+
+def test_the_hierarchy_counts_neighbouring_motifs(result: tm.MotifResult) -> None:
+    first = result.hierarchy.levels_[0]
+    assert 0 < int(first.counts.sum()) <= len(result.columns)  # the columns of the rim have no cell
+    assert len(result.hierarchy.levels_) == 3
+
+
+def test_more_motifs_than_there_are_can_be_asked_for_and_saved(tmp_path: Path) -> None:
+    perfect = tm.datasets.mose2((256, 256), vacancy_rate=0.0)
+    with pytest.warns(TorchMotifWarning, match="only"):
+        found = tm.analyze(perfect.image, n_motifs=20, progress=False)
+    assert any("of the 20 motifs" in note for note in found.record["notes"])
+    found.save(tmp_path / "out")
+    assert tm.MotifResult.load(tmp_path / "out").n_motifs == found.n_motifs
+
+
+def test_calibration_and_unknown_pixels_reach_the_columns(scan: tm.Micrograph) -> None:
+    pixels = scan.numpy().copy()
+    pixels[100:130, 100:130] = np.nan
+    holed = scan.replace(pixels)
+    with pytest.warns(TorchMotifWarning):
+        found = tm.analyze(holed, progress=False)
+    alone = tm.find_columns(holed)
+    assert found.columns.spacing_nm == alone.spacing_nm
+    assert_array_equal(found.columns.is_rim, alone.is_rim)
+
+
+def test_an_offset_does_not_make_the_gain_negative(scan: tm.Micrograph) -> None:
+    shifted = tm.Micrograph(scan.numpy() - 1.0, electrons_per_pixel=10.0)
+    assert tm.analyze(shifted, progress=False).record["found"]["electrons_per_count"] == pytest.approx(
+        1.0, rel=0.05
+    )
+
+
+def test_a_result_is_readable_by_others_and_an_old_one_comes_back(
+    result: tm.MotifResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    result.save(out)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o444 for path in out.iterdir()} == {0o444}
+    before = (out / "run.json").read_bytes()
+    real = Path.replace
+
+    def breaks(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no space left")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", breaks)
+    with pytest.raises(OutputError):
+        result.save(out, overwrite=True)
+    assert (out / "run.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "nonsense"])
+def test_a_device_that_is_not_there_is_refused(scan: tm.Micrograph, device: str) -> None:
+    with pytest.raises(InputError, match="device"):
+        tm.analyze(scan, device=device, progress=False)
+
+
+@pytest.mark.parametrize("parameters", [{"random_state": -1}, {"n_motifs": 2.5}])
+def test_parameters_that_are_no_whole_numbers_are_refused(parameters: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(parameters))):
+        tm.MotifClassifier().set_params(**parameters).fit(np.zeros((5, 9, 9)))
 
 
 def test_some_pixels_may_be_nan_and_it_says_so(scan: tm.Micrograph) -> None:

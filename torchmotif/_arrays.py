@@ -1,5 +1,6 @@
 """From what users hold (numpy arrays, torch tensors, micrographs) to tensors on one device, and back."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -37,15 +38,19 @@ def pixels_of(image: Any, name: str = "image") -> Any:
     InputError
         If the array is not two-dimensional or has no pixels.
     """
+    if isinstance(image, str | os.PathLike):
+        raise InputTypeError(
+            f"{name} must be an array or a Micrograph, got the path {str(image)!r}; read it first"
+        )
     data = getattr(image, "data", image) if not isinstance(image, np.ndarray | Tensor) else image
     if not isinstance(data, np.ndarray | Tensor):
         data = np.asarray(data)
     is_number = (
-        data.dtype.kind in "biuf"
+        data.dtype.kind in "iuf"
         if isinstance(data, np.ndarray)
         else not (data.is_complex() or data.dtype == torch.bool)
     )
-    if not is_number or data.dtype == np.bool_:
+    if not is_number:
         raise InputTypeError(f"{name} must hold real numbers, got dtype {data.dtype}; convert it first")
     if data.ndim != 2:
         raise InputError(
@@ -78,11 +83,14 @@ def as_tensor(
 
     Raises
     ------
+    InputError
+        If there is no such device here.
     InputTypeError
         If torch cannot hold the values.
     """
+    device = _available(device)
     if isinstance(array, Tensor):
-        return array.to(device=device, dtype=dtype)
+        return array.detach().to(device=device, dtype=dtype)
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":
         raise InputTypeError(f"{name} must hold real numbers, got dtype {values.dtype}; convert it first")
@@ -93,6 +101,24 @@ def as_tensor(
     if any(stride < 0 for stride in values.strides) or not values.flags.writeable:
         values = values.copy()
     return torch.from_numpy(values).to(device=device).to(dtype=dtype)
+
+
+def _available(device: DeviceLike) -> torch.device | None:
+    """The device, checked to be one that this machine has."""
+    if device is None:
+        return None
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}"
+        ) from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={str(device)!r} is not available here: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "leave device out to compute where the data are"
+        )
+    return wanted
 
 
 def as_positions(positions: Any, *, device: DeviceLike = None, name: str = "positions") -> Tensor:

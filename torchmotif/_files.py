@@ -12,7 +12,7 @@ from torchmotif.errors import OutputError
 __all__ = ["check_new_folder", "new_folder"]
 
 
-def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> None:
+def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> Path:
     """Check that `new_folder` may write `folder`, before the work that fills it is done.
 
     Parameters
@@ -23,11 +23,19 @@ def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> None:
     overwrite : bool
         Whether a folder of ours may be replaced.
 
+    Returns
+    -------
+    Path
+        The nearest folder above it that exists.
+
     Raises
     ------
     OutputError
         If the folder exists and may not be replaced, or cannot be written.
     """
+    folder = folder.absolute()
+    if folder == Path.cwd():
+        raise OutputError(f"{folder} is the working directory; choose a folder in it")
     if folder.exists() or folder.is_symlink():
         if not overwrite:
             raise OutputError(
@@ -42,7 +50,7 @@ def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> None:
             raise OutputError(
                 f"{folder} is not a folder of results (it has no {marker}): it will not be replaced"
             )
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    above = next(parent for parent in folder.parents if parent.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=above):
             pass
@@ -50,6 +58,7 @@ def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} cannot be written: {error.strerror or error}; choose another place"
         ) from error
+    return above
 
 
 @contextmanager
@@ -71,22 +80,25 @@ def new_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
     OutputError
         As `check_new_folder`, or if writing fails.
     """
-    check_new_folder(folder, marker, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    folder = folder.absolute()
+    above = check_new_folder(folder, marker, overwrite=overwrite)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=above))
+    old = partial / "old"
     try:
-        yield partial
-        partial.chmod(0o777 & ~_umask())  # mkdtemp keeps others out, a result does not
+        new = partial / "new"
+        new.mkdir()
+        yield new
+        for file in new.iterdir():  # some writers keep others out, a result does not
+            file.chmod(0o666 & ~_umask())
+        folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.replace(old / folder.name)
-            partial.replace(folder)
-            shutil.rmtree(old)
-        else:
-            partial.replace(folder)
+            folder.replace(old)
+        new.replace(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
+        if old.exists() and not folder.exists():  # broken off between the two: what was there comes back
+            old.replace(folder)
         shutil.rmtree(partial, ignore_errors=True)
 
 

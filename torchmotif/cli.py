@@ -43,7 +43,7 @@ Image = Annotated[Path, typer.Argument(help="Image file: dm3, dm4, emd, hspy, mr
 Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which data set of a file with several.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder of results that is there already.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same machine: same result.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
 
 
@@ -57,10 +57,10 @@ def analyze(
     frame: Frame = None,
     dataset: DatasetName = None,
     spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: seen.")
+        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Least height of a column; default: from the noise.")
+        float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
     ] = None,
     polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
     patch_size: Annotated[
@@ -136,7 +136,7 @@ def dose(
         float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: seen.")
+        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
     ] = None,
     frame: Frame = None,
     dataset: DatasetName = None,
@@ -233,15 +233,15 @@ def _report(result: "MotifResult", out: Path, specimen: "Specimen | None" = None
     if result.image.pixel_size_nm is None:
         typer.echo("note: the image has no pixel size; give it with --pixel-size to get nanometres", err=True)
     columns = len(result.columns)
-    typer.echo(f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motifs:")
+    typer.echo(
+        f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motif{'s' * (result.n_motifs != 1)}:"
+    )
     sites = [""] * result.n_motifs if specimen is None else _sites(result, specimen)
     for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True)):
         typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{site}")
     none = columns - int(result.counts.sum())
     typer.echo(f"  none:    {none:7,} columns  {none / columns:6.1%}  (at the rim, or unlike all motifs)")
-    typer.echo(
-        f"written to {out}{'/' if out.is_dir() else ''}: map.png, motifs.png, columns.csv, run.json, ..."
-    )
+    typer.echo(f"written to {out}/: map.png, motifs.png, columns.csv, run.json, ...")
 
 
 def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
@@ -255,9 +255,7 @@ def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
     names = []
     for motif in range(result.n_motifs):
         here: Counter[str] = Counter(classes[true & (result.labels == motif)].tolist())
-        names += [
-            f"  {site} ({count / here.total():.0%} of them)" for site, count in here.most_common(1)
-        ] or [""]
+        names += [f"  {site} ({count / here.total():.0%})" for site, count in here.most_common(1)] or [""]
     return names
 
 
@@ -272,6 +270,8 @@ def _description(path: Path, dataset: "Dataset") -> str:
     ]
     if dataset.is_rgb:
         lines.append("  colour      read as luminance")
+    elif data.ndim > 3:
+        lines.append("  dimensions  too many: reduce it to an image or a stack")
     elif dataset.frames > 1:
         lines.append(f"  stack       {dataset.frames} images: choose one with --frame")
     if dataset.pixel_size is None:

@@ -71,10 +71,14 @@ class DoseReport:
     steps: list[DoseStep]
 
     def survives_to(self, motif: int) -> float:
-        """Lowest relative dose down to which a motif is found with an F1 of at least 0.8; 1 where none."""
+        """Lowest relative dose at which a motif has an F1 of at least 0.8; 1 where none.
+
+        At least four fifths of the columns must still be seen at that dose, and not all be in one motif.
+        """
         lowest = 1.0
         for step in self.steps:
-            if step.f1[motif] < _SURVIVES:
+            told_apart = step.n_motifs > 1 or len(self.counts) == 1
+            if step.f1[motif] < _SURVIVES or step.columns_found < _SURVIVES or not told_apart:
                 break
             lowest = step.relative_dose
         return lowest

@@ -43,7 +43,7 @@ class Dataset:
     @property
     def frames(self) -> int:
         """Number of images in it: 1 unless it is a stack."""
-        return 1 if self.is_rgb else int(np.prod(self.data.shape[:-2], dtype=np.int64))
+        return len(self.data) if self.data.ndim == 3 and not self.is_rgb else 1
 
 
 def read(path: str | Path, *, frame: int | None = None, dataset: str | int | None = None) -> Micrograph:
@@ -130,9 +130,9 @@ def contents(path: str | Path) -> list[Dataset]:
             f"{path} cannot be read as {path.suffix or 'an image'}: "
             f"{reason[0] if reason else type(error).__name__}; it may be damaged, cut short, or of another format"
         ) from error
-    found = [item for item in found if item.data.dtype.kind in "biuf" and item.data.size]
+    found = [item for item in found if item.data.dtype.kind in "iuf" and item.data.size]
     if not found:
-        raise ReadError(f"{path} holds no image")
+        raise ReadError(f"{path} holds no image of real numbers; take the modulus of complex ones")
     return found
 
 
@@ -204,7 +204,7 @@ def _read_npz(path: Path) -> list[Dataset]:
     return [
         Dataset(array, name, size)
         for name, array in arrays.items()
-        if array.ndim and array.dtype.kind in "biuf"
+        if array.ndim and array.dtype.kind in "iuf"
     ]
 
 

@@ -25,7 +25,17 @@ from torchmotif.result import MotifResult
 __all__ = ["analyze"]
 
 _SHELL = 1.48  # radius of a patch over the columns' distance: the first shell, 5.6 A across on MoSe2 (Dan et al., 2022)
-_VERSIONS = ("torchmotif", "torch", "numpy", "scipy", "scikit-learn", "scikit-image", "pandas", "matplotlib")
+_VERSIONS = (
+    "torchmotif",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "tifffile",
+    "pandas",
+    "matplotlib",
+)
 
 
 def analyze(
@@ -91,24 +101,24 @@ def analyze(
     micrograph = image if isinstance(image, Micrograph) else Micrograph(pixels_of(image))
     stages = _Stages(progress)
     with stages("columns"):
-        data, notes = _pixels(micrograph, device)
-        columns = find_columns(data, spacing=spacing, threshold=threshold, polarity=polarity)
+        scan = micrograph.replace(as_tensor(micrograph.data, device=device))
+        data, notes = _filled(scan.data)
+        columns = find_columns(scan, spacing=spacing, threshold=threshold, polarity=polarity)
         if len(columns) == 0:
             raise InputError(
-                "image: no atomic columns stand out of its noise; set spacing= or a lower threshold=, "
-                "or polarity='dark' for a bright-field image"
+                "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a "
+                "bright-field image"
             )
     with stages("patches"):
         size = patch_size if patch_size is not None else 2 * round(_SHELL * columns.spacing) + 1
         patches, offsets, whole = _patches(data, columns.positions, size)
     with stages("motifs"):
-        gain = (
-            None
-            if micrograph.electrons_per_pixel is None
-            else micrograph.electrons_per_pixel / float(data.mean())
-        )
+        gain, dark = None, None
+        if micrograph.electrons_per_pixel is not None:
+            dark = min(float(data.min()), 0.0)
+            gain = micrograph.electrons_per_pixel / max(float(data.mean()) - dark, 1e-30)
         classifier = MotifClassifier(
-            n_motifs, n_max=n_max, electrons_per_count=gain, random_state=random_state
+            n_motifs, n_max=n_max, electrons_per_count=gain, offset=dark, random_state=random_state
         )
         classifier.fit(patches, offsets)
     count = len(columns)
@@ -119,12 +129,18 @@ def analyze(
     rim = int((~inner).sum())
     if rim:
         notes.append(f"{rim} of {count} columns lie at the rim, without a whole patch: they are in no motif")
+    if n_motifs is not None and classifier.n_motifs_ < n_motifs:
+        notes.append(f"only {classifier.n_motifs_} of the {n_motifs} motifs asked for differ at all")
+    if classifier.basis_.n_max < n_max:
+        notes.append(f"moments to order {classifier.basis_.n_max}: patches of {size} px carry no more")
     record = _record(micrograph, parameters, stages.timings, notes)
     record["found"] = {
         "spacing_px": columns.spacing,
         "patch_size_px": size,
         "n_columns": count,
         "n_motifs": classifier.n_motifs_,
+        "n_max": classifier.basis_.n_max,
+        "electrons_per_count": classifier.electrons_per_count_,
         "resolutions": [asdict(resolution) for resolution in classifier.resolutions_],
     }
     return MotifResult(
@@ -137,15 +153,14 @@ def analyze(
     )
 
 
-def _pixels(micrograph: Micrograph, device: DeviceLike) -> tuple[torch.Tensor, list[str]]:
-    """The pixels on the device, all finite, and what was done to make them so."""
-    data = as_tensor(micrograph.data, device=device)
+def _filled(data: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+    """The pixels, all finite, and what was done to make them so."""
     invalid = int((~torch.isfinite(data)).sum())
     filled = fill_invalid(data)
     if not invalid:
         return filled, []
     note = f"{invalid} of {data.numel()} pixels are not finite; the mean of the others stands in for them"
-    warnings.warn(f"image: {note}. Crop or mask the image if that matters.", TorchMotifWarning, stacklevel=3)
+    warnings.warn(f"image: {note}. Crop the image if that matters.", TorchMotifWarning, stacklevel=3)
     return filled, [note]
 
 
@@ -184,6 +199,7 @@ def _record(
     """How a result was made: enough to make it again."""
     pixels = np.ascontiguousarray(micrograph.numpy())
     metadata = micrograph.metadata
+    said = metadata.get("notes", [])
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": parameters,
@@ -198,7 +214,7 @@ def _record(
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "timings_s": timings,
-        "notes": [*metadata.get("notes", []), *notes],
+        "notes": [*([said] if isinstance(said, str) else said), *notes],
     }
 
 

@@ -14,7 +14,7 @@ __all__ = ["figure_of", "motif_gallery", "motif_map", "motif_style", "scale_bar"
 # Okabe & Ito (2008) without black and grey, which the image itself has.
 _COLOURS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#F0E442", "#CC79A7", "#0072B2")
 _MARKERS = "osD^vP"
-_NO_MOTIF = "#BBBBBB"
+_NO_MOTIF = "#FFFFFF"
 _SHOWN = 2048  # pixels of an image's longer side that a figure shows
 
 
@@ -24,10 +24,10 @@ def motif_style(motif: int) -> tuple[str, str]:
     Examples
     --------
     >>> motif_style(0), motif_style(-1)
-    (('#E69F00', 'o'), ('#BBBBBB', 'x'))
+    (('#E69F00', 'o'), ('#FFFFFF', 'X'))
     """
     if motif < 0:
-        return _NO_MOTIF, "x"
+        return _NO_MOTIF, "X"
     return _COLOURS[motif % len(_COLOURS)], _MARKERS[motif // len(_COLOURS) % len(_MARKERS)]
 
 
@@ -129,10 +129,11 @@ def motif_map(
         ax.scatter(
             positions[here, 1],
             positions[here, 0],
-            s=size if motif >= 0 else size / 3,
+            s=size,
             c=colour,
             marker=marker,
-            linewidths=0.8 if motif < 0 else 0,
+            edgecolors="black" if motif < 0 else "none",
+            linewidths=0.6 if motif < 0 else 0,
             label=f"{name}: {here.sum():,} ({here.mean():.1%})",
             rasterized=True,
         )

@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,9 @@ from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
+from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
+from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +50,6 @@ class MotifResult:
         Mean patch of every motif, in the image's units.
     record : dict
         Parameters, seed, versions, input and timings: how it was made.
-    hierarchy : object or None
-        The hierarchy of motifs, None where none was asked for.
     """
 
     image: Micrograph
@@ -55,7 +58,12 @@ class MotifResult:
     probabilities: np.ndarray
     templates: np.ndarray
     record: dict[str, Any] = field(default_factory=dict)
-    hierarchy: Any = None
+
+    @cached_property
+    def hierarchy(self) -> MotifHierarchy:
+        """Groups of up to three neighbouring motifs, counted when they are first asked for."""
+        graph = PlaneGraph.from_positions(self.columns.positions, self.labels)
+        return MotifHierarchy(3).fit(graph)
 
     @property
     def n_motifs(self) -> int:
@@ -158,7 +166,7 @@ class MotifResult:
                     key: value for key, value in columns.items() if not isinstance(value, np.ndarray)
                 },
             }
-            text = json.dumps(saved, indent=2, default=str, allow_nan=False)
+            text = json.dumps(_plain(saved), indent=2, default=str, allow_nan=False)
             (new / RECORD).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -183,6 +191,8 @@ class MotifResult:
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
         try:
             return cls._load(folder)
+        except ReadError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
         except Exception as error:
@@ -196,7 +206,9 @@ class MotifResult:
 
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record.pop("format") > _FORMAT:
-            raise ValueError("it was written by a later version of torchmotif")
+            raise ReadError(
+                f"{folder} was written by a later version of torchmotif; update torchmotif to load it"
+            )
         image = record.pop("image")
         columns = {key: tuple(v) if isinstance(v, list) else v for key, v in record.pop("columns").items()}
         templates = load_file(folder / "templates.safetensors")["templates"]
@@ -229,7 +241,7 @@ class MotifResult:
     def __repr__(self) -> str:
         """Say what was found."""
         none = int((self.labels < 0).sum())
-        return f"MotifResult({self.n_motifs} motifs, {len(self.columns)} columns, {none} of them in no motif)"
+        return f"MotifResult({self.n_motifs} motif{'s' * (self.n_motifs != 1)}, {len(self.columns)} columns, {none} of them in no motif)"
 
     def _repr_html_(self) -> str:
         """Draw the motifs and the map in a notebook cell."""
@@ -239,6 +251,15 @@ class MotifResult:
             for alt, figure in zip(("mean patch of every motif", "motifs on the image"), figures, strict=True)
         )
         return f"<div><p>{self!r}</p>{pictures}</div>"
+
+
+def _plain(value: Any) -> Any:
+    """The value with None for numbers that JSON does not know: NaN and the infinite."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _png(figure: "Figure") -> str:

@@ -47,8 +47,8 @@ def find_columns(
     spacing : float, optional
         Distance between neighbouring columns in pixels; by default see `characteristic_spacing`.
     threshold : float, optional
-        Least height of a column above its background, in the image's units; by default a column must be three
-        standard deviations above nothing, and a tenth of the upper decile of all.
+        Least height of a column above its background, in the image's units. Without it, and beside it, a column
+        must be three standard deviations above nothing, and a twentieth of the upper decile of all.
     polarity : {"bright", "dark"}
         Whether columns are brighter (dark field) or darker (bright field) than what surrounds them.
     mask : boolean array of shape (h, w), optional
@@ -99,6 +99,10 @@ def find_columns(
         found = found.where(found.intensity >= least)
     if include_dark_sites:
         found = completed(prepared, found, shape, spacing)
+    last = found.positions.new_tensor(prepared.shape) - 0.5
+    found = found.where(
+        ((found.positions > -0.5) & (found.positions < last)).all(dim=1)
+    )  # beyond it: held at the rim
     found = found.where(_ordered(found.positions))
     return _result(_described(found, prepared, shape), image, spacing, shape)
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return shifts
 
     def _check_parameters(self, n: int) -> None:
+        for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or value < least):
+                raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
         if self.n_motifs is not None and not 1 <= self.n_motifs <= n:
             raise InputError(
                 f"n_motifs must lie between 1 and the number of patches, {n}, got {self.n_motifs}"
