@@ -90,7 +90,7 @@ def as_tensor(
     """
     device = _available(device)
     if isinstance(array, Tensor):
-        return array.detach().to(device=device, dtype=dtype)
+        return array.to(device=device, dtype=dtype)
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":
         raise InputTypeError(f"{name} must hold real numbers, got dtype {values.dtype}; convert it first")

@@ -101,7 +101,7 @@ def analyze(
     micrograph = image if isinstance(image, Micrograph) else Micrograph(pixels_of(image))
     stages = _Stages(progress)
     with stages("columns"):
-        scan = micrograph.replace(as_tensor(micrograph.data, device=device))
+        scan = micrograph.replace(as_tensor(micrograph.data, device=device).detach())
         data, notes = _filled(scan.data)
         columns = find_columns(scan, spacing=spacing, threshold=threshold, polarity=polarity)
         if len(columns) == 0:

@@ -20,18 +20,18 @@ def scan() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def report(scan: np.ndarray) -> DoseReport:
-    return dose_report(scan, (0.5, 1 / 400), electrons_per_count=1.0)
+    return dose_report(scan, (0.5, 1 / 50, 1 / 400), electrons_per_count=1.0)
 
 
 def test_common_motifs_survive_longer_than_rare_ones(report: DoseReport) -> None:
-    high, low = report.steps
+    high, low, nothing = report.steps
     assert high.electrons_per_pixel == pytest.approx(5.0, rel=0.05)
     assert min(high.f1[:3]) > 0.95
     assert low.n_motifs < high.n_motifs
-    assert report.survives_to(0) == pytest.approx(1 / 400)
-    assert report.survives_to(2) == pytest.approx(0.5)
+    assert report.survives_to(0) == pytest.approx(1 / 50)
+    assert report.survives_to(3) == pytest.approx(0.5)
     assert "times longer per side" in str(report)
-    assert 0 <= low.columns_found <= high.columns_found <= 1
+    assert nothing.columns_found < 0.5 < low.columns_found <= high.columns_found <= 1
 
 
 def test_it_is_saved_whole(report: DoseReport, tmp_path: Path) -> None:
