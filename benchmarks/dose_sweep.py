@@ -50,8 +50,7 @@ class Case:
 
 
 def windows(image: Tensor, positions: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    centres = torch.round(positions - (size - 1) / 2) + (size - 1) / 2
-    return tm.extract_patches(image, positions, size), positions - centres
+    return tm.extract_patches(image, positions, size), tm.patches.offsets(positions, size)
 
 
 def simulated(seed: int) -> Iterator[tuple[float, Case]]:

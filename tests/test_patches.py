@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torchmotif as tm
-from torchmotif.patches import covered, extract_patches, inside
+from torchmotif.patches import covered, extract_patches, inside, offsets
 
 DTYPES = ["u1", "u2", "i4", "f4", "f8", ">u2"]
 
@@ -45,6 +45,16 @@ def test_padded_windows_hold_the_image_where_they_cover_it(size: int, seed: int)
     np.testing.assert_array_equal(patches, reference(far, positions + 60, size))
     np.testing.assert_array_equal(patches != 0, mask)
     np.testing.assert_array_equal(mask.all(axis=(1, 2)), inside(positions, image.shape, size))
+
+
+@given(size=st.integers(1, 12), seed=st.integers(0, 2**16))
+def test_offsets_are_what_the_windows_leave_over(size: int, seed: int) -> None:
+    positions = np.random.default_rng(seed).uniform(20, 40, (30, 2))
+    found = offsets(positions, size)
+    assert np.abs(found).max() <= 0.5
+    rows = np.arange(60.0)[:, None] + np.zeros((60, 60))
+    centre = extract_patches(rows, positions, size).mean(axis=(1, 2))
+    np.testing.assert_allclose(centre + found[:, 0], positions[:, 0])
 
 
 def test_a_tensor_gives_a_tensor_on_its_device(device: torch.device, dtype: torch.dtype) -> None:

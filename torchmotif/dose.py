@@ -20,13 +20,12 @@ from torchmotif.image import Micrograph
 from torchmotif.metrics import ami, fmi, site_f1
 from torchmotif.motifs import MotifClassifier
 from torchmotif.noise import estimate_gain, thin
-from torchmotif.patches import extract_patches, inside
+from torchmotif.patches import extract_patches, first_shell, inside, offsets
 
 __all__ = ["DOSE_RECORD", "FRACTIONS", "DoseReport", "DoseStep", "dose_report"]
 
 DOSE_RECORD = "dose.json"
 FRACTIONS = (1 / 2, 1 / 5, 1 / 10, 1 / 20, 1 / 50, 1 / 100, 1 / 200)
-_SHELL = 1.48  # radius of a patch over the columns' distance: the first shell
 _SURVIVES = 0.8  # F1 of a motif that is still there
 
 
@@ -183,7 +182,7 @@ def dose_report(
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
     counts = _electrons(image, electrons_per_count, offset)
     columns = find_columns(counts, spacing=spacing)
-    size = patch_size if patch_size is not None else 2 * round(_SHELL * columns.spacing) + 1
+    size = patch_size if patch_size is not None else first_shell(columns.spacing)
     positions = columns.positions[inside(columns.positions, (counts.shape[0], counts.shape[1]), size)]
     if len(positions) == 0:
         raise InputError(
@@ -224,9 +223,8 @@ def _electrons(image: Any, electrons_per_count: float | None, offset: float | No
 
 
 def _classified(counts: Tensor, positions: Tensor, size: int, random_state: int) -> MotifClassifier:
-    centres = torch.round(positions - (size - 1) / 2) + (size - 1) / 2
     model = MotifClassifier(electrons_per_count=1.0, random_state=random_state)
-    return model.fit(extract_patches(counts, positions, size), positions - centres)
+    return model.fit(extract_patches(counts, positions, size), offsets(positions, size))
 
 
 def _found_again(counts: Tensor, columns: Columns) -> float:

@@ -11,9 +11,50 @@ from torchmotif._arrays import as_positions, as_tensor, like, pixels_of
 from torchmotif._windows import gather_windows
 from torchmotif.errors import InputError
 
-__all__ = ["covered", "extract_patches", "inside"]
+__all__ = ["covered", "extract_patches", "first_shell", "inside", "offsets"]
 
+_SHELL = 1.48  # radius of a patch over the columns' distance: 5.6 A across on MoSe2 (Dan et al., 2022)
 _TILE = 2048  # pixels: side of the parts in which files and lazy arrays are read
+
+
+def first_shell(spacing: float) -> int:
+    """Side in pixels, odd, of the window that holds a column and its first shell of neighbours.
+
+    Parameters
+    ----------
+    spacing : float
+        Distance between neighbouring columns in pixels.
+
+    Examples
+    --------
+    >>> first_shell(12.5)
+    37
+    """
+    return 2 * round(_SHELL * spacing) + 1
+
+
+def offsets(positions: Any, size: int) -> Any:
+    """Where positions lie in their windows: true centre minus window centre.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+        (row, col) in pixels.
+    size : int
+        Side of the windows in pixels, as in `extract_patches`.
+
+    Returns
+    -------
+    array of shape (n, 2), float64, numpy or torch as `positions` came
+        At most half a pixel along each axis.
+
+    Examples
+    --------
+    >>> offsets([(4.25, 5.0)], 3)
+    array([[0.25, 0.  ]])
+    """
+    at = as_positions(positions)
+    return like(at - (_starts(at, size) + (size - 1) / 2), positions)
 
 
 def inside(positions: Any, shape: tuple[int, int], size: int) -> Any:

@@ -19,12 +19,11 @@ from torchmotif.columns import Columns, fill_invalid, find_columns
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.image import Micrograph
 from torchmotif.motifs import MotifClassifier
-from torchmotif.patches import extract_patches, inside
+from torchmotif.patches import extract_patches, first_shell, inside, offsets
 from torchmotif.result import MotifResult
 
 __all__ = ["analyze"]
 
-_SHELL = 1.48  # radius of a patch over the columns' distance: the first shell, 5.6 A across on MoSe2 (Dan et al., 2022)
 _VERSIONS = (
     "torchmotif",
     "torch",
@@ -110,8 +109,8 @@ def analyze(
                 "bright-field image"
             )
     with stages("patches"):
-        size = patch_size if patch_size is not None else 2 * round(_SHELL * columns.spacing) + 1
-        patches, offsets, whole = _patches(data, columns.positions, size)
+        size = patch_size if patch_size is not None else first_shell(columns.spacing)
+        patches, shifts, whole = _patches(data, columns.positions, size)
     with stages("motifs"):
         gain, dark = None, None
         if micrograph.electrons_per_pixel is not None:
@@ -120,7 +119,7 @@ def analyze(
         classifier = MotifClassifier(
             n_motifs, n_max=n_max, electrons_per_count=gain, offset=dark, random_state=random_state
         )
-        classifier.fit(patches, offsets)
+        classifier.fit(patches, shifts)
     count = len(columns)
     labels, probabilities = np.full(count, -1), np.zeros(count)
     inner = whole.cpu().numpy()
@@ -180,8 +179,7 @@ def _patches(
             f"patch_size: none of the {len(positions)} columns has a whole patch of {size} px in the image; "
             "set a smaller patch_size=, or take a larger image"
         )
-    centres = torch.round(kept - (size - 1) / 2) + (size - 1) / 2
-    return extract_patches(data, kept, size), kept - centres, whole
+    return extract_patches(data, kept, size), offsets(kept, size), whole
 
 
 def _on_host(columns: Columns) -> Columns:
