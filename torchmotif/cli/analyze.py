@@ -1,50 +1,32 @@
-"""The command line: torchmotif analyze, demo, dose, info."""
+"""torchmotif analyze and demo: from an image, or a simulated one, to a folder of results."""
 
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchmotif.errors import InputError, TorchMotifError, TorchMotifWarning
+from torchmotif.cli.common import (
+    DatasetName,
+    Device,
+    Force,
+    Frame,
+    Image,
+    Polarity,
+    Seed,
+    app,
+    failing_clearly,
+    number,
+)
+from torchmotif.errors import InputError
 
 if TYPE_CHECKING:
     from torchmotif.datasets import Specimen
     from torchmotif.image import Micrograph
-    from torchmotif.io import Dataset
     from torchmotif.result import MotifResult
 
-__all__ = ["app", "main"]
-
-BAD_INPUT, INTERRUPTED = 2, 130
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Structural motifs in atomic-resolution STEM images.",
-    epilog="Exit codes: 0 done, 2 bad input or options, 130 interrupted.",
-)
-
-
-class Polarity(StrEnum):
-    """Whether columns are brighter or darker than what surrounds them."""
-
-    bright = "bright"
-    dark = "dark"
-
-
-Image = Annotated[Path, typer.Argument(help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, ...")]
-Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which data set of a file with several.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a folder of results that is there already.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
+__all__ = ["analyze", "demo"]
 
 
 @app.command()
@@ -76,11 +58,11 @@ def analyze(
 
     Example: torchmotif analyze scan.dm4 --out results
     """
-    with _failing_clearly():
+    with failing_clearly():
         from torchmotif.io import read
 
         _check_out(out, force)
-        micrograph = read(image, frame=frame, dataset=_number(dataset))
+        micrograph = read(image, frame=frame, dataset=number(dataset))
         if pixel_size is not None:
             micrograph = _calibrated(micrograph, pixel_size)
         parameters = {
@@ -110,7 +92,7 @@ def demo(
 
     Example: torchmotif demo --dose 0.1
     """
-    with _failing_clearly():
+    with failing_clearly():
         import torch
 
         from torchmotif.datasets import mose2
@@ -122,85 +104,6 @@ def demo(
         result = _analyze(micrograph, out, force, {"random_state": seed, "device": device})
         _report(result, out, specimen)
         typer.echo("\nNext, your own image:  torchmotif analyze scan.dm4 --out results")
-
-
-@app.command()
-def dose(
-    image: Image,
-    out: Annotated[Path, typer.Option(help="Folder to write dose.json and dose.png; must not exist.")],
-    electrons_per_count: Annotated[
-        float | None,
-        typer.Option(help="Electrons that one unit of the image stands for; default: estimated."),
-    ] = None,
-    offset: Annotated[
-        float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
-    ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
-    ] = None,
-    frame: Frame = None,
-    dataset: DatasetName = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
-    """Thin an image to lower doses, and say down to which dose each of its motifs survives.
-
-    Example: torchmotif dose scan.dm4 --out dose
-    """
-    with _failing_clearly():
-        from torchmotif._files import check_new_folder
-        from torchmotif.dose import DOSE_RECORD, dose_report
-        from torchmotif.io import read
-
-        check_new_folder(out, DOSE_RECORD, overwrite=force)
-        report = dose_report(
-            read(image, frame=frame, dataset=_number(dataset)),
-            electrons_per_count=electrons_per_count,
-            offset=offset,
-            spacing=spacing,
-            random_state=seed,
-        )
-        report.save(out, overwrite=force)
-        for step in report.steps:
-            typer.echo(
-                f"1/{1 / step.relative_dose:<4.0f}{step.electrons_per_pixel:8.2f} electrons/px  {step.n_motifs} motifs, "
-                f"AMI {step.ami:.2f}, {step.columns_found:.0%} of the columns found again"
-            )
-        typer.echo(str(report))
-        typer.echo(f"written to {out}/: dose.json, dose.png")
-
-
-@app.command()
-def info(image: Image) -> None:
-    """Say what is in an image file: data sets, size, type, calibration, range.
-
-    Example: torchmotif info scan.dm4
-    """
-    with _failing_clearly():
-        from torchmotif.io import contents
-
-        for dataset in contents(image):
-            typer.echo(_description(image, dataset))
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Turn our errors into one line and exit code 2; an interrupt into exit code 130."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TorchMotifWarning)  # they are among the notes that _report prints
-            yield
-    except TorchMotifError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from error
-    except KeyboardInterrupt as error:
-        typer.echo("interrupted: nothing was written", err=True)
-        raise typer.Exit(INTERRUPTED) from error
 
 
 def _check_out(out: Path, force: bool) -> None:
@@ -257,42 +160,6 @@ def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
         here: Counter[str] = Counter(classes[true & (result.labels == motif)].tolist())
         names += [f"  {site} ({count / here.total():.0%})" for site, count in here.most_common(1)] or [""]
     return names
-
-
-def _description(path: Path, dataset: "Dataset") -> str:
-    import numpy as np
-
-    data = dataset.data
-    shape = " x ".join(str(side) for side in data.shape)
-    lines = [
-        f"{path.name}{': ' + dataset.name if dataset.name else ''}",
-        f"  shape       {shape} {data.dtype}",
-    ]
-    if dataset.is_rgb:
-        lines.append("  colour      read as luminance")
-    elif data.ndim > 3:
-        lines.append("  dimensions  too many: reduce it to an image or a stack")
-    elif dataset.frames > 1:
-        lines.append(f"  stack       {dataset.frames} images: choose one with --frame")
-    if dataset.pixel_size is None:
-        lines.append("  pixel size  not in the file")
-    else:
-        row, col = dataset.pixel_size
-        height, width = (side * size for side, size in zip(data.shape[-2:], (row, col), strict=True))
-        size = f"{row:.6g}" if row == col else f"{row:.6g} x {col:.6g}"
-        lines.append(f"  pixel size  {size} {dataset.unit}")
-        lines.append(f"  field       {height:.4g} x {width:.4g} {dataset.unit}")
-    finite = np.isfinite(data)
-    if finite.any():
-        values = data[finite]
-        lines.append(f"  range       {values.min():.6g} to {values.max():.6g}, mean {values.mean():.6g}")
-    if not finite.all():
-        lines.append(f"  not finite  {(~finite).sum():,} values")
-    return "\n".join(lines)
-
-
-def _number(dataset: str | None) -> str | int | None:
-    return int(dataset) if dataset is not None and dataset.lstrip("-").isdigit() else dataset
 
 
 def _free_name(folder: Path) -> Path:

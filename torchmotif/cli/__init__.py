@@ -1,0 +1,13 @@
+"""The command line: torchmotif analyze, demo, dose, info; a module for each command."""
+
+from torchmotif.cli.analyze import analyze, demo
+from torchmotif.cli.common import app
+from torchmotif.cli.dose import dose
+from torchmotif.cli.info import info
+
+__all__ = ["analyze", "app", "demo", "dose", "info", "main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

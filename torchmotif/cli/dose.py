@@ -1,0 +1,56 @@
+"""torchmotif dose: how far the dose of an image can be reduced."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchmotif.cli.common import DatasetName, Force, Frame, Image, Seed, app, failing_clearly, number
+
+__all__ = ["dose"]
+
+
+@app.command()
+def dose(
+    image: Image,
+    out: Annotated[Path, typer.Option(help="Folder to write dose.json and dose.png; must not exist.")],
+    electrons_per_count: Annotated[
+        float | None,
+        typer.Option(help="Electrons that one unit of the image stands for; default: estimated."),
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
+    ] = None,
+    frame: Frame = None,
+    dataset: DatasetName = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Thin an image to lower doses, and say down to which dose each of its motifs survives.
+
+    Example: torchmotif dose scan.dm4 --out dose
+    """
+    with failing_clearly():
+        from torchmotif._files import check_new_folder
+        from torchmotif.dose import DOSE_RECORD, dose_report
+        from torchmotif.io import read
+
+        check_new_folder(out, DOSE_RECORD, overwrite=force)
+        report = dose_report(
+            read(image, frame=frame, dataset=number(dataset)),
+            electrons_per_count=electrons_per_count,
+            offset=offset,
+            spacing=spacing,
+            random_state=seed,
+        )
+        report.save(out, overwrite=force)
+        for step in report.steps:
+            typer.echo(
+                f"1/{1 / step.relative_dose:<4.0f}{step.electrons_per_pixel:8.2f} electrons/px  {step.n_motifs} motifs, "
+                f"AMI {step.ami:.2f}, {step.columns_found:.0%} of the columns found again"
+            )
+        typer.echo(str(report))
+        typer.echo(f"written to {out}/: dose.json, dose.png")
