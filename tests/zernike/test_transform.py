@@ -182,7 +182,7 @@ def test_positions_outside_are_refused_dropped_or_masked() -> None:
     dropped = basis.project(image, positions, outside="drop")
     masked = basis.project(image, positions, outside="mask")
     assert dropped.shape == (2, 15)
-    assert torch.equal(masked[[0, 3]], dropped)
+    torch.testing.assert_close(masked[[0, 3]], dropped, atol=1e-6, rtol=0)  # rounding of another batch
     assert bool(masked[[1, 2]].isnan().all())
     assert basis.inside(positions, (40, 40)).tolist() == [True, False, False, True]
     assert bool(basis.project(torch.rand(9, 9), [(4, 4)], outside="mask").isnan().all())

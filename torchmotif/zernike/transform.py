@@ -4,20 +4,22 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
 from torchmotif._memory import memory_for
+from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
-from torchmotif.zernike.shifts import ShiftedKernels, multiply
+from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
 
-_BATCH_BYTES = 16 << 20  # windows gathered at a time, on a CPU
+_BATCH_BYTES = 8 << 20  # windows gathered at a time, on a CPU: what stays in its cache
+_BATCH_WINDOWS = 512  # more gain nothing there
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 
 
@@ -116,7 +118,9 @@ class ZernikeBasis(nn.Module):
                 f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(values.shape)}"
             )
         if offsets is None:
-            return like(multiply(values, self._kernels) / disk_area(self.size), patches)
+            moments = self.basis.new_empty(len(values), len(self.basis))
+            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)), self._batch())
+            return like(moments, patches)
         shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
         if tuple(shift.shape) != (len(values), 2):
             raise InputError(f"offsets must have the shape ({len(values)}, 2), got {tuple(shift.shape)}")
@@ -172,16 +176,12 @@ class ZernikeBasis(nn.Module):
         middle = (self.size - 1) / 2
         start = torch.where(kept[:, None], torch.floor(where - middle + 0.5), 0.0)
         offsets = torch.where(kept[:, None], where - middle - start, 0.0)
-        first = (start[:, 0] * w + start[:, 1]).long().to(data.device)
-        lines = data.as_strided((h * w - self.size + 1, self.size), (1, 1))  # every run of `size` pixels
-        down = torch.arange(self.size, device=data.device) * w
-
-        def windows(rows: Tensor) -> Tensor:
-            at = (first[rows, None] + down).flatten()
-            return torch.index_select(lines, 0, at).view(-1, self.size, self.size)
-
-        moments = self._project(windows, offsets)
-        return like(torch.where(kept.to(data.device)[:, None], moments, torch.nan), pixels)
+        first = start.long()
+        windows = Windows(data, first.to(data.device), self.size)
+        moments = self._project(windows, offsets, first[:, 0] * w + first[:, 1])
+        if outside == "mask":
+            moments = torch.where(kept.to(data.device)[:, None], moments, torch.nan)
+        return like(moments, pixels)
 
     def inside(self, positions: Any, shape: tuple[int, int]) -> Any:
         """Which positions have a whole window in an image of `shape`, boolean of shape (n,)."""
@@ -269,26 +269,30 @@ class ZernikeBasis(nn.Module):
         """Which pixels of an image of `shape` have a whole window: where `maps` is not NaN."""
         return rim_mask(shape, self.size, self.basis.device)
 
-    @property
-    def _kernels(self) -> Float[Tensor, "k size size"]:
-        return self.basis.view(-1, self.size, self.size)
-
-    def _project(self, windows: Callable[[Tensor], Tensor], offsets: Tensor) -> Tensor:
+    def _project(
+        self, windows: Callable[[Tensor], Tensor], offsets: Tensor, place: Tensor | None = None
+    ) -> Tensor:
         if len(offsets) == 0:
             return self.basis.new_empty(0, len(self.basis))
-        device = self.basis.device
-        budget = _BATCH_BYTES if device.type == "cpu" else _BATCH_BYTES_ON_ACCELERATOR
-        batch = max(1, budget // (self.size**2 * self.basis.element_size()))
         steps = self._shifted.steps(offsets)
-        return self._shifted.project(windows, steps, device, batch) / disk_area(self.size)
+        return self._shifted.project(windows, steps, self.basis.device, self._batch(), place)
+
+    def _batch(self) -> int:
+        """Windows that are gathered and multiplied at a time."""
+        on_cpu = self.basis.device.type == "cpu"
+        budget = _BATCH_BYTES if on_cpu else _BATCH_BYTES_ON_ACCELERATOR
+        fitting = budget // (self.size**2 * self.basis.element_size())
+        return max(1, min(fitting, _BATCH_WINDOWS) if on_cpu else fitting)
 
     def _at(self, offset: tuple[float, float]) -> Tensor:
+        """The kernels of a shifted disk, over the disk's area: sums with them are moments."""
+        area = disk_area(self.size)
         if not any(offset):
-            return self._kernels
+            return self.basis.view(-1, self.size, self.size) / area
         exact = zernike_basis(
             self.n_max, self.size, orthonormal=self.orthonormal, offset=offset, dtype=torch.float64
         )
-        return exact.to(self.basis)
+        return (exact / area).to(self.basis)
 
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
@@ -298,7 +302,7 @@ class ZernikeBasis(nn.Module):
                 f"image must have at least {self.size} pixels a side, the window's size, got {tuple(data.shape)}"
             )
         shift = 0.0 if self.size % 2 else -0.5
-        return data, self._at((shift, shift)) / disk_area(self.size)
+        return data, self._at((shift, shift))
 
     def _positions(self, positions: Any, *, look: bool) -> Tensor:
         """Positions (n, 2) in float64; not checked to be finite where that would mean to `look` at another device."""
