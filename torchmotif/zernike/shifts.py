@@ -15,6 +15,9 @@ Windows = Callable[[Tensor], Tensor]  # from row numbers (b,) to patches (b, siz
 # With AVX-512 oneDNN's product, which a convolution with a kernel as large as the patch ends in, was up to twice as fast
 # as `mm` on processors that are not Intel's; with AVX2 it takes twice as long.
 _ONEDNN_IS_FASTER = torch.backends.cpu.get_cpu_capability() == "AVX512"
+_BATCH_BYTES = 8 << 20  # windows gathered at a time on a CPU: what stays in its cache
+_BATCH_WINDOWS = 512  # more gain nothing there
+_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 _REMEDY = "choose a smaller size or n_max, or give fewer positions at a time"
 
 
@@ -31,18 +34,25 @@ def multiply(
         return (kernels.flatten(1) @ patches.flatten(1).T).T
 
 
+def _batch(kernels: Tensor) -> int:
+    """Windows that are gathered and multiplied at a time."""
+    on_cpu = kernels.device.type == "cpu"
+    budget = _BATCH_BYTES if on_cpu else _BATCH_BYTES_ON_ACCELERATOR
+    fitting = budget // (kernels[0].numel() * kernels.element_size())
+    return max(1, min(fitting, _BATCH_WINDOWS) if on_cpu else fitting)
+
+
 def fill(
     moments: Float[Tensor, "n k"],
     windows: Callable[[int, int], Tensor],
     kernels: Float[Tensor, "k size size"],
-    batch: int,
 ) -> None:
     """Write the products of `kernels` with windows, of which the function gives those from one number to another."""
 
     def some(start: int, stop: int) -> None:
         moments[start:stop] = multiply(windows(start, stop), kernels)
 
-    for _ in in_batches(some, len(moments), batch, _REMEDY):
+    for _ in in_batches(some, len(moments), _batch(kernels), _REMEDY):
         pass
 
 
@@ -78,7 +88,6 @@ class ShiftedKernels:
         windows: Windows,
         steps: Int[Tensor, "n 2"],
         device: torch.device,
-        batch: int,
         place: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n k"]:
         """Products of every window with the kernels at its offset.
@@ -91,8 +100,6 @@ class ShiftedKernels:
             Offset of each window. On the host, windows are grouped there; elsewhere no value leaves the device.
         device : torch.device
             Where windows and kernels are.
-        batch : int
-            Most windows at a time.
         place : Tensor of shape (n,), optional
             Where in memory each window begins. On the host, neighbours are then gathered one after the other, which
             spares a fifth of the time.
@@ -102,7 +109,7 @@ class ShiftedKernels:
         Tensor of shape (n, k)
         """
         if steps.device.type != "cpu":
-            return self._project_in_blocks(windows, steps, batch)
+            return self._project_in_blocks(windows, steps)
         number = self._number(steps)
         order = torch.argsort(number if place is None else number * (place.max() + 1) + place, stable=True)
         counts = torch.bincount(number).tolist()
@@ -114,16 +121,17 @@ class ShiftedKernels:
             if len(rows):
                 start, stop = stop, stop + len(rows)
                 kernels = self.at(self._step(index))
-                fill(moments[start:stop], lambda i, j, rows=rows: windows(rows[i:j]), kernels, batch)  # type: ignore[misc]
+                fill(moments[start:stop], lambda i, j, rows=rows: windows(rows[i:j]), kernels)  # type: ignore[misc]
         return moments.index_select(0, torch.argsort(order).to(device))
 
-    def _project_in_blocks(self, windows: Windows, steps: Tensor, batch: int) -> Tensor:
+    def _project_in_blocks(self, windows: Windows, steps: Tensor) -> Tensor:
         """As `project`, without knowing on the host how many windows each offset has.
 
         Sorted by offset, windows are laid out in blocks that share one offset each; how many blocks that takes at
         most is known beforehand, and the places left over repeat the first window.
         """
         bank, n = self._all(), len(steps)
+        batch = _batch(bank[0])
         block = max(1, min(64, batch, n // len(bank)))
         group = self._number(steps)
         order = torch.argsort(group, stable=True)

@@ -14,13 +14,10 @@ from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
+from torchmotif.zernike.placement import place, whole
 from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
-
-_BATCH_BYTES = 8 << 20  # windows gathered at a time, on a CPU: what stays in its cache
-_BATCH_WINDOWS = 512  # more gain nothing there
-_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 
 
 class ZernikeBasis(nn.Module):
@@ -119,7 +116,7 @@ class ZernikeBasis(nn.Module):
             )
         if offsets is None:
             moments = self.basis.new_empty(len(values), len(self.basis))
-            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)), self._batch())
+            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)))
             return like(moments, patches)
         shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
         if tuple(shift.shape) != (len(values), 2):
@@ -157,35 +154,21 @@ class ZernikeBasis(nn.Module):
         InputError
             If a position is not finite or lies outside, and `outside` is "error".
         """
-        if outside not in {"error", "drop", "mask"}:
-            raise InputError(f"outside must be 'error', 'drop' or 'mask', got {outside!r}")
         pixels = pixels_of(image)
-        data = as_tensor(pixels, device=self.basis.device, dtype=self.basis.dtype).contiguous()
+        data = as_tensor(pixels, device=self.basis.device, dtype=self.basis.dtype)
         h, w = data.shape
-        where = self._positions(positions, look=outside != "mask")
-        kept = self._inside(where, (h, w))
-        if outside == "error" and not bool(kept.all()):
-            raise InputError(
-                f"{int((~kept).sum())} of {len(kept)} windows of {self.size} px reach over the image's rim; "
-                "say outside='drop' or outside='mask', or keep the positions where basis.inside(...) is true"
-            )
-        if outside == "drop":
-            where, kept = where[kept], kept[kept]
-        if min(h, w) < self.size or len(where) == 0:
-            return like(data.new_full((len(where), len(self.basis)), torch.nan), pixels)
-        middle = (self.size - 1) / 2
-        start = torch.where(kept[:, None], torch.floor(where - middle + 0.5), 0.0)
-        offsets = torch.where(kept[:, None], where - middle - start, 0.0)
-        first = start.long()
-        windows = Windows(data, first.to(data.device), self.size)
-        moments = self._project(windows, offsets, first[:, 0] * w + first[:, 1])
+        start, offsets, kept = place(positions, (h, w), self.size, outside)
+        if min(h, w) < self.size or len(start) == 0:
+            return like(data.new_full((len(start), len(self.basis)), torch.nan), pixels)
+        windows = Windows(data, start.to(data.device), self.size)
+        moments = self._project(windows, offsets, start[:, 0] * w + start[:, 1])
         if outside == "mask":
             moments = torch.where(kept.to(data.device)[:, None], moments, torch.nan)
         return like(moments, pixels)
 
     def inside(self, positions: Any, shape: tuple[int, int]) -> Any:
         """Which positions have a whole window in an image of `shape`, boolean of shape (n,)."""
-        return like(self._inside(self._positions(positions, look=True), shape), positions)
+        return like(whole(as_positions(positions), shape, self.size), positions)
 
     def reconstruct(self, moments: Any) -> Any:
         """The patches that the moments stand for, zero outside the disk; their moments are these again.
@@ -208,7 +191,7 @@ class ZernikeBasis(nn.Module):
             raise InputError(f"moments must have the shape (n, {len(self.basis)}), got {tuple(values.shape)}")
         if self._synthesis is None:
             self._synthesis = self._make_synthesis()
-        with torch.autocast(values.device.type, enabled=False):
+        with torch.autocast(values.device.type, enabled=False), memory_for("reconstruct fewer at a time"):
             return like((values @ self._synthesis).view(-1, self.size, self.size), moments)
 
     def maps(self, image: Any) -> Any:
@@ -275,14 +258,7 @@ class ZernikeBasis(nn.Module):
         if len(offsets) == 0:
             return self.basis.new_empty(0, len(self.basis))
         steps = self._shifted.steps(offsets)
-        return self._shifted.project(windows, steps, self.basis.device, self._batch(), place)
-
-    def _batch(self) -> int:
-        """Windows that are gathered and multiplied at a time."""
-        on_cpu = self.basis.device.type == "cpu"
-        budget = _BATCH_BYTES if on_cpu else _BATCH_BYTES_ON_ACCELERATOR
-        fitting = budget // (self.size**2 * self.basis.element_size())
-        return max(1, min(fitting, _BATCH_WINDOWS) if on_cpu else fitting)
+        return self._shifted.project(windows, steps, self.basis.device, place)
 
     def _at(self, offset: tuple[float, float]) -> Tensor:
         """The kernels of a shifted disk, over the disk's area: sums with them are moments."""
@@ -303,17 +279,6 @@ class ZernikeBasis(nn.Module):
             )
         shift = 0.0 if self.size % 2 else -0.5
         return data, self._at((shift, shift))
-
-    def _positions(self, positions: Any, *, look: bool) -> Tensor:
-        """Positions (n, 2) in float64; not checked to be finite where that would mean to `look` at another device."""
-        if isinstance(positions, Tensor) and positions.device.type != "cpu" and not look:
-            return positions.to(torch.float64).reshape(-1, 2)
-        return as_positions(positions)
-
-    def _inside(self, positions: Tensor, shape: tuple[int, int]) -> Tensor:
-        start = torch.floor(positions - (self.size - 1) / 2 + 0.5)
-        last = torch.tensor(shape, device=positions.device) - self.size
-        return ((start >= 0) & (start <= last)).all(dim=1)
 
     def _make_synthesis(self) -> Tensor:
         kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
