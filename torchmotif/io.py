@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchmotif.errors import InputError, MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_of_axes, nm_per
 
 __all__ = ["Dataset", "contents", "read"]
 
@@ -281,22 +281,10 @@ def _from_signal(signal: Mapping[str, Any]) -> Dataset:
     axes = [axis for axis in signal["axes"] if not axis.get("navigate", False)][-2:]
     if len(axes) < 2:  # a stack of spectra, or an image whose axes are all called navigation
         axes = list(signal["axes"])[-2:]
-    size = _axes_calibration(axes)
+    size = nm_of_axes((axis.get("scale"), axis.get("units")) for axis in axes)
     general = signal.get("metadata", {}).get("General", {})
     title = str(general.get("title", ""))
     return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
-
-
-def _axes_calibration(axes: list[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Pixel size along (rows, columns) in nm, None unless both axes are lengths."""
-    sizes = []
-    for axis in axes:
-        factor = nm_per(str(axis.get("units") or ""))
-        scale = float(axis.get("scale") or 0.0)
-        if factor is None or not (np.isfinite(scale) and scale != 0):
-            return None
-        sizes.append(abs(scale) * factor)
-    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
 
 
 _READERS: dict[str, Callable[[Path], list[Dataset]]] = {
