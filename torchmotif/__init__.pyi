@@ -4,6 +4,7 @@ from . import errors as errors
 from . import metrics as metrics
 from . import noise as noise
 from . import patches as patches
+from . import plot as plot
 from . import zernike as zernike
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns

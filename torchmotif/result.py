@@ -114,7 +114,24 @@ class MotifResult:
             self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm, figure=figure
         )
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+    def report(self, path: str | Path) -> None:
+        """Write everything on one page, a single HTML file that needs no network; see `torchmotif.report`.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write; one that is there already is replaced.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        from torchmotif.report import write_report
+
+        write_report(self, Path(path))
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, report: bool = True) -> None:
         """Write everything to a folder, which is either whole or not there.
 
         Parameters
@@ -122,6 +139,8 @@ class MotifResult:
         folder : str or Path
         overwrite : bool
             Replace a folder of results that is there already.
+        report : bool
+            Write report.html as well, which takes a few seconds.
 
         Raises
         ------
@@ -130,7 +149,7 @@ class MotifResult:
 
         Notes
         -----
-        For people: columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        For people: report.html, columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
         from safetensors.numpy import save_file
@@ -151,8 +170,8 @@ class MotifResult:
                 {key: np.ascontiguousarray(array) for key, array in arrays.items()},
                 new / "arrays.safetensors",
             )
-            plot.figure_of(self.plot_motifs()[0]).savefig(new / "motifs.png", dpi=200)
-            plot.figure_of(self.plot_map()).savefig(new / "map.png", dpi=200, bbox_inches="tight")
+            for name, figure in self._figures().items():
+                figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             saved = {
                 "format": _FORMAT,
                 **self.record,
@@ -168,6 +187,8 @@ class MotifResult:
             }
             text = json.dumps(_plain(saved), indent=2, default=str, allow_nan=False)
             (new / RECORD).write_text(text + "\n", encoding="utf-8")
+            if report:
+                self.report(new / "report.html")
 
     @classmethod
     def load(cls, folder: str | Path) -> "MotifResult":
@@ -245,12 +266,27 @@ class MotifResult:
 
     def _repr_html_(self) -> str:
         """Draw the motifs and the map in a notebook cell."""
-        figures = (plot.figure_of(self.plot_motifs()[0]), plot.figure_of(self.plot_map()))
+        names = {"motifs": "mean patch of every motif", "map": "motifs on the image"}
+        figures = self._figures()
         pictures = "".join(
-            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figure)}">'
-            for alt, figure in zip(("mean patch of every motif", "motifs on the image"), figures, strict=True)
+            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figures[name])}">'
+            for name, alt in names.items()
         )
         return f"<div><p>{self!r}</p>{pictures}</div>"
+
+    def _figures(self) -> "dict[str, Figure]":
+        """The pictures, without pyplot: no window, nothing to close."""
+        from matplotlib.figure import Figure
+
+        rows, columns = plot.gallery_grid(self.n_motifs)
+        motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
+        self.plot_motifs(motifs)
+        chart = Figure(dpi=150)
+        n_motifs = len(np.unique(self.labels))
+        self.plot_map(
+            plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
+        )
+        return {"motifs": motifs, "map": chart}
 
 
 def _plain(value: Any) -> Any:

@@ -1,15 +1,19 @@
 """Moments about centres that lie between pixels: the basis is shifted to them, the counts stay where they are."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._memory import in_batches
+
 __all__ = ["ShiftedKernels", "multiply"]
 
 Windows = Callable[[Tensor], Tensor]  # from row numbers (b,) to patches (b, size, size)
+_REMEDY = "choose a smaller size or n_max, or give fewer positions at a time"
 
 
 def multiply(
@@ -21,6 +25,10 @@ def multiply(
             # oneDNN's matrix product, up to twice as fast as the one behind `mm` on CPUs.
             return F.conv2d(patches[:, None], kernels[:, None]).flatten(1)
         return patches.flatten(1) @ kernels.flatten(1).T
+
+
+def _multiply_some(windows: Windows, members: Tensor, kernels: Tensor, start: int, stop: int) -> Tensor:
+    return multiply(windows(members[start:stop]), kernels)
 
 
 class ShiftedKernels:
@@ -75,11 +83,11 @@ class ShiftedKernels:
         present, group = torch.unique(self._number(steps), return_inverse=True)
         order = torch.argsort(group, stable=True)
         sizes = torch.bincount(group, minlength=len(present)).tolist()
-        parts = [
-            multiply(windows(rows.to(device)), self.at(self._step(number)))
-            for number, members in zip(present.tolist(), order.split(sizes), strict=True)
-            for rows in members.split(batch)
-        ]
+        parts: list[Tensor] = []
+        for number, rows in zip(present.tolist(), order.split(sizes), strict=True):
+            members, kernels = rows.to(device), self.at(self._step(number))
+            step = partial(_multiply_some, windows, members, kernels)
+            parts.extend(in_batches(step, len(members), batch, _REMEDY))
         return torch.cat(parts)[torch.argsort(order).to(device)]
 
     def _project_in_blocks(self, windows: Windows, steps: Tensor, batch: int) -> Tensor:
@@ -104,13 +112,14 @@ class ShiftedKernels:
             last_block, torch.arange(n_blocks, device=steps.device), right=True
         ).clamp(max=len(bank) - 1)
         at_a_time = max(1, batch // max(block, bank.shape[1]))  # as many kernels as windows are gathered
+        row_at = row_at.view(n_blocks, block)
+
+        def some(start: int, stop: int) -> Tensor:
+            patches = windows(row_at[start:stop].flatten()).reshape(stop - start, block, -1)
+            return torch.bmm(patches, bank[kernel_at[start:stop]].flatten(2).mT)
+
         with torch.autocast(bank.device.type, enabled=False):
-            parts = [
-                torch.bmm(windows(rows.flatten()).reshape(*rows.shape, -1), bank[which].flatten(2).mT)
-                for rows, which in zip(
-                    row_at.view(n_blocks, block).split(at_a_time), kernel_at.split(at_a_time), strict=True
-                )
-            ]
+            parts = list(in_batches(some, n_blocks, at_a_time, _REMEDY))
         return torch.cat(parts).flatten(0, 1)[torch.zeros_like(place).scatter(0, order, place)]
 
     def _number(self, steps: Tensor) -> Tensor:

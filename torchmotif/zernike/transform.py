@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
+from torchmotif._memory import memory_for
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
@@ -229,7 +230,8 @@ class ZernikeBasis(nn.Module):
             If the image is smaller than the window.
         """
         data, kernels = self._dense(image)
-        out = data.new_empty(len(kernels), *data.shape)
+        with memory_for("take the maps a few at a time with iter_maps"):
+            out = data.new_empty(len(kernels), *data.shape)
         for _ in correlate(data, kernels, mode_pairs(self.orders), out):
             pass
         return like(out, pixels_of(image))
