@@ -4,11 +4,12 @@ Readers trust lengths that they find in files. A few flipped bits, or somebody's
 """
 
 import json
+import math
 import os
 import stat
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from torchmotif.errors import ReadError
 
@@ -71,7 +72,7 @@ def check_unpacked(unpacked: int, path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What is in a JSON file that we wrote ourselves, taken strictly: UTF-8, and no NaN or infinity.
+    """What is in a JSON file that we wrote ourselves, taken strictly: UTF-8, all numbers finite.
 
     Parameters
     ----------
@@ -86,11 +87,14 @@ def read_json(path: Path) -> Any:
     if size > _MOST_JSON:
         raise ReadError(f"{path} has {size} bytes, more than any record of ours")
 
-    def refuse(name: str) -> None:
+    def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no number of JSON")
 
+    def finite(text: str) -> float:
+        return number if math.isfinite(number := float(text)) else refuse(text)
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise ReadError(f"{path} cannot be read as JSON: {error}") from error
 
