@@ -14,7 +14,6 @@ from torchmotif.plot.style import OTHER, Style, label_styles, motif_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["cells", "inclusions", "levels", "short"]
 
