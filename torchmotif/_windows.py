@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-__all__ = ["Windows", "gather_windows"]
+__all__ = ["Windows", "gather_windows", "runs"]
 
 
 def gather_windows(
@@ -18,11 +18,18 @@ def gather_windows(
     return _gather(image, start[:, 0] * image.shape[1] + start[:, 1], size)
 
 
-def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:
+def runs(
+    image: Shaped[Tensor, "..."], first: Int[Tensor, "..."], size: int, out: Tensor | None = None
+) -> Shaped[Tensor, "... {size}"]:
+    """Runs of `size` neighbours in memory, from the given flat indices on; `out` is memory to put them into."""
     flat = image.contiguous().view(-1)
-    runs = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
-    at = first[:, None] + torch.arange(size, device=image.device) * image.shape[1]
-    return torch.index_select(runs, 0, at.flatten(), out=out).view(-1, size, size)
+    every = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
+    return torch.index_select(every, 0, first.flatten(), out=out).view(*first.shape, size)
+
+
+def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:
+    rows = torch.arange(size, device=image.device) * image.shape[1]
+    return runs(image, first[:, None] + rows, size, out)
 
 
 class Windows:
