@@ -10,6 +10,7 @@ import typer
 from torchmotif.cli.common import (
     DatasetName,
     Device,
+    Equivalence,
     Force,
     Frame,
     Image,
@@ -50,6 +51,10 @@ def analyze(
     ] = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    equivalence: Annotated[
+        Equivalence | None,
+        typer.Option(help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."),
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     force: Force = False,
@@ -72,6 +77,7 @@ def analyze(
             "patch_size": patch_size,
             "n_max": n_max,
             "n_motifs": motifs,
+            "equivalence": None if equivalence is None else equivalence.value,
             "random_state": seed,
             "device": device,
         }

@@ -16,6 +16,7 @@ __all__ = [
     "INTERRUPTED",
     "DatasetName",
     "Device",
+    "Equivalence",
     "Force",
     "Frame",
     "Image",
@@ -35,6 +36,13 @@ app = typer.Typer(
     help="Structural motifs in atomic-resolution STEM images.",
     epilog="Exit codes: 0 done, 2 bad input or options, 130 interrupted.",
 )
+
+
+class Equivalence(StrEnum):
+    """What counts as the same motif."""
+
+    rotation = "rotation"
+    euclidean = "euclidean"
 
 
 class Polarity(StrEnum):
