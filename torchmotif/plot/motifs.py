@@ -107,7 +107,7 @@ def motif_map(
     scale_bar(ax, width, None if pixel_size_nm is None else pixel_size_nm[1])
     for handle in side_legend(ax, title="motif").legend_handles:
         if handle is not None:
-            handle.set_sizes([45.0])  # type: ignore[union-attr]
+            handle.set_sizes([45.0])  # type: ignore[attr-defined]
     return ax
 
 

@@ -100,13 +100,8 @@ def python_code(result: "MotifResult") -> str:
     elif metadata.get("path"):
         chosen = {key: metadata[key] for key in ("frame", "dataset") if metadata.get(key) is not None}
         lines.append(f"scan = tm.read({_call(metadata['path'], **chosen)})")
-        if result.image.pixel_size is not None and metadata.get("pixel_size_given"):
-            size = result.image.pixel_size
-            lines.append(
-                f"scan = tm.Micrograph({_call(None, pixel_size=size, unit=result.image.unit)})".replace(
-                    "None, ", "scan.data, ", 1
-                )
-            )
+        if metadata.get("pixel_size_given_nm"):
+            lines.append(f"scan = tm.Micrograph(scan.data, pixel_size={metadata['pixel_size_given_nm']!r})")
     else:
         lines.append("scan = ...  # the image: an array, or a tm.Micrograph with its pixel size")
     parameters = {
