@@ -99,6 +99,7 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     metadata = {**chosen.metadata, "path": str(path), "sha256": _sha256(path)}
     if chosen.name:
         metadata["name"] = chosen.name
+    metadata |= {key: value for key, value in (("frame", frame), ("dataset", dataset)) if value is not None}
     if notes:
         metadata["notes"] = notes
     return Micrograph(data, chosen.pixel_size, chosen.unit, metadata)
