@@ -163,7 +163,12 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         rows = torch.arange(len(windows), device=windows.device)
         if len(windows) > _MAX_LEARNT:
             rows = torch.from_numpy(np.sort(rng.permutation(len(windows))[:_MAX_LEARNT])).to(windows.device)
-        self._learn(windows[rows], None if shifts is None else shifts[rows])
+        try:
+            self._learn(windows[rows], None if shifts is None else shifts[rows])
+        except torch.linalg.LinAlgError as error:
+            raise InputError(
+                "patches have values of such different sizes that rounding hides the noise; clip the outliers first"
+            ) from error
         self._summarise(windows, shifts, patches)
         return self
 
