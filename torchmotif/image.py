@@ -102,9 +102,8 @@ class Micrograph:
         if isinstance(self.data, np.ndarray):
             return self.data
         pixels = self.data.detach().cpu()
-        return (
-            pixels.float().numpy() if pixels.dtype == torch.bfloat16 else pixels.numpy()
-        )  # numpy has no such type
+        array: np.ndarray = (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).numpy()
+        return array  # numpy has no bfloat16
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Let numpy read the pixels."""

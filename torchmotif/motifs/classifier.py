@@ -165,7 +165,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             rows = torch.from_numpy(np.sort(rng.permutation(len(windows))[:_MAX_LEARNT])).to(windows.device)
         try:
             self._learn(windows[rows], None if shifts is None else shifts[rows])
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise InputError(
                 "patches have values of such different sizes that rounding hides the noise; clip the outliers first"
             ) from error
