@@ -12,7 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like
+from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, solvable
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs.noise import CountingNoise, noise_scale
 from torchmotif.motifs.outliers import Spread
@@ -163,12 +163,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         rows = torch.arange(len(windows), device=windows.device)
         if len(windows) > _MAX_LEARNT:
             rows = torch.from_numpy(np.sort(rng.permutation(len(windows))[:_MAX_LEARNT])).to(windows.device)
-        try:
+        with solvable("patches"):
             self._learn(windows[rows], None if shifts is None else shifts[rows])
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise InputError(
-                "patches have values of such different sizes that rounding hides the noise; clip the outliers first"
-            ) from error
         self._summarise(windows, shifts, patches)
         return self
 
