@@ -15,7 +15,7 @@ from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.tiles import Tile, tiles_of
 
-__all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
+__all__ = ["MARGIN", "WIDTH", "Found", "at_nearest", "completed", "credible", "fit_tile", "fitted", "learned", "seen"]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
@@ -23,7 +23,7 @@ _FAINTEST = 0.05  # of the upper decile of intensities
 _FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
-_MARGIN = 4.0  # spacings around a tile that are fitted with it
+MARGIN = 4.0  # spacings around a tile that are fitted with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,18 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 
     The shape is learned where columns are most frequent, and held elsewhere.
     """
+    shape, faintest = learned(image, positions, spacing)
+    parts = []
+    for tile in _tiles(image, _margin(image, spacing)):
+        fit = fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
+        parts.append(_owned(image, tile, fit, credible(fit, faintest)))
+    found = Found.joined(parts)
+    square = found.positions / found.positions.new_tensor(image.axes)
+    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
+
+
+def learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
+    """The common shape, from where columns are most frequent, and the least intensity of a column."""
     tiles = _tiles(image, _margin(image, spacing))
     densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
@@ -82,13 +94,7 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
     faintest = _FAINTEST * _upper_decile(first.intensity)
     local = _revised(data, usable, first, spacing, faintest=faintest)
     shape = fit_columns(data, usable, local, spacing, first.shape, steps=4, learn=True).shape
-    parts = []
-    for tile in tiles:
-        fit = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
-        parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
-    found = Found.joined(parts)
-    square = found.positions / found.positions.new_tensor(image.axes)
-    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
+    return shape, faintest
 
 
 def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
@@ -117,14 +123,14 @@ def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
     return found.where(keep & measured & tile.owns(at, image.shape))
 
 
-def _fit_tile(
+def fit_tile(
     data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
     fit = fit_columns(data, usable, positions, spacing, shape, steps=3)
     for _ in range(2):
         revised = _revised(data, usable, fit, spacing, faintest=faintest)
-        if len(revised) == len(fit.positions) and bool(_credible(fit, faintest).all()):
+        if len(revised) == len(fit.positions) and bool(credible(fit, faintest).all()):
             break
         fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
     return fit
@@ -134,7 +140,7 @@ def _revised(
     data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor
 ) -> Float[Tensor, "n 2"]:
     """Positions of a fit without what it finds to be nothing, and with what it leaves over."""
-    return torch.cat([fit.positions[_credible(fit, faintest)], _left_over(data, usable, fit, spacing)])
+    return torch.cat([fit.positions[credible(fit, faintest)], _left_over(data, usable, fit, spacing)])
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
@@ -156,7 +162,7 @@ def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[
     return at[~taken[len(fit.positions) :]]
 
 
-def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
+def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
     sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
     return sure & (fit.intensity > faintest)
@@ -188,7 +194,7 @@ def _tiles(image: Prepared, margin: int) -> list[Tile]:
 
 
 def _margin(image: Prepared, spacing: float) -> int:
-    return round(_MARGIN * spacing * max(image.axes))
+    return round(MARGIN * spacing * max(image.axes))
 
 
 def _upper_decile(values: Tensor) -> Tensor:
