@@ -12,6 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from torchmotif import plot
 from torchmotif._arrays import as_tensor
 from torchmotif._files import new_folder
 from torchmotif.columns import Columns, find_columns
@@ -106,27 +107,13 @@ class DoseReport:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axis = figure.add_subplot()
-        doses = [step.relative_dose for step in self.steps]
-        # Okabe & Ito (2008): told apart by colour-blind readers too
-        colours = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999"]
-        for motif, count in enumerate(self.counts):
-            axis.plot(
-                doses,
-                [step.f1[motif] for step in self.steps],
-                marker="osv^D*Px"[motif % 8],
-                color=colours[motif % 8],
-                label=f"motif {motif} ({count:,})",
-            )
-        axis.axhline(_SURVIVES, color="grey", lw=0.8, ls=":")
-        axis.set_xscale("log")
-        axis.set_xlim(max(doses) * 1.3, min(doses) / 1.3)
-        axis.set_xticks(doses, [f"1/{1 / dose:.0f}" for dose in doses], minor=False)
-        axis.minorticks_off()
-        axis.set_ylim(-0.03, 1.03)
-        axis.set_xlabel("dose relative to this image")
-        axis.set_ylabel("F1 of the motif")
-        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+        plot.dose_curves(
+            [step.relative_dose for step in self.steps],
+            np.array([step.f1 for step in self.steps]),
+            self.counts,
+            survives=_SURVIVES,
+            ax=figure.add_subplot(),
+        )
         return figure
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns import Columns, fill_invalid, find_columns
 from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.image import Micrograph
+from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.motifs import MotifClassifier
 from torchmotif.patches import extract_patches, first_shell, inside, offsets
 from torchmotif.result import MotifResult
@@ -54,7 +54,7 @@ def analyze(
 
     Parameters
     ----------
-    image : Micrograph or array of shape (h, w)
+    image : Micrograph, HyperSpy signal, or array of shape (h, w)
         Pixels that are not finite are taken as the mean of the finite ones, and a warning says so.
     spacing, threshold, polarity
         Of the columns, see `find_columns`.
@@ -97,7 +97,7 @@ def analyze(
         "random_state": random_state,
         "device": None if device is None else str(device),
     }
-    micrograph = image if isinstance(image, Micrograph) else Micrograph(pixels_of(image))
+    micrograph = as_micrograph(image)
     stages = _Stages(progress)
     with stages("columns"):
         scan = micrograph.replace(as_tensor(micrograph.data, device=device).detach())
