@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Structural motifs in atomic-resolution STEM images.",
-    epilog="Exit codes: 0 done, 2 bad input or options, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 some files of a batch failed, 2 bad input or options, 130 interrupted.",
 )
 
 

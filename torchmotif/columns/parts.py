@@ -79,7 +79,8 @@ class Common:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Common":
         """What `as_dict` gave, also after JSON made lists of tuples."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)
 
     def prepared(self, pixels: Any, device: DeviceLike = None) -> Prepared:
         """Pixels of a part, ready to be filtered and fitted."""
@@ -158,9 +159,7 @@ def measure_common(
     common = replace(common, least=float(height[keep].min()))
     counts = [int((part >= common.least).sum()) for part in heights]
     densest = counts.index(max(counts))
-    shape, faintest = learned(
-        seen[densest], at[densest][heights[densest] >= common.least], common.spacing
-    )
+    shape, faintest = learned(seen[densest], at[densest][heights[densest] >= common.least], common.spacing)
     least = float(faintest)
     if threshold is not None:
         least = max(least, threshold / common.scale * 2 * np.pi * float(shape.width.prod()))
@@ -173,9 +172,7 @@ def measure_common(
     )
 
 
-def columns_of_part(
-    pixels: np.ndarray, common: Common, device: DeviceLike = None
-) -> dict[str, np.ndarray]:
+def columns_of_part(pixels: np.ndarray, common: Common, device: DeviceLike = None) -> dict[str, np.ndarray]:
     """The columns of one part of an image.
 
     Parameters

@@ -15,7 +15,18 @@ from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.tiles import Tile, tiles_of
 
-__all__ = ["MARGIN", "WIDTH", "Found", "at_nearest", "completed", "credible", "fit_tile", "fitted", "learned", "seen"]
+__all__ = [
+    "MARGIN",
+    "WIDTH",
+    "Found",
+    "at_nearest",
+    "completed",
+    "credible",
+    "fit_tile",
+    "fitted",
+    "learned",
+    "seen",
+]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing

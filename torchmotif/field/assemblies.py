@@ -45,7 +45,9 @@ class FieldLevel:
 
     def __repr__(self) -> str:
         """Say how many there are."""
-        return f"FieldLevel({len(self)} assemblies of {self.size} motifs, {int(self.counts.sum())} occurrences)"
+        return (
+            f"FieldLevel({len(self)} assemblies of {self.size} motifs, {int(self.counts.sum())} occurrences)"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,9 @@ class FieldHierarchy:
         for level in json.loads(text)["levels"]:
             found = level["assemblies"]
             codes = [(_tuples(item["labels"]), _tuples(item["structure"])) for item in found]
-            levels.append(FieldLevel(level["size"], codes, np.array([item["count"] for item in found], np.int64)))
+            levels.append(
+                FieldLevel(level["size"], codes, np.array([item["count"] for item in found], np.int64))
+            )
         return cls(levels)
 
 
@@ -150,7 +154,7 @@ def _counted(job: Job, number: int, max_size: int, end: float) -> list[list[Any]
         return [[] for _ in range(max_size)]
     place = np.full(len(at) + 1, -1)
     place[inner] = np.arange(len(inner))
-    levels = []
+    levels: list[list[Any]] = []
     for groups in connected_groups(place[graph.embedding.rotation[0][inner]], max_size):
         members = inner[groups[own[inner[groups[:, 0]]]]]
         if not len(members):

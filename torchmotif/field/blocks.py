@@ -32,7 +32,9 @@ def find_columns_of(job: Job, blocks: list[int]) -> int:
     return count
 
 
-def label_columns_of(job: Job, blocks: list[int], classifier: MotifClassifier, level: float, rows: list[np.ndarray]) -> int:
+def label_columns_of(
+    job: Job, blocks: list[int], classifier: MotifClassifier, level: float, rows: list[np.ndarray]
+) -> int:
     """Second pass over some blocks: the motif of every column, and the sums of the patches of every motif."""
     with single_threaded(), memory_for(_REMEDY):
         for number, kept in zip(blocks, rows, strict=True):
@@ -120,7 +122,9 @@ def _scaled_patches(job: Job, pixels: np.ndarray, positions: np.ndarray) -> Tens
     cols = (at[:, 1:] + step + 0.5) / half[1] - 1
     grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=-1).float()
     flat = grid.reshape(1, -1, size, 2)
-    sampled = F.grid_sample(image[None, None], flat, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(
+        image[None, None], flat, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return sampled.reshape(-1, size, size)
 
 
@@ -134,5 +138,3 @@ def _averaged(image: Tensor, zoom: float) -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(image[None, None], (reach,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])[0, 0]
-
-

@@ -53,7 +53,9 @@ class Engine:
         for number, task in enumerate(tasks):
             yield number, function(*task)
 
-    def _there(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    def _there(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
         from distributed import KilledWorker, as_completed
 
         futures = {self.client.submit(function, *task, pure=False): i for i, task in enumerate(tasks)}

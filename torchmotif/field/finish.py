@@ -27,7 +27,9 @@ COLUMN_ARRAYS = (
 _ROWS = 65_536  # of a chunk
 
 
-def finish(jobs: Sequence[Job], groups: Sequence[Sequence[int]], record: dict[str, Any], max_size: int) -> dict[str, Any]:
+def finish(
+    jobs: Sequence[Job], groups: Sequence[Sequence[int]], record: dict[str, Any], max_size: int
+) -> dict[str, Any]:
     """Write the store. Until its last file is there, the parts are kept and the store counts as unfinished.
 
     Parameters
@@ -70,7 +72,8 @@ def _written(
     import zarr
 
     counts = [
-        [len(job.work.load(job.name("labels", b))["labels"]) for b in range(len(job.survey.grid))] for job in jobs
+        [len(job.work.load(job.name("labels", b))["labels"]) for b in range(len(job.survey.grid))]
+        for job in jobs
     ]
     total = sum(map(sum, counts))
     root = zarr.create_group(folder, overwrite=True)
@@ -138,7 +141,9 @@ def _bytes(hierarchy: FieldHierarchy) -> np.ndarray:
 
 
 def _put(group: Any, name: str, values: np.ndarray) -> None:
-    array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape))
+    array = group.create_array(
+        name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape)
+    )
     array[...] = values
 
 
@@ -149,7 +154,11 @@ class _Rows:
         shape = (total, *like_.shape[1:])
         packed = None if like_.dtype.kind == "f" and like_.ndim > 1 else "auto"  # noise does not compress
         self.array = root.create_array(
-            name, shape=shape, dtype=like_.dtype, chunks=(min(_ROWS, max(total, 1)), *like_.shape[1:]), compressors=packed
+            name,
+            shape=shape,
+            dtype=like_.dtype,
+            chunks=(min(_ROWS, max(total, 1)), *like_.shape[1:]),
+            compressors=packed,
         )
         self.pending: list[np.ndarray] = []
         self.start, self.held = 0, 0

@@ -45,8 +45,7 @@ class Block:
                 for edge, length in zip(self.core[2:], shape, strict=True)
             ]
         )
-        inside: np.ndarray = ((positions >= low) & (positions < high)).all(axis=1)
-        return inside
+        return np.asarray(((positions >= low) & (positions < high)).all(axis=1))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Survey:
     ----------
     shape : (int, int)
     common : Common
+    side : int
+        Of the blocks in pixels.
     digests : list of str
         Checksum of every block's core.
     patch_size : int
@@ -43,6 +45,7 @@ class Survey:
 
     shape: tuple[int, int]
     common: Common
+    side: int
     digests: list[str]
     patch_size: int = 0
     zoom: float = 1.0
@@ -58,13 +61,14 @@ class Survey:
     def grid(self) -> Grid:
         """The blocks, seen with enough around them for filter, fit and patches."""
         patch = int(self.patch_size * self.zoom / 2) + 3
-        return Grid(self.shape, block_side(self.common.spacing), max(self.common.margin, patch))
+        return Grid(self.shape, self.side, max(self.common.margin, patch))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "shape": list(self.shape),
             "common": self.common.as_dict(),
+            "side": self.side,
             "digests": self.digests,
             "patch_size": self.patch_size,
             "zoom": self.zoom,
@@ -77,7 +81,7 @@ class Survey:
         """What `as_dict` gave."""
         h, w = values["shape"]
         common = Common.from_dict(values["common"])
-        rest = {key: values[key] for key in ("digests", "patch_size", "zoom", "level", "gain")}
+        rest = {key: values[key] for key in ("side", "digests", "patch_size", "zoom", "level", "gain")}
         return cls((h, w), common, **rest)
 
 
@@ -136,13 +140,14 @@ def survey(source: Source, parameters: dict[str, Any], known: dict[str, Any] | N
     }
     with single_threaded():
         common = _measured(source, shape, limit=None, **options)
-        grid = Grid(shape, block_side(common.spacing), 0)
-        digests, limit = _looked_through(source, grid, dark=options["dark"])
+        side = block_side(common.spacing)
+        digests, limit = _looked_through(source, Grid(shape, side, 0), dark=options["dark"])
         if limit is not None:
             common = _measured(source, shape, limit=limit, **options)
-            if block_side(common.spacing) != grid.side:
-                digests, _ = _looked_through(source, Grid(shape, block_side(common.spacing), 0), dark=False)
-    return Survey(shape, common, digests).as_dict()
+            if block_side(common.spacing) != side:
+                side = block_side(common.spacing)
+                digests, _ = _looked_through(source, Grid(shape, side, 0), dark=False)
+    return Survey(shape, common, side, digests).as_dict()
 
 
 def with_patches(
@@ -155,7 +160,9 @@ def with_patches(
     InputError
         If some have a pixel size and others none, or none has and their spacings differ.
     """
-    sizes = [None if one.pixel_size_nm is None else float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources]
+    sizes = [
+        None if one.pixel_size_nm is None else float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources
+    ]
     spacings = np.array([one.common.spacing for one in surveys])
     if all(size is None for size in sizes):
         if spacings.max() > 1.1 * spacings.min():
@@ -166,7 +173,9 @@ def with_patches(
         scale = np.ones(len(surveys))
     elif any(size is None for size in sizes):
         named = ", ".join(one.name for one, size in zip(sources, sizes, strict=True) if size is None)
-        raise InputError(f"{named} has no pixel size while others have; give pixel_size_nm=, or learn motifs per file")
+        raise InputError(
+            f"{named} has no pixel size while others have; give pixel_size_nm=, or learn motifs per file"
+        )
     else:
         nm = np.array(sizes, float)
         scale = nm.max() / nm  # the coarsest pixels decide: the others are averaged, none are invented
@@ -183,10 +192,15 @@ def with_patches(
     units = np.array([one.common.scale for one in surveys])
     gains = np.median(units) / units
     if len(surveys) == 1 or all(one.frame is not None for one in sources):
-        levels[:], gains[:] = np.median(levels), 1.0  # frames of a stack were recorded alike; files may not be
+        levels[:], gains[:] = (
+            np.median(levels),
+            1.0,
+        )  # frames of a stack were recorded alike; files may not be
     return [
         replace(one, patch_size=size, zoom=zoom, level=level, gain=gain)
-        for one, zoom, level, gain in zip(surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True)
+        for one, zoom, level, gain in zip(
+            surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True
+        )
     ]
 
 

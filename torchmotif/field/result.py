@@ -36,7 +36,11 @@ def load(store: str | Path) -> "FieldResult":
     root = Path(store)
     record = read_record(root)
     if record is None:
-        state = "is not finished; run the same command again" if (root / ".work").is_dir() else "is no field's store"
+        state = (
+            "is not finished; run the same command again"
+            if (root / ".work").is_dir()
+            else "is no field's store"
+        )
         raise ReadError(f"{root} {state}")
     return FieldResult(root, record)
 
@@ -61,7 +65,9 @@ class FieldResult:
         try:
             import zarr
         except ImportError as error:
-            raise MissingDependencyError("stores are read by zarr: pip install 'torchmotif[field]'") from error
+            raise MissingDependencyError(
+                "stores are read by zarr: pip install 'torchmotif[field]'"
+            ) from error
         return zarr.open_group(self.path, mode="r")
 
     @property
@@ -72,7 +78,8 @@ class FieldResult:
 
     def __len__(self) -> int:
         """Count the columns of all images."""
-        return int(self.record["n_columns"])
+        count: int = self.record["n_columns"]
+        return count
 
     def __repr__(self) -> str:
         """Say what was found."""
@@ -111,7 +118,7 @@ class FieldResult:
     @property
     def n_motifs(self) -> int:
         """Number of motifs, the greatest of all groups."""
-        return max(group["n_motifs"] for group in self.record["motif_groups"])
+        return max(int(group["n_motifs"]) for group in self.record["motif_groups"])
 
     @property
     def counts(self) -> np.ndarray:
@@ -127,7 +134,7 @@ class FieldResult:
         """The rows of one image's columns in all arrays."""
         if not -len(self.images) <= image < len(self.images):
             raise InputError(f"image must be one of {len(self.images)}, got {image}")
-        counts = [one["n_columns"] for one in self.images]
+        counts: list[int] = [one["n_columns"] for one in self.images]
         first = sum(counts[: image % len(counts)])
         return slice(first, first + counts[image])
 

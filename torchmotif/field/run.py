@@ -72,7 +72,9 @@ def run(
             with engine_for(
                 pixels=pixels, device=options["device"], progress=progress, small=_SMALL, **engine
             ) as made:
-                return _Run(sources, root, options, made, tolerant, list(failures), tile).done()
+                return _Run(
+                    sources, root, options, made, tolerant=tolerant, failures=list(failures), tile=tile
+                ).done()
         finally:
             shutil.rmtree(root / ".spill", ignore_errors=True)
 
@@ -86,6 +88,7 @@ class _Run:
         root: Path,
         options: Options,
         engine: Engine,
+        *,
         tolerant: bool,
         failures: list[dict[str, str]],
         tile: int,
@@ -105,7 +108,8 @@ class _Run:
         plan = self._plan(kept, surveys)
         if started is not None and started["plan"] != plan:
             raise stores.differing(
-                {"input": started["plan"]["input"], **_flat(started["plan"])}, {"input": plan["input"], **_flat(plan)}
+                {"input": started["plan"]["input"], **_flat(started["plan"])},
+                {"input": plan["input"], **_flat(plan)},
             )
         if stores.read_record(self.root) is not None:
             return load(self.root)
@@ -162,7 +166,10 @@ class _Run:
         if self.tolerant and any(s.pixel_size_nm is not None for s in kept):
             good = [i for i, s in enumerate(kept) if s.pixel_size_nm is not None]
             self.failures += [
-                {"name": s.name, "reason": "has no pixel size while others have; give it, or learn motifs per file"}
+                {
+                    "name": s.name,
+                    "reason": "has no pixel size while others have; give it, or learn motifs per file",
+                }
                 for s in kept
                 if s.pixel_size_nm is None
             ]
@@ -212,7 +219,9 @@ class _Run:
             light = _light(classifier)
             tasks, names = self._pending(mine, "labels")
             by_image = {jobs[i].image: rows[i] for i in group}
-            full = [(job, blocks, light, level, [by_image[job.image][b] for b in blocks]) for job, blocks in tasks]
+            full = [
+                (job, blocks, light, level, [by_image[job.image][b] for b in blocks]) for job, blocks in tasks
+            ]
             for _ in self._map(label_columns_of, full, names, "labels"):
                 pass
         return {
@@ -232,7 +241,8 @@ class _Run:
             return
         with self._timed("assemblies"):
             ends = {
-                job.image: end_of_shell(job, spread_evenly(len(job.survey.grid), _PROBES, 0).tolist()) for job in jobs
+                job.image: end_of_shell(job, spread_evenly(len(job.survey.grid), _PROBES, 0).tolist())
+                for job in jobs
             }
             tasks, names = self._pending(jobs, "assemblies")
             full = [(job, blocks, size, ends[job.image]) for job, blocks in tasks]
@@ -262,7 +272,9 @@ class _Run:
         if not self.tolerant or (bad is None and what != "survey"):
             yield from self.engine.map(function, tasks, what)
             return
-        for number, (value, reason) in self.engine.map(_attempted, [(function, *task) for task in tasks], what):
+        for number, (value, reason) in self.engine.map(
+            _attempted, [(function, *task) for task in tasks], what
+        ):
             if reason is None:
                 yield number, value
             elif bad is None or names[number] not in bad:

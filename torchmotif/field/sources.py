@@ -132,8 +132,10 @@ def digest(pixels: np.ndarray) -> str:
 def _of_array(array: Any) -> list[Source]:
     kind = str(array.dtype)
     if not any(kind.startswith(name) for name in ("int", "uint", "float", "torch.", ">", "<", "bfloat")):
-        raise InputTypeError(f"source must hold real numbers, got dtype {kind}; take the modulus of complex ones")
-    if kind in {"torch.bool"} or "complex" in kind:
+        raise InputTypeError(
+            f"source must hold real numbers, got dtype {kind}; take the modulus of complex ones"
+        )
+    if kind == "torch.bool" or "complex" in kind:
         raise InputTypeError(f"source must hold real numbers, got dtype {kind}")
     if array.ndim == 2:
         return [Source("image", array=array)]
@@ -152,11 +154,18 @@ def _of_file(path: Path) -> list[Source]:
         import zarr
 
         array = zarr.open_array(path, mode="r")
-        return [replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)]
+        return [
+            replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)
+        ]
     if path.suffix == ".npy" and path.is_file():
         found = _of_array(_opened(path, None))
         return [
-            replace(one, name=path.name if one.frame is None else f"{path.name} frame {one.frame}", path=path, array=None)
+            replace(
+                one,
+                name=path.name if one.frame is None else f"{path.name} frame {one.frame}",
+                path=path,
+                array=None,
+            )
             for one in found
         ]
     scan = contents(path)

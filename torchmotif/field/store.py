@@ -52,7 +52,9 @@ def read_record(root: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8")).get("attributes", {}).get(RECORD)
     except (OSError, ValueError) as error:
-        raise ReadError(f"{root} holds a damaged store: {error}; analyse the field again with restart") from error
+        raise ReadError(
+            f"{root} holds a damaged store: {error}; analyse the field again with restart"
+        ) from error
     if record is None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
@@ -87,7 +89,9 @@ def claimed(root: Path) -> Iterator[None]:
             by = f" (process {who['pid']} on {who['host']})"
         except (OSError, ValueError, KeyError):
             by = ""
-        raise OutputError(f"{root} is in use by another run{by}; wait for it, or choose another store") from error
+        raise OutputError(
+            f"{root} is in use by another run{by}; wait for it, or choose another store"
+        ) from error
     except OSError as error:
         raise unwritable(root, error) from error
     try:
@@ -238,7 +242,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> InputError:
     """What differs between a run that was started and the one that is asked for."""
     what = [key for key in new if old.get(key) != new[key]]
     named = ", ".join(
-        f"{key}={new[key]!r} instead of {old.get(key)!r}" if key not in {"input"} else "the source has changed"
+        f"{key}={new[key]!r} instead of {old.get(key)!r}" if key != "input" else "the source has changed"
         for key in what[:3]
     )
     return InputError(
