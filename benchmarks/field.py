@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Memory:
     sampled beside it, more rarely.
     """
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> Self:
         import psutil
 
         self.peak = self.unique = 0

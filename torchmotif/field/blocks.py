@@ -123,14 +123,14 @@ def _scaled_patches(job: Job, pixels: np.ndarray, positions: np.ndarray) -> Tens
     grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=-1).float()
     flat = grid.reshape(1, -1, size, 2)
     sampled = F.grid_sample(
-        image[None, None], flat, mode="bilinear", padding_mode="border", align_corners=False
+        image[None, None], flat, mode="bicubic", padding_mode="border", align_corners=False
     )
     return sampled.reshape(-1, size, size)
 
 
 def _averaged(image: Tensor, zoom: float) -> Tensor:
     """The image blurred so that a sample every `zoom` pixels stands for all of them."""
-    sigma = 0.5 * np.sqrt(max(zoom**2 - 1, 0.0))
+    sigma = np.sqrt(max(zoom**2 - 1, 0.0) / 12)  # as wide as a box of `zoom` pixels is beyond one pixel
     reach = int(np.ceil(3 * sigma))
     if reach == 0:
         return image

@@ -205,7 +205,7 @@ def _opened(path: Path, dataset: str | int | None) -> Any:
             lazy = _lazy(path)
             if lazy is not None:
                 return lazy
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ReadError(f"{path} cannot be read: {error}; it may be damaged, or was moved") from error
     from torchmotif.io import read
 
