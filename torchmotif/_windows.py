@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-__all__ = ["gather_windows"]
+__all__ = ["gather_windows", "runs"]
 
 
 def gather_windows(
@@ -15,7 +15,12 @@ def gather_windows(
     Every row of a window is one contiguous run of memory, so rows are selected, not pixels: 20 times faster than
     indexing pixel by pixel.
     """
-    flat = image.contiguous().view(-1)
-    runs = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
     first = (start[:, 0, None] + torch.arange(size, device=image.device)) * image.shape[1] + start[:, 1, None]
-    return runs.index_select(0, first.flatten()).view(-1, size, size)
+    return runs(image, first, size)
+
+
+def runs(image: Shaped[Tensor, "..."], first: Int[Tensor, "..."], size: int) -> Shaped[Tensor, "... {size}"]:
+    """Runs of `size` neighbours in memory, from the given flat indices on."""
+    flat = image.contiguous().view(-1)
+    every = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
+    return every.index_select(0, first.flatten()).view(*first.shape, size)
