@@ -5,6 +5,7 @@ __all__ = [
     "InputTypeError",
     "MissingDependencyError",
     "MissingFileError",
+    "OutOfMemoryError",
     "OutputError",
     "ReadError",
     "TorchMotifError",
@@ -34,6 +35,10 @@ class MissingFileError(ReadError, FileNotFoundError):
 
 class OutputError(TorchMotifError, OSError):
     """A result cannot be written."""
+
+
+class OutOfMemoryError(TorchMotifError, MemoryError):
+    """Memory ran out, and smaller steps did not help; the message says what to set."""
 
 
 class MissingDependencyError(TorchMotifError, ImportError):

@@ -1,6 +1,7 @@
 """Reading micrographs: common image files through permissive readers, microscope formats through rosettasciio."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -9,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from torchmotif._guards import check_dm, check_hdf5, check_regular, check_unpacked
 from torchmotif.errors import InputError, MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_of_axes, nm_per
 
 __all__ = ["Dataset", "contents", "read"]
 
+# Formats of rosettasciio that hold images and whose readers only parse. Those of netCDF and zspy, for example, run what
+# the file says.
+_PARSED = {
+    "Arina", "Blockfile", "Bruker", "DENS", "DigitalMicrograph", "DigitalSurf", "EMD", "EMPAD", "HSPY", "Hamamatsu",
+    "Image", "JEOL", "MRC", "NeXus", "PantaRhei", "Phenom", "QuantumDetector", "Ripple", "Semper", "TIA", "TVIPS",
+}  # fmt: skip
 _COARSEST_NM = 1000.0  # resolution tags coarser than this say how to print a picture, not what it shows
 
 
@@ -116,9 +124,7 @@ def contents(path: str | Path) -> list[Dataset]:
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"there is no file {path}")
-    if path.is_dir():
-        raise ReadError(f"{path} is a folder, not an image file")
-    if path.stat().st_size == 0:
+    if check_regular(path) == 0:
         raise ReadError(f"{path} is empty (0 bytes); export or copy it again")
     reader = _READERS.get(path.suffix.lower(), _read_microscope)
     try:
@@ -129,7 +135,7 @@ def contents(path: str | Path) -> list[Dataset]:
         reason = str(error).strip().splitlines()
         raise ReadError(
             f"{path} cannot be read as {path.suffix or 'an image'}: "
-            f"{reason[0] if reason else type(error).__name__}; it may be damaged, cut short, or of another format"
+            f"{reason[0][:200] if reason else type(error).__name__}; it may be damaged, cut short, or of another format"
         ) from error
     found = [item for item in found if item.data.dtype.kind in "iuf" and item.data.size]
     if not found:
@@ -191,12 +197,14 @@ def _sha256(path: Path) -> str:
 
 
 def _read_npy(path: Path) -> list[Dataset]:
-    return [Dataset(np.load(path, allow_pickle=False))]
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # which compares the shape with the file's size
+    return [Dataset(np.array(mapped))]
 
 
 def _read_npz(path: Path) -> list[Dataset]:
     """Arrays of at least one dimension are data; a scalar named pixel_size_nm or pixel_nm is the calibration."""
     with np.load(path, allow_pickle=False) as archive:
+        check_unpacked(sum(member.file_size for member in archive.zip.infolist()), path)
         arrays = {name: archive[name] for name in archive.files}
     sizes = [
         float(arrays[key]) for key in ("pixel_size_nm", "pixel_nm") if key in arrays and arrays[key].ndim == 0
@@ -223,8 +231,12 @@ def _read_tiff(path: Path) -> list[Dataset]:
 
     with tifffile.TiffFile(path) as file:
         found = []
+        check_unpacked(sum(series.nbytes for series in file.series), path)
         for series in file.series:
             is_rgb = series.axes.endswith("S") and series.shape[-1] in {3, 4}
+            page = series.keyframe
+            if len(page.dataoffsets) < math.prod(page.chunked):
+                raise ReadError(f"{path} is damaged or cut short: parts of an image are missing")
             size, unit = _tiff_calibration(file, series.pages[0])
             found.append(Dataset(series.asarray(), series.name or "", size, unit, is_rgb))
         largest = max((item.data.size for item in found), default=0)
@@ -251,18 +263,24 @@ def _tiff_calibration(file: Any, page: Any) -> tuple[tuple[float, float] | None,
 
 def _read_microscope(path: Path) -> list[Dataset]:
     try:
+        import h5py
         from rsciio import IO_PLUGINS
     except ImportError as error:
         raise MissingDependencyError(
             f"{path.suffix} files are read by rosettasciio: pip install 'torchmotif[io]'"
         ) from error
     extension = path.suffix.lower().lstrip(".")
-    plugins = [p for p in IO_PLUGINS if extension in {str(e).lower() for e in p["file_extensions"]}]
+    known = [p for p in IO_PLUGINS if extension in {str(e).lower() for e in p["file_extensions"]}]
+    plugins = [p for p in known if p["name"] in _PARSED]
     if not plugins:
+        why = "a format that could run code" if known else "which no reader knows"
         raise ReadError(
-            f"{path} has the ending {path.suffix or '(none)'}, which no reader knows; "
-            "convert it to tif, npy, hspy or mrc"
+            f"{path} has the ending {path.suffix or '(none)'}, {why}; convert it to tif, npy, hspy or mrc"
         )
+    if extension in {"dm3", "dm4"}:
+        check_dm(path)
+    elif h5py.is_hdf5(path):
+        check_hdf5(path)
     failures: list[Exception] = []
     for plugin in plugins:  # several formats share an ending, such as h5
         try:
@@ -282,22 +300,10 @@ def _from_signal(signal: Mapping[str, Any]) -> Dataset:
     axes = [axis for axis in signal["axes"] if not axis.get("navigate", False)][-2:]
     if len(axes) < 2:  # a stack of spectra, or an image whose axes are all called navigation
         axes = list(signal["axes"])[-2:]
-    size = _axes_calibration(axes)
+    size = nm_of_axes((axis.get("scale"), axis.get("units")) for axis in axes)
     general = signal.get("metadata", {}).get("General", {})
     title = str(general.get("title", ""))
     return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
-
-
-def _axes_calibration(axes: list[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Pixel size along (rows, columns) in nm, None unless both axes are lengths."""
-    sizes = []
-    for axis in axes:
-        factor = nm_per(str(axis.get("units") or ""))
-        scale = float(axis.get("scale") or 0.0)
-        if factor is None or not (np.isfinite(scale) and scale != 0):
-            return None
-        sizes.append(abs(scale) * factor)
-    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
 
 
 _READERS: dict[str, Callable[[Path], list[Dataset]]] = {

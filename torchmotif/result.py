@@ -14,6 +14,7 @@ import numpy as np
 
 from torchmotif import plot
 from torchmotif._files import new_folder
+from torchmotif._saved import read_saved
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -205,59 +206,12 @@ class MotifResult:
         Raises
         ------
         ReadError
-            If the folder holds no result, or a damaged one, or one of a later version.
+            If the folder holds no result, or a damaged one, or one of a later version, or links to other files.
         """
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        try:
-            return cls._load(folder)
-        except ReadError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # it shares no base with the others
-                raise
-            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
-
-    @classmethod
-    def _load(cls, folder: Path) -> "MotifResult":
-        from safetensors.numpy import load_file
-
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record.pop("format") > _FORMAT:
-            raise ReadError(
-                f"{folder} was written by a later version of torchmotif; update torchmotif to load it"
-            )
-        image = record.pop("image")
-        columns = {key: tuple(v) if isinstance(v, list) else v for key, v in record.pop("columns").items()}
-        templates = load_file(folder / "templates.safetensors")["templates"]
-        arrays = load_file(folder / "arrays.safetensors")
-        known = {item.name for item in fields(Columns)}
-        per_column = {
-            key.removeprefix("columns."): arrays[key] for key in arrays if key.startswith("columns.")
-        }
-        n, labels = len(per_column["positions"]), arrays["labels"]
-        if templates.ndim != 3 or labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
-            raise ValueError("arrays.safetensors and templates.safetensors do not belong together")
-        lengths = {len(array) for array in (*per_column.values(), labels, arrays["probabilities"])}
-        if lengths != {n} or labels.dtype != np.int64 or per_column["positions"].shape != (n, 2):
-            raise ValueError("the arrays in arrays.safetensors have wrong shapes or types")
-        return cls(
-            Micrograph(
-                arrays["image"],
-                image["pixel_size"],
-                image["unit"],
-                image["metadata"],
-                electrons_per_pixel=image["electrons_per_pixel"],
-            ),
-            Columns(**{key: value for key, value in {**columns, **per_column}.items() if key in known}),
-            labels,
-            arrays["probabilities"],
-            templates,
-            record,
-        )
+        return cls(*read_saved(folder, RECORD, _FORMAT))
 
     def __repr__(self) -> str:
         """Say what was found."""

@@ -11,6 +11,7 @@ from torchmotif.cli.common import (
     EXIT_CODES,
     DatasetName,
     Device,
+    Equivalence,
     Force,
     Frame,
     Json,
@@ -61,6 +62,10 @@ def analyze(
     ] = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    equivalence: Annotated[
+        Equivalence | None,
+        typer.Option(help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."),
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     config: Annotated[
@@ -89,6 +94,7 @@ def analyze(
             "patch_size": patch_size,
             "n_max": n_max,
             "motifs": motifs,
+            "equivalence": None if equivalence is None else equivalence.value,
             "seed": seed,
             "device": device,
             "frame": frame,

@@ -20,6 +20,7 @@ __all__ = [
     "INTERRUPTED",
     "DatasetName",
     "Device",
+    "Equivalence",
     "Force",
     "Frame",
     "Image",
@@ -45,6 +46,13 @@ app = typer.Typer(
     help="Structural motifs in atomic-resolution STEM images.",
     epilog=EXIT_CODES,
 )
+
+
+class Equivalence(StrEnum):
+    """What counts as the same motif."""
+
+    rotation = "rotation"
+    euclidean = "euclidean"
 
 
 class Polarity(StrEnum):
