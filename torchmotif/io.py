@@ -203,7 +203,10 @@ def _read_npy(path: Path) -> list[Dataset]:
 
 def _read_npz(path: Path) -> list[Dataset]:
     """Arrays of at least one dimension are data; a scalar named pixel_size_nm or pixel_nm is the calibration."""
-    with np.load(path, allow_pickle=False) as archive:
+    with (
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):  # closed where it is cut short, too
         check_unpacked(sum(member.file_size for member in archive.zip.infolist()), path)
         arrays = {name: archive[name] for name in archive.files}
     sizes = [

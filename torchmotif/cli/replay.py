@@ -39,6 +39,7 @@ _OPTIONS = {
     "patch_size": "patch_size",
     "n_max": "n_max",
     "n_motifs": "motifs",
+    "equivalence": "equivalence",
     "random_state": "seed",
     "device": "device",
 }

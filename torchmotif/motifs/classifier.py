@@ -6,7 +6,7 @@ import torch
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from torchmotif._arrays import DeviceLike, like
+from torchmotif._arrays import DeviceLike, like, solvable
 from torchmotif.errors import InputError
 from torchmotif.motifs.estimator import MotifLearner, joined
 from torchmotif.motifs.model import Assignment, Equivalence
@@ -165,7 +165,8 @@ class MotifClassifier(MotifLearner):
         self._set_scale(basis, level, unit, min(least, 0.0))
         rows = self._rows(n, source.device)
         learnt = None if shifts is None else shifts[rows]
-        self._learn(self._scale.of_patches(source.take(rows), learnt), learnt)
+        with solvable("patches"):
+            self._learn(self._scale.of_patches(source.take(rows), learnt), learnt)
         self._summarise(source, shifts, patches)
         return self
 
@@ -213,7 +214,8 @@ class MotifClassifier(MotifLearner):
         self._set_scale(basis, level, unit, 0.0)
         rows = self._rows(n, values.device)
         learnt = None if shifts is None else shifts[rows]
-        self._learn(self._scale.of_moments(values[rows], level), learnt)
+        with solvable("moments"):
+            self._learn(self._scale.of_moments(values[rows], level), learnt)
         parts = [self._assigned(part, level) for part in values.split(_BATCH)]
         self._keep(parts, moments)
         return self

@@ -39,7 +39,7 @@ class MotifTree:
     splits : list of (int, Split)
         The node that is split, and how, in the order in which the motifs parted.
     leaves : Tensor of shape (n_motifs,)
-        Node of every motif, the most frequent first.
+        Node of every motif, the most frequent first, the brighter first of equally frequent ones.
     """
 
     splits: list[tuple[int, Split]]
@@ -140,8 +140,15 @@ def grow(
         members[node] = members[node][~second]
         proposals[node] = proposal(members[node])
         proposals.append(proposal(members[-1]))
+    return MotifTree(splits, _by_frequency(moments, members))
+
+
+def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
+    """Nodes, the most frequent first; of equally frequent ones the brighter, so that rounding decides nothing."""
     sizes = torch.tensor([len(rows) for rows in members])
-    return MotifTree(splits, torch.argsort(sizes, descending=True, stable=True))
+    brightness = torch.stack([moments[rows, 0].mean() for rows in members]).cpu()
+    by_brightness = torch.argsort(brightness, descending=True, stable=True)
+    return by_brightness[torch.argsort(sizes[by_brightness], descending=True, stable=True)]
 
 
 def _rank(found: tuple[bool, Split] | None) -> tuple[bool, float]:
