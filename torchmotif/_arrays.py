@@ -1,7 +1,8 @@
 """From what users hold (numpy arrays, torch tensors, micrographs) to tensors on one device, and back."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["ArrayLike", "DeviceLike", "Pixels", "as_positions", "as_tensor", "like", "pixels_of"]
+__all__ = ["ArrayLike", "DeviceLike", "Pixels", "as_positions", "as_tensor", "like", "pixels_of", "solvable"]
 
 ArrayLike = np.ndarray | Tensor | Sequence[Any]
 Pixels = np.ndarray | Tensor
@@ -156,3 +157,21 @@ def like(result: Tensor, original: Any) -> Any:
     if isinstance(getattr(original, "data", original), Tensor) or isinstance(original, Tensor):
         return result
     return result.detach().cpu().numpy()
+
+
+@contextmanager
+def solvable(name: str) -> Iterator[None]:
+    """Within the block, equations that rounding made unsolvable raise an error of ours that names the argument.
+
+    Raises
+    ------
+    InputError
+        If torch cannot factorise a matrix.
+    """
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise InputError(
+            f"{name} has values of such different sizes that nothing but rounding is left of the smaller ones; "
+            "clip the outliers first"
+        ) from error

@@ -99,6 +99,7 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     metadata = {**chosen.metadata, "path": str(path), "sha256": _sha256(path)}
     if chosen.name:
         metadata["name"] = chosen.name
+    metadata |= {key: value for key, value in (("frame", frame), ("dataset", dataset)) if value is not None}
     if notes:
         metadata["notes"] = notes
     return Micrograph(data, chosen.pixel_size, chosen.unit, metadata)
@@ -202,7 +203,10 @@ def _read_npy(path: Path) -> list[Dataset]:
 
 def _read_npz(path: Path) -> list[Dataset]:
     """Arrays of at least one dimension are data; a scalar named pixel_size_nm or pixel_nm is the calibration."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed where it is cut short, too
+    with (
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):  # closed where it is cut short, too
         check_unpacked(sum(member.file_size for member in archive.zip.infolist()), path)
         arrays = {name: archive[name] for name in archive.files}
     sizes = [

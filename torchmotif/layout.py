@@ -126,7 +126,9 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         self._check()
         matrix = as_matrix(self, X, min_samples=2, device=self.device)
-        rows = matrix.float()
+        largest = float(matrix.abs().max())
+        # Beyond this, squares leave the range of single precision; the layout does not depend on the unit.
+        rows = (matrix if not largest or 1e-15 < largest < 1e15 else matrix / largest).float()
         edges = _edges(
             *fuzzy_graph(*nearest_neighbours(rows, self.n_neighbors, metric=self.metric)), len(rows)
         )

@@ -70,13 +70,13 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
         here = result.labels == motif
         if not here.any():
             continue
-        colour, marker = plot.motif_style(motif)
+        style = plot.motif_style(motif)
         name = "no motif" if motif < 0 else f"motif {motif}"
         values = {
             "name": f"{name}: {here.sum():,} columns",
-            "face_color": colour,
+            "face_color": style.colour,
             "border_width": 0,
-            "symbol": _SYMBOLS[marker],
+            "symbol": _SYMBOLS[style.marker],
             "size": 0.45 * result.columns.spacing,
             "features": table.loc[here, ["motif", "probability", "intensity"]]
             .rename_axis("column")

@@ -46,6 +46,7 @@ def analyze(
     patch_size: int | None = None,
     n_max: int = 10,
     n_motifs: int | None = None,
+    equivalence: Literal["rotation", "euclidean"] | None = None,
     random_state: int = 0,
     device: DeviceLike = None,
     progress: bool = True,
@@ -64,6 +65,8 @@ def analyze(
         Highest radial order of the Zernike moments.
     n_motifs : int, optional
         Number of motifs; by default it is found.
+    equivalence : {"rotation", "euclidean"}, optional
+        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal.
     random_state : int
         Same seed, same machine: same result.
     device : str or torch.device, optional
@@ -94,6 +97,7 @@ def analyze(
         "patch_size": patch_size,
         "n_max": n_max,
         "n_motifs": n_motifs,
+        "equivalence": equivalence,
         "random_state": random_state,
         "device": None if device is None else str(device),
     }
@@ -117,7 +121,12 @@ def analyze(
             dark = min(float(data.min()), 0.0)
             gain = micrograph.electrons_per_pixel / max(float(data.mean()) - dark, 1e-30)
         classifier = MotifClassifier(
-            n_motifs, n_max=n_max, electrons_per_count=gain, offset=dark, random_state=random_state
+            n_motifs,
+            n_max=n_max,
+            electrons_per_count=gain,
+            offset=dark,
+            equivalence=equivalence,
+            random_state=random_state,
         )
         classifier.fit(patches, shifts)
     count = len(columns)

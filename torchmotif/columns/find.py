@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, like, pixels_of
+from torchmotif._arrays import DeviceLike, like, pixels_of, solvable
 from torchmotif.columns.fit import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
@@ -93,7 +93,8 @@ def find_columns(
         area = 2 * math.pi * (WIDTH * spacing) ** 2
         results = {"positions": positions[keep], "intensities": height[keep] * (prepared.scale * area)}
         return _result(results, image, spacing, None)
-    found, shape = fitted(prepared, positions, spacing)
+    with solvable("image"):
+        found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
         least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
         found = found.where(found.intensity >= least)

@@ -95,7 +95,7 @@ def fill_invalid(data: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
 
 
 def _as_mask(mask: Any, values: Tensor) -> Bool[Tensor, "h w"]:
-    tensor = torch.as_tensor(np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask)
+    tensor = as_tensor(mask, dtype=None, name="mask")
     if tensor.dtype != torch.bool or tensor.shape != values.shape:
         raise InputError(
             f"mask must be boolean and have the image's shape {tuple(values.shape)}, true where pixels are to be "

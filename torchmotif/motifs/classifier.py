@@ -1,33 +1,25 @@
 """MotifClassifier: from patches to motifs, without supervision."""
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, like
-from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.motifs.model import Assignment, learn
-from torchmotif.motifs.noise import CountingNoise
-from torchmotif.motifs.scale import MomentScale
+from torchmotif._arrays import DeviceLike, like, solvable
+from torchmotif.errors import InputError
+from torchmotif.motifs.estimator import MotifLearner, joined
+from torchmotif.motifs.model import Assignment, Equivalence
 from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
-from torchmotif.motifs.tree import Rules
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
 _SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
-_MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 _BATCH = 65_536  # moments that are labelled at a time
 
 
-class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class MotifClassifier(MotifLearner):
     """Sorts patches into structural motifs.
 
     The patches are projected on Zernike polynomials about their true centres. How much counting electrons scatters
@@ -57,6 +49,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Least share of the columns that is a motif; it has 5 columns at least.
     outlier_distance : float
         A column further than this many standard deviations from its motif fits no motif: label -1.
+    equivalence : {"rotation", "euclidean"}, optional
+        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
+        every orientation is a motif of its own.
     random_state : int
         Seed of the choice of columns that are learnt on, where there are more than 50,000.
     device : str or torch.device, optional
@@ -70,8 +65,15 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Probability of that motif; 0 where the label is -1.
     outlier_scores_ : array of shape (n,), float64
         Distance of every patch from its motif in standard deviations.
+    angles_ : array of shape (n,), float64
+        By how many radians the motif's template is turned counter-clockwise to lie on each patch, from 0 to 2 pi over
+        the motif's fold; 0 without `equivalence`.
+    mirrored_ : array of shape (n,), bool
+        Whether it is mirrored at the direction of the columns before; False for a motif that is its mirror image.
+    folds_ : array of shape (n_motifs,), int64
+        Rotational symmetry of every motif, as far as single columns tell at this dose; 1 without `equivalence`.
     templates_ : array of shape (n_motifs, s, s), float32
-        Mean patch of every motif.
+        Mean patch of every motif; with `equivalence` its reconstruction.
     template_errors_ : array of shape (n_motifs, s, s), float32
         Standard error of it from counting electrons.
     reconstructions_ : array of shape (n_motifs, s, s), float32
@@ -113,6 +115,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         max_valley: float = 0.2,
         min_share: float = 0.003,
         outlier_distance: float = 6.0,
+        equivalence: Equivalence = None,
         random_state: int = 0,
         device: DeviceLike = None,
     ) -> None:
@@ -125,6 +128,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.max_valley = max_valley
         self.min_share = min_share
         self.outlier_distance = outlier_distance
+        self.equivalence = equivalence
         self.random_state = random_state
         self.device = device
 
@@ -161,7 +165,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._set_scale(basis, level, unit, min(least, 0.0))
         rows = self._rows(n, source.device)
         learnt = None if shifts is None else shifts[rows]
-        self._learn(self._scale.of_patches(source.take(rows), learnt), learnt)
+        with solvable("patches"):
+            self._learn(self._scale.of_patches(source.take(rows), learnt), learnt)
         self._summarise(source, shifts, patches)
         return self
 
@@ -209,7 +214,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._set_scale(basis, level, unit, 0.0)
         rows = self._rows(n, values.device)
         learnt = None if shifts is None else shifts[rows]
-        self._learn(self._scale.of_moments(values[rows], level), learnt)
+        with solvable("moments"):
+            self._learn(self._scale.of_moments(values[rows], level), learnt)
         parts = [self._assigned(part, level) for part in values.split(_BATCH)]
         self._keep(parts, moments)
         return self
@@ -269,7 +275,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self._model.assign(moments, self.outlier_distance, relative_dose)
             for moments in self._in_batches(patches, offsets, relative_dose)
         ]
-        return _joined(parts, patches)
+        return joined(parts, patches)
 
     def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
         """Motif of every column with its probability and the distance from it, from Zernike moments.
@@ -293,7 +299,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if values.shape[1] != k:
             raise InputError(f"moments must be {k} a column as in fit, got {values.shape[1]}")
         parts = [self._assigned(part, level, relative_dose) for part in values.split(_BATCH)]
-        return _joined(parts, moments)
+        return joined(parts, moments)
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
@@ -308,72 +314,3 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n,), int64
         """
         return self.fit(patches, offsets).labels_
-
-    def _rows(self, n: int, device: torch.device) -> Tensor:
-        """Which columns are learnt on."""
-        if n <= _MAX_LEARNT:
-            return torch.arange(n, device=device)
-        chosen = np.random.default_rng(self.random_state).permutation(n)[:_MAX_LEARNT]
-        return torch.from_numpy(np.sort(chosen)).to(device)
-
-    def _set_scale(self, basis: ZernikeBasis, level: float, unit: float, dark: float) -> None:
-        self.basis_ = basis
-        self._scale = MomentScale(basis, level, unit or 1.0, dark if self.offset is None else self.offset)
-
-    def _in_batches(self, patches: Any, offsets: Any, relative_dose: float) -> Iterator[Tensor]:
-        """Moments of new patches."""
-        check_is_fitted(self)
-        source = PatchSource(patches, self.device)
-        if source.size != self.basis_.size:
-            raise InputError(f"patches must be {self.basis_.size} px a side as in fit, got {source.size} px")
-        shifts = checked_offsets(offsets, len(source), source.device)
-        for rows, windows in source:
-            yield self._scale.of_patches(windows, None if shifts is None else shifts[rows], relative_dose)
-
-    def _assigned(self, moments: Tensor, level: float, relative_dose: float = 1.0) -> Assignment:
-        scaled = self._scale.of_moments(moments, level, relative_dose)
-        return self._model.assign(scaled, self.outlier_distance, relative_dose)
-
-    def _learn(self, moments: Tensor, shifts: Tensor | None) -> None:
-        """Set the model and what it says of the motifs."""
-        unit = self._scale.unit
-        noise = CountingNoise(self.basis_, moments, self._scale.counts_at_level, shifts)
-        gain = self.electrons_per_count
-        scale = None if gain is None else 1 / (gain * unit)
-        rules = Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
-        self._model = learn(moments, noise, self.basis_, rules, scale=scale, n_motifs=self.n_motifs)
-        self.electrons_per_count_ = 1 / (self._model.scale * unit)
-        self.n_motifs_ = len(self._model.tree.leaves)
-        self.resolutions_ = self._model.tree.resolutions(self.min_detectability)
-        if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
-            warnings.warn(
-                f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer",
-                TorchMotifWarning,
-                stacklevel=3,
-            )
-
-    def _keep(self, parts: list[Assignment], original: Any) -> None:
-        """Set what is known of the columns, and the reconstructions."""
-        self.labels_, self.probabilities_, self.outlier_scores_ = _joined(parts, original)
-        labels = torch.cat([part.labels for part in parts])
-        self.counts_ = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)[1:].cpu().numpy()
-        self.reconstructions_ = like(self._scale.reconstructed(self._model.spread.centres), original)
-
-    def _summarise(self, source: PatchSource, shifts: Tensor | None, patches: Any) -> None:
-        """Label all patches, and set their mean in every motif."""
-        parts, total = [], torch.zeros(self.n_motifs_ + 1, source.size**2, device=source.device)
-        for rows, windows in source:
-            moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
-            parts.append(self._model.assign(moments, self.outlier_distance))
-            total.index_add_(0, parts[-1].labels + 1, windows.flatten(1))
-        self._keep(parts, patches)
-        count = torch.from_numpy(self.counts_).to(source.device)[:, None, None].clamp(min=1)
-        mean = total[1:].reshape(-1, source.size, source.size) / count
-        electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
-        self.templates_ = like(mean, patches)
-        self.template_errors_ = like((electrons / count).sqrt(), patches)
-
-
-def _joined(parts: list[Assignment], original: Any) -> Assignment:
-    """The batches as one, numpy or torch as `original` came."""
-    return Assignment(*(like(torch.cat(part), original) for part in zip(*parts, strict=True)))

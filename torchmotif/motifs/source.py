@@ -133,6 +133,10 @@ def check_parameters(estimator: Any, n: int) -> None:
     for name in ("max_valley", "min_share"):
         if not 0 < getattr(estimator, name) <= 1:
             raise InputError(f"{name} must lie between 0 and 1, got {getattr(estimator, name)}")
+    if estimator.equivalence not in {None, "rotation", "euclidean"}:
+        raise InputError(
+            f"equivalence must be 'rotation', 'euclidean' or None, got {estimator.equivalence!r}"
+        )
     gain = estimator.electrons_per_count
     if gain is not None and not (gain > 0 and math.isfinite(gain)):
         raise InputError(f"electrons_per_count must be positive and finite, got {gain}")

@@ -76,8 +76,8 @@ def _pictures(hierarchy: MotifHierarchy, statistics: AssemblyStatistics) -> dict
     if len(hierarchy.levels_) < 2:
         return {}
     sizes = len(hierarchy.levels_) - 1
-    shown, points = bare_figure(10.5, 2.1 * sizes + 0.5), bare_figure(6.0, 4.2)
-    atlas(hierarchy, statistics, n=8 * sizes, figure=shown)
+    shown, points = bare_figure(10.5, 2.2 * sizes + 0.4), bare_figure(6.0, 4.2)
+    atlas(hierarchy, statistics, n=_ROWS * sizes, numbered=True, figure=shown)
     growth(hierarchy, statistics, ax=points.add_subplot())
     return {
         "atlas": inline_svg(shown, "The most frequent assemblies, with count, z-score and energy"),

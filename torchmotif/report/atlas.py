@@ -64,6 +64,8 @@ def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:
     dict
         `answer`, a word or two, and `reason`, a sentence.
     """
+    if not result.counts[motif]:
+        return {"answer": "", "reason": "Every column of it turned out to be unlike it."}
     splits = result.record.get("found", {}).get("resolutions", [])
     own = [split for split in splits if any(motif in side for side in split["motifs"])]
     if not own:

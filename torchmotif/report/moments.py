@@ -66,7 +66,7 @@ def sampled_moments(result: "MotifResult") -> Sample:
     size = result.templates.shape[-1]
     found = result.record.get("found", {})
     n_max = min(int(found.get("n_max", 10)), size // 2)
-    basis = ZernikeBasis(n_max, size, subpixel=8)
+    basis = ZernikeBasis(n_max, size, subpixel=4)
     positions = result.columns.positions[index]
     patches = np.asarray(extract_patches(image, positions, size), np.float32) - min(float(image.min()), 0.0)
     moments = np.asarray(basis(patches, offsets(positions, size)), np.float64)
@@ -86,9 +86,8 @@ def layout_of(sample: Sample) -> np.ndarray | None:
     """
     if len(sample.index) < _FEWEST:
         return None
-    features = sample.moments - sample.moments.mean(axis=0)
-    layout = ForceLayout(10, metric="euclidean", random_state=0)
-    return np.asarray(layout.fit_transform(features), np.float64)
+    features = sample.moments[:, 1:]  # without the mean, which follows the thickness and what lies on top
+    return np.asarray(ForceLayout(10, random_state=0).fit_transform(features), np.float64)
 
 
 def spectrum(result: "MotifResult", sample: Sample) -> Any:

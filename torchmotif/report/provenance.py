@@ -32,12 +32,14 @@ def dose_statement(result: "MotifResult") -> list[str]:
     mean = (float(finite.mean()) - min(float(finite.min()), 0.0)) * gain if finite.size else 0.0
     known = result.image.electrons_per_pixel is not None
     source = "as was given with the image" if known else "as estimated from the noise of the patches"
-    said = [f"{mean:.3g} detected electrons per pixel on average, {source} ({gain:.3g} electrons per count)."]
+    said = [
+        f"{_rounded(mean)} detected electrons per pixel on average, {source} ({gain:.3g} electrons per count)."
+    ]
     if result.image.pixel_size_nm is not None:
         area = float(np.prod(result.image.pixel_size_nm))
-        said.append(f"That is {mean / area:.3g} per square nanometre.")
+        said.append(f"That is {_rounded(mean / area)} per square nanometre.")
     size = result.templates.shape[-1]
-    said.append(f"A patch of {size} × {size} pixels holds {mean * size**2:,.0f} electrons.")
+    said.append(f"A patch of {size} × {size} pixels holds {_rounded(mean * size**2)} electrons.")
     if not known:
         said.append(
             "The estimate stands and falls with raw counts: images that were filtered, resampled or turned to "
@@ -71,7 +73,7 @@ def provenance(result: "MotifResult") -> dict[str, Any]:
         ("Seconds", record.get("timings_s", {})),
     ]
     return {
-        "created": record.get("created"),
+        "created": str(record.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
         "command": " ".join(str(word) for word in record.get("command", [])),
         "notes": record.get("notes", []),
         "code": python_code(result),
@@ -98,13 +100,8 @@ def python_code(result: "MotifResult") -> str:
     elif metadata.get("path"):
         chosen = {key: metadata[key] for key in ("frame", "dataset") if metadata.get(key) is not None}
         lines.append(f"scan = tm.read({_call(metadata['path'], **chosen)})")
-        if result.image.pixel_size is not None and metadata.get("pixel_size_given"):
-            size = result.image.pixel_size
-            lines.append(
-                f"scan = tm.Micrograph({_call(None, pixel_size=size, unit=result.image.unit)})".replace(
-                    "None, ", "scan.data, ", 1
-                )
-            )
+        if metadata.get("pixel_size_given_nm"):
+            lines.append(f"scan = tm.Micrograph(scan.data, pixel_size={metadata['pixel_size_given_nm']!r})")
     else:
         lines.append("scan = ...  # the image: an array, or a tm.Micrograph with its pixel size")
     parameters = {
@@ -115,6 +112,11 @@ def python_code(result: "MotifResult") -> str:
     arguments = "".join(f", {key}={value!r}" for key, value in parameters.items())
     lines.append(f"result = tm.analyze(scan{arguments})")
     return "\n".join(lines)
+
+
+def _rounded(value: float) -> str:
+    """Three digits, and no power of ten up to millions."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _call(first: Any, **keywords: Any) -> str:

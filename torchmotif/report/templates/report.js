@@ -41,8 +41,8 @@
 
   /* Points that can be zoomed and moved, over a picture or over nothing. */
   class View {
-    constructor(name, { points, columns, box, spacing, draw }) {
-      Object.assign(this, { points, columns, box, spacing, background: draw });
+    constructor(name, { points, columns, box, spacing, outline, draw }) {
+      Object.assign(this, { points, columns, box, spacing, outline, background: draw });
       this.canvas = $(name);
       this.pen = this.canvas.getContext("2d");
       this.tip = this.canvas.parentElement.querySelector(".tip");
@@ -130,7 +130,7 @@
       if (this.waiting) return;
       this.waiting = requestAnimationFrame(() => { this.waiting = 0; this.draw(); });
     }
-    get radius() { return Math.max(1.2, Math.min(0.22 * this.spacing * this.scale, 16) * markSize); }
+    get radius() { return Math.max(1.2, Math.min(0.27 * this.spacing * this.scale, 16) * markSize); }
     draw() {
       const ratio = window.devicePixelRatio || 1, { pen, canvas } = this;
       if (!this.width || !this.height) return;
@@ -168,7 +168,7 @@
         pen.strokeStyle = one.colour; pen.lineWidth = 3; pen.stroke();
       } else {
         pen.fillStyle = one.colour; pen.fill();
-        pen.strokeStyle = "rgba(0,0,0,.75)"; pen.lineWidth = Math.min(1, 0.18 * r + 0.15); pen.stroke();
+        pen.strokeStyle = `rgba(0,0,0,${this.outline})`; pen.lineWidth = Math.min(1, 0.18 * r + 0.15); pen.stroke();
       }
       if (!open || one.number < 0 || inView.length > 900) return;
       pen.font = "600 12px system-ui, sans-serif";
@@ -274,7 +274,7 @@
   picture.onload = redraw;
   picture.src = data.image;
   const imageView = new View("image", {
-    points: flat, columns: all, spacing: data.spacing,
+    points: flat, columns: all, spacing: data.spacing, outline: 0.75,
     box: [-0.5, -0.5 * tall, data.width - 0.5, (data.height - 0.5) * tall],
     draw(view, pen) {
       if (picture.complete && picture.naturalWidth) {
@@ -298,9 +298,9 @@
     const margin = 0.05 * Math.max(right - left, bottom - top, 1e-6);
     const side = Math.max(right - left, bottom - top) + 2 * margin;
     views.push(new View("layout", {
-      points, columns, spacing: side / 26, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
+      points, columns, spacing: side / 26, outline: 0.4, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
     }));
-    Object.defineProperty(views[1], "radius", { get() { return Math.max(2, Math.min(3.2 * (this.scale / this.whole) ** 0.5, 9) * markSize); } });
+    Object.defineProperty(views[1], "radius", { get() { return Math.max(2, Math.min(2.8 * (this.scale / this.whole) ** 0.5, 9) * markSize); } });
   }
 
   for (const box of document.querySelectorAll("input[data-group]")) {
@@ -348,8 +348,8 @@
   });
   prefersDark.addEventListener("change", label);
   label();
-  let before;
-  window.addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; views.forEach((view) => view.draw()); });
-  window.addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; redraw(); });
+  let before, closed = [];
+  window.addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; closed = [...document.querySelectorAll("details:not([open])")]; closed.forEach((part) => { part.open = true; }); views.forEach((view) => view.draw()); });
+  window.addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; closed.forEach((part) => { part.open = false; }); redraw(); });
   window.torchmotif = { views, groups, describe };
 })();
