@@ -64,6 +64,11 @@ def ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
+def each(rate: float) -> str:
+    """A rate with three digits that count."""
+    return f"{float(f'{rate:.3g}'):,.0f}"
+
+
 def grouped(run: Run) -> dict[tuple[Any, ...], list[Row]]:
     """Rows of the stages by what was to be done."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -97,7 +102,7 @@ def stage_table(run: Run) -> list[str]:
             spread = ms(row["q3"] - row["q1"])
             lines.append(
                 f"| {what} | {size} | {n or ''} | {row['who']} | {ms(time)} ({spread}) | "
-                f"{f'{float(f"{n / time:.3g}"):,.0f}' if n else ''} | {rate} | {f'{roof / time:.0%}' if roof else ''} | {ratio} |"
+                f"{each(n / time) if n else ''} | {rate} | {f'{roof / time:.0%}' if roof else ''} | {ratio} |"
             )
     return lines
 
