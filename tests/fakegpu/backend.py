@@ -49,6 +49,10 @@ class FakeGpuTensor(Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"FakeGpuTensor({self.raw})"
 
+    def tolist(self) -> Any:
+        """Values on the host, as on a real device: by a transfer."""
+        return self.cpu().tolist()
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` on the values; count what the host reads, refuse tensors of another device."""
@@ -116,7 +120,18 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
     return _copy(target, source)
 
 
+def _made_by(factory: Any) -> Any:
+    """A function that makes a tensor without being given one, such as `arange`."""
+
+    def make(*args: Any, device: Any = None, pin_memory: Any = None, **kwargs: Any) -> Tensor:  # noqa: ARG001
+        return FakeGpuTensor(factory(*args, device="cpu", **kwargs))
+
+    return make
+
+
 _library = torch.library.Library("aten", "IMPL")
 _library.impl("empty.memory_format", _empty, "PrivateUse1")
 _library.impl("empty_strided", _empty_strided, "PrivateUse1")
 _library.impl("_copy_from", _copy_from, "PrivateUse1")
+for _factory in ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspace"):
+    _library.impl(_factory, _made_by(getattr(torch, _factory.split(".")[0])), "PrivateUse1")
