@@ -1,6 +1,7 @@
 """Zernike basis, projection and dense maps against motif-learn, numpy and mahotas: medians, interleaved, in one process.
 
-On one thread CPU time is measured, which other processes disturb little; on two, the clock on the wall.
+On one thread CPU time is measured, which other processes disturb little; on two, the clock on the wall, with a rest before
+each, as threads of the library that ran before spin on for a while.
 
 python benchmarks/zernike_speed.py             one and two threads, each in a process of its own
 python benchmarks/zernike_speed.py --threads 1 --repeats 15
@@ -27,6 +28,9 @@ except ImportError:
     mahotas = ZPs = None
 
 RESULTS = Path(__file__).parent / "results"
+_REST = (
+    0.2  # seconds in which the threads of the last one (OpenBLAS, OpenMP) stop spinning and free their cores
+)
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -37,6 +41,7 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
+            time.sleep(_REST * (torch.get_num_threads() > 1))
             start = clock()
             function()
             times[name].append(clock() - start)
@@ -134,7 +139,7 @@ def main() -> None:
     for threads in arguments.all:
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         command = [sys.executable, __file__, "--threads", threads, "--repeats", str(arguments.repeats)]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env={**os.environ, **limits}, capture_output=True, text=True, check=True
         )
         results[threads] = json.loads(done.stdout)

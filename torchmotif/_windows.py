@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-__all__ = ["gather_windows"]
+__all__ = ["Windows", "gather_windows", "runs"]
 
 
 def gather_windows(
@@ -15,7 +15,47 @@ def gather_windows(
     Every row of a window is one contiguous run of memory, so rows are selected, not pixels: 20 times faster than
     indexing pixel by pixel.
     """
+    return _gather(image, start[:, 0] * image.shape[1] + start[:, 1], size)
+
+
+def runs(
+    image: Shaped[Tensor, "..."], first: Int[Tensor, "..."], size: int, out: Tensor | None = None
+) -> Shaped[Tensor, "... {size}"]:
+    """Runs of `size` neighbours in memory, from the given flat indices on; `out` is memory to put them into."""
     flat = image.contiguous().view(-1)
-    runs = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
-    first = (start[:, 0, None] + torch.arange(size, device=image.device)) * image.shape[1] + start[:, 1, None]
-    return runs.index_select(0, first.flatten()).view(-1, size, size)
+    every = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
+    return torch.index_select(every, 0, first.flatten(), out=out).view(*first.shape, size)
+
+
+def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:
+    rows = torch.arange(size, device=image.device) * image.shape[1]
+    return runs(image, first[:, None] + rows, size, out)
+
+
+class Windows:
+    """Windows of an image by number, gathered into the same memory every time: the next overwrite the last.
+
+    On a CPU the pages of fresh memory cost more time than the gathering. Where gradients are needed, memory is fresh.
+
+    Parameters
+    ----------
+    image : Tensor of shape (h, w)
+    start : Tensor of shape (n, 2), int64
+        First pixel of every window.
+    size : int
+        Side of the windows.
+    """
+
+    def __init__(self, image: Shaped[Tensor, "h w"], start: Int[Tensor, "n 2"], size: int) -> None:
+        self.image, self.size = image.contiguous(), size
+        self._first = start[:, 0] * image.shape[1] + start[:, 1]
+        self._memory = image.new_empty(0, size)
+
+    def __call__(self, rows: Int[Tensor, " b"]) -> Shaped[Tensor, "b size size"]:
+        """The windows with these numbers."""
+        first, lines = self._first.index_select(0, rows), len(rows) * self.size
+        if self.image.requires_grad and torch.is_grad_enabled():
+            return _gather(self.image, first, self.size)
+        if len(self._memory) < lines:
+            self._memory = self.image.new_empty(lines, self.size)
+        return _gather(self.image, first, self.size, self._memory[:lines])

@@ -126,6 +126,7 @@ def dose_report(
     spacing: float | None = None,
     patch_size: int | None = None,
     random_state: int = 0,
+    progress: bool = True,
 ) -> DoseReport:
     """Thin an image to lower doses, sort its columns into motifs at each, and compare with the image itself.
 
@@ -146,6 +147,8 @@ def dose_report(
     patch_size : int, optional
         Side of the patches in pixels; by default they hold the first shell.
     random_state : int
+    progress : bool
+        Show a bar on a terminal or in a notebook.
 
     Returns
     -------
@@ -164,6 +167,8 @@ def dose_report(
     >>> report.steps[0].f1[0] > 0.9
     True
     """
+    from tqdm.auto import tqdm
+
     doses = sorted(fractions, reverse=True)
     if not doses or not all(0 < dose < 1 for dose in doses):
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
@@ -179,7 +184,7 @@ def dose_report(
     truth = full.labels_.cpu().numpy()
     generator = torch.Generator(counts.device).manual_seed(random_state)
     steps = []
-    for dose in doses:
+    for dose in tqdm(doses, disable=None if progress else True, leave=False, unit="dose"):
         thinned = thin(counts, dose, generator=generator)
         model = _classified(thinned, positions, size, random_state)
         labels = model.labels_.cpu().numpy()

@@ -12,7 +12,7 @@ import numpy as np
 
 from torchmotif._guards import check_dm, check_hdf5, check_regular, check_unpacked
 from torchmotif.errors import InputError, MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_of_axes, nm_per
 
 __all__ = ["Dataset", "contents", "read"]
 
@@ -99,6 +99,7 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     metadata = {**chosen.metadata, "path": str(path), "sha256": _sha256(path)}
     if chosen.name:
         metadata["name"] = chosen.name
+    metadata |= {key: value for key, value in (("frame", frame), ("dataset", dataset)) if value is not None}
     if notes:
         metadata["notes"] = notes
     return Micrograph(data, chosen.pixel_size, chosen.unit, metadata)
@@ -202,7 +203,10 @@ def _read_npy(path: Path) -> list[Dataset]:
 
 def _read_npz(path: Path) -> list[Dataset]:
     """Arrays of at least one dimension are data; a scalar named pixel_size_nm or pixel_nm is the calibration."""
-    with np.load(path, allow_pickle=False) as archive:
+    with (
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):  # closed where it is cut short, too
         check_unpacked(sum(member.file_size for member in archive.zip.infolist()), path)
         arrays = {name: archive[name] for name in archive.files}
     sizes = [
@@ -299,22 +303,10 @@ def _from_signal(signal: Mapping[str, Any]) -> Dataset:
     axes = [axis for axis in signal["axes"] if not axis.get("navigate", False)][-2:]
     if len(axes) < 2:  # a stack of spectra, or an image whose axes are all called navigation
         axes = list(signal["axes"])[-2:]
-    size = _axes_calibration(axes)
+    size = nm_of_axes((axis.get("scale"), axis.get("units")) for axis in axes)
     general = signal.get("metadata", {}).get("General", {})
     title = str(general.get("title", ""))
     return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
-
-
-def _axes_calibration(axes: list[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Pixel size along (rows, columns) in nm, None unless both axes are lengths."""
-    sizes = []
-    for axis in axes:
-        factor = nm_per(str(axis.get("units") or ""))
-        scale = float(axis.get("scale") or 0.0)
-        if factor is None or not (np.isfinite(scale) and scale != 0):
-            return None
-        sizes.append(abs(scale) * factor)
-    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
 
 
 _READERS: dict[str, Callable[[Path], list[Dataset]]] = {

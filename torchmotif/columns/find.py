@@ -17,7 +17,7 @@ from torchmotif.columns.scale import measure
 from torchmotif.columns.search import WIDTH, Found, at_nearest, completed, fitted, seen
 from torchmotif.errors import InputError
 
-__all__ = ["find_columns"]
+__all__ = ["described", "find_columns"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 _CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
@@ -105,7 +105,7 @@ def find_columns(
         ((found.positions > -0.5) & (found.positions < last)).all(dim=1)
     )  # beyond it: held at the rim
     found = found.where(_ordered(found.positions))
-    return _result(_described(found, prepared, shape), image, spacing, shape)
+    return _result(described(found, prepared, shape), image, spacing, shape)
 
 
 def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape | None) -> Columns:
@@ -119,7 +119,7 @@ def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape 
     )
 
 
-def _described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
+def described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
     """The attributes of `Columns` that are arrays."""
     errors = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     edge = torch.minimum(found.positions, found.positions.new_tensor(image.shape) - 1 - found.positions)

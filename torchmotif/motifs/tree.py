@@ -12,12 +12,12 @@ from torchmotif.motifs.report import Resolution
 from torchmotif.motifs.split import Split, propose_splits
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifTree", "Rules", "grow"]
+__all__ = ["FEWEST", "MotifTree", "Rules", "grow"]
 
 _RIM = 0.8  # of the disk's radius; beyond it lies the rim
 _MAX_AT_RIM = 0.5  # of a difference between motifs, in its squares
 _MAX_FLAT = 0.7  # of it, explained by a constant and a slope
-_FEWEST = 5  # columns of a motif
+FEWEST = 5  # columns of a motif
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,34 @@ class MotifTree:
             nodes[node] = nodes[node] + F.logsigmoid(-odds)
         return torch.stack(nodes, dim=1)[:, self.leaves]
 
-    def resolutions(self, min_detectability: float) -> list[Resolution]:
-        """How the motifs are told apart, split by split."""
-        motif = {int(leaf): i for i, leaf in enumerate(self.leaves.tolist())}
-        below: dict[int, list[int]] = {leaf: [motif[leaf]] for leaf in motif}
-        found = []
+    def resolutions(self, min_detectability: float, motif: Int[Tensor, " m"]) -> list[Resolution]:
+        """How the motifs are told apart, split by split.
+
+        Parameters
+        ----------
+        min_detectability : float
+        motif : Tensor of shape (m,)
+            Number of the motif that each leaf is, -1 for none; splits within one motif are left out.
+        """
+        below: dict[int, set[int]] = {
+            int(leaf): {int(of)} - {-1} for leaf, of in zip(self.leaves, motif, strict=True)
+        }
+        found: list[Resolution] = []
         for number in range(len(self.splits), 0, -1):
             node, split = self.splits[number - 1]
-            first, second = tuple(sorted(below[node])), tuple(sorted(below[number]))
-            below[node] = [*first, *second]
-            found.append(
-                Resolution(
-                    (first, second),
-                    split.detectability(),
-                    min(split.share, 1 - split.share),
-                    split.evidence,
-                    split.least_relative_dose(min_detectability),
+            first, second = below[node], below[number]
+            below[node] = first | second
+            sides = tuple(sorted(first - second)), tuple(sorted(second - first))
+            if all(sides) and all(sides != other.motifs for other in found):
+                found.append(
+                    Resolution(
+                        sides,
+                        split.detectability(),
+                        min(split.share, 1 - split.share),
+                        split.evidence,
+                        split.least_relative_dose(min_detectability),
+                    )
                 )
-            )
         return found[::-1]
 
 
@@ -100,7 +110,7 @@ def grow(
         By what factor the noise is larger than that.
     n_motifs : int, optional
     """
-    least = max(_FEWEST, rules.min_share * len(moments))
+    least = max(FEWEST, rules.min_share * len(moments))
 
     def proposal(rows: Tensor) -> tuple[bool, Split] | None:
         if len(rows) < (2 * least if n_motifs is None else 2):

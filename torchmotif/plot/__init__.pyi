@@ -1,11 +1,11 @@
 from .assemblies import atlas as atlas
 from .assemblies import growth as growth
-from .graph import cells as cells
-from .graph import inclusions as inclusions
-from .graph import levels as levels
 from .dose import dose_curves as dose_curves
 from .figure import figure_of as figure_of
 from .figure import scale_bar as scale_bar
+from .graph import cells as cells
+from .graph import inclusions as inclusions
+from .graph import levels as levels
 from .moments import moment_layout as moment_layout
 from .moments import moment_spectrum as moment_spectrum
 from .moments import symmetry_maps as symmetry_maps

@@ -26,6 +26,7 @@ def atlas(
     *,
     n: int = 24,
     least_size: int = 2,
+    numbered: bool = False,
     figure: "Figure | SubFigure | None" = None,
 ) -> "list[Axes]":
     """The most frequent assemblies, each drawn where it first occurs, with its count, z-score and energy.
@@ -40,6 +41,8 @@ def atlas(
         How many, shared equally among the sizes.
     least_size : int
         Smallest assemblies to show.
+    numbered : bool
+        Whether they are numbered from 1.
     figure : matplotlib Figure or SubFigure, optional
         Where to draw; by default a new figure.
 
@@ -63,17 +66,19 @@ def atlas(
     columns = max(n // len(sizes), 1)
     if figure is None:
         figure = new_figure(1.5 * columns, 2.2 * len(sizes) + 0.5)
-    drawn, styles = [], label_styles(graph.label_names)
-    outlines, seen = _outlines(graph), set()
+    styles, outlines = label_styles(graph.label_names), _outlines(graph)
+    drawn: list[Axes] = []
+    seen: set[int] = set()
     for line, size in enumerate(sizes):
         rows = table[table["size"] == size].head(columns).to_dict("records")
         for place, row in enumerate(rows, start=1 + line * columns):
             ax = figure.add_subplot(len(sizes), columns, place)
-            ax.axis("off")
+            ax.set_axis_off()
             nodes = hierarchy.levels_[size - 1].occurrences(row["index"])[0]
             _draw_group(ax, graph, outlines, nodes, styles)
+            number = f"no. {len(drawn) + 1}\n" if numbered else ""
             ax.set_title(
-                f"{row['count']:,}\nz {row['z']:+.1f}\n{row['energy_kt']:+.2f} kT",
+                f"{number}{row['count']:,}\nz {row['z']:+.1f}\n{row['energy_kt']:+.2f} kT",
                 fontsize=8,
                 linespacing=1.1,
             )
@@ -129,7 +134,7 @@ def growth(
         nodes = [node for node in shown if part.nodes[node]["character"] == name]
         if nodes:
             points = np.array([place[node] for node in nodes])
-            axes.scatter(*points.T, s=36, color=colour, marker=marker, label=name, zorder=2)
+            axes.scatter(points[:, 0], points[:, 1], s=36, color=colour, marker=marker, label=name, zorder=2)
     axes.axhline(0, color="black", lw=0.6)
     axes.set_xticks([level.size for level in hierarchy.levels_])
     axes.set_xlabel("motifs in the assembly")
@@ -153,16 +158,22 @@ def _outlines(graph: PlaneGraph) -> dict[int, np.ndarray]:
 def _draw_group(
     ax: "Axes", graph: PlaneGraph, outlines: dict[int, np.ndarray], nodes: np.ndarray, styles: list[Style]
 ) -> None:
+    corners = [graph.positions[nodes][:, ::-1]]
     for node in nodes.tolist():
         if node in outlines:
+            corners.append(outlines[node])
             style = styles[int(graph.label_index[node])]
             ax.fill(*outlines[node].T, fc=style.colour, hatch=style.hatch or None, ec="black", lw=0.4)
     ax.scatter(
         graph.positions[nodes, 1], graph.positions[nodes, 0], s=6, color="white", ec="black", lw=0.3, zorder=3
     )
-    middle = (graph.positions[nodes].max(axis=0) + graph.positions[nodes].min(axis=0)) / 2
+    drawn = np.concatenate(corners)
+    middle = (drawn.max(axis=0) + drawn.min(axis=0)) / 2
     steps = graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]]
-    reach = 0.6 * (len(nodes) + 1) * np.median(np.linalg.norm(steps, axis=1))
-    ax.set_xlim(middle[1] - reach, middle[1] + reach)
-    ax.set_ylim(middle[0] + reach, middle[0] - reach)
+    usual = 0.5 * (len(nodes) + 1) * np.median(np.linalg.norm(steps, axis=1))
+    reach = max(
+        usual, 0.52 * np.ptp(drawn, axis=0).max()
+    )  # one scale, except for cells that are far too large
+    ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
+    ax.set(xticks=[], yticks=[])
     ax.set_aspect("equal")

@@ -8,6 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 __all__ = ["axes_or_new", "figure_of", "new_figure", "scale_bar", "show_image", "side_legend"]
 
@@ -113,11 +114,11 @@ def scale_bar(
     ax.add_artist(bar)
 
 
-def side_legend(ax: "Axes", handles: Any = None, title: str | None = None) -> None:
+def side_legend(ax: "Axes", handles: Any = None, title: str | None = None) -> "Legend":
     """A legend to the right of the picture, in as many columns as it needs."""
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
-    ax.legend(
+    return ax.legend(
         handles=handles,
         title=title,
         loc="upper left",

@@ -14,7 +14,6 @@ from torchmotif.plot.style import OTHER, Style, label_styles, motif_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["cells", "inclusions", "levels", "short"]
 
@@ -176,7 +175,14 @@ def inclusions(
         some, style = kind == number, motif_style(max(number, 0))
         colour = style.colour if number >= 0 else OTHER
         axes.scatter(
-            *points[some].T, s=9, color=colour, marker=style.marker, label=name, zorder=3, linewidths=0
+            points[some, 0],
+            points[some, 1],
+            s=9,
+            color=colour,
+            marker=style.marker,
+            label=name,
+            zorder=3,
+            linewidths=0,
         )
     side_legend(axes)
     _frame(axes, graph.positions, pixel_size_nm)

@@ -34,7 +34,8 @@ def moment_layout(points: np.ndarray, labels: np.ndarray, *, ax: "Axes | None" =
     for motif in np.unique(labels).tolist():
         here, style = labels == motif, motif_style(motif)
         axes.scatter(
-            *points[here].T,
+            points[here, 0],
+            points[here, 1],
             s=12,
             c=style.colour,
             marker=style.marker,

@@ -105,8 +105,7 @@ def motif_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     scale_bar(ax, width, None if pixel_size_nm is None else pixel_size_nm[1])
-    side_legend(ax, title="motif")
-    for handle in ax.get_legend().legend_handles:  # type: ignore[union-attr]
+    for handle in side_legend(ax, title="motif").legend_handles:
         if handle is not None:
             handle.set_sizes([45.0])  # type: ignore[attr-defined]
     return ax

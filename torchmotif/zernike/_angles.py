@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from torchmotif._memory import in_batches
+
 __all__ = ["highest_angle"]
 
 _PER_PERIOD = 16  # grid points per period of the fastest wave
@@ -34,10 +36,14 @@ def highest_angle(
     shape, d = coefficients.shape[:-1], coefficients.shape[-1]
     length = 1 << math.ceil(math.log2(_PER_PERIOD * max(d - 1, 1)))
     flat = coefficients.reshape(-1, d)
-    rows = max(1, _CHUNK_BYTES // (length * coefficients.element_size()))
+    rows = _CHUNK_BYTES // (length * coefficients.element_size())
     if len(flat) == 0:
         return coefficients.real.new_zeros(shape), coefficients.real.new_zeros(shape)
-    results = [_highest(part, length) for part in flat.split(rows)]
+
+    def some(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return _highest(flat[start:stop], length)
+
+    results = in_batches(some, len(flat), rows, "compare fewer patches at a time")
     value, angle = (torch.cat(part).reshape(shape) for part in zip(*results, strict=True))
     return value, angle
 

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
+
+from torchmotif._memory import in_batches
 
 __all__ = ["correlate", "mode_pairs", "rim_mask"]
 
 _TILES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024)
 _WORK = 8 << 20  # bytes of one step's product: what stays in a CPU's cache
 _WORK_ON_ACCELERATOR = 256 << 20
+_REMEDY = "take a part of the image"
 
 
 def mode_pairs(orders: Int[Tensor, "k 2"]) -> list[tuple[int, int | None]]:
@@ -71,17 +74,20 @@ def correlate(
     gaps = torch.where(valid, 0.0, math.nan).to(image)
     tile = _best_tile(image.shape, size, len(pairs))
     spectra = _tile_spectra(image, tile, size)
+    spectra[..., 0, 0] += level * tile**2
     work = _WORK if image.device.type == "cpu" else _WORK_ON_ACCELERATOR
-    at_a_time = max(1, work // (spectra.shape[1] * tile**2 * spectra.element_size()))
-    for start in range(0, len(pairs), at_a_time):
-        some = pairs[start : start + at_a_time]
-        rows = [row for pair in some for row in pair if row is not None]
+    at_a_time = work // (spectra.shape[1] * tile**2 * spectra.element_size())
+    products = _Products(spectra)
+
+    def some(start: int, stop: int) -> tuple[list[int], Tensor]:
+        chosen = pairs[start:stop]
+        rows = [row for pair in chosen for row in pair if row is not None]
         maps = image.new_empty(len(rows), *image.shape) if out is None else out
         targets = list(maps) if out is None else [out[row] for row in rows]
-        _fill(targets, gaps, spectra, _pair_spectra(kernels, some, tile), size)
-        for target, row in zip(targets, rows, strict=True):
-            target.add_(level * kernels[row].sum())
-        yield rows, maps
+        _fill(targets, gaps, products.of(_pair_spectra(kernels, chosen, tile)), size)
+        return rows, maps
+
+    yield from in_batches(some, len(pairs), at_a_time, _REMEDY)
 
 
 def _touched(bad: Tensor, size: int) -> Tensor:
@@ -119,22 +125,45 @@ def _pair_spectra(kernels: Tensor, pairs: list[tuple[int, int | None]], tile: in
     return torch.conj_physical(spectra)
 
 
-def _fill(targets: list[Tensor], gaps: Tensor, spectra: Tensor, kernels: Tensor, size: int) -> None:
-    """Write the correlations of all tiles into their places in the maps, plus `gaps`."""
-    before, tile = (size - 1) // 2, spectra.shape[-1]
-    step = tile - size + 1
+class _Products:
+    """Correlations of one row of tiles after another, always in the same memory."""
+
+    def __init__(self, spectra: Complex[Tensor, "i j tile tile"]) -> None:
+        self.spectra = spectra
+        self._memory = spectra.new_empty(0)
+
+    def of(self, kernels: Complex[Tensor, "p tile tile"]) -> Iterator[Float[Tensor, "j p 2 tile tile"]]:
+        """For every row of tiles, along it: real and imaginary part with every pair of kernels."""
+        shape = (len(kernels), *self.spectra.shape[1:])
+        if self._memory.numel() < 2 * math.prod(shape):
+            self._memory = self.spectra.new_empty(2 * math.prod(shape))
+        product, result = self._memory[: 2 * math.prod(shape)].view(2, *shape)
+        for row in self.spectra:
+            torch.mul(kernels[:, None], row, out=product)
+            torch.fft.ifft2(product, out=result)
+            yield torch.view_as_real(result).permute(1, 0, 4, 2, 3)
+
+
+def _fill(targets: list[Tensor], gaps: Tensor, products: Iterator[Tensor], size: int) -> None:
+    """Write the correlations of all tiles into their places in the maps, plus `gaps`, which fill the rim."""
+    before = (size - 1) // 2
     bottom, right = (before + length - size + 1 for length in gaps.shape)
     for target in targets:
-        target.copy_(gaps)
-    for i, row in enumerate(spectra):
+        for strip in (
+            (slice(before),),
+            (slice(bottom, None),),
+            (slice(before, bottom), slice(before)),
+            (slice(before, bottom), slice(right, None)),
+        ):
+            target[strip] = math.nan
+    for i, row in enumerate(products):
+        step = row.shape[-1] - size + 1
         top = before + i * step
-        products = torch.view_as_real(torch.fft.ifft2(kernels[:, None] * row)).permute(1, 0, 4, 2, 3)
-        for j, product in enumerate(products):
+        for j, product in enumerate(row):
             left = before + j * step
             place = slice(top, min(top + step, bottom)), slice(left, min(left + step, right))
             height, width = gaps[place].shape
-            parts = [
-                part[:height, :width] for pair in product for part in pair
-            ]  # real, imaginary of every pair
+            # real, imaginary of every pair
+            parts = [part[:height, :width] for pair in product for part in pair]
             for target, part in zip(targets, parts, strict=False):
                 torch.add(gaps[place], part, out=target[place])

@@ -4,21 +4,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
 from torchmotif._memory import memory_for
+from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
-from torchmotif.zernike.shifts import ShiftedKernels, multiply
+from torchmotif.zernike.placement import place, whole
+from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
-
-_BATCH_BYTES = 16 << 20  # windows gathered at a time, on a CPU
-_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 
 
 class ZernikeBasis(nn.Module):
@@ -116,7 +115,9 @@ class ZernikeBasis(nn.Module):
                 f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(values.shape)}"
             )
         if offsets is None:
-            return like(multiply(values, self._kernels) / disk_area(self.size), patches)
+            moments = self.basis.new_empty(len(values), len(self.basis))
+            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)))
+            return like(moments, patches)
         shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
         if tuple(shift.shape) != (len(values), 2):
             raise InputError(f"offsets must have the shape ({len(values)}, 2), got {tuple(shift.shape)}")
@@ -153,39 +154,21 @@ class ZernikeBasis(nn.Module):
         InputError
             If a position is not finite or lies outside, and `outside` is "error".
         """
-        if outside not in {"error", "drop", "mask"}:
-            raise InputError(f"outside must be 'error', 'drop' or 'mask', got {outside!r}")
         pixels = pixels_of(image)
-        data = as_tensor(pixels, device=self.basis.device, dtype=self.basis.dtype).contiguous()
+        data = as_tensor(pixels, device=self.basis.device, dtype=self.basis.dtype)
         h, w = data.shape
-        where = self._positions(positions, look=outside != "mask")
-        kept = self._inside(where, (h, w))
-        if outside == "error" and not bool(kept.all()):
-            raise InputError(
-                f"{int((~kept).sum())} of {len(kept)} windows of {self.size} px reach over the image's rim; "
-                "say outside='drop' or outside='mask', or keep the positions where basis.inside(...) is true"
-            )
-        if outside == "drop":
-            where, kept = where[kept], kept[kept]
-        if min(h, w) < self.size or len(where) == 0:
-            return like(data.new_full((len(where), len(self.basis)), torch.nan), pixels)
-        middle = (self.size - 1) / 2
-        start = torch.where(kept[:, None], torch.floor(where - middle + 0.5), 0.0)
-        offsets = torch.where(kept[:, None], where - middle - start, 0.0)
-        first = (start[:, 0] * w + start[:, 1]).long().to(data.device)
-        lines = data.as_strided((h * w - self.size + 1, self.size), (1, 1))  # every run of `size` pixels
-        down = torch.arange(self.size, device=data.device) * w
-
-        def windows(rows: Tensor) -> Tensor:
-            at = (first[rows, None] + down).flatten()
-            return torch.index_select(lines, 0, at).view(-1, self.size, self.size)
-
-        moments = self._project(windows, offsets)
-        return like(torch.where(kept.to(data.device)[:, None], moments, torch.nan), pixels)
+        start, offsets, kept = place(positions, (h, w), self.size, outside)
+        if min(h, w) < self.size or len(start) == 0:
+            return like(data.new_full((len(start), len(self.basis)), torch.nan), pixels)
+        windows = Windows(data, start.to(data.device), self.size)
+        moments = self._project(windows, offsets, start[:, 0] * w + start[:, 1])
+        if outside == "mask":
+            moments = torch.where(kept.to(data.device)[:, None], moments, torch.nan)
+        return like(moments, pixels)
 
     def inside(self, positions: Any, shape: tuple[int, int]) -> Any:
         """Which positions have a whole window in an image of `shape`, boolean of shape (n,)."""
-        return like(self._inside(self._positions(positions, look=True), shape), positions)
+        return like(whole(as_positions(positions), shape, self.size), positions)
 
     def reconstruct(self, moments: Any) -> Any:
         """The patches that the moments stand for, zero outside the disk; their moments are these again.
@@ -208,7 +191,7 @@ class ZernikeBasis(nn.Module):
             raise InputError(f"moments must have the shape (n, {len(self.basis)}), got {tuple(values.shape)}")
         if self._synthesis is None:
             self._synthesis = self._make_synthesis()
-        with torch.autocast(values.device.type, enabled=False):
+        with torch.autocast(values.device.type, enabled=False), memory_for("reconstruct fewer at a time"):
             return like((values @ self._synthesis).view(-1, self.size, self.size), moments)
 
     def maps(self, image: Any) -> Any:
@@ -269,26 +252,23 @@ class ZernikeBasis(nn.Module):
         """Which pixels of an image of `shape` have a whole window: where `maps` is not NaN."""
         return rim_mask(shape, self.size, self.basis.device)
 
-    @property
-    def _kernels(self) -> Float[Tensor, "k size size"]:
-        return self.basis.view(-1, self.size, self.size)
-
-    def _project(self, windows: Callable[[Tensor], Tensor], offsets: Tensor) -> Tensor:
+    def _project(
+        self, windows: Callable[[Tensor], Tensor], offsets: Tensor, place: Tensor | None = None
+    ) -> Tensor:
         if len(offsets) == 0:
             return self.basis.new_empty(0, len(self.basis))
-        device = self.basis.device
-        budget = _BATCH_BYTES if device.type == "cpu" else _BATCH_BYTES_ON_ACCELERATOR
-        batch = max(1, budget // (self.size**2 * self.basis.element_size()))
         steps = self._shifted.steps(offsets)
-        return self._shifted.project(windows, steps, device, batch) / disk_area(self.size)
+        return self._shifted.project(windows, steps, self.basis.device, place)
 
     def _at(self, offset: tuple[float, float]) -> Tensor:
+        """The kernels of a shifted disk, over the disk's area: sums with them are moments."""
+        area = disk_area(self.size)
         if not any(offset):
-            return self._kernels
+            return self.basis.view(-1, self.size, self.size) / area
         exact = zernike_basis(
             self.n_max, self.size, orthonormal=self.orthonormal, offset=offset, dtype=torch.float64
         )
-        return exact.to(self.basis)
+        return (exact / area).to(self.basis)
 
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
@@ -298,18 +278,7 @@ class ZernikeBasis(nn.Module):
                 f"image must have at least {self.size} pixels a side, the window's size, got {tuple(data.shape)}"
             )
         shift = 0.0 if self.size % 2 else -0.5
-        return data, self._at((shift, shift)) / disk_area(self.size)
-
-    def _positions(self, positions: Any, *, look: bool) -> Tensor:
-        """Positions (n, 2) in float64; not checked to be finite where that would mean to `look` at another device."""
-        if isinstance(positions, Tensor) and positions.device.type != "cpu" and not look:
-            return positions.to(torch.float64).reshape(-1, 2)
-        return as_positions(positions)
-
-    def _inside(self, positions: Tensor, shape: tuple[int, int]) -> Tensor:
-        start = torch.floor(positions - (self.size - 1) / 2 + 0.5)
-        last = torch.tensor(shape, device=positions.device) - self.size
-        return ((start >= 0) & (start <= last)).all(dim=1)
+        return data, self._at((shift, shift))
 
     def _make_synthesis(self) -> Tensor:
         kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
