@@ -14,7 +14,7 @@ import torch.utils.backend_registration
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["DEVICE", "FakeGpuTensor", "count_reads"]
+__all__ = ["DEVICE", "FakeGpuTensor", "count_reads", "count_uploads"]
 
 torch.utils.backend_registration._setup_privateuseone_for_python_backend("fakegpu")
 torch.get_device_module("fakegpu").get_amp_supported_dtype = lambda: [torch.float16]  # what autocast asks for
@@ -30,6 +30,7 @@ _SIZED_BY_DATA = {
 }
 _INDEXING = {"aten::index", "aten::_index_put_impl_", "aten::index_put", "aten::index_put_"}
 _reads: list[str] = []
+_uploads: list[int] = []
 
 
 class FakeGpuTensor(Tensor):
@@ -87,12 +88,16 @@ def _move(func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
         if isinstance(args[0], FakeGpuTensor):
             _reads.append("aten::_to_copy")
         return moved
+    if not isinstance(args[0], FakeGpuTensor):
+        _uploads.append(moved.numel())
     return FakeGpuTensor(moved)
 
 
 def _copy(target: Tensor, source: Tensor) -> Tensor:
     if isinstance(source, FakeGpuTensor) and not isinstance(target, FakeGpuTensor):
         _reads.append("aten::copy_")
+    if isinstance(target, FakeGpuTensor) and not isinstance(source, FakeGpuTensor):
+        _uploads.append(source.numel())
     _raw(target).copy_(_raw(source))
     return target
 
@@ -106,6 +111,17 @@ def count_reads() -> Iterator[list[str]]:
         yield seen
     finally:
         seen.extend(_reads[start:])
+
+
+@contextmanager
+def count_uploads() -> Iterator[list[int]]:
+    """The sizes of the tensors that were sent to the device so far within the block."""
+    start = len(_uploads)
+    seen: list[int] = []
+    try:
+        yield seen
+    finally:
+        seen.extend(_uploads[start:])
 
 
 def _empty(size: Any, *, dtype: Any = None, **_: Any) -> Tensor:
