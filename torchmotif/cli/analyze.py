@@ -53,7 +53,9 @@ def analyze(
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
     equivalence: Annotated[
         Equivalence | None,
-        typer.Option(help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."),
+        typer.Option(
+            help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."
+        ),
     ] = None,
     seed: Seed = 0,
     device: Device = None,

@@ -21,6 +21,8 @@ from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifLearner", "joined"]
 
+_SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
+_FINER = 4  # orders more for the noise
 _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 
 
@@ -34,9 +36,14 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         chosen = np.random.default_rng(self.random_state).permutation(n)[:_MAX_LEARNT]
         return torch.from_numpy(np.sort(chosen)).to(device)
 
-    def _set_scale(self, basis: ZernikeBasis, level: float, unit: float, dark: float) -> None:
-        self.basis_ = basis
-        self._scale = MomentScale(basis, level, unit or 1.0, dark if self.offset is None else self.offset)
+    def _set_scale(self, n_max: int, size: int, device: torch.device, pixels: tuple[float, ...]) -> None:
+        """Set the basis, and in what units moments are compared: mean, standard deviation and least of the pixels."""
+        highest = min(n_max, size // 2)
+        self.basis_ = ZernikeBasis(highest, size, subpixel=_SUBPIXEL, device=device)
+        finer = ZernikeBasis(min(highest + _FINER, size - 1), size, subpixel=_SUBPIXEL, device=device)
+        level, unit, least = pixels
+        dark = min(least, 0.0) if self.offset is None else self.offset
+        self._scale = MomentScale(self.basis_, finer, level, unit or 1.0, dark)
 
     def _in_batches(self, patches: Any, offsets: Any, relative_dose: float) -> Iterator[Tensor]:
         """Moments of new patches."""
