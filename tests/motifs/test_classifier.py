@@ -119,7 +119,13 @@ def test_moments_are_learnt_and_sorted_as_their_patches_are(patches: tuple[np.nd
     assert by_moment.electrons_per_count_ == pytest.approx(by_patch.electrons_per_count_, rel=1e-3)
     for model in (by_patch, by_moment):
         assert_array_equal(model.predict_moments(moments, level=level).labels, by_patch.labels_)
-    assert np.mean(tm.MotifClassifier().fit_moments(moments[:, :66], 21).labels_ == by_patch.labels_) > 0.99
+    assert (
+        np.mean(
+            tm.MotifClassifier().fit_moments(moments[:, :66], 21, offsets, level=level).labels_
+            == by_patch.labels_
+        )
+        > 0.99
+    )
     other_level = tm.ZernikeBasis(10, 21)(windows - level - 3, offsets)
     assert np.mean(by_moment.predict_moments(other_level, level=level + 3).labels == by_patch.labels_) > 0.99
     assert np.mean(by_moment.predict(windows, offsets) == by_patch.labels_) > 0.99

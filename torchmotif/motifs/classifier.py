@@ -10,6 +10,8 @@ from torchmotif._arrays import DeviceLike, like
 from torchmotif.errors import InputError
 from torchmotif.motifs.estimator import MotifLearner, joined
 from torchmotif.motifs.model import Assignment, Equivalence
+from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.resolve import Conditions
 from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
 
 __all__ = ["MotifClassifier"]
@@ -84,6 +86,8 @@ class MotifClassifier(MotifLearner):
         As given, or as estimated.
     resolutions_ : list of Resolution
         How the motifs are told apart, one split after the other: the evidence for `n_motifs_`.
+    unresolved_ : list of Resolution
+        Motifs that may be two, which this dose and number of columns do not tell apart, and what it would take.
 
     Raises
     ------
@@ -295,6 +299,29 @@ class MotifClassifier(MotifLearner):
             raise InputError(f"moments must be at least {k} a column as in fit, got {values.shape[1]}")
         parts = [self._assigned(part, level, relative_dose) for part in values[:, :k].split(_BATCH)]
         return joined(parts, moments)
+
+    def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
+        """Which of the motifs would be found at another dose and in another number of columns.
+
+        Parameters
+        ----------
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of Resolution
+            As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
+        """
+        check_is_fitted(self)
+        if not relative_dose > 0 or (columns is not None and columns < 1):
+            raise InputError(
+                f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
+            )
+        conditions = Conditions(self._rules(), self._learnt, columns or self._learnt, relative_dose)
+        return self._model.tree.resolutions(self._model.motif, conditions)[0]
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.

@@ -14,9 +14,9 @@ from torchmotif._arrays import like
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs.model import Assignment, learn
 from torchmotif.motifs.noise import CountingNoise
+from torchmotif.motifs.resolve import Conditions, Rules
 from torchmotif.motifs.scale import MomentScale
 from torchmotif.motifs.source import PatchSource, checked_offsets
-from torchmotif.motifs.tree import Rules
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifLearner", "joined"]
@@ -28,6 +28,9 @@ _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 
 class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Sets and uses the learnt attributes of `MotifClassifier`, whose parameters it reads."""
+
+    def _rules(self) -> Rules:
+        return Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
 
     def _rows(self, n: int, device: torch.device) -> Tensor:
         """Which columns are learnt on."""
@@ -67,7 +70,7 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             moments,
             lambda values: CountingNoise(self.basis_, values, level, shifts),
             self.basis_,
-            Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share),
+            self._rules(),
             scale=None if gain is None else 1 / (gain * unit),
             n_motifs=self.n_motifs,
             equivalence=self.equivalence,
@@ -77,7 +80,10 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.electrons_per_count_ = 1 / (self._model.scale * unit)
         self.n_motifs_ = len(self._model.shapes.centres)
         self.folds_ = self._model.shapes.folds.cpu().numpy()
-        self.resolutions_ = self._model.tree.resolutions(self.min_detectability, self._model.motif)
+        self._learnt = len(moments)
+        self.resolutions_, self.unresolved_ = self._model.tree.resolutions(
+            self._model.motif, Conditions(self._rules(), self._learnt, self._learnt)
+        )
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
             warnings.warn(
                 f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer",

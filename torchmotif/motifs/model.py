@@ -20,7 +20,8 @@ from torchmotif.motifs.orientation import (
     same_turned,
 )
 from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.tree import FEWEST, MotifTree, Rules, grow
+from torchmotif.motifs.resolve import Rules
+from torchmotif.motifs.tree import FEWEST, MotifTree, grow
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Assignment", "Equivalence", "MotifModel", "learn"]
