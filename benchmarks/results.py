@@ -293,8 +293,11 @@ def main() -> None:
     )
     parser.add_argument("files", nargs="*", type=Path)
     runs: dict[str, Run] = json.loads(STORE.read_text()) if STORE.exists() else {}
+    new: dict[str, Run] = {}
     for file in parser.parse_args().files:
-        runs |= taken_in(json.loads(file.read_text()))
+        for device, run in taken_in(json.loads(file.read_text())).items():
+            new.setdefault(device, {**run, "rows": []})["rows"] += run["rows"]
+    runs |= new
     if not runs:
         raise SystemExit("nothing was measured yet: " + (__doc__ or ""))
     STORE.write_text(json.dumps(runs, indent=1) + "\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -19,7 +20,7 @@ from torchmotif.motifs.scale import MomentScale
 from torchmotif.motifs.source import PatchSource, checked_offsets
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifLearner", "joined"]
+__all__ = ["MotifLearner", "add_by_label", "joined"]
 
 _SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
 _FINER = 4  # orders more for the noise
@@ -102,19 +103,28 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _summarise(self, source: PatchSource, shifts: Tensor | None, patches: Any) -> None:
         """Label all patches, and set their mean in every motif."""
-        parts, total = [], torch.zeros(self.n_motifs_ + 1, source.size**2, device=source.device)
+        parts = []
+        total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
         for rows, windows in source:
             moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
             parts.append(self._model.assign(moments, self.outlier_distance))
-            total.index_add_(0, parts[-1].labels + 1, windows.flatten(1))
+            add_by_label(total, parts[-1].labels + 1, windows)
         self._keep(parts, patches)
         count = torch.from_numpy(self.counts_).to(source.device)[:, None, None].clamp(min=1)
-        mean = total[1:].reshape(-1, source.size, source.size) / count
+        mean = (total[1:].reshape(-1, source.size, source.size) / count).float()
         if self.equivalence is not None:  # the patches lie in all orientations
             mean = self._scale.reconstructed(self._model.shapes.centres)
         electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
         self.templates_ = like(mean, patches)
         self.template_errors_ = like((electrons / count).sqrt(), patches)
+
+
+def add_by_label(
+    total: Float[Tensor, "m p"], labels: Int[Tensor, " n"], windows: Float[Tensor, "n s s"]
+) -> None:
+    """Add a batch of patches to the sum of each label; float64, as beyond 2^24 single electrons no longer count."""
+    part = torch.zeros_like(total, dtype=windows.dtype)
+    total += part.index_add_(0, labels, windows.flatten(1))
 
 
 def joined(parts: list[Assignment], original: Any) -> Assignment:
