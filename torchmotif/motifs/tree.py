@@ -1,6 +1,6 @@
 """A tree of splits: its leaves are the motifs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +140,9 @@ def grow(
         members[node] = members[node][~second]
         proposals[node] = proposal(members[node])
         proposals.append(proposal(members[-1]))
-    return MotifTree(splits, _by_frequency(moments, members))
+    # What a split says of each column it was learnt on serves no more.
+    bare = [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
+    return MotifTree(bare, _by_frequency(moments, members))
 
 
 def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
