@@ -1,6 +1,6 @@
 """A tree of splits: its leaves are the motifs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +137,9 @@ def grow(
         members[node] = members[node][~second]
         proposals[node] = proposal(node)
         proposals.append(proposal(len(members) - 1))
-    return MotifTree(splits, _by_frequency(moments, members), sorted(candidates.items()))
+    # What a split says of each column it was learnt on serves no more.
+    bare = [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
+    return MotifTree(bare, _by_frequency(moments, members), sorted(candidates.items()))
 
 
 def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
