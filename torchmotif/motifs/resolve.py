@@ -49,7 +49,7 @@ class Conditions:
         """Whether a split is seen, and what it takes."""
         as_learnt = self.relative_dose == 1 and self.columns == self.learnt
         seen = _Seen(split, self.rules)
-        here = len(split.responsibilities) * self.columns / self.learnt
+        here = split.columns * self.columns / self.learnt
         detectability, evidence = seen.at(self.relative_dose, here)
         dose = _least(lambda x: seen.is_enough(x * self.relative_dose, here))
         more = _least(lambda x: seen.is_enough(self.relative_dose, x * here))
@@ -77,7 +77,7 @@ class _Seen:
         # What was measured lies askew already.
         measured, whole = split.detectability(), split.detectability()
         for _ in range(_ITERATIONS):
-            seen = found_detectability(whole, self.share, self._moments, len(split.responsibilities))
+            seen = found_detectability(whole, self.share, self._moments, split.columns)
             whole *= min(max(measured / max(seen, 1e-9), 0.5), _MOST_LOST)
         self._lost = min(whole / max(measured, 1e-9), _MOST_LOST)
 

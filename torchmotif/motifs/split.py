@@ -40,8 +40,10 @@ class Split:
     evidence : float
         Twice the gain in log-likelihood, less the price of the parameters (Schwarz, 1978): the odds of two sides
         against one are its exponential's root.
+    columns : int
+        Number n of columns it was learnt on.
     responsibilities : Tensor of shape (n,)
-        Probability that each learnt column belongs to the second side.
+        Probability that each learnt column belongs to the second side; empty where it serves no more.
     """
 
     axes: Float[Tensor, "k q"]
@@ -49,6 +51,7 @@ class Split:
     intrinsic: Float[Tensor, "q q"]
     share: float
     evidence: float
+    columns: int
     responsibilities: Float[Tensor, " n"]
 
     def detectability(self, relative_dose: float = 1.0) -> float:
@@ -59,7 +62,7 @@ class Split:
     def stands_out(self) -> bool:
         """Whether the gain in likelihood is more than the best of many starts finds in noise."""
         parameters = self.axes.shape[1] + 1
-        return self.evidence + parameters * math.log(len(self.responsibilities)) > _BY_CHANCE * parameters
+        return self.evidence + parameters * math.log(self.columns) > _BY_CHANCE * parameters
 
     def valley(self, moments: Float[Tensor, "n k"]) -> float:
         """Density without noise of the learnt columns between the sides, over that at the lower peak; see `valley_at`."""
@@ -159,7 +162,7 @@ def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     for i in _distinct(gain, pairs.share).tolist():
         covariance, share = pairs.covariance[i], min(max(float(pairs.share[i]), 1e-9), 1 - 1e-9)
         means = torch.stack([pairs.first[i], pairs.second[i]])
-        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), sides[i]))
+        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), len(moments), sides[i]))
     return splits
 
 

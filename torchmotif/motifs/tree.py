@@ -137,9 +137,12 @@ def grow(
         members[node] = members[node][~second]
         proposals[node] = proposal(node)
         proposals.append(proposal(len(members) - 1))
-    # What a split says of each column it was learnt on serves no more.
-    bare = [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
-    return MotifTree(bare, _by_frequency(moments, members), sorted(candidates.items()))
+    return MotifTree(_bare(splits), _by_frequency(moments, members), _bare(sorted(candidates.items())))
+
+
+def _bare(splits: list[tuple[int, Split]]) -> list[tuple[int, Split]]:
+    """The splits without what they say of each column they were learnt on, which serves no more."""
+    return [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
 
 
 def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
