@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,50 @@ def test_a_dose_that_is_not_positive_is_refused() -> None:
 def test_its_text_says_what_is_known() -> None:
     assert repr(tm.Micrograph(np.zeros((4, 5)), (0.1, 0.2))) == "Micrograph(4 x 5 float64, 0.1 x 0.2 nm/px)"
     assert "no pixel size" in repr(tm.Micrograph(np.zeros((4, 5))))
+
+
+class Axis:
+    """As HyperSpy's: navigation axes come before signal axes, and those of the image as (x, y)."""
+
+    def __init__(self, index: int, scale: float, units: object) -> None:
+        self.index_in_array, self.scale, self.units = index, scale, units
+
+
+class Signal:
+    """What of a HyperSpy signal is used."""
+
+    def __init__(self, data: np.ndarray, *axes: tuple[float, object], title: str = "") -> None:
+        made = [Axis(i, *axis) for i, axis in enumerate(axes)]
+        self.data, self.title = data, title
+        self.axes_manager = SimpleNamespace(navigation_axes=tuple(made[:-2]), signal_axes=tuple(made[:-3:-1]))
+        self.metadata = SimpleNamespace(get_item=lambda _, default: title or default)
+
+
+def test_a_hyperspy_signal_brings_its_calibration_and_title() -> None:
+    signal = Signal(np.zeros((4, 5), np.uint16), (0.2, "Å"), (-0.03, "nm"), title="a scan")
+    scan = tm.Micrograph.from_hyperspy(signal)
+    assert scan.pixel_size_nm == pytest.approx((0.02, 0.03))
+    assert scan.shape == (4, 5)
+    assert scan.data.dtype == np.uint16
+    assert scan.metadata == {"title": "a scan"}
+
+
+@pytest.mark.parametrize("units", ["1/nm", "<undefined>", None])
+def test_a_signal_without_lengths_is_not_calibrated(units: object) -> None:
+    scan = tm.Micrograph.from_hyperspy(Signal(np.zeros((4, 5)), (0.2, units), (0.2, "nm")))
+    assert scan.pixel_size is None
+    assert scan.metadata == {}
+
+
+def test_a_stack_and_an_array_are_no_signal_of_one_image() -> None:
+    stack = Signal(np.zeros((3, 4, 5)), (1.0, None), (0.2, "nm"), (0.2, "nm"))
+    with pytest.raises(InputError, match=r"inav\[0\]"):
+        tm.Micrograph.from_hyperspy(stack)
+    with pytest.raises(InputTypeError, match="HyperSpy signal, got ndarray"):
+        tm.Micrograph.from_hyperspy(np.zeros((4, 5)))
+
+
+def test_analyze_takes_the_calibration_of_a_signal() -> None:
+    pixels = tm.datasets.mose2((128, 128), vacancy_rate=0.0).draw().numpy()
+    result = tm.analyze(Signal(pixels, (0.15, "Å"), (0.15, "Å")), progress=False)
+    assert result.image.pixel_size_nm == pytest.approx((0.015, 0.015))

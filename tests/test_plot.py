@@ -1,10 +1,18 @@
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from torchmotif import plot
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 def _offsets_of_bar(ax: object) -> str:

@@ -1,9 +1,11 @@
 from . import cluster as cluster
 from . import datasets as datasets
 from . import errors as errors
+from . import field as field
 from . import metrics as metrics
 from . import noise as noise
 from . import patches as patches
+from . import plot as plot
 from . import zernike as zernike
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns

@@ -12,6 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from torchmotif import plot
 from torchmotif._arrays import as_tensor
 from torchmotif._files import new_folder
 from torchmotif.columns import Columns, find_columns
@@ -106,27 +107,13 @@ class DoseReport:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axis = figure.add_subplot()
-        doses = [step.relative_dose for step in self.steps]
-        # Okabe & Ito (2008): told apart by colour-blind readers too
-        colours = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999"]
-        for motif, count in enumerate(self.counts):
-            axis.plot(
-                doses,
-                [step.f1[motif] for step in self.steps],
-                marker="osv^D*Px"[motif % 8],
-                color=colours[motif % 8],
-                label=f"motif {motif} ({count:,})",
-            )
-        axis.axhline(_SURVIVES, color="grey", lw=0.8, ls=":")
-        axis.set_xscale("log")
-        axis.set_xlim(max(doses) * 1.3, min(doses) / 1.3)
-        axis.set_xticks(doses, [f"1/{1 / dose:.0f}" for dose in doses], minor=False)
-        axis.minorticks_off()
-        axis.set_ylim(-0.03, 1.03)
-        axis.set_xlabel("dose relative to this image")
-        axis.set_ylabel("F1 of the motif")
-        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+        plot.dose_curves(
+            [step.relative_dose for step in self.steps],
+            np.array([step.f1 for step in self.steps]),
+            self.counts,
+            survives=_SURVIVES,
+            ax=figure.add_subplot(),
+        )
         return figure
 
 
@@ -139,6 +126,7 @@ def dose_report(
     spacing: float | None = None,
     patch_size: int | None = None,
     random_state: int = 0,
+    progress: bool = True,
 ) -> DoseReport:
     """Thin an image to lower doses, sort its columns into motifs at each, and compare with the image itself.
 
@@ -159,6 +147,8 @@ def dose_report(
     patch_size : int, optional
         Side of the patches in pixels; by default they hold the first shell.
     random_state : int
+    progress : bool
+        Show a bar on a terminal or in a notebook.
 
     Returns
     -------
@@ -177,6 +167,8 @@ def dose_report(
     >>> report.steps[0].f1[0] > 0.9
     True
     """
+    from tqdm.auto import tqdm
+
     doses = sorted(fractions, reverse=True)
     if not doses or not all(0 < dose < 1 for dose in doses):
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
@@ -192,7 +184,7 @@ def dose_report(
     truth = full.labels_.cpu().numpy()
     generator = torch.Generator(counts.device).manual_seed(random_state)
     steps = []
-    for dose in doses:
+    for dose in tqdm(doses, disable=None if progress else True, leave=False, unit="dose"):
         thinned = thin(counts, dose, generator=generator)
         model = _classified(thinned, positions, size, random_state)
         labels = model.labels_.cpu().numpy()

@@ -1,15 +1,16 @@
 """Micrograph: pixels together with their calibration and their dose."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from torchmotif._arrays import Pixels, pixels_of
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["Micrograph", "nm_per"]
+__all__ = ["Micrograph", "as_micrograph", "nm_of_axes", "nm_per"]
 
 # Length units found in microscope files, in nanometres; the two signs for micro look alike.
 _NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3}
@@ -25,6 +26,33 @@ def nm_per(unit: str) -> float | None:
     (0.1, None)
     """
     return _NM.get(unit.strip().lower())
+
+
+def nm_of_axes(axes: Iterable[tuple[Any, Any]]) -> tuple[float, float] | None:
+    """Nanometres per pixel along (rows, columns), None unless both axes are lengths.
+
+    Parameters
+    ----------
+    axes : iterable of (scale, unit)
+        The axis of the rows, then that of the columns; either part may be missing (None).
+
+    Returns
+    -------
+    (float, float) or None
+
+    Examples
+    --------
+    >>> nm_of_axes([(0.5, "Å"), (-0.05, "nm")]), nm_of_axes([(0.5, "Å"), (1.0, None)])
+    ((0.05, 0.05), None)
+    """
+    sizes = []
+    for scale, unit in axes:
+        factor = nm_per(str(unit or ""))
+        step = float(scale or 0.0)
+        if factor is None or not (np.isfinite(step) and step != 0):
+            return None
+        sizes.append(abs(step) * factor)
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +82,7 @@ class Micrograph:
     Examples
     --------
     >>> import numpy as np
+    import torch
     >>> import torchmotif as tm
     >>> scan = tm.Micrograph(np.zeros((64, 48), np.uint16), pixel_size=0.15, unit="A")
     >>> scan.shape, scan.pixel_size_nm
@@ -80,6 +109,47 @@ class Micrograph:
         if self.electrons_per_pixel is not None and not self.electrons_per_pixel > 0:
             raise InputError(f"electrons_per_pixel must be positive, got {self.electrons_per_pixel}")
 
+    @classmethod
+    def from_hyperspy(cls, signal: Any) -> "Micrograph":
+        """The image of a HyperSpy signal, with its calibration and its title.
+
+        Parameters
+        ----------
+        signal : hyperspy.signals.Signal2D
+            Of one image; lazy ones are computed. HyperSpy itself is not needed here.
+
+        Returns
+        -------
+        Micrograph
+            `pixel_size` in nm; None unless both axes are lengths.
+
+        Raises
+        ------
+        InputTypeError
+            If `signal` is no signal, or does not hold real numbers.
+        InputError
+            If it is a stack of images.
+
+        Examples
+        --------
+        >>> import hyperspy.api as hs  # doctest: +SKIP
+        >>> Micrograph.from_hyperspy(hs.load("stack.emd").inav[0])  # doctest: +SKIP
+        """
+        if not _is_signal(signal):
+            raise InputTypeError(
+                f"signal must be a HyperSpy signal, got {type(signal).__name__}; use tm.Micrograph for arrays"
+            )
+        manager = signal.axes_manager
+        axes = sorted([*manager.navigation_axes, *manager.signal_axes], key=lambda axis: axis.index_in_array)
+        if len(axes) != 2:
+            raise InputError(
+                f"signal must hold one image, got {len(axes)} axes; take one of a stack: signal.inav[0]"
+            )
+        # axes without a constant step have no scale
+        size = nm_of_axes((getattr(axis, "scale", None), axis.units) for axis in axes)
+        title = str(signal.metadata.get_item("General.title", ""))
+        return cls(np.asarray(signal.data), size, "nm", {"title": title} if title else {})
+
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) in pixels."""
@@ -97,7 +167,11 @@ class Micrograph:
 
     def numpy(self) -> np.ndarray:
         """The pixels as a numpy array, copied from the device where they are on one."""
-        return self.data if isinstance(self.data, np.ndarray) else self.data.detach().cpu().numpy()
+        if isinstance(self.data, np.ndarray):
+            return self.data
+        pixels = self.data.detach().cpu()
+        array: np.ndarray = (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).numpy()
+        return array  # numpy has no bfloat16
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Let numpy read the pixels."""
@@ -126,10 +200,24 @@ class Micrograph:
 
 
 def _per_axis(pixel_size: Any) -> tuple[float, float]:
-    values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
+    try:
+        values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
+    except (TypeError, ValueError):  # text, ragged lists, structures
+        values = np.empty(0)
     if values.shape not in {(1,), (2,)} or not (np.isfinite(values).all() and (values > 0).all()):
         raise InputError(
             f"pixel_size must be a positive length, or two of them (row, column), got {pixel_size!r}; "
             "use None where the calibration is unknown"
         )
     return float(values[0]), float(values[-1])
+
+
+def as_micrograph(image: Any) -> Micrograph:
+    """A micrograph as it is, a HyperSpy signal with its calibration, an array without one."""
+    if isinstance(image, Micrograph):
+        return image
+    return Micrograph.from_hyperspy(image) if _is_signal(image) else Micrograph(pixels_of(image))
+
+
+def _is_signal(image: Any) -> bool:
+    return hasattr(image, "axes_manager") and hasattr(image, "data")

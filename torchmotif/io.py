@@ -1,6 +1,7 @@
 """Reading micrographs: common image files through permissive readers, microscope formats through rosettasciio."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -9,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from torchmotif._guards import check_dm, check_hdf5, check_regular, check_unpacked
 from torchmotif.errors import InputError, MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_of_axes, nm_per
 
 __all__ = ["Dataset", "contents", "read"]
 
+# Formats of rosettasciio that hold images and whose readers only parse. Those of netCDF and zspy, for example, run what
+# the file says.
+_PARSED = {
+    "Arina", "Blockfile", "Bruker", "DENS", "DigitalMicrograph", "DigitalSurf", "EMD", "EMPAD", "HSPY", "Hamamatsu",
+    "Image", "JEOL", "MRC", "NeXus", "PantaRhei", "Phenom", "QuantumDetector", "Ripple", "Semper", "TIA", "TVIPS",
+}  # fmt: skip
 _COARSEST_NM = 1000.0  # resolution tags coarser than this say how to print a picture, not what it shows
 
 
@@ -91,17 +99,20 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     metadata = {**chosen.metadata, "path": str(path), "sha256": _sha256(path)}
     if chosen.name:
         metadata["name"] = chosen.name
+    metadata |= {key: value for key, value in (("frame", frame), ("dataset", dataset)) if value is not None}
     if notes:
         metadata["notes"] = notes
     return Micrograph(data, chosen.pixel_size, chosen.unit, metadata)
 
 
-def contents(path: str | Path) -> list[Dataset]:
+def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
     """Every data set of a file that holds images.
 
     Parameters
     ----------
     path : str or Path
+    lazy : bool
+        Map the pixels, or give them as dask arrays, where the format allows it, rather than read them.
 
     Returns
     -------
@@ -115,20 +126,18 @@ def contents(path: str | Path) -> list[Dataset]:
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"there is no file {path}")
-    if path.is_dir():
-        raise ReadError(f"{path} is a folder, not an image file")
-    if path.stat().st_size == 0:
+    if check_regular(path) == 0:
         raise ReadError(f"{path} is empty (0 bytes); export or copy it again")
     reader = _READERS.get(path.suffix.lower(), _read_microscope)
     try:
-        found = reader(path)
+        found = reader(path, lazy=True) if lazy and reader in _LAZY else reader(path)
     except TorchMotifError:
         raise
     except Exception as error:  # readers fail on damaged files in whatever way they meet the damage
         reason = str(error).strip().splitlines()
         raise ReadError(
             f"{path} cannot be read as {path.suffix or 'an image'}: "
-            f"{reason[0] if reason else type(error).__name__}; it may be damaged, cut short, or of another format"
+            f"{reason[0][:200] if reason else type(error).__name__}; it may be damaged, cut short, or of another format"
         ) from error
     found = [item for item in found if item.data.dtype.kind in "iuf" and item.data.size]
     if not found:
@@ -189,13 +198,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_npy(path: Path) -> list[Dataset]:
-    return [Dataset(np.load(path, allow_pickle=False))]
+def _read_npy(path: Path, *, lazy: bool = False) -> list[Dataset]:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # which compares the shape with the file's size
+    return [Dataset(mapped if lazy else np.array(mapped))]
 
 
 def _read_npz(path: Path) -> list[Dataset]:
     """Arrays of at least one dimension are data; a scalar named pixel_size_nm or pixel_nm is the calibration."""
-    with np.load(path, allow_pickle=False) as archive:
+    with (
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):  # closed where it is cut short, too
+        check_unpacked(sum(member.file_size for member in archive.zip.infolist()), path)
         arrays = {name: archive[name] for name in archive.files}
     sizes = [
         float(arrays[key]) for key in ("pixel_size_nm", "pixel_nm") if key in arrays and arrays[key].ndim == 0
@@ -217,15 +231,21 @@ def _read_picture(path: Path) -> list[Dataset]:
     return [Dataset(data, is_rgb=data.ndim == 3 and data.shape[-1] in {3, 4})]
 
 
-def _read_tiff(path: Path) -> list[Dataset]:
+def _read_tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         found = []
-        for series in file.series:
+        check_unpacked(sum(series.nbytes for series in file.series), path)
+        for number, series in enumerate(file.series):
             is_rgb = series.axes.endswith("S") and series.shape[-1] in {3, 4}
+            page = series.keyframe
+            if len(page.dataoffsets) < math.prod(page.chunked):
+                raise ReadError(f"{path} is damaged or cut short: parts of an image are missing")
             size, unit = _tiff_calibration(file, series.pages[0])
-            found.append(Dataset(series.asarray(), series.name or "", size, unit, is_rgb))
+            mapped = lazy and series.dataoffset is not None  # in one piece, not compressed
+            data = tifffile.memmap(path, series=number, mode="r") if mapped else series.asarray()
+            found.append(Dataset(data, series.name or "", size, unit, is_rgb))
         largest = max((item.data.size for item in found), default=0)
     return [item for item in found if 4 * item.data.size > largest]  # the others are thumbnails
 
@@ -248,24 +268,30 @@ def _tiff_calibration(file: Any, page: Any) -> tuple[tuple[float, float] | None,
     return ((rows, columns), "nm") if max(rows, columns) < _COARSEST_NM else (None, "nm")
 
 
-def _read_microscope(path: Path) -> list[Dataset]:
+def _read_microscope(path: Path, *, lazy: bool = False) -> list[Dataset]:
     try:
+        import h5py
         from rsciio import IO_PLUGINS
     except ImportError as error:
         raise MissingDependencyError(
             f"{path.suffix} files are read by rosettasciio: pip install 'torchmotif[io]'"
         ) from error
     extension = path.suffix.lower().lstrip(".")
-    plugins = [p for p in IO_PLUGINS if extension in {str(e).lower() for e in p["file_extensions"]}]
+    known = [p for p in IO_PLUGINS if extension in {str(e).lower() for e in p["file_extensions"]}]
+    plugins = [p for p in known if p["name"] in _PARSED]
     if not plugins:
+        why = "a format that could run code" if known else "which no reader knows"
         raise ReadError(
-            f"{path} has the ending {path.suffix or '(none)'}, which no reader knows; "
-            "convert it to tif, npy, hspy or mrc"
+            f"{path} has the ending {path.suffix or '(none)'}, {why}; convert it to tif, npy, hspy or mrc"
         )
+    if extension in {"dm3", "dm4"}:
+        check_dm(path)
+    elif h5py.is_hdf5(path):
+        check_hdf5(path)
     failures: list[Exception] = []
     for plugin in plugins:  # several formats share an ending, such as h5
         try:
-            signals = import_module(plugin["api"]).file_reader(str(path))
+            signals = import_module(plugin["api"]).file_reader(str(path), **({"lazy": True} if lazy else {}))
         except Exception as error:  # noqa: BLE001  # the next plugin may know the file
             failures.append(error)
             continue
@@ -274,32 +300,23 @@ def _read_microscope(path: Path) -> list[Dataset]:
 
 
 def _from_signal(signal: Mapping[str, Any]) -> Dataset:
-    data = np.asarray(signal["data"])
+    data = signal["data"]
+    if data.dtype.names is not None or not hasattr(data, "compute"):
+        data = np.asarray(data)
     is_rgb = data.dtype.names is not None
     if data.dtype.names is not None:
         data = np.stack([data[name] for name in data.dtype.names[:3]], axis=-1)
     axes = [axis for axis in signal["axes"] if not axis.get("navigate", False)][-2:]
     if len(axes) < 2:  # a stack of spectra, or an image whose axes are all called navigation
         axes = list(signal["axes"])[-2:]
-    size = _axes_calibration(axes)
+    size = nm_of_axes((axis.get("scale"), axis.get("units")) for axis in axes)
     general = signal.get("metadata", {}).get("General", {})
     title = str(general.get("title", ""))
     return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
 
 
-def _axes_calibration(axes: list[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Pixel size along (rows, columns) in nm, None unless both axes are lengths."""
-    sizes = []
-    for axis in axes:
-        factor = nm_per(str(axis.get("units") or ""))
-        scale = float(axis.get("scale") or 0.0)
-        if factor is None or not (np.isfinite(scale) and scale != 0):
-            return None
-        sizes.append(abs(scale) * factor)
-    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
-
-
-_READERS: dict[str, Callable[[Path], list[Dataset]]] = {
+_LAZY = (_read_npy, _read_tiff, _read_microscope)
+_READERS: dict[str, Callable[..., list[Dataset]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".tif": _read_tiff,

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns import Columns, fill_invalid, find_columns
 from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.image import Micrograph
+from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.motifs import MotifClassifier
 from torchmotif.patches import extract_patches, first_shell, inside, offsets
 from torchmotif.result import MotifResult
@@ -46,6 +46,7 @@ def analyze(
     patch_size: int | None = None,
     n_max: int = 10,
     n_motifs: int | None = None,
+    equivalence: Literal["rotation", "euclidean"] | None = None,
     random_state: int = 0,
     device: DeviceLike = None,
     progress: bool = True,
@@ -54,7 +55,7 @@ def analyze(
 
     Parameters
     ----------
-    image : Micrograph or array of shape (h, w)
+    image : Micrograph, HyperSpy signal, or array of shape (h, w)
         Pixels that are not finite are taken as the mean of the finite ones, and a warning says so.
     spacing, threshold, polarity
         Of the columns, see `find_columns`.
@@ -64,6 +65,8 @@ def analyze(
         Highest radial order of the Zernike moments.
     n_motifs : int, optional
         Number of motifs; by default it is found.
+    equivalence : {"rotation", "euclidean"}, optional
+        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal.
     random_state : int
         Same seed, same machine: same result.
     device : str or torch.device, optional
@@ -94,10 +97,11 @@ def analyze(
         "patch_size": patch_size,
         "n_max": n_max,
         "n_motifs": n_motifs,
+        "equivalence": equivalence,
         "random_state": random_state,
         "device": None if device is None else str(device),
     }
-    micrograph = image if isinstance(image, Micrograph) else Micrograph(pixels_of(image))
+    micrograph = as_micrograph(image)
     stages = _Stages(progress)
     with stages("columns"):
         scan = micrograph.replace(as_tensor(micrograph.data, device=device).detach())
@@ -117,7 +121,12 @@ def analyze(
             dark = min(float(data.min()), 0.0)
             gain = micrograph.electrons_per_pixel / max(float(data.mean()) - dark, 1e-30)
         classifier = MotifClassifier(
-            n_motifs, n_max=n_max, electrons_per_count=gain, offset=dark, random_state=random_state
+            n_motifs,
+            n_max=n_max,
+            electrons_per_count=gain,
+            offset=dark,
+            equivalence=equivalence,
+            random_state=random_state,
         )
         classifier.fit(patches, shifts)
     count = len(columns)

@@ -14,6 +14,7 @@ import numpy as np
 
 from torchmotif import plot
 from torchmotif._files import new_folder
+from torchmotif._saved import read_saved
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -114,7 +115,24 @@ class MotifResult:
             self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm, figure=figure
         )
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+    def report(self, path: str | Path) -> None:
+        """Write everything on one page, a single HTML file that needs no network; see `torchmotif.report`.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write; one that is there already is replaced.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        from torchmotif.report import write_report
+
+        write_report(self, Path(path))
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, report: bool = True) -> None:
         """Write everything to a folder, which is either whole or not there.
 
         Parameters
@@ -122,6 +140,8 @@ class MotifResult:
         folder : str or Path
         overwrite : bool
             Replace a folder of results that is there already.
+        report : bool
+            Write report.html as well, which takes a few seconds.
 
         Raises
         ------
@@ -130,7 +150,7 @@ class MotifResult:
 
         Notes
         -----
-        For people: columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        For people: report.html, columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
         from safetensors.numpy import save_file
@@ -151,8 +171,8 @@ class MotifResult:
                 {key: np.ascontiguousarray(array) for key, array in arrays.items()},
                 new / "arrays.safetensors",
             )
-            plot.figure_of(self.plot_motifs()[0]).savefig(new / "motifs.png", dpi=200)
-            plot.figure_of(self.plot_map()).savefig(new / "map.png", dpi=200, bbox_inches="tight")
+            for name, figure in self._figures().items():
+                figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             saved = {
                 "format": _FORMAT,
                 **self.record,
@@ -168,6 +188,8 @@ class MotifResult:
             }
             text = json.dumps(_plain(saved), indent=2, default=str, allow_nan=False)
             (new / RECORD).write_text(text + "\n", encoding="utf-8")
+            if report:
+                self.report(new / "report.html")
 
     @classmethod
     def load(cls, folder: str | Path) -> "MotifResult":
@@ -184,59 +206,12 @@ class MotifResult:
         Raises
         ------
         ReadError
-            If the folder holds no result, or a damaged one, or one of a later version.
+            If the folder holds no result, or a damaged one, or one of a later version, or links to other files.
         """
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        try:
-            return cls._load(folder)
-        except ReadError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # it shares no base with the others
-                raise
-            raise ReadError(f"{folder} holds a damaged result: {error}; analyse the image again") from error
-
-    @classmethod
-    def _load(cls, folder: Path) -> "MotifResult":
-        from safetensors.numpy import load_file
-
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record.pop("format") > _FORMAT:
-            raise ReadError(
-                f"{folder} was written by a later version of torchmotif; update torchmotif to load it"
-            )
-        image = record.pop("image")
-        columns = {key: tuple(v) if isinstance(v, list) else v for key, v in record.pop("columns").items()}
-        templates = load_file(folder / "templates.safetensors")["templates"]
-        arrays = load_file(folder / "arrays.safetensors")
-        known = {item.name for item in fields(Columns)}
-        per_column = {
-            key.removeprefix("columns."): arrays[key] for key in arrays if key.startswith("columns.")
-        }
-        n, labels = len(per_column["positions"]), arrays["labels"]
-        if templates.ndim != 3 or labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
-            raise ValueError("arrays.safetensors and templates.safetensors do not belong together")
-        lengths = {len(array) for array in (*per_column.values(), labels, arrays["probabilities"])}
-        if lengths != {n} or labels.dtype != np.int64 or per_column["positions"].shape != (n, 2):
-            raise ValueError("the arrays in arrays.safetensors have wrong shapes or types")
-        return cls(
-            Micrograph(
-                arrays["image"],
-                image["pixel_size"],
-                image["unit"],
-                image["metadata"],
-                electrons_per_pixel=image["electrons_per_pixel"],
-            ),
-            Columns(**{key: value for key, value in {**columns, **per_column}.items() if key in known}),
-            labels,
-            arrays["probabilities"],
-            templates,
-            record,
-        )
+        return cls(*read_saved(folder, RECORD, _FORMAT))
 
     def __repr__(self) -> str:
         """Say what was found."""
@@ -245,12 +220,27 @@ class MotifResult:
 
     def _repr_html_(self) -> str:
         """Draw the motifs and the map in a notebook cell."""
-        figures = (plot.figure_of(self.plot_motifs()[0]), plot.figure_of(self.plot_map()))
+        names = {"motifs": "mean patch of every motif", "map": "motifs on the image"}
+        figures = self._figures()
         pictures = "".join(
-            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figure)}">'
-            for alt, figure in zip(("mean patch of every motif", "motifs on the image"), figures, strict=True)
+            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figures[name])}">'
+            for name, alt in names.items()
         )
         return f"<div><p>{self!r}</p>{pictures}</div>"
+
+    def _figures(self) -> "dict[str, Figure]":
+        """The pictures, without pyplot: no window, nothing to close."""
+        from matplotlib.figure import Figure
+
+        rows, columns = plot.gallery_grid(self.n_motifs)
+        motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
+        self.plot_motifs(motifs)
+        chart = Figure(dpi=150)
+        n_motifs = len(np.unique(self.labels))
+        self.plot_map(
+            plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
+        )
+        return {"motifs": motifs, "map": chart}
 
 
 def _plain(value: Any) -> Any:

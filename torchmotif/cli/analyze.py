@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchmotif.cli.common import (
+    EXIT_CODES,
     DatasetName,
     Device,
+    Equivalence,
     Force,
     Frame,
-    Image,
+    Json,
     Polarity,
     Seed,
     app,
+    echo_json,
     failing_clearly,
     number,
 )
+from torchmotif.cli.replay import given, replayed
 from torchmotif.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,11 +32,19 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze", "demo"]
 
+Report = Annotated[bool, typer.Option(help="Write report.html as well, which takes a few seconds.")]
 
-@app.command()
+
+@app.command(epilog=EXIT_CODES)
 def analyze(
-    image: Image,
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    image: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, ...; default: that of --config."
+        ),
+    ] = None,
     pixel_size: Annotated[
         float | None, typer.Option(help="Length of a pixel in nm; default: what the file says.")
     ] = None,
@@ -50,49 +62,89 @@ def analyze(
     ] = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    equivalence: Annotated[
+        Equivalence | None,
+        typer.Option(
+            help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="run.json of an earlier result, to be done again; options given here win."),
+    ] = None,
+    report: Report = True,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Sort the columns of an image into motifs, and write a folder.
+    r"""Sort the columns of an image into motifs, and write a folder with a report.
 
+    \b
     Example: torchmotif analyze scan.dm4 --out results
+             torchmotif analyze scan.tif --out results --pixel-size 0.015
+             torchmotif analyze other.dm4 --out others --config results/run.json
+             torchmotif analyze scan.dm4 --out results --json > found.json
     """
-    with failing_clearly():
+    with failing_clearly(context):
         from torchmotif.io import read
 
-        _check_out(out, force)
-        micrograph = read(image, frame=frame, dataset=number(dataset))
-        if pixel_size is not None:
-            micrograph = _calibrated(micrograph, pixel_size)
-        parameters = {
+        options: dict[str, Any] = {
             "spacing": spacing,
             "threshold": threshold,
             "polarity": polarity.value,
             "patch_size": patch_size,
             "n_max": n_max,
-            "n_motifs": motifs,
-            "random_state": seed,
+            "motifs": motifs,
+            "equivalence": None if equivalence is None else equivalence.value,
+            "seed": seed,
             "device": device,
+            "frame": frame,
+            "dataset": number(dataset),
+            "pixel_size": pixel_size,
         }
-        _report(_analyze(micrograph, out, force, parameters), out)
+        changed = None
+        if config is not None:
+            earlier = replayed(config)
+            options |= {name: value for name, value in earlier.options.items() if not given(context, name)}
+            changed = earlier.sha256 if image is None else None
+            image = image or earlier.image
+        if image is None:
+            raise InputError(
+                "no image was given" + ("; the run of --config was on an array, not on a file" * bool(config))
+            )
+        _check_out(out, force)
+        micrograph = read(image, frame=options.pop("frame"), dataset=options.pop("dataset"))
+        if changed and changed != micrograph.metadata["sha256"]:
+            typer.echo(f"note: {image} is not the file it was in the run of {config}", err=True)
+        micrograph = _calibrated(micrograph, options.pop("pixel_size"))
+        parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
+        del parameters["motifs"], parameters["seed"]
+        result = _analyze(micrograph, parameters)
+        _save(result, out, force, report)
+        _tell(result, out, report, as_json)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def demo(
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: torchmotif-demo, or the next free.")
     ] = None,
     dose: Annotated[float, typer.Option(help="Dose relative to 10 detected electrons per pixel.")] = 1.0,
     seed: Seed = 0,
     device: Device = None,
+    report: Report = True,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Simulate MoSe2 with selenium vacancies, find its motifs, and write a folder.
+    r"""Simulate MoSe2 with selenium vacancies, find its motifs, and write a folder with a report.
 
-    Example: torchmotif demo --dose 0.1
+    \b
+    Example: torchmotif demo
+             torchmotif demo --dose 0.1
     """
-    with failing_clearly():
+    with failing_clearly(context):
         import torch
 
         from torchmotif.datasets import mose2
@@ -100,10 +152,17 @@ def demo(
         out = out or _free_name(Path("torchmotif-demo"))
         _check_out(out, force)
         specimen = mose2((512, 512), vacancy_rate=0.06, random_state=seed)
-        micrograph = specimen.draw(dose, torch.Generator().manual_seed(seed))
-        result = _analyze(micrograph, out, force, {"random_state": seed, "device": device})
-        _report(result, out, specimen)
-        typer.echo("\nNext, your own image:  torchmotif analyze scan.dm4 --out results")
+        drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
+        micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
+        result = _analyze(micrograph, {"random_state": seed, "device": device})
+        result.record["input"]["python"] = (
+            f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"
+            f"scan = specimen.draw({dose}, torch.Generator().manual_seed({seed}))"
+        )
+        _save(result, out, force, report)
+        _tell(result, out, report, as_json, specimen)
+        if not as_json:
+            typer.echo("\nNext, your own image:  torchmotif analyze scan.dm4 --out results")
 
 
 def _check_out(out: Path, force: bool) -> None:
@@ -114,37 +173,73 @@ def _check_out(out: Path, force: bool) -> None:
     check_new_folder(out, RECORD, overwrite=force)
 
 
-def _calibrated(micrograph: "Micrograph", pixel_size: float) -> "Micrograph":
+def _calibrated(micrograph: "Micrograph", pixel_size: float | None) -> "Micrograph":
+    """The image with the pixel size in nm that was given, or with its own."""
     from torchmotif.image import Micrograph
 
-    return Micrograph(micrograph.data, pixel_size, "nm", micrograph.metadata)
+    if pixel_size is None:
+        return micrograph
+    metadata = {**micrograph.metadata, "pixel_size_given_nm": pixel_size}
+    return Micrograph(micrograph.data, pixel_size, "nm", metadata)
 
 
-def _analyze(micrograph: "Micrograph", out: Path, force: bool, parameters: dict[str, Any]) -> "MotifResult":
+def _analyze(micrograph: "Micrograph", parameters: dict[str, Any]) -> "MotifResult":
     from torchmotif.pipeline import analyze as run
 
     result = run(micrograph, **parameters)
     result.record["command"] = ["torchmotif", *sys.argv[1:]]
-    result.save(out, overwrite=force)
     return result
 
 
-def _report(result: "MotifResult", out: Path, specimen: "Specimen | None" = None) -> None:
+def _save(result: "MotifResult", out: Path, force: bool, report: bool) -> None:
+    if sys.stderr.isatty():
+        typer.echo("writing ...", err=True)
+    result.save(out, overwrite=force, report=report)
+
+
+def _tell(
+    result: "MotifResult", out: Path, report: bool, as_json: bool, specimen: "Specimen | None" = None
+) -> None:
     """Print what was found to stdout, and what a user should know of it to stderr."""
     for note in result.record["notes"]:
         typer.echo(f"note: {note}", err=True)
     if result.image.pixel_size_nm is None:
         typer.echo("note: the image has no pixel size; give it with --pixel-size to get nanometres", err=True)
+    sites = [""] * result.n_motifs if specimen is None else _sites(result, specimen)
+    if as_json:
+        echo_json(_summary(result, out, sites))
+        return
     columns = len(result.columns)
     typer.echo(
         f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motif{'s' * (result.n_motifs != 1)}:"
     )
-    sites = [""] * result.n_motifs if specimen is None else _sites(result, specimen)
     for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True)):
-        typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{site}")
+        typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{'  ' * bool(site)}{site}")
     none = columns - int(result.counts.sum())
     typer.echo(f"  none:    {none:7,} columns  {none / columns:6.1%}  (at the rim, or unlike all motifs)")
-    typer.echo(f"written to {out}/: map.png, motifs.png, columns.csv, run.json, ...")
+    files = "map.png, motifs.png, columns.csv, run.json, ..."
+    typer.echo(f"written to {out}/: {files}")
+    if report:
+        typer.echo(f"to look at it, open {out / 'report.html'} in a browser")
+
+
+def _summary(result: "MotifResult", out: Path, sites: list[str]) -> dict[str, Any]:
+    """What was found, for machines."""
+    columns = len(result.columns)
+    motifs = [
+        {"motif": motif, "columns": int(count), "share": count / columns, **({"site": site} if site else {})}
+        for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True))
+    ]
+    return {
+        "out": str(out),
+        "columns": columns,
+        "spacing_px": result.columns.spacing,
+        "spacing_nm": result.columns.spacing_nm,
+        "motifs": motifs,
+        "none": columns - int(result.counts.sum()),
+        "notes": result.record["notes"],
+        "timings_s": result.record["timings_s"],
+    }
 
 
 def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
@@ -158,7 +253,7 @@ def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
     names = []
     for motif in range(result.n_motifs):
         here: Counter[str] = Counter(classes[true & (result.labels == motif)].tolist())
-        names += [f"  {site} ({count / here.total():.0%})" for site, count in here.most_common(1)] or [""]
+        names += [f"{site} ({count / here.total():.0%})" for site, count in here.most_common(1)] or [""]
     return names
 
 

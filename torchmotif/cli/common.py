@@ -1,11 +1,14 @@
 """What all commands share: the application, options, exit codes, errors as one line."""
 
+import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,28 +16,43 @@ from torchmotif.errors import TorchMotifError, TorchMotifWarning
 
 __all__ = [
     "BAD_INPUT",
+    "EXIT_CODES",
     "INTERRUPTED",
     "DatasetName",
     "Device",
+    "Equivalence",
     "Force",
     "Frame",
     "Image",
+    "Json",
     "Polarity",
     "Seed",
     "app",
+    "echo_json",
     "failing_clearly",
     "number",
 ]
 
 BAD_INPUT, INTERRUPTED = 2, 130
+EXIT_CODES = (
+    f"Exit codes: 0 done, {BAD_INPUT} bad input or options (the reason is the last line of stderr), "
+    f"{INTERRUPTED} interrupted. Results go to stdout, progress and notes to stderr."
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Structural motifs in atomic-resolution STEM images.",
-    epilog="Exit codes: 0 done, 2 bad input or options, 130 interrupted.",
+    epilog=EXIT_CODES,
 )
+
+
+class Equivalence(StrEnum):
+    """What counts as the same motif."""
+
+    rotation = "rotation"
+    euclidean = "euclidean"
 
 
 class Polarity(StrEnum):
@@ -50,17 +68,26 @@ DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which data s
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder of results that is there already.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+_KEYWORDS = {"motifs": "n_motifs", "seed": "random_state"}  # options whose Python keyword has another name
 
 
 @contextmanager
-def failing_clearly() -> Iterator[None]:
-    """Turn our errors into one line and exit code 2; an interrupt into exit code 130."""
+def failing_clearly(context: typer.Context | None = None) -> Iterator[None]:
+    """Turn our errors into one line and exit code 2; an interrupt into exit code 130.
+
+    Parameters
+    ----------
+    context : typer.Context, optional
+        Of the command: its errors then name options where Python would name keywords.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TorchMotifWarning)  # they are among the notes that are printed
             yield
     except TorchMotifError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_in_options(str(error), context)}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted: nothing was written", err=True)
@@ -70,3 +97,39 @@ def failing_clearly() -> Iterator[None]:
 def number(dataset: str | None) -> str | int | None:
     """A data set by its number where it is one, else by its name."""
     return int(dataset) if dataset is not None and dataset.lstrip("-").isdigit() else dataset
+
+
+def echo_json(value: Any) -> None:
+    """Print a value for machines; what is neither a number nor finite is null, or a text."""
+    typer.echo(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _in_options(message: str, context: typer.Context | None) -> str:
+    """A message that names Python's keywords in terms of the options of this command.
+
+    Keywords that are plain English words too are taken for them only where a sentence is about one: at its start, before
+    an equals sign, or after "set", "give", "leave" and "choose".
+    """
+    parameters = [] if context is None else context.command.params
+    for option in parameters:
+        names = [name for name in option.opts if name.startswith("--")]
+        keyword = _KEYWORDS.get(option.name or "", option.name)
+        if not names or keyword is None:
+            continue
+        before = "" if "_" in keyword else r"(?:^|(?<=set )|(?<=give )|(?<=leave )|(?<=choose )|(?=\w+=))"
+        pattern = rf"{before}(?<![\w-]){keyword}\b(?:=('[^']*'|[\w.:]*\w|\.\.\.)?)?"
+        message = re.sub(pattern, partial(_option, names[0]), message)
+    return message.replace(" (overwrite=True)", "")
+
+
+def _option(name: str, found: re.Match[str]) -> str:
+    value = found[1]
+    return name if value is None else f"{name} {value.strip(chr(39))}"

@@ -1,17 +1,31 @@
 """torchmotif dose: how far the dose of an image can be reduced."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from torchmotif.cli.common import DatasetName, Force, Frame, Image, Seed, app, failing_clearly, number
+from torchmotif.cli.common import (
+    EXIT_CODES,
+    DatasetName,
+    Force,
+    Frame,
+    Image,
+    Json,
+    Seed,
+    app,
+    echo_json,
+    failing_clearly,
+    number,
+)
 
 __all__ = ["dose"]
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def dose(
+    context: typer.Context,
     image: Image,
     out: Annotated[Path, typer.Option(help="Folder to write dose.json and dose.png; must not exist.")],
     electrons_per_count: Annotated[
@@ -27,13 +41,16 @@ def dose(
     frame: Frame = None,
     dataset: DatasetName = None,
     seed: Seed = 0,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
-    """Thin an image to lower doses, and say down to which dose each of its motifs survives.
+    r"""Thin an image to lower doses, and say down to which dose each of its motifs survives.
 
+    \b
     Example: torchmotif dose scan.dm4 --out dose
+             torchmotif dose scan.tif --out dose --electrons-per-count 0.02
     """
-    with failing_clearly():
+    with failing_clearly(context):
         from torchmotif._files import check_new_folder
         from torchmotif.dose import DOSE_RECORD, dose_report
         from torchmotif.io import read
@@ -47,6 +64,10 @@ def dose(
             random_state=seed,
         )
         report.save(out, overwrite=force)
+        if as_json:
+            lowest = [report.survives_to(motif) for motif in range(len(report.counts))]
+            echo_json({"out": str(out), **asdict(report), "survives_to_relative_dose": lowest})
+            return
         for step in report.steps:
             typer.echo(
                 f"1/{1 / step.relative_dose:<4.0f}{step.electrons_per_pixel:8.2f} electrons/px  {step.n_motifs} motifs, "

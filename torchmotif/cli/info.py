@@ -1,11 +1,11 @@
 """torchmotif info: what is in an image file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchmotif.cli.common import Image, app, failing_clearly
+from torchmotif.cli.common import EXIT_CODES, Image, Json, app, echo_json, failing_clearly
 
 if TYPE_CHECKING:
     from torchmotif.io import Dataset
@@ -13,17 +13,45 @@ if TYPE_CHECKING:
 __all__ = ["info"]
 
 
-@app.command()
-def info(image: Image) -> None:
-    """Say what is in an image file: data sets, size, type, calibration, range.
+@app.command(epilog=EXIT_CODES)
+def info(context: typer.Context, image: Image, as_json: Json = False) -> None:
+    r"""Say what is in an image file: data sets, size, type, calibration, range.
 
+    \b
     Example: torchmotif info scan.dm4
+             torchmotif info scan.dm4 --json
     """
-    with failing_clearly():
+    with failing_clearly(context):
         from torchmotif.io import contents
 
-        for dataset in contents(image):
+        datasets = contents(image)
+        if as_json:
+            echo_json({"file": str(image), "datasets": [_facts(dataset) for dataset in datasets]})
+            return
+        for dataset in datasets:
             typer.echo(_description(image, dataset))
+
+
+def _facts(dataset: "Dataset") -> dict[str, Any]:
+    """What is in a data set, for machines."""
+    import numpy as np
+
+    data = dataset.data
+    finite = data[np.isfinite(data)]
+    known = len(finite) > 0
+    return {
+        "name": dataset.name,
+        "shape": list(data.shape),
+        "dtype": str(data.dtype),
+        "frames": dataset.frames,
+        "is_rgb": dataset.is_rgb,
+        "pixel_size": dataset.pixel_size,
+        "unit": dataset.unit if dataset.pixel_size is not None else None,
+        "min": float(finite.min()) if known else None,
+        "max": float(finite.max()) if known else None,
+        "mean": float(finite.mean()) if known else None,
+        "not_finite": int(data.size - finite.size),
+    }
 
 
 def _description(path: Path, dataset: "Dataset") -> str:

@@ -14,7 +14,7 @@ __all__ = ["CLOSEST", "maxima", "outstanding"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
-_FALSE_SHARE = 0.01  # of all maxima kept, at most this share may be noise
+_FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
 _FAINTEST = 0.1  # of the upper decile of heights: what is lower is a ripple of the filter
 
 
@@ -24,14 +24,10 @@ def maxima(
     """Positions in pixels (float64) and heights of all maxima at the scale of columns `spacing` apart."""
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
     filtered = matched_filter(data, spacing, axes, zoom)
-    pooled = filtered[None, None]
-    for axis, along in enumerate(
-        axes
-    ):  # one axis after the other: the cost grows with the reach, not its square
-        reach = max(1, round(0.3 * spacing * along * zoom))
-        kernel = (2 * reach + 1, 1) if axis == 0 else (1, 2 * reach + 1)
-        pooled = F.max_pool2d(pooled, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
-    peaks = (filtered == pooled[0, 0]) & (filtered > 0)
+    pooled = filtered
+    for axis, along in enumerate(axes):
+        pooled = _running_max(pooled, max(1, round(0.3 * spacing * along * zoom)), axis)
+    peaks = (filtered == pooled) & (filtered > 0)
     index = torch.nonzero(peaks)
     height = filtered[peaks]
     positions = _vertices(filtered, index) / zoom
@@ -39,8 +35,21 @@ def maxima(
     return positions[alone], height[alone]
 
 
+def _running_max(image: Float[Tensor, "h w"], reach: int, axis: int) -> Float[Tensor, "h w"]:
+    """Greatest value within `reach` pixels along an axis, by doubling: faster on a CPU than pooling."""
+    wide = 2 * reach + 1
+    margin = (reach, reach, 0, 0) if axis == 1 else (0, 0, reach, reach)
+    result, span = F.pad(image, margin, value=-math.inf), 1
+    while span < wide:
+        shift = min(span, wide - span)
+        length = result.shape[axis] - shift
+        result = torch.maximum(result.narrow(axis, 0, length), result.narrow(axis, shift, length))
+        span += shift
+    return result
+
+
 def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
-    """Which maxima found in `area` pixels are columns: of those that stay, at most a hundredth is noise.
+    """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
     """

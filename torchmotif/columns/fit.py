@@ -1,5 +1,6 @@
 """The joint fit: all columns of a tile, the background under them and their common width, by maximum likelihood."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,9 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torchmotif._windows import runs
 from torchmotif.columns.model import Noise, profiles, spline_basis
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.normal import (
+    Blocks,
     Normal,
     Unknowns,
     column_blocks,
@@ -17,13 +20,19 @@ from torchmotif.columns.normal import (
     pair_blocks,
     project,
     spline_blocks,
+    steadied_factor,
 )
 
-__all__ = ["Fit", "Shape", "fit_columns"]
+__all__ = ["Fit", "Shape", "Start", "fit_columns"]
 
 _OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gaussian's overlap is 0.2 %
 _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
+_FRESH = 3  # steps after which the matrix is assembled anew
+_NEAR = 0.02  # squared step, in standard deviations, after which a fit is done
+_DOUBTFUL = (
+    6.0  # standard deviations of its intensity, neighbours known, below which a column may not be there
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +41,20 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     noise: Noise
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a fit sets out: from an earlier fit, or from positions alone, with intensities of 0."""
+
+    positions: Float[Tensor, "n 2"]
+    intensity: Float[Tensor, " n"]
+    spline: Float[Tensor, "a b"] | None = None
+
+    @staticmethod
+    def at(positions: Float[Tensor, "n 2"]) -> "Start":
+        """Nothing but positions."""
+        return Start(positions, positions.new_zeros(len(positions)).float())
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +68,7 @@ class Fit:
     held: Bool[Tensor, " n"]
     shape: Shape
     expected: Float[Tensor, "h w"]
-    background: Float[Tensor, "h w"]
+    spline: Float[Tensor, "a b"]  # coefficients of the background
 
 
 class _Fitter:
@@ -55,18 +78,19 @@ class _Fitter:
         self,
         data: Float[Tensor, "h w"],
         usable: Bool[Tensor, "h w"],
-        positions: Float[Tensor, "n 2"],
+        start: Start,
         shape: Shape,
         spacing: float,
         *,
         held: Bool[Tensor, " n"],
     ) -> None:
-        self.data, self.usable, self.spacing, self.held = data, usable, spacing, held
-        self.positions, self.shape = positions, shape
-        self.intensity = data.new_zeros(len(positions))
+        self.data, self.usable, self.spacing = data, usable, spacing
+        self.positions, self.shape, self.stuck = start.positions, shape, held
         step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
         self.rows, self.cols = (spline_basis(length, step, data) for length in data.shape)
-        self.spline = data.new_zeros(self.rows.shape[1], self.cols.shape[1])
+        self.intensity = start.intensity
+        flat = data.new_zeros(self.rows.shape[1], self.cols.shape[1])
+        self.spline = flat if start.spline is None else start.spline
         self.look()
 
     def look(self) -> None:
@@ -78,25 +102,49 @@ class _Fitter:
             self._crop(self.profile.render(self.intensity, self._padded_shape())) + self.background
         )
 
-    def step(self, *, move: bool, widen: bool) -> None:
-        """One Gauss-Newton step of the quasi-likelihood: of intensities and background, and what else may change."""
-        weights = self.usable / self.shape.noise.variance(self.expected)
-        score = (self.data - self.expected) * weights
-        normal, right = self._equations(weights, score, move=move, widen=widen)
+    def assemble(self, expected: Float[Tensor, "h w"]) -> None:
+        """Weights and matrix of the normal equations for the state as it is; they serve for several steps."""
+        self.variance = self.shape.noise.variance(expected)
+        weights = self.usable / self.variance
+        padded = self._pad(weights)
+        own = column_blocks(self.profile.windows(padded), self.profile)
+        spline_own = spline_blocks(weights, self.rows, self.cols)
+        self.blocks = Blocks(
+            own,
+            *self._pairs(padded),
+            *self._to_splines(padded),
+            spline_own,
+            steadied_factor(spline_own),
+        )
+
+    def step(self, *, move: bool, widen: bool) -> float:
+        """One Gauss-Newton step of the quasi-likelihood: of intensities and background, and what else may change.
+
+        Returns how far it leads, squared, in standard deviations: all but a thousandth of the columns go less
+        far. Those at the rim or too faint to be there do not count.
+        """
+        normal, right = self._equations(move=move, widen=widen)
         change = normal.solve(right)
-        self.intensity = self.intensity + change.columns[:, 0]
-        self.spline = self.spline + change.spline
+        far = right.columns * change.columns
+        columns, far = change.columns, (right.columns * change.columns).sum(dim=1)
         if move:  # columns that are held have no shift
-            shift = change.columns[:, 1:]
             limit = 0.5 * float(self.shape.width.mean())
-            length = shift.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            moved = self.positions + (shift * (limit / length).clamp(max=1)).double()
+            length = columns[:, 1:].norm(dim=1, keepdim=True).clamp(min=1e-12)
+            columns = columns * (limit / length).clamp(max=1)
+            moved = self.positions + columns[:, 1:].double()
             last = moved.new_tensor(self.data.shape) - 0.5
             self.positions = torch.minimum(moved.clamp(min=-0.5), last)
+            outside = (moved != self.positions).any(dim=1)
+            self.stuck = self.stuck | outside  # those would go back and forth
+            far = far * ~outside
+        self.intensity = self.intensity + columns[:, 0]
+        far = far * (self.intensity.square() * self.blocks.own[:, 0, 0] > _DOUBTFUL**2)
+        self.spline = self.spline + change.spline
         if widen:
             factor = (change.width / self.shape.width).clamp(-0.2, 0.2)
             self.shape = replace(self.shape, width=self.shape.width * (1 + factor))
         self.look()
+        return float(far.kthvalue(max(1, math.ceil(0.999 * len(far)))).values) if len(far) else 0.0
 
     def learn_noise(self) -> None:
         """Take the noise from the residuals."""
@@ -104,15 +152,25 @@ class _Fitter:
         noise = self.shape.noise.fitted(self.expected[self.usable], residual)
         self.shape = replace(self.shape, noise=noise)
 
-    def covariance(self) -> Float[Tensor, "n 3 3"]:
-        """Of intensity, row and column of every column."""
-        weights = self._pad(self.usable / self.shape.noise.variance(self.expected))
+    def covariance(self, *, draft: bool) -> Float[Tensor, "n 3 3"]:
+        """Of intensity, row and column of every column; a draft is exact for those that may not be there."""
+        weights = self._pad(self.usable / self.variance)
+        own = column_blocks(self.profile.windows(weights), self.profile)
         pairs, shared = self._pairs(weights)
-        return own_covariance(self._steadied(self._own(weights)), pairs, shared)
+        blocks = replace(self.blocks, own=own, pairs=pairs, shared=shared)
+        scales = self._scales()
+        own, shared = blocks.own_scaled(scales, self.spacing, self._usual()), blocks.shared_scaled(scales)
+        which = torch.arange(len(own), device=own.device)
+        if not draft:
+            return own_covariance(own, pairs, shared, which)
+        covariance: Tensor = torch.linalg.inv(own)
+        which = which[self.intensity < _DOUBTFUL * covariance[:, 0, 0].clamp(min=0).sqrt()]
+        covariance[which] = own_covariance(own, pairs, shared, which)
+        return covariance
 
     def quality(self) -> Float[Tensor, " n"]:
         """Squared residual over variance, averaged under each column's profile: 1 where only noise is left."""
-        excess = (self.data - self.expected).square() / self.shape.noise.variance(self.expected)
+        excess = (self.data - self.expected).square() / self.variance
         usable = self.usable.to(self.data.dtype)
         total, weight = (
             project(self.profile.windows(self._pad(image)), self.profile)[:, 0]
@@ -120,16 +178,11 @@ class _Fitter:
         )
         return total / weight.clamp(min=1e-6)
 
-    def _equations(
-        self, weights: Tensor, score: Tensor, *, move: bool, widen: bool
-    ) -> tuple[Normal, Unknowns]:
-        padded = self._pad(weights)
-        own, (pairs, shared) = self._own(padded), self._pairs(padded)
-        scales = torch.stack([torch.ones_like(self.intensity), self.intensity, self.intensity], dim=1)
-        still = self.held | (not move)
-        scales[still, 1:] = 0
-        own, shared = own * _free(still, still), shared * _free(still[pairs[0]], still[pairs[1]])
-        own = self._steadied(own)
+    def _equations(self, *, move: bool, widen: bool) -> tuple[Normal, Unknowns]:
+        weights = self.usable / self.variance
+        score = (self.data - self.expected) * weights
+        scales = self._scales()
+        scales[self.stuck | (not move), 1:] = 0
 
         def on_columns(image: Tensor) -> Tensor:
             return project(self.profile.windows(self._pad(image)), self.profile) * scales
@@ -141,34 +194,33 @@ class _Fitter:
         right = Unknowns(
             on_columns(score), on_spline(score), score.new_tensor([float((score * s).sum()) for s in slopes])
         )
-        k = len(slopes)
+        k, blocks = len(slopes), self.blocks
         weighted = [weights * s for s in slopes]
-        nodes, to_nodes = self._to_splines(padded, scales)
         normal = Normal(
-            own,
-            pairs,
-            shared,
-            nodes,
-            to_nodes,
-            spline_blocks(weights, self.rows, self.cols),
-            torch.stack([on_columns(w) for w in weighted]) if k else own.new_zeros(0, len(own), 3),
-            torch.stack([on_spline(w) for w in weighted]) if k else own.new_zeros(0, *self.spline.shape),
-            own.new_tensor([[float((w * s).sum()) for s in slopes] for w in weighted]).view(k, k),
+            blocks.own_scaled(scales, self.spacing, self._usual()),
+            blocks.pairs,
+            blocks.shared_scaled(scales),
+            blocks.nodes,
+            blocks.to_nodes * scales[:, :, None],
+            blocks.spline_own,
+            blocks.spline_factor,
+            torch.stack([on_columns(w) for w in weighted]) if k else score.new_zeros(0, len(scales), 3),
+            torch.stack([on_spline(w) for w in weighted]) if k else score.new_zeros(0, *self.spline.shape),
+            score.new_tensor([[float((w * s).sum()) for s in slopes] for w in weighted]).view(k, k),
         )
         return normal, right
 
-    def _steadied(self, own: Tensor) -> Tensor:
-        """Blocks that can be inverted: even a column too faint to say so lies within about half a spacing."""
-        if len(own) == 0:
-            return own
-        least = 1e-6 * own[:, 0, 0].max() + torch.finfo(own.dtype).tiny
-        place = (2 / self.spacing) ** 2
-        return own + torch.diag_embed(
-            torch.stack([least, least * 0 + place, least * 0 + place]).expand(len(own), 3)
-        )
+    def _scales(self) -> Float[Tensor, "n 3"]:
+        """A derivative by position is proportional to the intensity, one by intensity is not."""
+        return torch.stack([torch.ones_like(self.intensity), self.intensity, self.intensity], dim=1)
 
-    def _own(self, weights: Tensor) -> Tensor:
-        return column_blocks(self.profile.windows(weights), self.profile, self.intensity)
+    def _usual(self) -> Tensor:
+        """The upper decile of the intensities' sizes, 0 at first."""
+        n = len(self.intensity)
+        size: Tensor = (
+            self.intensity.abs().kthvalue(max(1, round(0.9 * n))).values if n else self.intensity.sum()
+        )
+        return size
 
     def _pairs(self, weights: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         width = self.shape.width
@@ -180,7 +232,6 @@ class _Fitter:
             (i, j),
             positions=self.positions,
             width=width,
-            intensity=self.intensity,
         )
         return (i, j), shared
 
@@ -191,27 +242,27 @@ class _Fitter:
             self._crop(self.profile.render(self.intensity, shape, row, col)) for row, col in ((2, 0), (0, 2))
         ]
 
-    def _to_splines(self, weights: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+    def _to_splines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The splines that reach into each column's window, and their products with its derivatives."""
         index, products = [], []
         for axis, (basis, profile) in enumerate(
             ((self.rows, self.profile.rows), (self.cols, self.profile.cols))
         ):
             length, count = basis.shape
+            wide = min(count, 5)
             first = (self.profile.start[:, axis] - self.profile.reach) * (count - 3) // length
-            five = first.clamp(0, max(count - 5, 0))[:, None] + torch.arange(
-                min(count, 5), device=first.device
-            )
+            first = first.clamp(0, count - wide)
             pixel = self.profile.start[:, axis, None] + torch.arange(self.profile.size, device=first.device)
             pixel = (pixel - self.profile.reach).clamp(0, length - 1)  # beyond the rim the weights are 0
-            values = basis[pixel[:, None, :], five[:, :, None]]
+            values = runs(basis, pixel * count + first[:, None], wide).mT
+            five = first[:, None] + torch.arange(wide, device=first.device)
             index.append(five)
             products.append((profile[:, :2, None] * values[:, None]).flatten(1, 2))
         every = products[0] @ self.profile.windows(weights) @ products[1].mT
         n, q = index[0].shape
         every = every.view(n, 2, q, 2, index[1].shape[1]).permute(0, 1, 3, 2, 4).flatten(3)
         nodes = (index[0][:, :, None] * self.spline.shape[1] + index[1][:, None, :]).flatten(1)
-        return nodes, every[:, (0, 1, 0), (0, 0, 1)] * scales[:, :, None]
+        return nodes, every[:, (0, 1, 0), (0, 0, 1)]
 
     def _padded_shape(self) -> tuple[int, int]:
         h, w = self.data.shape
@@ -228,43 +279,53 @@ class _Fitter:
 def fit_columns(
     data: Float[Tensor, "h w"],
     usable: Bool[Tensor, "h w"],
-    positions: Float[Tensor, "n 2"],
+    start: Start,
     spacing: float,
     shape: Shape,
     *,
     held: Bool[Tensor, " n"] | None = None,
-    steps: int = 4,
+    steps: int = 9,
     learn: bool = False,
+    draft: bool = False,
 ) -> Fit:
     """Intensities, positions and the background that make the image most likely, all fitted together.
 
     Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
     Columns that are `held` keep their positions. With `learn`, the width of the columns and the noise are fitted
-    too; otherwise those of `shape` are kept.
+    too; otherwise those of `shape` are kept. Steps end when they no longer lead far, after `steps` at the latest.
+    A `draft` leaves out what only the end result needs: neighbours count in the errors of doubtful columns alone.
     """
     if held is None:
-        held = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
-    fitter = _Fitter(data, usable, positions, shape, spacing, held=held)
-    fitter.step(move=False, widen=False)
-    for _ in range(steps):
+        held = torch.zeros(len(start.positions), dtype=torch.bool, device=data.device)
+    fitter = _Fitter(data, usable, start, shape, spacing, held=held)
+    if start.spline is None:
+        fitter.assemble(_smoothed(data, shape.width))
+        fitter.step(move=False, widen=False)
+    for number in range(steps):
         if learn:
             fitter.learn_noise()
-        fitter.step(move=True, widen=learn and len(positions) > 0)  # no column, no width
+        if learn or number % _FRESH == 0:
+            fitter.assemble(fitter.expected)
+        far = fitter.step(move=True, widen=learn and len(held) > 0)  # no column, no width
+        if not learn and far < _NEAR:
+            break
     if learn:
         fitter.learn_noise()
     return Fit(
         fitter.positions,
         fitter.intensity,
-        fitter.covariance(),
-        fitter.quality(),
+        fitter.covariance(draft=draft),
+        fitter.intensity if draft else fitter.quality(),
         held,
         fitter.shape,
         fitter.expected,
-        fitter.background,
+        fitter.spline,
     )
 
 
-def _free(still_i: Tensor, still_j: Tensor) -> Tensor:
-    """1 where a block joins parameters that are fitted, 0 where it has a position that is held."""
-    keep = torch.stack([torch.ones_like(still_i), ~still_i, ~still_i], dim=1)[:, :, None]
-    return (keep & torch.stack([torch.ones_like(still_j), ~still_j, ~still_j], dim=1)[:, None, :]).float()
+def _smoothed(data: Float[Tensor, "h w"], width: Float[Tensor, " 2"]) -> Float[Tensor, "h w"]:
+    """What to expect of an image before anything is fitted to it: means over about two widths."""
+    reach = [int(along) for along in width.tolist()]
+    kernel = [2 * r + 1 for r in reach]
+    pooled: Tensor = F.avg_pool2d(data[None, None], kernel, 1, reach, count_include_pad=False)[0, 0]
+    return pooled

@@ -8,7 +8,17 @@ from torch import Tensor
 
 from torchmotif.columns.model import Profiles, gaussians
 
-__all__ = ["Normal", "Unknowns", "column_blocks", "own_covariance", "pair_blocks", "project", "spline_blocks"]
+__all__ = [
+    "Blocks",
+    "Normal",
+    "Unknowns",
+    "column_blocks",
+    "own_covariance",
+    "pair_blocks",
+    "project",
+    "spline_blocks",
+    "steadied_factor",
+]
 
 # Which profile (0 value, 1 derivative) the intensity, row and column parameters of a column use along each axis.
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0), (0, 0, 1)
@@ -45,13 +55,9 @@ def project(windows: Float[Tensor, "n s s"], profile: Profiles) -> Float[Tensor,
     return both[:, _ALONG_ROWS, _ALONG_COLS]
 
 
-def column_blocks(
-    weights: Float[Tensor, "n s s"], profile: Profiles, intensity: Float[Tensor, " n"]
-) -> Float[Tensor, "n 3 3"]:
-    """Fisher information of each column by itself."""
-    return _blocks(weights, profile.rows, profile.cols, profile.rows, profile.cols) * _scales(
-        intensity, intensity
-    )
+def column_blocks(weights: Float[Tensor, "n s s"], profile: Profiles) -> Float[Tensor, "n 3 3"]:
+    """Fisher information of each column by itself, for intensity 1."""
+    return _blocks(weights, profile.rows, profile.cols, profile.rows, profile.cols)
 
 
 def pair_blocks(
@@ -61,15 +67,14 @@ def pair_blocks(
     *,
     positions: Float[Tensor, "n 2"],
     width: Float[Tensor, " 2"],
-    intensity: Float[Tensor, " n"],
 ) -> Float[Tensor, "p 3 3"]:
-    """Fisher information that each pair of overlapping columns has in common."""
+    """Fisher information that each pair of overlapping columns has in common, for intensities 1."""
     i, j = pairs
     pixel = profile.start[i][:, :, None] + torch.arange(profile.size, device=i.device) - profile.reach
     offset = (pixel - positions[j][:, :, None]).to(width.dtype)
     rows, cols = (gaussians(offset[:, axis], width[axis]) for axis in range(2))
     own = Profiles(profile.start[i], profile.rows[i], profile.cols[i], profile.reach)
-    return _blocks(own.windows(weights), own.rows, own.cols, rows, cols) * _scales(intensity[i], intensity[j])
+    return _blocks(own.windows(weights), own.rows, own.cols, rows, cols)
 
 
 def _blocks(weights: Tensor, rows_a: Tensor, cols_a: Tensor, rows_b: Tensor, cols_b: Tensor) -> Tensor:
@@ -81,16 +86,9 @@ def _blocks(weights: Tensor, rows_a: Tensor, cols_a: Tensor, rows_b: Tensor, col
     return every[:, r[:, None], r[None, :], c[:, None], c[None, :]]
 
 
-def _scales(a: Tensor, b: Tensor) -> Tensor:
-    """A derivative by position is proportional to the intensity, one by intensity is not."""
-    left = torch.stack([torch.ones_like(a), a, a], dim=1)
-    right = torch.stack([torch.ones_like(b), b, b], dim=1)
-    return left[:, :, None] * right[:, None, :]
-
-
 @dataclass(frozen=True, eq=False)
-class Normal:
-    """The matrix of the normal equations, in blocks."""
+class Blocks:
+    """The matrix of the normal equations for columns of intensity 1: it changes little from step to step."""
 
     own: Float[Tensor, "n 3 3"]
     pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]]  # each pair once
@@ -98,6 +96,41 @@ class Normal:
     nodes: Int[Tensor, "n q"]  # splines that reach into a column's window
     to_nodes: Float[Tensor, "n 3 q"]
     spline_own: Float[Tensor, "m m"]
+    spline_factor: Float[Tensor, "m m"]  # Cholesky factor of `spline_own`, slightly steadied
+
+    def own_scaled(
+        self, scales: Float[Tensor, "n 3"], spacing: float, usual: Tensor
+    ) -> Float[Tensor, "n 3 3"]:
+        """Blocks that can be inverted, and steps that stay sensible.
+
+        Even a column of which the image says nothing has an intensity of the size of the `usual` ones and lies within
+        about half a spacing.
+        """
+        own = self.own * scales[:, :, None] * scales[:, None, :]
+        if len(own) == 0:
+            return own
+        least = 1e-6 * own[:, 0, 0].max() + torch.finfo(own.dtype).tiny
+        least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)
+        place = least.new_tensor((2 / spacing) ** 2)
+        return own + torch.diag(torch.stack([least, place, place]))
+
+    def shared_scaled(self, scales: Float[Tensor, "n 3"]) -> Float[Tensor, "p 3 3"]:
+        """The blocks of pairs."""
+        i, j = self.pairs
+        return self.shared * scales[i][:, :, None] * scales[j][:, None, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """The matrix of the normal equations, in blocks."""
+
+    own: Float[Tensor, "n 3 3"]
+    pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
+    shared: Float[Tensor, "p 3 3"]
+    nodes: Int[Tensor, "n q"]
+    to_nodes: Float[Tensor, "n 3 q"]
+    spline_own: Float[Tensor, "m m"]
+    spline_factor: Float[Tensor, "m m"]
     width_columns: Float[Tensor, "k n 3"]
     width_spline: Float[Tensor, "k a b"]
     width_own: Float[Tensor, "k k"]
@@ -121,16 +154,15 @@ class Normal:
         )
         return Unknowns(columns, spline, width)
 
-    def solve(self, right: Unknowns, steps: int = 40, tolerance: float = 1e-3) -> Unknowns:
+    def solve(self, right: Unknowns, steps: int = 40, tolerance: float = 1e-2) -> Unknowns:
         """The solution for `right` by conjugate gradients, preconditioned with the columns' own blocks."""
         inverse = torch.linalg.inv(self.own)
-        diagonal = self.spline_own.diagonal()
-        factor = torch.linalg.cholesky(self.spline_own + torch.diag(1e-4 * diagonal + 1e-6 * diagonal.max()))
-        width_scale = 1 / self.width_own.diagonal()
+        # Where no column has an intensity yet, the image says nothing of their width.
+        width_scale = 1 / self.width_own.diagonal().clamp(min=torch.finfo(self.width_own.dtype).tiny)
 
         def precondition(x: Unknowns) -> Unknowns:
             columns = (inverse @ x.columns[:, :, None])[:, :, 0]
-            spline = torch.cholesky_solve(x.spline.reshape(-1, 1), factor).view_as(x.spline)
+            spline = torch.cholesky_solve(x.spline.reshape(-1, 1), self.spline_factor).view_as(x.spline)
             return Unknowns(columns, spline, width_scale * x.width)
 
         zero = right.columns.new_zeros(())
@@ -169,13 +201,21 @@ def spline_blocks(
     return own.view(a * b, a * b)
 
 
+def steadied_factor(spline_own: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
+    """Cholesky factor of the background's block, which is singular where no pixel is usable."""
+    diagonal = spline_own.diagonal()
+    factor: Tensor = torch.linalg.cholesky(spline_own + torch.diag(1e-4 * diagonal + 1e-6 * diagonal.max()))
+    return factor
+
+
 def own_covariance(
     own: Float[Tensor, "n 3 3"],
     pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]],
     shared: Float[Tensor, "p 3 3"],
+    which: Int[Tensor, " k"],
     closest: int = 8,
-) -> Float[Tensor, "n 3 3"]:
-    """Covariance of each column's intensity, row and column, its neighbours being unknown too.
+) -> Float[Tensor, "k 3 3"]:
+    """Covariance of the intensity, row and column of some columns, their neighbours being unknown too.
 
     The information of a column with up to `closest` overlapping neighbours, and of these among themselves, is
     inverted as a whole (Cramer-Rao); what lies further out is taken as known.
@@ -188,9 +228,10 @@ def own_covariance(
     blocks = torch.cat([torch.cat([shared, shared.mT])[order], shared.new_zeros(1, 3, 3)])
     count = torch.bincount(i, minlength=n)
     slot = torch.arange(min(closest, int(count.amax()) if len(count) else 0), device=device)
-    entry = torch.where(slot < count[:, None], (count.cumsum(0) - count)[:, None] + slot, len(key) - 1)
+    first = (count.cumsum(0) - count)[which, None]
+    entry = torch.where(slot < count[which, None], first + slot, len(key) - 1)
     neighbours = torch.where(key[entry] == none, n, key[entry] % (n + 1))  # n: an empty slot
-    group = torch.cat([torch.arange(n, device=device)[:, None], neighbours], dim=1)
+    group = torch.cat([which[:, None], neighbours], dim=1)
     wanted = group[:, :, None] * (n + 1) + group[:, None, :]
     found = torch.searchsorted(key, wanted)
     found = torch.where(key[found] == wanted, found, len(key) - 1)
@@ -198,6 +239,6 @@ def own_covariance(
     k = group.shape[1]
     index = torch.arange(k, device=device)
     whole[:, index, index] = torch.cat([own, torch.eye(3, dtype=own.dtype, device=device)[None]])[group]
-    matrix = whole.permute(0, 1, 3, 2, 4).reshape(n, 3 * k, 3 * k)
+    matrix = whole.permute(0, 1, 3, 2, 4).reshape(-1, 3 * k, 3 * k)
     inverse: Tensor = torch.linalg.inv(matrix.double())[:, :3, :3].to(own.dtype)
     return inverse

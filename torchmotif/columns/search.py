@@ -8,22 +8,36 @@ from torch import Tensor
 
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
-from torchmotif.columns.fit import Fit, Shape, fit_columns
+from torchmotif.columns.fit import Fit, Shape, Start, fit_columns
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
-from torchmotif.columns.tiles import Tile, tiles_of
+from torchmotif.columns.split import halves
+from torchmotif.columns.tiles import Tile, each, tiles_of
 
-__all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
+__all__ = [
+    "MARGIN",
+    "WIDTH",
+    "Found",
+    "at_nearest",
+    "completed",
+    "credible",
+    "fit_tile",
+    "fitted",
+    "learned",
+    "seen",
+]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
 _FAINTEST = 0.05  # of the upper decile of intensities
-_FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
+_FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
-_MARGIN = 4.0  # spacings around a tile that are fitted with it
+MARGIN = 4.0  # spacings around a tile that are fitted with it
+_LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
+_ROUGH = 2  # steps after which the residual shows what is missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +66,16 @@ class Found:
 
 def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
     """Positions and heights of the maxima of an image that stand out of its noise."""
-    positions, heights, levels = [], [], []
-    for tile in _tiles(image, reach_of(spacing)):
+
+    def look(tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
         pixels = tile.cut(image.data)
         at, height = maxima(pixels, spacing, image.axes)
         at = at + tile.origin(at)
         mine = tile.owns(at, image.shape)
-        positions.append(at[mine])
-        heights.append(height[mine])
-        levels.append(noise_level(pixels))
+        return at[mine], height[mine], noise_level(pixels)
+
+    parts = each(look, _tiles(image, reach_of(spacing)), image.data.device)
+    positions, heights, levels = zip(*parts, strict=True)
     every, height = torch.cat(positions), torch.cat(heights)
     noise = torch.stack(levels).median() * filter_gain(spacing)
     keep = outstanding(height, noise, spacing, image.data.numel())
@@ -73,22 +88,30 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 
     The shape is learned where columns are most frequent, and held elsewhere.
     """
-    tiles = _tiles(image, _margin(image, spacing))
+    shape, faintest = learned(image, positions, spacing)
+
+    def fit(tile: Tile) -> Found:
+        result = fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
+        return _owned(image, tile, result, credible(result, faintest))
+
+    found = Found.joined(each(fit, _tiles(image, _margin(image, spacing)), image.data.device))
+    square = found.positions / found.positions.new_tensor(image.axes)
+    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
+
+
+def learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
+    """The common shape, from where columns are most frequent, and the least intensity of a column."""
+    side = round(max(_LEARNED * spacing, 256))
+    tiles = list(tiles_of(image.shape, _margin(image, spacing), side))
     densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
     shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
     data, usable, local = _view(image, densest, positions)
-    first = fit_columns(data, usable, local, spacing, shape, steps=6, learn=True)
+    first = fit_columns(data, usable, Start.at(local), spacing, shape, steps=6, learn=True, draft=True)
     faintest = _FAINTEST * _upper_decile(first.intensity)
-    local = _revised(data, usable, first, spacing, faintest=faintest)
-    shape = fit_columns(data, usable, local, spacing, first.shape, steps=4, learn=True).shape
-    parts = []
-    for tile in tiles:
-        fit = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
-        parts.append(_owned(image, tile, fit, _credible(fit, faintest)))
-    found = Found.joined(parts)
-    square = found.positions / found.positions.new_tensor(image.axes)
-    return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
+    start, _ = _revised(data, usable, first, spacing, faintest=faintest)
+    last = fit_columns(data, usable, start, spacing, first.shape, steps=3, learn=True, draft=True)
+    return last.shape, faintest
 
 
 def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
@@ -99,14 +122,15 @@ def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Fo
     sites = sites[((sites >= -0.5) & (sites <= last)).all(dim=1)]
     every = torch.cat([found.positions, sites])
     is_site = torch.arange(len(every), device=every.device) >= len(found)
-    parts = []
-    for tile in _tiles(image, _margin(image, spacing)):
+
+    def fit(tile: Tile) -> Found:
         data, usable, _ = _view(image, tile, every)
         here = _within(tile, every)
-        local = every[here] - tile.origin(every)
-        fit = fit_columns(data, usable, local, spacing, shape, held=is_site[here], steps=2)
-        parts.append(_owned(image, tile, fit, torch.ones_like(fit.held)))
-    return Found.joined(parts)
+        start = Start.at(every[here] - tile.origin(every))
+        result = fit_columns(data, usable, start, spacing, shape, held=is_site[here])
+        return _owned(image, tile, result, torch.ones_like(result.held))
+
+    return Found.joined(each(fit, _tiles(image, _margin(image, spacing)), image.data.device))
 
 
 def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
@@ -117,29 +141,44 @@ def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
     return found.where(keep & measured & tile.owns(at, image.shape))
 
 
-def _fit_tile(
+def fit_tile(
     data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
-    fit = fit_columns(data, usable, positions, spacing, shape, steps=3)
-    for _ in range(2):
-        revised = _revised(data, usable, fit, spacing, faintest=faintest)
-        if len(revised) == len(fit.positions) and bool(_credible(fit, faintest).all()):
-            break
-        fit = fit_columns(data, usable, revised, spacing, shape, steps=3)
-    return fit
+    fit = fit_columns(data, usable, Start.at(positions), spacing, shape, steps=_ROUGH, draft=True)
+    start, added = _revised(data, usable, fit, spacing, faintest=faintest)
+    if added:
+        fit = fit_columns(data, usable, start, spacing, shape, steps=_ROUGH, draft=True)
+        start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
+    fit = fit_columns(data, usable, start, spacing, shape, draft=True)
+    alone = strongest_first(fit.positions / _axes(fit), fit.intensity, CLOSEST * spacing)
+    return fit_columns(data, usable, _kept(fit, alone & credible(fit, faintest)), spacing, shape)
 
 
 def _revised(
     data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor
-) -> Float[Tensor, "n 2"]:
-    """Positions of a fit without what it finds to be nothing, and with what it leaves over."""
-    return torch.cat([fit.positions[_credible(fit, faintest)], _left_over(data, usable, fit, spacing)])
+) -> tuple[Start, int]:
+    """A fit without what it finds to be nothing, and with what it leaves over; the number of the latter."""
+    axes = _axes(fit)
+    keep = credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
+    pair, half = halves(data, usable, fit, CLOSEST * spacing)
+    pair &= keep
+    kept, both = _kept(fit, keep & ~pair), _kept(fit, pair)
+    more = _left_over(data, usable, fit, spacing)
+    more = more[~_near(more / axes, both.positions / axes, spacing)]
+    positions = [kept.positions, both.positions - half[pair], both.positions + half[pair], more]
+    intensity = [kept.intensity, both.intensity / 2, both.intensity / 2, fit.intensity.new_zeros(len(more))]
+    return Start(torch.cat(positions), torch.cat(intensity), fit.spline), len(more) + int(pair.sum())
+
+
+def _kept(fit: Fit, which: Bool[Tensor, " n"]) -> Start:
+    """Some of the columns of a fit, to go on with."""
+    return Start(fit.positions[which], fit.intensity[which], fit.spline)
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
     """Positions of columns that the residual shows: those too near to brighter ones to be maxima themselves."""
-    axes = fit.shape.width / fit.shape.width.prod().sqrt()
+    axes = _axes(fit)
     along = (float(axes[0]), float(axes[1]))
     score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
     at, height = maxima(score, spacing, along)
@@ -149,14 +188,23 @@ def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[
     height = height / torch.clamp(height.median() / _MEDIAN, min=filter_gain(spacing))
     expected = data.numel() * maxima_density(height, spacing)
     at = at[(expected <= _FALSE_EXTRA * len(fit.positions)) & (height > 2)]
-    every = torch.cat([fit.positions, at]) / axes.double()
-    i, j = pairs_within(every, _APART * spacing)
-    taken = torch.zeros(len(every), dtype=torch.bool, device=at.device)
-    taken[i[j < len(fit.positions)]] = True
-    return at[~taken[len(fit.positions) :]]
+    return at[~_near(at / axes, fit.positions / axes, _APART * spacing)]
 
 
-def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
+def _axes(fit: Fit) -> Float[Tensor, " 2"]:
+    """Pixels along (rows, columns) per side of a square pixel of the same area, by the widths of the columns."""
+    return (fit.shape.width / fit.shape.width.prod().sqrt()).double()
+
+
+def _near(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
+    """Which positions have one of some others within a radius."""
+    i, j = pairs_within(torch.cat([one, other]), radius)
+    near = torch.zeros(len(one) + len(other), dtype=torch.bool, device=one.device)
+    near[i[j >= len(one)]] = True
+    return near[: len(one)]
+
+
+def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
     sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
     return sure & (fit.intensity > faintest)
@@ -188,7 +236,7 @@ def _tiles(image: Prepared, margin: int) -> list[Tile]:
 
 
 def _margin(image: Prepared, spacing: float) -> int:
-    return round(_MARGIN * spacing * max(image.axes))
+    return round(MARGIN * spacing * max(image.axes))
 
 
 def _upper_decile(values: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """Overlapping tiles, so that memory is bounded and time grows with the area."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Tile", "tiles_of"]
+__all__ = ["Tile", "each", "tiles_of"]
 
+_T = TypeVar("_T")
 _SIDE = 768  # pixels of a tile's core: a few megabytes per intermediate
 
 
@@ -55,3 +58,19 @@ def tiles_of(shape: tuple[int, int], margin: int, side: int = _SIDE) -> Iterator
                 min(right + margin, w),
             )
             yield Tile((top, left, bottom, right), window)
+
+
+def each(work: Callable[[Tile], _T], tiles: Sequence[Tile], device: torch.device) -> list[_T]:
+    """What `work` makes of each tile; on a CPU several tiles at a time, each by one thread.
+
+    Operations on a tile are too small to be shared between threads without loss. torch's number of threads is
+    that of the thread that calls, as before, when this returns.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or min(threads, len(tiles)) < 2:
+        return [work(tile) for tile in tiles]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, tiles))
+    finally:
+        torch.set_num_threads(threads)

@@ -1,32 +1,25 @@
 """MotifClassifier: from patches to motifs, without supervision."""
 
-import math
-import warnings
-from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like
-from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.motifs.noise import CountingNoise, noise_scale
-from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.tree import Rules, grow
-from torchmotif.zernike import ZernikeBasis
+from torchmotif._arrays import DeviceLike, like, solvable
+from torchmotif.errors import InputError
+from torchmotif.motifs.estimator import MotifLearner, joined
+from torchmotif.motifs.model import Assignment, Equivalence
+from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.resolve import Conditions
+from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
 
 __all__ = ["MotifClassifier"]
 
-_SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
-_MAX_LEARNT = 50_000  # columns that the motifs are learnt on
-_BATCH = 65_536  # columns that are labelled at a time
+_BATCH = 65_536  # moments that are labelled at a time
 
 
-class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class MotifClassifier(MotifLearner):
     """Sorts patches into structural motifs.
 
     The patches are projected on Zernike polynomials about their true centres. How much counting electrons scatters
@@ -56,6 +49,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Least share of the columns that is a motif; it has 5 columns at least.
     outlier_distance : float
         A column further than this many standard deviations from its motif fits no motif: label -1.
+    equivalence : {"rotation", "euclidean"}, optional
+        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
+        every orientation is a motif of its own.
     random_state : int
         Seed of the choice of columns that are learnt on, where there are more than 50,000.
     device : str or torch.device, optional
@@ -69,8 +65,15 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Probability of that motif; 0 where the label is -1.
     outlier_scores_ : array of shape (n,), float64
         Distance of every patch from its motif in standard deviations.
+    angles_ : array of shape (n,), float64
+        By how many radians the motif's template is turned counter-clockwise to lie on each patch, from 0 to 2 pi over
+        the motif's fold; 0 without `equivalence`.
+    mirrored_ : array of shape (n,), bool
+        Whether it is mirrored at the direction of the columns before; False for a motif that is its mirror image.
+    folds_ : array of shape (n_motifs,), int64
+        Rotational symmetry of every motif, as far as single columns tell at this dose; 1 without `equivalence`.
     templates_ : array of shape (n_motifs, s, s), float32
-        Mean patch of every motif.
+        Mean patch of every motif; with `equivalence` its reconstruction.
     template_errors_ : array of shape (n_motifs, s, s), float32
         Standard error of it from counting electrons.
     reconstructions_ : array of shape (n_motifs, s, s), float32
@@ -83,6 +86,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         As given, or as estimated.
     resolutions_ : list of Resolution
         How the motifs are told apart, one split after the other: the evidence for `n_motifs_`.
+    unresolved_ : list of Resolution
+        Motifs that may be two, which this dose and number of columns do not tell apart, and what it would take.
 
     Raises
     ------
@@ -112,6 +117,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         max_valley: float = 0.2,
         min_share: float = 0.003,
         outlier_distance: float = 6.0,
+        equivalence: Equivalence = None,
         random_state: int = 0,
         device: DeviceLike = None,
     ) -> None:
@@ -124,6 +130,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.max_valley = max_valley
         self.min_share = min_share
         self.outlier_distance = outlier_distance
+        self.equivalence = equivalence
         self.random_state = random_state
         self.device = device
 
@@ -140,6 +147,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         patches : array of shape (n, s, s)
+            Read a batch at a time, so a memory-mapped array need not fit into memory.
         offsets : array of shape (n, 2), optional
             True centre minus window centre, (row, col) in pixels, at most half a pixel.
 
@@ -148,23 +156,69 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         MotifClassifier
             Itself.
         """
-        windows = self._check(patches)
-        shifts = self._shifts(windows, offsets)
-        self._check_parameters(len(windows))
-        size = windows.shape[1]
-        self.basis_ = ZernikeBasis(
-            min(self.n_max, size // 2), size, subpixel=_SUBPIXEL, device=windows.device
-        )
-        self._level = float(windows.mean())
-        self._unit = float(windows.std(correction=0)) or 1.0
-        least = float(windows.min())
-        self._dark = self.offset if self.offset is not None else min(least, 0.0)
-        rng = np.random.default_rng(self.random_state)
-        rows = torch.arange(len(windows), device=windows.device)
-        if len(windows) > _MAX_LEARNT:
-            rows = torch.from_numpy(np.sort(rng.permutation(len(windows))[:_MAX_LEARNT])).to(windows.device)
-        self._learn(windows[rows], None if shifts is None else shifts[rows])
-        self._summarise(windows, shifts, patches)
+        source = PatchSource(patches, self.device)
+        n, size = len(source), source.size
+        if n == 0:
+            raise InputError("patches is empty: at least one patch is needed to learn a motif")
+        shifts = checked_offsets(offsets, n, source.device)
+        check_parameters(self, n)
+        self._set_scale(self.n_max, size, source.device, source.mean_deviation_least())
+        rows = self._rows(n, source.device)
+        learnt = None if shifts is None else shifts[rows]
+        with solvable("patches"):
+            self._learn(self._scale.of_patches(source.take(rows), learnt, finer=True), learnt)
+        self._summarise(source, shifts, patches)
+        return self
+
+    def fit_moments(
+        self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
+    ) -> "MotifClassifier":
+        """Learn the motifs from Zernike moments, where the patches themselves are no longer at hand.
+
+        Everything is learnt but `templates_` and `template_errors_`; `reconstructions_` stand for them.
+
+        Parameters
+        ----------
+        moments : array of shape (n, k)
+            As `ZernikeBasis.project(image - level, positions)` gives them, to the order `n_max`, or better
+            `n_max` + 4: the noise is known from them, and told the more exactly.
+        size : int
+            Side of the patches in pixels.
+        offsets : array of shape (n, 2), optional
+            True centre minus window centre of the patches, as in `fit`.
+        level : float
+            What was subtracted from the pixels. Any constant near their mean keeps the moments of unlike offsets alike.
+
+        Returns
+        -------
+        MotifClassifier
+            Itself.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
+        >>> scan = specimen.draw(generator=torch.Generator().manual_seed(0)).data
+        >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
+        >>> moments = tm.ZernikeBasis(14, 37).project(scan - scan.mean(), positions)
+        >>> offsets = tm.patches.offsets(positions, 37)
+        >>> tm.MotifClassifier().fit_moments(moments, 37, offsets, level=float(scan.mean())).n_motifs_
+        2
+        """
+        values = checked_moments(moments, self.device)
+        n, k = values.shape
+        shifts = checked_offsets(offsets, n, values.device)
+        check_parameters(self, n)
+        unit = float(values.square().sum(1).mean().sqrt())
+        self._set_scale(min(self.n_max, n_max_of(k)), size, values.device, (level, unit, 0.0))
+        rows = self._rows(n, values.device)
+        learnt = None if shifts is None else shifts[rows]
+        with solvable("moments"):
+            self._learn(self._scale.of_moments(values[rows], level), learnt)
+        lower = values[:, : len(self.basis_.basis)]
+        parts = [self._assigned(part, level) for part in lower.split(_BATCH)]
+        self._keep(parts, moments)
         return self
 
     def predict(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Any:
@@ -181,7 +235,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         -------
         array of shape (n,), int64
         """
-        return like(self._label(*self._checked(patches, offsets), relative_dose)[0], patches)
+        return self.assign(patches, offsets, relative_dose=relative_dose).labels
 
     def predict_proba(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Any:
         """The probability of every motif for every patch.
@@ -197,8 +251,79 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         -------
         array of shape (n, n_motifs), float64
         """
-        moments = self._moments(*self._checked(patches, offsets), relative_dose)
-        return like(self._tree.log_probabilities(moments, relative_dose).exp(), patches)
+        parts = [
+            self._model.log_probabilities(moments, relative_dose).exp()
+            for moments in self._in_batches(patches, offsets, relative_dose)
+        ]
+        return like(torch.cat(parts), patches)
+
+    def assign(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Assignment:
+        """Motif of every patch with its probability and the distance from it.
+
+        Parameters
+        ----------
+        patches : array of shape (n, s, s)
+            Read a batch at a time.
+        offsets : array of shape (n, 2), optional
+        relative_dose : float
+            Dose of these patches relative to those the motifs were learnt on.
+
+        Returns
+        -------
+        Assignment
+        """
+        parts = [
+            self._model.assign(moments, self.outlier_distance, relative_dose)
+            for moments in self._in_batches(patches, offsets, relative_dose)
+        ]
+        return joined(parts, patches)
+
+    def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
+        """Motif of every column with its probability and the distance from it, from Zernike moments.
+
+        Parameters
+        ----------
+        moments : array of shape (n, k)
+            As in `fit_moments`; also after `fit`, with its `n_max` and patch size. Higher orders are not looked at.
+        level : float
+            What was subtracted from the pixels.
+        relative_dose : float
+            Dose of these columns relative to those the motifs were learnt on.
+
+        Returns
+        -------
+        Assignment
+        """
+        check_is_fitted(self)
+        values = checked_moments(moments, self.device)
+        k = len(self.basis_.basis)
+        if values.shape[1] < k:
+            raise InputError(f"moments must be at least {k} a column as in fit, got {values.shape[1]}")
+        parts = [self._assigned(part, level, relative_dose) for part in values[:, :k].split(_BATCH)]
+        return joined(parts, moments)
+
+    def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
+        """Which of the motifs would be found at another dose and in another number of columns.
+
+        Parameters
+        ----------
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of Resolution
+            As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
+        """
+        check_is_fitted(self)
+        if not relative_dose > 0 or (columns is not None and columns < 1):
+            raise InputError(
+                f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
+            )
+        conditions = Conditions(self._rules(), self._learnt, columns or self._learnt, relative_dose)
+        return self._model.tree.resolutions(self._model.motif, conditions)[0]
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
@@ -213,128 +338,3 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n,), int64
         """
         return self.fit(patches, offsets).labels_
-
-    def _checked(self, patches: Any, offsets: Any) -> tuple[Tensor, Tensor | None]:
-        windows = self._check(patches, fitted=True)
-        return windows, self._shifts(windows, offsets)
-
-    def _check(self, patches: Any, *, fitted: bool = False) -> Tensor:
-        """The patches as a float32 tensor of the right shape, on the device."""
-        if fitted:
-            check_is_fitted(self)
-        windows = as_tensor(patches, device=self.device, name="patches")
-        if windows.ndim != 3 or windows.shape[1] != windows.shape[2] or windows.shape[1] < 3:
-            raise InputError(
-                f"patches must have the shape (n, s, s) with s of at least 3, got {tuple(windows.shape)}; "
-                "see extract_patches"
-            )
-        if not fitted and len(windows) == 0:
-            raise InputError("patches is empty: at least one patch is needed to learn a motif")
-        if fitted and windows.shape[1] != self.basis_.size:
-            raise InputError(
-                f"patches must be {self.basis_.size} px a side as in fit, got {windows.shape[1]} px"
-            )
-        if not bool(torch.isfinite(windows).all()):
-            raise InputError(
-                "patches has values that are not finite; drop those patches, or fill their pixels first"
-            )
-        return windows
-
-    def _shifts(self, windows: Tensor, offsets: Any) -> Tensor | None:
-        if offsets is None:
-            return None
-        shifts = as_positions(offsets, device=windows.device, name="offsets")
-        if len(shifts) != len(windows):
-            raise InputError(
-                f"offsets must have one row for each of the {len(windows)} patches, got {len(shifts)}"
-            )
-        return shifts
-
-    def _check_parameters(self, n: int) -> None:
-        for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or value < least):
-                raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if self.n_motifs is not None and not 1 <= self.n_motifs <= n:
-            raise InputError(
-                f"n_motifs must lie between 1 and the number of patches, {n}, got {self.n_motifs}"
-            )
-        for name in ("max_valley", "min_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        gain = self.electrons_per_count
-        if gain is not None and not (gain > 0 and math.isfinite(gain)):
-            raise InputError(f"electrons_per_count must be positive and finite, got {gain}")
-
-    def _moments(self, windows: Tensor, shifts: Tensor | None, relative_dose: float = 1.0) -> Tensor:
-        """Moments about the true centres in units of the learnt patches' standard deviation, at their dose."""
-        if not (relative_dose > 0 and math.isfinite(relative_dose)):
-            raise InputError(f"relative_dose must be positive and finite, got {relative_dose}")
-        counts = (windows - self._dark) / relative_dose + (self._dark - self._level)
-        moments: Tensor = self.basis_(counts / self._unit, shifts)
-        return moments.double()
-
-    def _learn(self, windows: Tensor, shifts: Tensor | None) -> None:
-        """Set the tree of motifs and their spread."""
-        moments = self._moments(windows, shifts)
-        # No pixel is without noise: a hundredth of the mean stands in for those below zero.
-        counts = ((windows - self._dark) / self._unit).clamp(min=0)
-        noise = CountingNoise(self.basis_, counts + (0.01 * counts.mean()).clamp(min=1e-6), shifts)
-        rows = torch.arange(len(windows), device=windows.device)
-        if self.electrons_per_count is None:
-            scale = noise_scale(moments, noise.covariance(rows)) or 1.0
-        else:
-            scale = 1 / (self.electrons_per_count * self._unit)
-        self.electrons_per_count_ = 1 / (scale * self._unit)
-        rules = Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
-        self._tree = grow(moments, noise, self.basis_, rules, scale=scale, n_motifs=self.n_motifs)
-        self.n_motifs_ = len(self._tree.leaves)
-        if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
-            warnings.warn(
-                f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer",
-                TorchMotifWarning,
-                stacklevel=3,
-            )
-        labels = self._tree.log_probabilities(moments).argmax(1)
-        self._spread = Spread.learn(moments, labels, scale * noise.covariance(rows))
-        self.resolutions_ = self._tree.resolutions(self.min_detectability)
-
-    def _label(
-        self, windows: Tensor, shifts: Tensor | None, relative_dose: float = 1.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Motif, its probability, and the distance from it for every patch, a batch at a time."""
-        parts = []
-        for first in range(0, len(windows), _BATCH):
-            batch = slice(first, first + _BATCH)
-            moments = self._moments(windows[batch], None if shifts is None else shifts[batch], relative_dose)
-            best = self._tree.log_probabilities(moments, relative_dose).max(1)
-            score = self._spread.scores(moments, best.indices, relative_dose)
-            fits = score <= self.outlier_distance
-            probability = torch.where(fits, best.values.exp(), 0.0)
-            parts.append((torch.where(fits, best.indices, -1), probability, score))
-        labels, probabilities, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-        return labels, probabilities, scores
-
-    def _summarise(self, windows: Tensor, shifts: Tensor | None, patches: Any) -> None:
-        """Set the learnt attributes that end in an underscore."""
-        labels, probabilities, scores = self._label(windows, shifts)
-        count = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)
-        total = windows.new_zeros(self.n_motifs_ + 1, windows[0].numel())
-        total.index_add_(0, labels + 1, windows.flatten(1))
-        mean = (total / count[:, None].clamp(min=1))[1:].reshape(self.n_motifs_, *windows.shape[1:])
-        electrons = (mean - self._dark).clamp(min=0) / self.electrons_per_count_
-        self.counts_ = count[1:].cpu().numpy()
-        self.labels_ = like(labels, patches)
-        self.probabilities_ = like(probabilities, patches)
-        self.outlier_scores_ = like(scores, patches)
-        self.templates_ = like(mean, patches)
-        ideal = (self._spread.centres * self._unit).to(windows.dtype)
-        self.reconstructions_ = like(self.basis_.reconstruct(ideal) + self._level * self._disk(), patches)
-        self.template_errors_ = like((electrons / count[1:, None, None].clamp(min=1)).sqrt(), patches)
-
-    def _disk(self) -> Tensor:
-        """1 inside the disk of the moments, 0 outside."""
-        first = torch.zeros_like(self.basis_.basis[:1, 0].expand(len(self.basis_.basis))[None])
-        first[0, 0] = 1.0  # the first polynomial is 1
-        disk: Tensor = self.basis_.reconstruct(first)[0]
-        return disk.round()

@@ -31,6 +31,11 @@ class Spread:
     excess: Float[Tensor, " k"]
     stretch: float
 
+    @property
+    def white(self) -> Float[Tensor, "k k"]:
+        """From moments to coordinates in which one column of a motif scatters by 1."""
+        return self.axes / (self.excess + 1).sqrt()
+
     @classmethod
     def learn(
         cls, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], covariance: Float[Tensor, "k k"]

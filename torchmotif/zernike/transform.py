@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
+from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
 from torchmotif._memory import memory_for
 from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
@@ -24,8 +24,7 @@ class ZernikeBasis(nn.Module):
     """Projects patches on the Zernike polynomials up to radial order `n_max`.
 
     Everything is computed in the basis's own precision: integers and half-precision floats are converted to it,
-    and autocast does not lower it. Gradients flow through patches, images and moments, but
-    not through maps.
+    and neither autocast nor TF32 lower it. Gradients flow through patches, images and moments, but not through maps.
 
     Parameters
     ----------
@@ -192,7 +191,7 @@ class ZernikeBasis(nn.Module):
             raise InputError(f"moments must have the shape (n, {len(self.basis)}), got {tuple(values.shape)}")
         if self._synthesis is None:
             self._synthesis = self._make_synthesis()
-        with torch.autocast(values.device.type, enabled=False), memory_for("reconstruct fewer at a time"):
+        with full_precision(values.device.type), memory_for("reconstruct fewer at a time"):
             return like((values @ self._synthesis).view(-1, self.size, self.size), moments)
 
     def maps(self, image: Any) -> Any:

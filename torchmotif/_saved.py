@@ -1,0 +1,127 @@
+"""The folder of a saved result, read as if a stranger had written it."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torchmotif._guards import check_regular, read_json
+from torchmotif.columns import Columns
+from torchmotif.errors import ReadError
+from torchmotif.image import Micrograph
+
+__all__ = ["Saved", "read_saved"]
+
+_MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
+
+
+class Saved(NamedTuple):
+    """What a folder holds: the arguments of `MotifResult`."""
+
+    image: Micrograph
+    columns: Columns
+    labels: np.ndarray
+    probabilities: np.ndarray
+    templates: np.ndarray
+    record: dict[str, Any]
+
+
+def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
+    """Read a folder of results; of its numbers and shapes, each is checked.
+
+    Parameters
+    ----------
+    folder : Path
+    record_name : str
+        The file that tells how the result was made.
+    newest : int
+        Latest format of the folder that is known.
+
+    Raises
+    ------
+    ReadError
+        If the folder was written by a later version, or anything in it is not as `MotifResult.save` writes it: links
+        to other files, sizes, types, and numbers that cannot be.
+    """
+    try:
+        record = _mapping(read_json(folder / record_name), record_name)
+        written = record.pop("format", None)
+        if not isinstance(written, int) or written < 1:
+            raise ReadError(f"{record_name} names no format")
+        if written > newest:
+            raise ReadError("it was written by a later version of torchmotif; update torchmotif to load it")
+        templates = _arrays(folder / "templates.safetensors")["templates"]
+        arrays = _arrays(folder / "arrays.safetensors")
+        _check_arrays(arrays, templates)
+        image = _mapping(record.pop("image"), "image")
+        metadata = _mapping(image["metadata"], "metadata")
+        dose = image["electrons_per_pixel"]
+        scan = Micrograph(
+            arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
+        )
+        columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
+        return Saved(scan, columns, arrays["labels"], arrays["probabilities"], templates, record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ReadError(f"{name} is no mapping")
+    return value
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file whose header is of a size that we write."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    size = check_regular(path, follow=False)
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if not header <= min(_MOST_HEADER, size - 8):
+        raise ReadError(f"{path.name} has a header of {header} bytes")
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ReadError(f"{path.name} is damaged: {error}") from error
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
+    labels, positions = arrays["labels"], arrays["columns.positions"]
+    n = len(labels)
+    expected = {"labels": "i8", "probabilities": "f8", "columns.positions": "f8"}
+    wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
+    for name, array in arrays.items():
+        right = (n, 2) if name in {"columns.positions", "columns.position_errors"} else (n,)
+        if name != "image" and (array.shape != right or array.dtype.kind not in "iufb"):
+            wrong.append(name)
+    if templates.ndim != 3 or templates.dtype.kind != "f":
+        wrong.append("templates")
+    if wrong:
+        raise ReadError(f"the arrays {', '.join(sorted(set(wrong)))} have wrong shapes or types")
+    probabilities = arrays["probabilities"]
+    if not np.isfinite(positions).all() or not ((probabilities >= 0) & (probabilities <= 1 + 1e-9)).all():
+        raise ReadError("columns.positions or probabilities hold numbers that cannot be")
+    if labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
+        raise ReadError("arrays.safetensors and templates.safetensors do not belong together")
+
+
+def _columns(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Columns:
+    known = {item.name for item in fields(Columns)}
+    found: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
+    }
+    for name in ("spacing", "spacing_nm"):
+        value = found.get(name)
+        if value is not None and not 0 < float(value) < math.inf:
+            raise ReadError(f"{name} must be a length, got {value!r}")
+    found |= {
+        key.removeprefix("columns."): array
+        for key, array in arrays.items()
+        if key.startswith("columns.") and key.removeprefix("columns.") in known
+    }
+    return Columns(**found)

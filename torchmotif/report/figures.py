@@ -1,0 +1,54 @@
+"""Figures of matplotlib as parts of the page."""
+
+import io
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["bare_figure", "inline_svg"]
+
+_numbers = count()
+
+
+def bare_figure(width_in: float, height_in: float) -> "Figure":
+    """A figure without pyplot: no window, nothing to close."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), dpi=150, layout="constrained")
+
+
+def inline_svg(figure: "Figure", label: str) -> Any:
+    """A figure as SVG to stand in a page: black takes the colour of the text, names are the figure's own.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+    label : str
+        What it shows, for those who cannot see it.
+
+    Returns
+    -------
+    markupsafe.Markup
+    """
+    from markupsafe import Markup, escape
+
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, bbox_inches="tight"
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    own = f"f{next(_numbers)}-"
+    text = re.sub(r'\bid="', f'id="{own}', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{own}", text)
+    text = re.sub(r"#000000\b|#262626\b", "currentColor", text)
+    width = re.search(r'<svg[^>]*? width="([\d.]+)pt"', text)
+    shown = f' style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    text = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", text, count=1)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"{shown}', 1)
+    return Markup(text)  # noqa: S704  # matplotlib's own, its texts drawn as paths

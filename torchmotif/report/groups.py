@@ -1,0 +1,72 @@
+"""The groups of columns that a reader can switch on and off: the motifs, and the two reasons to be in none."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchmotif.patches import inside
+from torchmotif.plot import Style, motif_style
+
+if TYPE_CHECKING:
+    from torchmotif.result import MotifResult
+
+__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of", "membership", "whole"]
+
+UNLIKE, RIM = -1, -2  # no motif: it fits none; its patch reaches over the image's rim
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that are shown and hidden together.
+
+    Attributes
+    ----------
+    number : int
+        The motif, or `UNLIKE` or `RIM`.
+    name : str
+    style : Style
+    count : int
+    share : float
+        Of all columns.
+    """
+
+    number: int
+    name: str
+    style: Style
+    count: int
+    share: float
+
+
+def whole(result: "MotifResult") -> np.ndarray:
+    """Which columns have a whole patch in the image, shape (n,)."""
+    size = result.templates.shape[-1]
+    return np.asarray(inside(result.columns.positions, result.image.shape, size), bool)
+
+
+def membership(result: "MotifResult") -> np.ndarray:
+    """The group of every column, shape (n,)."""
+    return np.where((result.labels < 0) & ~whole(result), RIM, result.labels)
+
+
+def brightness(result: "MotifResult") -> np.ndarray:
+    """Intensity of every column over the median of all, shape (n,), float64; 0 where it is not finite."""
+    intensities = np.asarray(result.columns.intensities, np.float64)
+    finite = intensities[np.isfinite(intensities)]
+    typical = float(np.median(finite)) if finite.size else 1.0
+    return np.nan_to_num(intensities / (typical or 1.0), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def groups_of(result: "MotifResult") -> list[Group]:
+    """All groups: the motifs in order, then the columns in none."""
+    member = membership(result)
+    total = max(len(member), 1)
+    named = [(motif, f"motif {motif}", motif_style(motif)) for motif in range(result.n_motifs)]
+    named += [
+        (UNLIKE, "unlike all motifs", motif_style(-1)),
+        (RIM, "at the rim", Style("#BBBBBB", ".", "")),
+    ]
+    counts = {number: int((member == number).sum()) for number, _, _ in named}
+    return [
+        Group(number, name, style, counts[number], counts[number] / total) for number, name, style in named
+    ]
