@@ -77,7 +77,12 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 
     The shape is learned where columns are most frequent, and held elsewhere.
     """
-    shape, faintest = _learned(image, positions, spacing)
+    side = round(max(_LEARNED * spacing, 256))
+    parts = list(tiles_of(image.shape, _margin(image, spacing), side))
+    densest = max(parts, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
+    (shape, faintest), *_ = each(
+        lambda tile: _learned(image, tile, positions, spacing), [densest], image.data.device
+    )
 
     def fit(tile: Tile) -> Found:
         result = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
@@ -88,14 +93,13 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
     return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
 
 
-def _learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
-    """The common shape, from where columns are most frequent, and the least intensity of a column."""
-    side = round(max(_LEARNED * spacing, 256))
-    tiles = list(tiles_of(image.shape, _margin(image, spacing), side))
-    densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
+def _learned(
+    image: Prepared, tile: Tile, positions: Float[Tensor, "n 2"], spacing: float
+) -> tuple[Shape, Tensor]:
+    """The common shape of columns, from one tile, and the least intensity of a column."""
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
     shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
-    data, usable, local = _view(image, densest, positions)
+    data, usable, local = _view(image, tile, positions)
     first = fit_columns(data, usable, Start.at(local), spacing, shape, steps=6, learn=True, draft=True)
     faintest = _FAINTEST * _upper_decile(first.intensity)
     start, _ = _revised(data, usable, first, spacing, faintest=faintest)
