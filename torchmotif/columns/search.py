@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
-from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
+from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of, significance
 from torchmotif.columns.fit import Fit, Shape, Start, fit_columns
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
@@ -19,6 +19,7 @@ from torchmotif.columns.tiles import Tile, each, tiles_of
 __all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
+_SURELY = 0.2  # of the maxima must be rare even among single electrons
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
 _FAINTEST = 0.05  # of the upper decile of intensities
 _FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
@@ -66,8 +67,12 @@ def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[T
     parts = each(look, _tiles(image, reach_of(spacing)), image.data.device)
     positions, heights, levels = zip(*parts, strict=True)
     every, height = torch.cat(positions), torch.cat(heights)
-    noise = torch.stack(levels).median() * filter_gain(spacing)
-    keep = outstanding(height, noise, spacing, image.data.numel())
+    level, area = torch.stack(levels).median(), image.data.numel()
+    keep = outstanding(height, level * filter_gain(spacing), spacing, area)
+    score = significance(height, image.data, level, spacing, image.axes)
+    sure = outstanding(height, height / score, spacing, area)
+    if int(sure.sum()) < _SURELY * int(keep.sum()):  # most are but a few electrons together
+        keep = sure
     keep &= at_nearest(image.usable | image.saturated, every)
     return every[keep], height[keep]
 
