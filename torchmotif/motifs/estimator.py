@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,9 @@ _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Learns motifs from moments and sorts moments into them; see `MotifClassifier`, whose parameters it reads."""
 
-    def fit_moments(self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0) -> Self:
+    def fit_moments(
+        self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
+    ) -> "MomentClassifier":
         """Learn the motifs from Zernike moments, where the patches themselves are no longer at hand.
 
         Everything is learnt but `templates_` and `template_errors_`; `reconstructions_` stand for them.
@@ -50,7 +52,7 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        Self
+        MomentClassifier
             Itself.
 
         Examples
