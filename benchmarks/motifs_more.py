@@ -186,6 +186,19 @@ def polycrystal() -> Iterator[Row]:
             }
 
 
+def resolve() -> Iterator[Row]:
+    """Simulated MoSe2 near the limit, about 4,700 columns: what is said of vacancies, and whether they are found."""
+    specimen = tm.datasets.mose2((1024, 1024), random_state=1)
+    whole = inside(specimen.truth.positions, specimen.shape, 37)
+    positions, kinds = specimen.truth.positions[whole], specimen.truth.kinds[whole.numpy()]
+    for dose in (1 / 100, 1 / 80, 1 / 70, 1 / 50):
+        counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(1)).data)
+        model = tm.MotifClassifier().fit(*windows(counts, positions, 37))
+        found = site_f1(kinds, model.labels_.numpy())["V_Se"]
+        said = "; ".join(str(one) for one in model.unresolved_) or "-"
+        yield {"dose": f"1/{1 / dose:.0f}", "site F1 of V_Se": round(found, 2), "unresolved_": said}
+
+
 def fresh() -> Iterator[Row]:
     """Specimens that no threshold was chosen on: motifs found and AMI with the true classes."""
     made = {
@@ -270,6 +283,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "calibration": calibration,
     "figure-1d": figure_1d,
     "polycrystal": polycrystal,
+    "resolve": resolve,
     "fresh": fresh,
     "speed": speed,
     "growth": growth,
