@@ -297,7 +297,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, str]]:
     while len(found) < arguments.count:
         command = [sys.executable, __file__, str(arguments.count), "--seed", str(arguments.seed)]
         command += ["--from", str(len(found))] + (["--data", str(arguments.data)] if arguments.data else [])
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env={**os.environ, **limits}, capture_output=True, text=True, check=False
         )
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

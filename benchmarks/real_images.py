@@ -41,7 +41,7 @@ def measure(
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     result = tm.MotifResult.load(out)
     given = np.loadtxt(DATA / table, delimiter=",", skiprows=1)

@@ -75,7 +75,7 @@ def main() -> None:
         if what.startswith("motif-learn") and ZPs is None:
             continue
         command = [sys.executable, __file__, "--case", what, str(number)]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env={**os.environ, **limits}, capture_output=True, text=True, check=True
         )
         found = results[f"{what} {number}"] = json.loads(done.stdout)

@@ -139,7 +139,7 @@ def main() -> None:
     for threads in arguments.all:
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         command = [sys.executable, __file__, "--threads", threads, "--repeats", str(arguments.repeats)]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env={**os.environ, **limits}, capture_output=True, text=True, check=True
         )
         results[threads] = json.loads(done.stdout)

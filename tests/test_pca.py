@@ -162,3 +162,10 @@ def test_coordinates_of_another_width_are_refused() -> None:
 def test_transform_before_fit_says_so() -> None:
     with pytest.raises(NotFittedError):
         tm.PCA().transform(_data())
+
+
+@pytest.mark.parametrize("shape", [(20, 5), (4, 9)])
+def test_features_whose_squares_overflow_are_refused(shape: tuple[int, int]) -> None:
+    X = np.random.default_rng(0).uniform(-1, 1, shape) * 1e200
+    with pytest.raises(InputError, match="overflow"):
+        tm.PCA(2).fit(X)

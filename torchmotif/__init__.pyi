@@ -1,6 +1,7 @@
 from . import cluster as cluster
 from . import datasets as datasets
 from . import errors as errors
+from . import field as field
 from . import metrics as metrics
 from . import noise as noise
 from . import patches as patches

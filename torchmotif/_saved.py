@@ -112,7 +112,9 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
 
 def _columns(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Columns:
     known = {item.name for item in fields(Columns)}
-    found = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
+    found: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
+    }
     for name in ("spacing", "spacing_nm"):
         value = found.get(name)
         if value is not None and not 0 < float(value) < math.inf:

@@ -292,7 +292,7 @@ def _count(n_clusters: int) -> int:
 
 def _points(X: Any, least: int, because: str) -> np.ndarray:
     """The rows as float64 on the host, checked to be finite and enough."""
-    points: np.ndarray = as_tensor(X, dtype=torch.float64, name="X").cpu().numpy()
+    points: np.ndarray = as_tensor(X, dtype=torch.float64, name="X").detach().cpu().numpy()
     if points.ndim != 2 or 0 in points.shape:
         raise InputError(f"X must have the shape (n, d), got {points.shape}")
     if not np.isfinite(points).all():

@@ -74,7 +74,7 @@ def to_atoms(
     'MoSe2'
     """
     atoms_of = _ase().Atoms
-    points = as_positions(positions, device="cpu").numpy()
+    points = as_positions(positions, device="cpu").detach().numpy()
     names, which = np.unique(np.asarray(labels), return_inverse=True)
     if which.shape != (len(points),):
         raise InputError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from torchmotif._arrays import Pixels, pixels_of
 from torchmotif.errors import InputError, InputTypeError
@@ -81,6 +82,7 @@ class Micrograph:
     Examples
     --------
     >>> import numpy as np
+    import torch
     >>> import torchmotif as tm
     >>> scan = tm.Micrograph(np.zeros((64, 48), np.uint16), pixel_size=0.15, unit="A")
     >>> scan.shape, scan.pixel_size_nm
@@ -165,7 +167,11 @@ class Micrograph:
 
     def numpy(self) -> np.ndarray:
         """The pixels as a numpy array, copied from the device where they are on one."""
-        return self.data if isinstance(self.data, np.ndarray) else self.data.detach().cpu().numpy()
+        if isinstance(self.data, np.ndarray):
+            return self.data
+        pixels = self.data.detach().cpu()
+        array: np.ndarray = (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).numpy()
+        return array  # numpy has no bfloat16
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Let numpy read the pixels."""
@@ -194,7 +200,10 @@ class Micrograph:
 
 
 def _per_axis(pixel_size: Any) -> tuple[float, float]:
-    values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
+    try:
+        values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
+    except (TypeError, ValueError):  # text, ragged lists, structures
+        values = np.empty(0)
     if values.shape not in {(1,), (2,)} or not (np.isfinite(values).all() and (values > 0).all()):
         raise InputError(
             f"pixel_size must be a positive length, or two of them (row, column), got {pixel_size!r}; "

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, InputTypeError
 
 __all__ = ["ami", "ari", "fmi", "site_f1"]
 
@@ -122,6 +122,8 @@ def site_f1(kinds: Any, labels: Any) -> dict[Any, float]:
     {'Mo': 1.0, 'V_Se': 0.6666666666666666}
     """
     true, found = _pair(kinds, labels)
+    if found.dtype.kind == "U":
+        raise InputTypeError("labels must be the numbers of motifs, -1 for noise, got names")
     names, kind = np.unique(true, return_inverse=True)
     motifs, motif = np.unique(found, return_inverse=True)
     table = np.zeros((len(motifs), len(names)), dtype=np.int64)
@@ -136,10 +138,24 @@ def site_f1(kinds: Any, labels: Any) -> dict[Any, float]:
 
 def _pair(truth: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as numpy arrays of one length."""
-    true, found = (np.asarray(each.cpu() if hasattr(each, "cpu") else each) for each in (truth, labels))
+    true, found = (np.asarray(_on_host(each)) for each in (truth, labels))
+    if any(each.dtype.kind not in "biufU" for each in (true, found)):
+        raise InputTypeError(
+            f"the truth and the labels must be numbers or names, got dtypes {true.dtype} and {found.dtype}"
+        )
+    if any(each.dtype.kind == "f" and not np.isfinite(each).all() for each in (true, found)):
+        raise InputError("the truth and the labels must be finite; give columns without a label the label -1")
     if true.ndim != 1 or true.shape != found.shape or len(true) == 0:
         raise InputError(
             "the truth and the labels must be one-dimensional, of one length and not empty, "
             f"got {true.shape} and {found.shape}"
         )
     return true, found
+
+
+def _on_host(labels: Any) -> Any:
+    """A tensor as one that numpy can take; anything else as it is."""
+    if not hasattr(labels, "cpu"):
+        return labels
+    host = labels.detach().cpu()
+    return host.double() if host.is_floating_point() else host

@@ -94,8 +94,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         ):  # fewer rows than features: their scatter would be the larger matrix
             rows = matrix.double()
             mean = rows.mean(dim=0)
-            _, singular, directions = torch.linalg.svd(rows - mean, full_matrices=False)
-            self._keep(len(matrix), mean, singular**2, directions, X)
+            _, singular, directions = torch.linalg.svd(_in_range(rows - mean), full_matrices=False)
+            self._keep(len(matrix), mean, _in_range(singular**2), directions, X)
         else:
             self._decompose(_Scatter(matrix.shape[1], matrix.device).add(matrix), X)
         return self
@@ -201,7 +201,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _decompose(self, scatter: "_Scatter", X: Any) -> None:
         """Components from the eigenvectors of the scatter matrix."""
-        variances, directions = torch.linalg.eigh(scatter.matrix)
+        variances, directions = torch.linalg.eigh(_in_range(scatter.matrix))
         self._keep(scatter.count, scatter.mean, variances.flip(0).clamp(min=0), directions.flip(1).T, X)
 
     def _keep(self, n: int, mean: Tensor, squares: Tensor, directions: Tensor, X: Any) -> None:
@@ -231,6 +231,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             for value in (self.mean_, self.components_)
         )
         return mean, components
+
+
+def _in_range(values: Tensor) -> Tensor:
+    """The values, checked to be finite: means and squares of huge features are not."""
+    if not bool(torch.isfinite(values).all()):
+        raise InputError("X has values so large that their squares overflow; scale the features first")
+    return values
 
 
 class _Scatter:

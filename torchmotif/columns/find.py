@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, like, pixels_of
+from torchmotif._arrays import DeviceLike, like, pixels_of, solvable
 from torchmotif.columns.fit import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
@@ -17,7 +17,7 @@ from torchmotif.columns.scale import measure
 from torchmotif.columns.search import WIDTH, Found, at_nearest, completed, fitted, seen
 from torchmotif.errors import InputError
 
-__all__ = ["find_columns"]
+__all__ = ["described", "find_columns"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 _CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
@@ -93,7 +93,8 @@ def find_columns(
         area = 2 * math.pi * (WIDTH * spacing) ** 2
         results = {"positions": positions[keep], "intensities": height[keep] * (prepared.scale * area)}
         return _result(results, image, spacing, None)
-    found, shape = fitted(prepared, positions, spacing)
+    with solvable("image"):
+        found, shape = fitted(prepared, positions, spacing)
     if threshold is not None:
         least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
         found = found.where(found.intensity >= least)
@@ -104,7 +105,7 @@ def find_columns(
         ((found.positions > -0.5) & (found.positions < last)).all(dim=1)
     )  # beyond it: held at the rim
     found = found.where(_ordered(found.positions))
-    return _result(_described(found, prepared, shape), image, spacing, shape)
+    return _result(described(found, prepared, shape), image, spacing, shape)
 
 
 def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape | None) -> Columns:
@@ -118,7 +119,7 @@ def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape 
     )
 
 
-def _described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
+def described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
     """The attributes of `Columns` that are arrays."""
     errors = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     edge = torch.minimum(found.positions, found.positions.new_tensor(image.shape) - 1 - found.positions)

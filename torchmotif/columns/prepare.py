@@ -13,9 +13,9 @@ from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
 from torchmotif.columns.filters import Pair
 from torchmotif.errors import InputError
 
-__all__ = ["Prepared", "axes_of", "fill_invalid", "pixel_nm", "prepare"]
+__all__ = ["OUTLIER", "Prepared", "axes_of", "fill_invalid", "pixel_nm", "prepare"]
 
-_OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
+OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def prepare(image: Any, mask: Any = None, *, dark: bool = False, device: DeviceL
     saturated = _saturated(-values if dark else values) & usable
     low, middle, high = _sample(values).quantile(values.new_tensor([0.001, 0.5, 0.999])).unbind()
     if bool(high > low):
-        hot = (values - middle).abs() > _OUTLIER * (high - low)
+        hot = (values - middle).abs() > OUTLIER * (high - low)
         values, usable, saturated = torch.where(hot, middle, values), usable & ~hot, saturated & ~hot
     data = values - values.double().mean().to(values.dtype)
     scale = data.double().square().mean().sqrt()
@@ -95,7 +95,7 @@ def fill_invalid(data: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
 
 
 def _as_mask(mask: Any, values: Tensor) -> Bool[Tensor, "h w"]:
-    tensor = torch.as_tensor(np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask)
+    tensor = as_tensor(mask, dtype=None, name="mask")
     if tensor.dtype != torch.bool or tensor.shape != values.shape:
         raise InputError(
             f"mask must be boolean and have the image's shape {tuple(values.shape)}, true where pixels are to be "

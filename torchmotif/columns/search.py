@@ -16,15 +16,26 @@ from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.split import halves
 from torchmotif.columns.tiles import Tile, each, tiles_of
 
-__all__ = ["WIDTH", "Found", "at_nearest", "completed", "fitted", "seen"]
+__all__ = [
+    "MARGIN",
+    "WIDTH",
+    "Found",
+    "at_nearest",
+    "completed",
+    "credible",
+    "fit_tile",
+    "fitted",
+    "learned",
+    "seen",
+]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
 _FAINTEST = 0.05  # of the upper decile of intensities
-_FALSE_EXTRA = 0.003  # columns that noise may add to those there, in the search of what is left over
+_FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
-_MARGIN = 4.0  # spacings around a tile that are fitted with it
+MARGIN = 4.0  # spacings around a tile that are fitted with it
 _LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
 _ROUGH = 2  # steps after which the residual shows what is missing
 
@@ -77,18 +88,18 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 
     The shape is learned where columns are most frequent, and held elsewhere.
     """
-    shape, faintest = _learned(image, positions, spacing)
+    shape, faintest = learned(image, positions, spacing)
 
     def fit(tile: Tile) -> Found:
-        result = _fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
-        return _owned(image, tile, result, _credible(result, faintest))
+        result = fit_tile(*_view(image, tile, positions), spacing, shape, faintest=faintest)
+        return _owned(image, tile, result, credible(result, faintest))
 
     found = Found.joined(each(fit, _tiles(image, _margin(image, spacing)), image.data.device))
     square = found.positions / found.positions.new_tensor(image.axes)
     return found.where(strongest_first(square, found.intensity, CLOSEST * spacing)), shape
 
 
-def _learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
+def learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
     """The common shape, from where columns are most frequent, and the least intensity of a column."""
     side = round(max(_LEARNED * spacing, 256))
     tiles = list(tiles_of(image.shape, _margin(image, spacing), side))
@@ -130,7 +141,7 @@ def _owned(image: Prepared, tile: Tile, fit: Fit, keep: Tensor) -> Found:
     return found.where(keep & measured & tile.owns(at, image.shape))
 
 
-def _fit_tile(
+def fit_tile(
     data: Tensor, usable: Tensor, positions: Tensor, spacing: float, shape: Shape, *, faintest: Tensor
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
@@ -141,7 +152,7 @@ def _fit_tile(
         start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
     fit = fit_columns(data, usable, start, spacing, shape, draft=True)
     alone = strongest_first(fit.positions / _axes(fit), fit.intensity, CLOSEST * spacing)
-    return fit_columns(data, usable, _kept(fit, alone & _credible(fit, faintest)), spacing, shape)
+    return fit_columns(data, usable, _kept(fit, alone & credible(fit, faintest)), spacing, shape)
 
 
 def _revised(
@@ -149,7 +160,7 @@ def _revised(
 ) -> tuple[Start, int]:
     """A fit without what it finds to be nothing, and with what it leaves over; the number of the latter."""
     axes = _axes(fit)
-    keep = _credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
+    keep = credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
     pair, half = halves(data, usable, fit, CLOSEST * spacing)
     pair &= keep
     kept, both = _kept(fit, keep & ~pair), _kept(fit, pair)
@@ -193,7 +204,7 @@ def _near(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float)
     return near[: len(one)]
 
 
-def _credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
+def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
     sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
     return sure & (fit.intensity > faintest)
@@ -225,7 +236,7 @@ def _tiles(image: Prepared, margin: int) -> list[Tile]:
 
 
 def _margin(image: Prepared, spacing: float) -> int:
-    return round(_MARGIN * spacing * max(image.axes))
+    return round(MARGIN * spacing * max(image.axes))
 
 
 def _upper_decile(values: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def pentagonal_oxide(
             raise InputError(f"lattice_nm must be positive and finite, got {lattice_nm}")
         tiling = _perfect(shape, lattice_nm / pixel_size_nm, vertex, rotation_rad)
     else:
-        tiling = _between(as_positions(centres, name="centres").cpu().numpy())
+        tiling = _between(as_positions(centres, name="centres").detach().cpu().numpy())
     rng = np.random.default_rng(random_state)
     filled = ising_draw(
         tiling.neighbours, len(tiling.centres), filling=filling, coupling=coupling, sweeps=sweeps, rng=rng

@@ -137,7 +137,9 @@ def thin(counts: Any, fraction: float, *, generator: torch.Generator | None = No
     pixels, whole = checked_counts(counts)
     kept = torch.binomial(whole, torch.full_like(whole, fraction), generator=generator)
     before = counts.electrons_per_pixel if isinstance(counts, Micrograph) else None
-    dtype = pixels.dtype if isinstance(pixels, Tensor) else as_tensor(pixels[:0], dtype=None).dtype
+    dtype = (
+        pixels.dtype if isinstance(pixels, Tensor) else as_tensor(np.empty(0, pixels.dtype), dtype=None).dtype
+    )
     return _as_came(kept.to(dtype), counts, pixels, None if before is None else before * fraction)
 
 

@@ -59,7 +59,7 @@ class PlaneGraph:
     def __init__(
         self, positions: Any, edges: Any, labels: Any = None, *, max_face: int | None = None
     ) -> None:
-        points = as_positions(positions, device="cpu").numpy()
+        points = as_positions(positions, device="cpu").detach().numpy()
         pairs = np.asarray(edges)
         if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu"):
             raise InputError(
@@ -137,7 +137,7 @@ class PlaneGraph:
             If there are fewer than three positions, or some coincide, or all lie on one line, or one is not finite;
             if the labels have another length; if `radius` or `k` is not positive.
         """
-        points = as_positions(positions, device="cpu").numpy()
+        points = as_positions(positions, device="cpu").detach().numpy()
         neighbours.check_positions(points)
         if radius is not None and not radius > 0:
             raise InputError(f"radius must be a positive distance in pixels, got {radius}")
@@ -358,7 +358,8 @@ class PlaneGraph:
 
 
 def _as_labels(labels: Any, count: int) -> np.ndarray:
-    values = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    host = labels.detach().cpu() if hasattr(labels, "cpu") else labels
+    values = np.asarray(host.double() if hasattr(host, "double") and host.is_floating_point() else host)
     if values.shape != (count,):
         raise InputError(f"labels must hold one label for each of {count} nodes, got shape {values.shape}")
     if values.dtype.kind not in "biuUT":

@@ -10,7 +10,7 @@ from scipy.spatial import Delaunay, QhullError
 
 from torchmotif.errors import InputError
 
-__all__ = ["DelaunayEdges", "check_positions", "delaunay_edges", "first_shell", "nearest"]
+__all__ = ["DelaunayEdges", "check_positions", "delaunay_edges", "first_shell", "nearest", "shell_end"]
 
 # Shared Voronoi side over distance: 0 across a square or hexagon, 0.58 in a triangular lattice.
 _LEAST_CONTACT = 0.25
@@ -112,7 +112,7 @@ def delaunay_edges(points: np.ndarray) -> DelaunayEdges:
     )
 
 
-def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
+def first_shell(points: np.ndarray, edges: DelaunayEdges, end: float | None = None) -> np.ndarray:
     """Edges to true neighbours: with Voronoi contact, and shorter than where the first shell ends.
 
     The side that two Voronoi cells share, divided by the distance of their centres, is (cot a + cot b) / 2, with
@@ -125,18 +125,15 @@ def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
     ----------
     points : array of shape (n, 2)
     edges : DelaunayEdges
+    end : float, optional
+        Where the shell ends, in units of the local spacing; by default it is found in the lengths.
 
     Returns
     -------
     array of shape (f, 2)
     """
     ends, beside = edges.ends, edges.triangles
-    length = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1)
-    ranked = _by_length(ends, length)
-    first = np.searchsorted(ends.T.ravel()[ranked], np.arange(len(points)))
-    spacing = np.tile(length, 2)[ranked[first + 1]]  # every point of a triangulation has two edges or more
-    local = np.minimum(spacing[ends[:, 0]], spacing[ends[:, 1]])
-    ratio = length / local
+    local, ratio = _local_spacing(points, ends)
     outside = np.isinf(edges.circumradius)
     wide = edges.circumradius[beside] >= _OPEN * local[:, None]
     outside[beside[wide]] = True
@@ -145,7 +142,7 @@ def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
         solid = ~outside[beside]
         contact = np.where(solid, edges.cot, 0).sum(axis=1) / np.maximum(solid.sum(axis=1), 1)
         touching = (contact > _LEAST_CONTACT) | ~solid.any(axis=1)
-        near &= touching & (ratio < _shell_end(ratio[touching]))
+        near &= touching & (ratio < (_shell_end(ratio[touching]) if end is None else end))
         left, right = beside[~near].T
         links = csr_array((np.ones(len(left), np.int8), (left, right)), shape=(len(outside), len(outside)))
         _, region = connected_components(links, directed=False)
@@ -154,6 +151,34 @@ def first_shell(points: np.ndarray, edges: DelaunayEdges) -> np.ndarray:
             found: np.ndarray = ends[near]
             return found
         outside = reached
+
+
+def shell_end(points: np.ndarray, edges: DelaunayEdges) -> float:
+    """Where the first shell of some points ends, in units of the local spacing: for other points of the same kind.
+
+    Parameters
+    ----------
+    points : array of shape (n, 2)
+    edges : DelaunayEdges
+
+    Returns
+    -------
+    float
+    """
+    local, ratio = _local_spacing(points, edges.ends)
+    solid = edges.circumradius[edges.triangles] < _OPEN * local[:, None]
+    contact = np.where(solid, edges.cot, 0).sum(axis=1) / np.maximum(solid.sum(axis=1), 1)
+    return _shell_end(ratio[(contact > _LEAST_CONTACT) & solid.any(axis=1)])
+
+
+def _local_spacing(points: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The local spacing at every edge, and the edge's length in units of it."""
+    length = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1)
+    ranked = _by_length(ends, length)
+    first = np.searchsorted(ends.T.ravel()[ranked], np.arange(len(points)))
+    spacing = np.tile(length, 2)[ranked[first + 1]]  # every point of a triangulation has two edges or more
+    local = np.minimum(spacing[ends[:, 0]], spacing[ends[:, 1]])
+    return local, length / local
 
 
 def _shell_end(ratio: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -11,6 +12,8 @@ from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.indices import orders as all_orders
 
 __all__ = ["checked", "complex_orders", "reflect", "rotate", "split", "to_complex", "to_real"]
+
+_HIGHEST = 4096  # radial order, far beyond what any patch carries
 
 
 def complex_orders(orders: Int[Tensor, "k 2"]) -> Int[Tensor, "q 2"]:
@@ -45,6 +48,7 @@ def to_complex(moments: Any, orders: Any = None) -> Any:
     tensor([1.+0.j, 3.+2.j])
     """
     values, index = checked(moments, orders)
+    values = values if values.dtype == torch.float64 else values.float()  # torch has no complex halves
     cosine, sine, m = split(values, index)
     return like(torch.complex(cosine, torch.where(m > 0, sine, 0.0)), moments)
 
@@ -72,9 +76,15 @@ def to_real(moments: Any, orders: Any = None) -> Any:
     >>> to_real(torch.tensor([1.0 + 0.0j, 3.0 + 2.0j]))
     tensor([1., 2., 3.])
     """
-    values = moments if isinstance(moments, Tensor) else torch.as_tensor(moments)
-    if not values.is_complex():
+    values = moments if isinstance(moments, Tensor) else np.asarray(moments)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "c":
+        values = torch.from_numpy(
+            values.astype(np.complex64 if values.dtype.itemsize == 8 else np.complex128)
+        )
+    if not isinstance(values, Tensor) or not values.is_complex():
         raise InputTypeError(f"moments must be complex, got {values.dtype}; real ones need no change")
+    if values.ndim == 0:
+        raise InputError("moments must have the shape (..., q), got a single number")
     q = values.shape[-1]
     if orders is None:
         n_max = 0
@@ -82,7 +92,7 @@ def to_real(moments: Any, orders: Any = None) -> Any:
             n_max += 1
         index = all_orders(n_max)
     else:
-        index = torch.as_tensor(orders).cpu()
+        index = _double_indices(orders)
     if len(complex_orders(index)) != q:
         raise InputError(f"orders must fit the {q} complex moments; these give {len(complex_orders(index))}")
     cosine, sine = _partners(index)
@@ -111,7 +121,8 @@ def rotate(moments: Any, angle: Any, orders: Any = None) -> Any:
     Raises
     ------
     InputError
-        If the orders do not fit the moments, or hold a sine without its cosine or the reverse.
+        If the orders do not fit the moments, or hold a sine without its cosine or the reverse, or the angles do not
+        fit the moments.
 
     Examples
     --------
@@ -121,7 +132,14 @@ def rotate(moments: Any, angle: Any, orders: Any = None) -> Any:
     """
     values, index = checked(moments, orders)
     m = index[:, 1].to(values.device)
-    phase = m.abs() * as_tensor(angle, device=values.device, dtype=values.dtype, name="angle")[..., None]
+    turn = as_tensor(angle, device=values.device, dtype=values.dtype, name="angle")
+    try:
+        torch.broadcast_shapes(turn.shape, values.shape[:-1])
+    except RuntimeError as error:
+        raise InputError(
+            f"angle must broadcast with the leading shape {tuple(values.shape[:-1])} of moments, got {tuple(turn.shape)}"
+        ) from error
+    phase = m.abs() * turn[..., None]
     # cosine' = c cos - s sin, sine' = s cos + c sin
     turned = values * torch.cos(phase) - torch.sign(m) * _swapped(values, index) * torch.sin(phase)
     return like(turned, moments)
@@ -190,6 +208,8 @@ def _partners(index: Tensor) -> tuple[Tensor, Tensor]:
 def checked(moments: Any, orders: Any) -> tuple[Tensor, Tensor]:
     """The moments as floats, and their double indices on the host."""
     values = as_tensor(moments, dtype=None, name="moments")
+    if values.is_complex():
+        raise InputTypeError("moments must be real; to_real turns complex ones into them")
     if not values.is_floating_point():
         values = values.float()
     if values.ndim == 0:
@@ -204,7 +224,21 @@ def checked(moments: Any, orders: Any) -> tuple[Tensor, Tensor]:
                 "give the orders of a selection"
             )
         return values, index
-    index = torch.as_tensor(orders).cpu()
+    index = _double_indices(orders)
     if tuple(index.shape) != (k, 2):
         raise InputError(f"orders must have the shape ({k}, 2), got {tuple(index.shape)}")
     return values, index
+
+
+def _double_indices(orders: Any) -> Int[Tensor, "k 2"]:
+    """The double indices (n, m) that a caller gave, checked, on the host."""
+    index = as_tensor(orders, dtype=None, name="orders").cpu()
+    if index.ndim != 2 or index.shape[1] != 2 or index.is_floating_point() or index.dtype == torch.bool:
+        raise InputError(
+            f"orders must be whole numbers of shape (k, 2), got {index.dtype} {tuple(index.shape)}"
+        )
+    index = index.long()
+    n, m = index[:, 0], index[:, 1]
+    if not bool(((m.abs() <= n) & ((n - m) % 2 == 0) & (n <= _HIGHEST)).all()):
+        raise InputError(f"orders must be (n, m) with |m| <= n <= {_HIGHEST} and n - m even")
+    return index

@@ -116,6 +116,7 @@ def mirror_symmetry(moments: Any, orders: Any = None) -> MirrorSymmetry:
     (1.0, 0.785398)
     """
     values, index = checked(moments, orders)
+    values = values if values.dtype == torch.float64 else values.float()  # torch has no complex halves
     cosine, sine, m = split(values, index)
     coefficients = values.new_zeros((*values.shape[:-1], int(index[:, 1].max()) + 1), dtype=torch.complex64)
     coefficients = coefficients.to(torch.complex128 if values.dtype == torch.float64 else torch.complex64)

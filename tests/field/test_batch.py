@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import torchmotif as tm
+from torchmotif.cli import app
+from torchmotif.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
+
+def image(size: int, pixel_nm: float, seed: int) -> np.ndarray:
+    specimen = tm.datasets.mose2((size, size), pixel_nm, vacancy_rate=0.0, random_state=seed)
+    return specimen.draw(1.0, torch.Generator().manual_seed(seed)).numpy()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for i, (size, pixel) in enumerate([(160, 0.025), (160, 0.025), (240, 0.0166)]):
+        np.savez(folder / f"scan{i}.npz", image=image(size, pixel, i), pixel_size_nm=pixel)
+    (folder / "cut.npz").write_bytes((folder / "scan0.npz").read_bytes()[:500])
+    np.savez(folder / "noise.npz", image=np.random.default_rng(0).poisson(5, (160, 160)), pixel_size_nm=0.025)
+    np.savez(folder / "uncalibrated.npz", image=image(160, 0.025, 3))
+    return folder
+
+
+def test_bad_files_are_listed_and_the_others_go_through(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    arguments = ["batch", str(files / "*.npz"), "--out", str(out), "--workers", "1", "--hierarchy", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1, done.output
+    assert "3 of 6 failed" in done.stderr
+    result = tm.field.load(out)
+    assert [one["name"] for one in result.images] == ["scan0.npz", "scan1.npz", "scan2.npz"]
+    reasons = {one["name"]: one["reason"] for one in result.record["failures"]}
+    assert set(reasons) == {"cut.npz", "noise.npz", "uncalibrated.npz"}
+    assert "no pixel size" in reasons["uncalibrated.npz"]
+    assert "no regular spacing" in reasons["noise.npz"]
+    table = pd.read_csv(out / "summary.csv")
+    assert table["columns"].tolist()[:3] == [one["n_columns"] for one in result.images]
+    assert table["failed"].notna().sum() == 3
+    for i in range(3):
+        columns = pd.read_csv(out / "csv" / f"scan{i}.csv")
+        assert len(columns) == result.images[i]["n_columns"]
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in ("scan2.npz", "cut.npz", "data:image/png"))
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1, again.output
+
+
+def test_motifs_learnt_together_mean_the_same_at_other_pixel_sizes(files: Path, tmp_path: Path) -> None:
+    result = tm.field.batch(
+        [files / "scan0.npz", files / "scan2.npz"], tmp_path / "store", workers=1, progress=False
+    )
+    assert result.n_motifs == 2
+    means = []
+    for i in range(2):
+        labels, columns = result.labels[result.rows(i)], result.columns_of(i)
+        means.append([np.median(columns.intensities[labels == motif]) for motif in range(2)])
+        assert (labels >= 0).sum() > 80
+    assert (np.diff(means, axis=1) > 0).all() or (np.diff(means, axis=1) < 0).all()
+    spacing = [one["spacing_nm"] for one in result.images]
+    assert spacing[0] == pytest.approx(spacing[1], rel=0.02)
+
+
+def test_motifs_of_each_file(files: Path, tmp_path: Path) -> None:
+    result = tm.field.batch(
+        str(files / "scan[01].npz"), tmp_path / "store", motifs="each", hierarchy=0, workers=1, progress=False
+    )
+    assert [one["images"] for one in result.record["motif_groups"]] == [[0], [1]]
+    assert result.templates_of(1).shape[0] == 2
+    table = tm.field.summary(result)
+    assert table["motif_0"].notna().all()
+
+
+def test_unlike_spacings_without_pixel_size_are_refused(tmp_path: Path) -> None:
+    stacks = [image(160, 0.025, 0), image(160, 0.0166, 1)]
+    with pytest.raises(InputError, match="no pixel size"):
+        tm.field.analyze(stacks, tmp_path / "store", workers=1, progress=False)
+    with pytest.raises(InputError, match="nothing matches"):
+        tm.field.batch(str(tmp_path / "*.dm4"), tmp_path / "store")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="no file could be read"):
+        tm.field.batch(tmp_path / "empty.npy", tmp_path / "store")
+
+
+def test_a_stack_is_learnt_together_and_followed(tmp_path: Path) -> None:
+    specimen = tm.datasets.mose2((190, 190), 0.025, vacancy_rate=0.06)
+    generator = torch.Generator().manual_seed(0)
+    frames = np.stack(
+        [specimen.draw(1.0, generator).numpy()[i : 170 + i, 2 * i : 170 + 2 * i] for i in range(3)]
+    )
+    result = tm.field.analyze(frames, tmp_path / "store", workers=1, progress=False, hierarchy=0)
+    assert len(result.images) == 3
+    followed = tm.field.track(result)
+    np.testing.assert_allclose(followed.drift, [[0, 0], [-1, -2], [-2, -4]], atol=0.1)
+    assert (followed.lengths == 3).mean() > 0.75
+    counts = followed.transitions(result.n_motifs)[:-1, :-1]
+    assert np.trace(counts) > 0.95 * counts.sum()

@@ -1,0 +1,110 @@
+"""torchmotif batch: many files, or fields of any size, into one store."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchmotif.cli.common import Device, Polarity, Seed, app, failing_clearly
+
+if TYPE_CHECKING:
+    from torchmotif.field import FieldResult
+
+__all__ = ["batch"]
+
+_SOME_FAILED = 1
+
+
+class Motifs(StrEnum):
+    """On what motifs are learnt."""
+
+    together = "together"
+    each = "each"
+
+
+@app.command()
+def batch(
+    files: Annotated[list[str], typer.Argument(help='Files, or patterns in quotes such as "runs/*.dm4".')],
+    out: Annotated[
+        Path, typer.Option(help="Store to write; the same command goes on with what was interrupted.")
+    ],
+    motifs: Annotated[
+        Motifs, typer.Option(help="Learn motifs over all files together, or for each file by itself.")
+    ] = Motifs.together,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Length of a pixel in nm; default: what the files say.")
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
+    ] = None,
+    polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
+    patch_size: Annotated[
+        int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")
+    ] = None,
+    n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
+    n_motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    hierarchy: Annotated[int, typer.Option(help="Size of the largest assemblies counted; 0: none.")] = 3,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core or GPU.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a dask cluster, such as tcp://host:8786, instead of own workers.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option(help='For all processes together, such as "3GiB".')
+    ] = None,
+    tile: Annotated[int, typer.Option(help="Side in pixels of what a worker does at a time.")] = 2048,
+    seed: Seed = 0,
+    device: Device = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what the store holds of other files or parameters.")
+    ] = False,
+) -> None:
+    """Analyse many files, or a field of any size, into a store.
+
+    Files that cannot be analysed are listed at the end with their reason, and the exit code is 1 then.
+
+    Example: torchmotif batch "runs/*.dm4" --out store --workers 2
+    """
+    with failing_clearly():
+        from torchmotif.field import batch as run
+
+        result = run(
+            files,
+            out,
+            motifs=motifs.value,
+            pixel_size_nm=pixel_size,
+            spacing=spacing,
+            threshold=threshold,
+            polarity=polarity.value,
+            patch_size=patch_size,
+            n_max=n_max,
+            n_motifs=n_motifs,
+            hierarchy=hierarchy,
+            workers=workers,
+            scheduler=scheduler,
+            memory_budget=memory_budget,
+            tile=tile,
+            random_state=seed,
+            device=device,
+            restart=restart,
+        )
+        _report(result, out)
+    if result.record["failures"]:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _report(result: "FieldResult", out: Path) -> None:
+    """Say what was found, and what failed."""
+    images, failures = len(result.images), result.record["failures"]
+    learnt = "together" if len(result.record["motif_groups"]) == 1 else "for each file"
+    typer.echo(
+        f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
+    )
+    typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
+    for failure in failures:
+        typer.echo(f"failed: {failure['name']}: {failure['reason']}", err=True)
+    if failures:
+        typer.echo(f"{len(failures)} of {images + len(failures)} failed", err=True)

@@ -1,0 +1,185 @@
+"""analyze(): a field, a stack or a list of images, into a store."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torchmotif.errors import InputError, MissingDependencyError
+from torchmotif.field.result import FieldResult
+from torchmotif.field.run import run
+from torchmotif.field.sources import Source, as_sources
+
+__all__ = ["analyze", "checked", "in_bytes"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def analyze(
+    source: Any,
+    store: str | Path,
+    *,
+    pixel_size_nm: float | tuple[float, float] | None = None,
+    spacing: float | None = None,
+    threshold: float | None = None,
+    polarity: Literal["bright", "dark"] = "bright",
+    patch_size: int | None = None,
+    n_max: int = 10,
+    n_motifs: int | None = None,
+    motifs: Literal["together", "each"] = "together",
+    hierarchy: int = 3,
+    tile: int = 2048,
+    memory_budget: int | str | None = None,
+    workers: int | None = None,
+    client: Any = None,
+    scheduler: str | None = None,
+    device: str | None = None,
+    restart: bool = False,
+    random_state: int = 0,
+    progress: bool = True,
+) -> FieldResult:
+    """Find the columns and motifs of images that need not fit into memory.
+
+    Columns are found and labelled block by block, with enough around each block for filter, fit and patches; what all
+    blocks share (spacing, shape of the columns, noise) is measured beforehand and motifs are learnt on a sample of
+    all columns. So nothing depends on the tiles, or on how many workers there are. What is finished is committed to
+    the store; the same call goes on with what was interrupted, and gives the same result to the last bit.
+
+    Parameters
+    ----------
+    source : path, array of shape (h, w) or (frames, h, w), Micrograph, or a list of them
+        Files are mapped where their format allows it (npy, uncompressed tif, dm3, dm4, ...); zarr and dask arrays are
+        read window by window. The frames of a stack are images that are learnt together.
+    store : str or Path
+        A zarr (version 3) group: new, or one of a run with the same source and parameters.
+    pixel_size_nm : float or (float, float), optional
+        Length of a pixel along (rows, columns), for sources that do not say it.
+    spacing, threshold, polarity
+        Of the columns, see `find_columns`.
+    patch_size, n_max, n_motifs, random_state
+        Of the motifs, see `torchmotif.analyze`. Where images have unlike pixel sizes, `patch_size` is in pixels of the
+        coarsest, and all patches show the same area.
+    motifs : {"together", "each"}
+        Whether the motifs of several images are learnt together or for each by itself.
+    hierarchy : int
+        Size of the largest assemblies of motifs that are counted; 0 counts none.
+    tile : int
+        Side in pixels of what a worker does at a time, in whole blocks of at least 512 pixels.
+    memory_budget : int or str, optional
+        Bytes for all processes together, such as "3GiB": fewer workers where it is small.
+    workers : int, optional
+        Processes; by default one for each GPU ("cuda") or core, and none for images up to 2048 x 2048 pixels.
+    client : distributed.Client, optional
+        Workers of a cluster that is there already; they must see the store and the source under the same names.
+    scheduler : str, optional
+        Its address instead, such as "tcp://host:8786".
+    device : str, optional
+        "cuda" shares out the GPUs of each machine among its workers; by default the CPU.
+    restart : bool
+        Throw away what the store holds, where it belongs to another source or other parameters.
+    progress : bool
+        Show a bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    FieldResult
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, a source has no columns, or the store holds something else.
+    ReadError
+        If a source cannot be read, or changes while it is read; if the store is of another version.
+    OutputError
+        If the store cannot be written, the disk is full, or another run is at work in it. What was finished is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torchmotif as tm
+    >>> scan = tm.datasets.mose2((256, 256), vacancy_rate=0.0).draw()
+    >>> result = tm.field.analyze(scan, tempfile.mkdtemp() + "/field", progress=False)
+    >>> result.n_motifs
+    2
+    """
+    options = checked(
+        tile,
+        spacing=spacing,
+        threshold=threshold,
+        polarity=polarity,
+        patch_size=patch_size,
+        n_max=n_max,
+        n_motifs=n_motifs,
+        motifs=motifs,
+        hierarchy=hierarchy,
+        device=device,
+        random_state=random_state,
+    )
+    sources: Sequence[Source] = as_sources(source, pixel_size_nm)
+    return run(
+        sources,
+        Path(store),
+        options,
+        restart=restart,
+        tile=tile,
+        progress=progress,
+        memory_budget=in_bytes(memory_budget),
+        workers=workers,
+        client=client,
+        scheduler=scheduler,
+    )
+
+
+def checked(tile: int, **options: Any) -> dict[str, Any]:
+    """The options of a run, checked before any work is done."""
+    try:
+        import filelock  # noqa: F401
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("fields are kept by zarr: pip install 'torchmotif[field]'") from error
+    if options["polarity"] not in {"bright", "dark"}:
+        raise InputError(f"polarity must be 'bright' or 'dark', got {options['polarity']!r}")
+    if options["motifs"] not in {"together", "each"}:
+        raise InputError(f"motifs must be 'together' or 'each', got {options['motifs']!r}")
+    if options["spacing"] is not None and not 2 <= options["spacing"] < math.inf:
+        raise InputError(f"spacing must be at least 2 pixels, got {options['spacing']}")
+    least = {"hierarchy": 0, "n_max": 0, "random_state": 0, "n_motifs": 1, "patch_size": 3}
+    for name, low in least.items():
+        value = options[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+            raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    patch = options["patch_size"] or 16
+    if tile < patch:
+        raise InputError(f"tile must be larger than a patch, {patch} px at least, got {tile} px")
+    if options["device"] is not None:
+        import torch
+
+        from torchmotif._arrays import as_tensor
+
+        options["device"] = str(options["device"])
+        as_tensor(torch.zeros(1), device=options["device"])  # raises where there is none
+    return options
+
+
+def in_bytes(size: int | str | None) -> int | None:
+    """A number of bytes, also from text such as "3GiB".
+
+    Raises
+    ------
+    InputError
+        If it is none.
+
+    Examples
+    --------
+    >>> in_bytes("3GiB") == 3 * 2**30, in_bytes("500 MB")
+    (True, 500000000)
+    """
+    if size is None:
+        return None
+    text = str(size).strip().lower().removesuffix("b")
+    number = text.rstrip("kmgi ")
+    unit = text[len(number) :].strip()
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise InputError(f"memory_budget must be bytes, or text such as '3GiB', got {size!r}") from error

@@ -1,0 +1,290 @@
+"""batch(): many files into one store, with tables and a page for people."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from torchmotif.errors import InputError, TorchMotifError
+from torchmotif.field.analyze import checked, in_bytes
+from torchmotif.field.result import FieldResult
+from torchmotif.field.run import run
+from torchmotif.field.sources import Source, as_sources
+from torchmotif.field.store import unwritable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["batch", "summary"]
+
+
+def batch(
+    files: str | Path | Sequence[str | Path],
+    store: str | Path,
+    *,
+    pixel_size_nm: float | tuple[float, float] | None = None,
+    motifs: Literal["together", "each"] = "together",
+    spacing: float | None = None,
+    threshold: float | None = None,
+    polarity: Literal["bright", "dark"] = "bright",
+    patch_size: int | None = None,
+    n_max: int = 10,
+    n_motifs: int | None = None,
+    hierarchy: int = 3,
+    tile: int = 2048,
+    memory_budget: int | str | None = None,
+    workers: int | None = None,
+    client: Any = None,
+    scheduler: str | None = None,
+    device: str | None = None,
+    restart: bool = False,
+    random_state: int = 0,
+    progress: bool = True,
+) -> FieldResult:
+    """Analyse many files; those that cannot be are listed with their reason, the others go through.
+
+    Beside its arrays the store then holds ``csv/``, a table of columns for each file, ``summary.csv``, a row for each
+    file, and ``report.html``.
+
+    Parameters
+    ----------
+    files : str, Path, or list of them
+        Files, or patterns such as "runs/*.dm4".
+    store : str or Path
+    motifs : {"together", "each"}
+        Whether motifs are learnt over all files, so that their numbers mean the same, or for each file by itself.
+    pixel_size_nm, spacing, threshold, polarity, patch_size, n_max, n_motifs, hierarchy, tile, memory_budget, workers
+        See `torchmotif.field.analyze`.
+    client, scheduler, device, restart, random_state, progress
+        See `torchmotif.field.analyze`.
+
+    Returns
+    -------
+    FieldResult
+        ``record["failures"]`` lists the names of those files that failed, each with its reason.
+
+    Raises
+    ------
+    InputError
+        If no file could be analysed, or as in `torchmotif.field.analyze`.
+    OutputError
+        If the store cannot be written. What was finished is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import torchmotif as tm
+    >>> folder = tempfile.mkdtemp()
+    >>> for i in range(2):
+    ...     scan = tm.datasets.mose2((256, 256), vacancy_rate=0.0, random_state=i).draw()
+    ...     np.savez(f"{folder}/scan{i}.npz", image=scan.numpy(), pixel_size_nm=0.015)
+    >>> result = tm.field.batch(f"{folder}/*.npz", f"{folder}/store", progress=False)
+    >>> len(result.images), result.n_motifs, result.record["failures"]
+    (2, 2, [])
+    """
+    options = checked(
+        tile,
+        spacing=spacing,
+        threshold=threshold,
+        polarity=polarity,
+        patch_size=patch_size,
+        n_max=n_max,
+        n_motifs=n_motifs,
+        motifs=motifs,
+        hierarchy=hierarchy,
+        device=device,
+        random_state=random_state,
+    )
+    sources, failures = _opened(_named(files), pixel_size_nm)
+    if not sources:
+        raise InputError(
+            "no file could be read: " + "; ".join(f"{f['name']}: {f['reason']}" for f in failures)
+        )
+    result = run(
+        sources,
+        Path(store),
+        options,
+        tolerant=True,
+        failures=failures,
+        restart=restart,
+        tile=tile,
+        progress=progress,
+        memory_budget=in_bytes(memory_budget),
+        workers=workers,
+        client=client,
+        scheduler=scheduler,
+    )
+    _write_tables(result)
+    return result
+
+
+def summary(result: FieldResult) -> "pd.DataFrame":
+    """One row for each file: what was found, or why it failed.
+
+    Parameters
+    ----------
+    result : FieldResult
+
+    Returns
+    -------
+    pandas.DataFrame
+        file, columns, spacing_px, spacing_nm, in_no_motif, the columns in every motif, failed.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    groups = {image: group for group in result.record["motif_groups"] for image in group["images"]}
+    for i, image in enumerate(result.images):
+        labels = result.labels[result.rows(i)]
+        counts = np.bincount(labels + 1, minlength=groups[i]["n_motifs"] + 1).tolist()
+        rows.append(
+            {
+                "file": image["name"],
+                "columns": len(labels),
+                "spacing_px": round(image["spacing"], 4),
+                "spacing_nm": None if image["spacing_nm"] is None else round(image["spacing_nm"], 5),
+                "in_no_motif": counts[0],
+                **{f"motif_{motif}": count for motif, count in enumerate(counts[1:])},
+                "failed": "",
+            }
+        )
+    rows += [
+        {"file": one["name"], "columns": 0, "failed": one["reason"]} for one in result.record["failures"]
+    ]
+    table = pd.DataFrame(rows)
+    ordered = [name for name in table.columns if name != "failed"] + ["failed"]
+    whole = [name for name in ordered if name == "in_no_motif" or name.startswith("motif_")]
+    return table[ordered].astype(dict.fromkeys(whole, "Int64"))
+
+
+def _named(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that names and patterns stand for, each once, in order."""
+    patterns = [files] if isinstance(files, str | Path) else list(files)
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        text = str(pattern)
+        names = sorted(glob(text, recursive=True)) if any(sign in text for sign in "*?[") else [text]  # noqa: PTH207  # patterns may be absolute
+        found |= dict.fromkeys(map(Path, names))
+    if not found:
+        raise InputError(f"files: nothing matches {', '.join(map(str, patterns)) or 'an empty list'}")
+    return list(found)
+
+
+def _opened(paths: Sequence[Path], pixel_size_nm: Any) -> tuple[list[Source], list[dict[str, str]]]:
+    """Sources of the files that can be read, and why the others cannot."""
+    sources, failures = [], []
+    alike = len({path.name for path in paths}) < len(paths)
+    for path in paths:
+        name = str(path) if alike else path.name
+        try:
+            found = as_sources(path, pixel_size_nm)
+        except TorchMotifError as error:
+            failures.append({"name": name, "reason": str(error)})
+            continue
+        sources += found if not alike else [_renamed(one, path) for one in found]
+    return sources, failures
+
+
+def _renamed(source: Source, path: Path) -> Source:
+    return replace(source, name=source.name.replace(path.name, str(path), 1))
+
+
+def _write_tables(result: FieldResult) -> None:
+    """A table for each file, the summary and the page; made anew from the store whenever they are asked for."""
+    try:
+        folder = result.path / "csv"
+        folder.mkdir(exist_ok=True)
+        for i, name in enumerate(_file_names(result)):
+            result.to_dataframe(i).to_csv(folder / name, index=False)
+        table = summary(result)
+        table.to_csv(result.path / "summary.csv", index=False)
+        page = _page(result, table)
+        (result.path / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        if isinstance(error, TorchMotifError):
+            raise
+        raise unwritable(result.path, error) from error
+
+
+def _file_names(result: FieldResult) -> list[str]:
+    """A name for each file's table, none twice."""
+    names: list[str] = []
+    alike = len({Path(image["name"]).stem for image in result.images}) < len(result.images)
+    for image in result.images:
+        stem = image["name"] if alike else Path(image["name"]).stem
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem)
+        name, number = f"{stem}.csv", 2
+        while name in names:
+            name, number = f"{stem}-{number}.csv", number + 1
+        names.append(name)
+    return names
+
+
+def _page(result: FieldResult, table: "pd.DataFrame") -> str:
+    """The report page: motifs, a row for each file, and what failed."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("torchmotif.field"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    good = table[table["failed"] == ""].drop(columns="failed")
+    together = len(result.record["motif_groups"]) == 1
+    return environment.get_template("batch.html").render(
+        n_images=len(result.images),
+        n_columns=len(result),
+        n_motifs=result.n_motifs,
+        together=together,
+        created=result.record["created"],
+        store=result.path.name,
+        motifs=_motif_pictures(result) if together else [],
+        shares=_shares(result) if together and len(result.images) > 1 else "",
+        header=list(good.columns),
+        rows=good.astype(object).where(good.notna(), "").to_numpy().tolist(),
+        links=_file_names(result),
+        failures=result.record["failures"],
+    )
+
+
+def _motif_pictures(result: FieldResult) -> str:
+    from torchmotif import plot
+
+    size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
+    nm = None if size is None else (float(size[0]), float(size[1]))
+    axes = plot.motif_gallery(result.templates, result.counts, pixel_size_nm=nm)
+    return _png(plot.figure_of(axes[0]))
+
+
+def _shares(result: FieldResult) -> str:
+    """How much of each file every motif makes up."""
+    from matplotlib.figure import Figure
+
+    from torchmotif import plot
+
+    counts = np.stack(
+        [
+            np.bincount(result.labels[result.rows(i)] + 1, minlength=result.n_motifs + 1)[1:]
+            for i in range(len(result.images))
+        ]
+    )
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    number = np.arange(1, len(shares) + 1)
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    ax = figure.subplots()
+    for motif, share in enumerate(shares.T):
+        colour, marker, *_ = plot.motif_style(motif)
+        ax.plot(number, share, marker=marker, ms=3, lw=1, color=colour, label=f"motif {motif}")
+    ax.set(xlabel="file", ylabel="columns / %", yscale="symlog", ylim=(0, 100))
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return _png(figure)
+
+
+def _png(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,200 @@
+"""Who does the tasks: this process, or dask's workers."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
+
+__all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
+
+_BASE = 450 << 20  # bytes that a process takes that has imported torch and dask
+_AHEAD = 3  # tasks per worker that are handed out
+_PER_BLOCK = 300 << 20  # bytes that a block takes while its columns are fitted
+
+
+class Engine:
+    """Runs tasks, in this process or on the workers of a dask client.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        None: in this process, one after the other.
+    progress : bool
+        Show a bar on a terminal or in a notebook.
+    """
+
+    def __init__(self, client: Any = None, *, progress: bool = True) -> None:
+        self.client, self.progress = client, progress
+
+    def map(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], what: str
+    ) -> Iterator[tuple[int, Any]]:
+        """Number and result of every task, in the order in which they end.
+
+        A task that died with its worker is done again by another one.
+
+        Raises
+        ------
+        TorchMotifError
+            What a task raises; the tasks that had not begun are not begun then.
+        """
+        from tqdm.auto import tqdm
+
+        with tqdm(
+            total=len(tasks), desc=what, disable=None if self.progress else True, leave=False, unit="tile"
+        ) as bar:
+            for done in self._here(function, tasks) if self.client is None else self._there(function, tasks):
+                bar.update()
+                yield done
+
+    @staticmethod
+    def _here(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        for number, task in enumerate(tasks):
+            yield number, function(*task)
+
+    def _there(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        from distributed import KilledWorker, as_completed
+
+        ahead = _AHEAD * max(1, len(self.client.ncores()))  # what is handed out lies in this process's memory
+        waiting = iter(enumerate(tasks))
+        futures: dict[Any, int] = {}
+
+        def submitted(count: int) -> list[Any]:
+            new = {self.client.submit(function, *task, pure=False): i for i, task in islice(waiting, count)}
+            futures.update(new)
+            return list(new)
+
+        running = as_completed(submitted(ahead))
+        try:
+            for future in running:
+                number = futures.pop(future)
+                yield number, future.result()
+                future.release()
+                for new in submitted(1):
+                    running.add(new)
+        except KilledWorker as error:
+            raise TorchMotifError(
+                "workers died again and again on the same tile, most likely for want of memory; set workers= to fewer, "
+                "or memory_budget= to less, and run the same command again: what was finished is kept"
+            ) from error
+        finally:
+            self.client.cancel([future for future in futures if not future.done()])
+
+
+@contextmanager
+def engine_for(
+    *,
+    pixels: int,
+    workers: int | None,
+    client: Any,
+    scheduler: str | None,
+    device: str | None,
+    memory_budget: int | None,
+    progress: bool,
+    small: int,
+) -> Iterator[Engine]:
+    """The engine for a run over so many pixels.
+
+    Raises
+    ------
+    InputError
+        If the arguments contradict each other, or the budget does not hold one worker.
+    MissingDependencyError
+        If dask is needed and not there.
+    """
+    if client is not None and scheduler is not None:
+        raise InputError("give client= or scheduler=, not both")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    count = _count(workers, device, memory_budget)
+    if client is None and scheduler is None and (count == 1 or (workers is None and pixels <= small)):
+        yield Engine(progress=progress)
+        return
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise MissingDependencyError(
+            "workers are run by dask: pip install 'torchmotif[field]', or set workers=1"
+        ) from error
+    if client is not None:
+        yield Engine(client, progress=progress)
+    elif scheduler is not None:
+        with Client(scheduler, timeout="30s") as own:
+            yield Engine(own, progress=progress)
+    else:
+        quiet = {
+            "distributed.worker.memory.terminate": False,  # the budget is kept by what is run, not by killing
+            "distributed.worker.memory.pause": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.target": False,
+            # dask's own default gives every freed megabyte back at once: half of the time then goes into page faults
+            "distributed.nanny.pre-spawn-environ": {
+                "MALLOC_TRIM_THRESHOLD_": 1 << 27,
+                "MALLOC_MMAP_THRESHOLD_": 1 << 27,
+                "OMP_NUM_THREADS": 1,
+            },
+        }
+        with (
+            dask.config.set(quiet),
+            LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            ) as cluster,
+            Client(cluster) as own,
+        ):
+            yield Engine(own, progress=progress)
+
+
+def _count(workers: int | None, device: str | None, memory_budget: int | None) -> int:
+    """How many workers: one for each GPU, else one for each core, as many as the budget holds."""
+    if workers is None:
+        if device is not None and device.startswith("cuda"):
+            import torch
+
+            workers = max(1, torch.cuda.device_count()) if device == "cuda" else 1
+        else:
+            workers = os.cpu_count() or 1
+    if memory_budget is None:
+        return workers
+    if memory_budget < _BASE + _PER_BLOCK:
+        raise InputError(
+            f"memory_budget must be at least {(_BASE + _PER_BLOCK) >> 20} MiB, what one process takes, "
+            f"got {memory_budget >> 20} MiB"
+        )
+    room = (memory_budget - _BASE) // (_BASE + _PER_BLOCK)  # beside the process that hands out the tasks
+    return max(1, min(workers, room))
+
+
+def device_of_worker(device: str | None) -> str | None:
+    """The device of this process: "cuda" is shared out among the workers of a machine in turn."""
+    if device != "cuda":
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    try:
+        from distributed import get_worker
+
+        name = get_worker().name
+    except (ImportError, ValueError):  # no worker: this process has the first
+        return "cuda:0"
+    rank = name if isinstance(name, int) else sum(str(name).encode())
+    return f"cuda:{rank % max(count, 1)}"
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for torch within: sums then come out the same to the last bit, however many workers there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

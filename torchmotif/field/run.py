@@ -1,0 +1,368 @@
+"""The way from sources to a store: survey, columns, seams, motifs, labels, assemblies, one after the other."""
+
+import copy
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchmotif.errors import InputError, OutputError, TorchMotifError
+from torchmotif.field import store as stores
+from torchmotif.field.assemblies import count_assemblies, end_of_shell
+from torchmotif.field.blocks import find_columns_of, label_columns_of
+from torchmotif.field.engine import Engine, engine_for
+from torchmotif.field.finish import finish
+from torchmotif.field.motifs import learn, sample_level, spread_evenly
+from torchmotif.field.plan import Job, Survey, survey, with_patches
+from torchmotif.field.result import FieldResult, load
+from torchmotif.field.seams import rows_to_keep
+from torchmotif.field.sources import Source, spilled
+from torchmotif.patches import first_shell
+
+__all__ = ["Options", "run"]
+
+_LEARNT = 50_000  # columns that motifs are learnt on
+_SMALL = 2048 * 2048  # pixels that one process is done with before workers have started
+_PROBES = 9  # blocks in which the end of the first shell is looked for
+
+Options = dict[str, Any]
+
+
+def run(
+    sources: Sequence[Source],
+    root: Path,
+    options: Options,
+    *,
+    tolerant: bool = False,
+    failures: Sequence[dict[str, str]] = (),
+    restart: bool = False,
+    tile: int = 2048,
+    progress: bool = True,
+    **engine: Any,
+) -> FieldResult:
+    """Analyse images into a store, or go on with what was begun there.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    root : Path
+    options : dict
+        What the result depends on: spacing, threshold, polarity, patch_size, n_max, n_motifs, motifs, hierarchy,
+        random_state, device.
+    tolerant : bool
+        Whether images that cannot be analysed are listed in the record rather than raised.
+    failures : sequence of dict
+        Of sources that could not even be opened: name, reason.
+    restart, tile, progress, **engine
+        See `torchmotif.field.analyze`.
+    """
+    stores.check_root(root)
+    with stores.claimed(root):
+        try:
+            if restart:
+                stores.remove_results(root)
+            pixels = sum(int(np.prod(source.shape)) for source in sources)
+            with engine_for(
+                pixels=pixels, device=options["device"], progress=progress, small=_SMALL, **engine
+            ) as made:
+                return _Run(
+                    sources, root, options, made, tolerant=tolerant, failures=list(failures), tile=tile
+                ).done()
+        finally:
+            shutil.rmtree(root / ".spill", ignore_errors=True)
+
+
+class _Run:
+    """One run, stage by stage."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        root: Path,
+        options: Options,
+        engine: Engine,
+        *,
+        tolerant: bool,
+        failures: list[dict[str, str]],
+        tile: int,
+    ) -> None:
+        self.root, self.options, self.engine, self.tolerant = root, options, engine, tolerant
+        self.failures, self.tile = failures, tile
+        self.sources = list(sources)
+        if engine.client is not None:
+            self._spill()
+        self.timings: dict[str, float] = {}
+
+    def done(self) -> FieldResult:
+        """Do what is left to do."""
+        started = _begun(self.root)
+        with self._timed("survey"):
+            kept, surveys = self._surveyed(started)
+        plan = self._plan(kept, surveys)
+        if started is not None and started["plan"] != plan:
+            raise stores.differing(
+                {"input": started["plan"]["input"], **_flat(started["plan"])},
+                {"input": plan["input"], **_flat(plan)},
+            )
+        if stores.read_record(self.root) is not None:
+            return load(self.root)
+        identity = stores.identity_of(plan)
+        jobs = [
+            Job(self.root, identity, i, source, one, self.options["n_max"], self.options["device"])
+            for i, (source, one) in enumerate(zip(kept, surveys, strict=True))
+        ]
+        jobs[0].work.begin()
+        jobs[0].work.write_json("plan.json", {"plan": plan, "surveys": [one.as_dict() for one in surveys]})
+        jobs, groups = self._with_columns(jobs)
+        with self._timed("seams"):
+            rows = [rows_to_keep(job) for job in jobs]
+        record = self._record(plan, jobs, surveys)
+        for number, group in enumerate(groups):
+            record["motif_groups"].append(self._labelled(jobs, rows, group, number))
+        self._assembled(jobs)
+        with self._timed("store"):
+            record["timings_s"] = self.timings
+            finish(jobs, groups, record, self.options["hierarchy"])
+        jobs[0].work.clear()
+        return load(self.root)
+
+    def _spill(self) -> None:
+        """Let the workers read what lies in this process's memory."""
+        folder = self.root / ".spill"
+        try:
+            folder.mkdir(exist_ok=True)
+            self.sources = [spilled(source, folder, i) for i, source in enumerate(self.sources)]
+        except OSError as error:
+            if isinstance(error, TorchMotifError):
+                raise
+            raise stores.unwritable(self.root, error) from error
+
+    def _surveyed(self, started: dict[str, Any] | None) -> tuple[list[Source], list[Survey]]:
+        """The images that can be analysed, and what is common to each."""
+        known: list[Any] = [None] * len(self.sources)
+        if started is not None and len(started["surveys"]) == len(self.sources):
+            known = started["surveys"]
+        tasks = [(source, self.options, one) for source, one in zip(self.sources, known, strict=True)]
+        found: dict[int, Survey] = {}
+        for number, value in self._map(survey, tasks, [s.name for s in self.sources], "survey"):
+            found[number] = Survey.from_dict(value)
+        kept = [source for i, source in enumerate(self.sources) if i in found]
+        surveys = [found[i] for i in sorted(found)]
+        if not surveys:
+            raise InputError("no image could be analysed: " + "; ".join(f["reason"] for f in self.failures))
+        size = self.options["patch_size"]
+        if self.options["motifs"] == "each":
+            return kept, [
+                with_patches([one], [source], size, first_shell)[0]
+                for source, one in zip(kept, surveys, strict=True)
+            ]
+        if self.tolerant and any(s.pixel_size_nm is not None for s in kept):
+            good = [i for i, s in enumerate(kept) if s.pixel_size_nm is not None]
+            self.failures += [
+                {
+                    "name": s.name,
+                    "reason": "has no pixel size while others have; give it, or learn motifs per file",
+                }
+                for s in kept
+                if s.pixel_size_nm is None
+            ]
+            kept, surveys = [kept[i] for i in good], [surveys[i] for i in good]
+        return kept, with_patches(surveys, kept, size, first_shell)
+
+    def _plan(self, sources: Sequence[Source], surveys: Sequence[Survey]) -> dict[str, Any]:
+        """All that the result depends on."""
+        return {
+            "format": stores.FORMAT,
+            "versions": {name: version(name) for name in ("torchmotif", "torch", "numpy")},
+            "options": {key: self.options[key] for key in sorted(self.options)},
+            "input": [one.fingerprint for one in surveys],
+            "pixel_size_nm": [None if s.pixel_size_nm is None else list(s.pixel_size_nm) for s in sources],
+        }
+
+    def _with_columns(self, jobs: list[Job]) -> tuple[list[Job], list[list[int]]]:
+        """First pass. Returns the images that did not fail in it, and which of them are learnt together."""
+        with self._timed("columns"):
+            tasks, names = self._pending(jobs, "columns")
+            bad: set[str] = set()
+            for _ in self._map(find_columns_of, tasks, names, "columns", bad):
+                pass
+        left = [job for job in jobs if job.source.name not in bad]
+        if not left:
+            raise InputError("no image could be analysed: " + "; ".join(f["reason"] for f in self.failures))
+        each = self.options["motifs"] == "each"
+        return left, [[i] for i in range(len(left))] if each else [list(range(len(left)))]
+
+    def _labelled(
+        self, jobs: Sequence[Job], rows: Sequence[list[np.ndarray]], group: Sequence[int], number: int
+    ) -> dict[str, Any]:
+        """Learn the motifs of a group of images, and label their columns."""
+        mine = [jobs[i] for i in group]
+        with self._timed("motifs"):
+            classifier = learn(
+                mine,
+                [rows[i] for i in group],
+                n_motifs=self.options["n_motifs"],
+                most=_LEARNT,
+                electrons_per_count=_electrons_per_count(mine),
+                offset=None,
+                random_state=self.options["random_state"],
+            )
+        level = sample_level(mine)
+        with self._timed("labels"):
+            light = _light(classifier)
+            tasks, names = self._pending(mine, "labels")
+            by_image = {jobs[i].image: rows[i] for i in group}
+            full = [
+                (job, blocks, light, level, [by_image[job.image][b] for b in blocks]) for job, blocks in tasks
+            ]
+            for _ in self._map(label_columns_of, full, names, "labels"):
+                pass
+        return {
+            "images": list(group),
+            "n_motifs": classifier.n_motifs_,
+            "patch_size_px": mine[0].survey.patch_size,
+            "level": level,
+            "electrons_per_count": classifier.electrons_per_count_,
+            "resolutions": [asdict(one) for one in classifier.resolutions_],
+            "number": number,
+        }
+
+    def _assembled(self, jobs: Sequence[Job]) -> None:
+        """Count the assemblies of all images."""
+        size = self.options["hierarchy"]
+        if not size:
+            return
+        with self._timed("assemblies"):
+            ends = {
+                job.image: end_of_shell(job, spread_evenly(len(job.survey.grid), _PROBES, 0).tolist())
+                for job in jobs
+            }
+            tasks, names = self._pending(jobs, "assemblies")
+            full = [(job, blocks, size, ends[job.image]) for job, blocks in tasks]
+            for _ in self._map(count_assemblies, full, names, "assemblies"):
+                pass
+
+    def _pending(self, jobs: Sequence[Job], kind: str) -> tuple[list[tuple[Job, list[int]]], list[str]]:
+        """Tiles with the blocks in them that are not finished, and the names of their images."""
+        tasks = []
+        for job in jobs:
+            whole = job.work.read_json if kind == "assemblies" else job.work.has
+            for tile in job.survey.grid.tiles(self.tile):
+                left = [block for block in tile if not whole(job.name(kind, block))]
+                if left:
+                    tasks.append((job, left))
+        return tasks, [job.source.name for job, _ in tasks]
+
+    def _map(
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        names: Sequence[str],
+        what: str,
+        bad: set[str] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Results of tasks; where that is tolerated, a failure is noted with the name of its image."""
+        if not self.tolerant or (bad is None and what != "survey"):
+            yield from self.engine.map(function, tasks, what)
+            return
+        for number, (value, reason) in self.engine.map(
+            _attempted, [(function, *task) for task in tasks], what
+        ):
+            if reason is None:
+                yield number, value
+            elif bad is None or names[number] not in bad:
+                self.failures.append({"name": names[number], "reason": reason})
+                if bad is not None:
+                    bad.add(names[number])
+
+    def _record(self, plan: dict[str, Any], jobs: Sequence[Job], surveys: Sequence[Survey]) -> dict[str, Any]:
+        """How the result was made."""
+        images = []
+        for job in jobs:
+            nm = job.source.pixel_size_nm
+            common = job.survey.common
+            images.append(
+                {
+                    "name": job.source.name,
+                    "path": None if job.source.path is None else str(job.source.path),
+                    "shape": list(job.survey.shape),
+                    "pixel_size_nm": None if nm is None else list(nm),
+                    "spacing": common.spacing,
+                    "spacing_nm": None if nm is None else common.spacing * float(np.sqrt(np.prod(nm))),
+                    "width": list(common.width),
+                    "zoom": job.survey.zoom,
+                    "level": job.survey.level,
+                    "gain": job.survey.gain,
+                    "block_px": job.survey.grid.side,
+                    "notes": job.source.notes,
+                }
+            )
+        return {
+            "format": stores.FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "plan": plan,
+            "surveys": [one.as_dict() for one in surveys],
+            "images": images,
+            "motif_groups": [],
+            "failures": self.failures,
+            "hierarchy": self.options["hierarchy"],
+        }
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - start, 3)
+
+
+def _attempted(function: Callable[..., Any], *task: Any) -> tuple[Any, str | None]:
+    """The result, or why there is none; a store that cannot be written is nobody's fault but its own."""
+    try:
+        return function(*task), None
+    except (OutputError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # readers fail on damaged files in whatever way they meet the damage
+        return None, str(error).strip() or type(error).__name__
+
+
+def _begun(root: Path) -> dict[str, Any] | None:
+    """Plan and surveys of the run whose results or parts a store holds."""
+    record = stores.read_record(root)
+    if record is not None:
+        return {"plan": record["plan"], "surveys": record["surveys"]}
+    above = root / ".work"
+    for folder in sorted(above.iterdir()) if above.is_dir() else []:
+        found = stores.Work(root, folder.name).read_json("plan.json")
+        if found is not None:
+            started: dict[str, Any] = found
+            return started
+    return None
+
+
+def _flat(plan: dict[str, Any]) -> dict[str, Any]:
+    return {**plan["options"], **plan["versions"], "pixel_size_nm": plan["pixel_size_nm"]}
+
+
+def _light(classifier: Any) -> Any:
+    """The classifier without what is known of each column it was learnt on."""
+    light = copy.copy(classifier)
+    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
+        light.__dict__.pop(name, None)
+    return light
+
+
+def _electrons_per_count(jobs: Sequence[Job]) -> float | None:
+    """Known where every image says how many electrons it has; then counts start at zero, or at the least pixel."""
+    known = [
+        job.source.electrons_per_pixel / (job.survey.common.level * job.survey.gain)
+        for job in jobs
+        if job.source.electrons_per_pixel is not None and job.survey.common.level > 0
+    ]
+    return float(np.median(known)) if len(known) == len(jobs) else None

@@ -1,0 +1,184 @@
+"""What a field is read from: files, memory-mapped where the format allows it, and lazy arrays, window by window."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from torchmotif.errors import InputError, InputTypeError
+from torchmotif.image import Micrograph, nm_per
+from torchmotif.io import Dataset, contents, read
+
+__all__ = ["Source", "as_sources", "digest", "spilled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One image that is read window by window. It travels to other processes.
+
+    Attributes
+    ----------
+    name : str
+        For people: the file, or the frame of a stack.
+    path : Path or None
+        The file, where there is one.
+    array : array-like or None
+        What is read where there is no file: it has shape, dtype and slices.
+    frame : int or None
+        Which image of a stack.
+    pixel_size_nm : (float, float) or None
+    """
+
+    name: str
+    path: Path | None = None
+    array: Any = None
+    frame: int | None = None
+    pixel_size_nm: tuple[float, float] | None = None
+    electrons_per_pixel: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def read(self, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """The pixels of a window (first row, first column, end row, end column), in memory."""
+        data = self.open()
+        rows, cols = slice(None), slice(None)
+        if window is not None:
+            rows, cols = slice(window[0], window[2]), slice(window[1], window[3])
+        part = data[rows, cols] if self.frame is None else data[self.frame, rows, cols]
+        if hasattr(part, "compute"):
+            part = part.compute(scheduler="synchronous")
+        if isinstance(part, Tensor):
+            part = part.detach().cpu().numpy()
+        return np.array(part)  # a copy: mapped pages go back at once
+
+    def open(self) -> Any:
+        """The array behind it, opened where it is a file; not read as a whole where the format allows it."""
+        if self.array is not None:
+            return self.array
+        if self.path is None:
+            raise InputError(f"{self.name} has neither file nor array")
+        return _in_file(self.path).data
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) in pixels."""
+        h, w = self.open().shape[-2:]
+        return int(h), int(w)
+
+
+def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
+    """The images of whatever a user gives; see `torchmotif.field.analyze`.
+
+    Raises
+    ------
+    InputTypeError, InputError
+        If it is nothing that holds images.
+    MissingFileError, ReadError
+        If a file cannot be read.
+    """
+    if isinstance(source, Micrograph):
+        found = [
+            Source(
+                str(source.metadata.get("path", "image")),
+                array=source.data,
+                pixel_size_nm=source.pixel_size_nm,
+                electrons_per_pixel=source.electrons_per_pixel,
+            )
+        ]
+    elif isinstance(source, str | Path):
+        found = _of_file(Path(source))
+    elif hasattr(source, "ndim") and hasattr(source, "dtype"):
+        found = _of_array(source)
+    elif isinstance(source, Sequence) and len(source):
+        found = [one for item in source for one in as_sources(item)]
+    else:
+        raise InputTypeError(
+            f"source must be a file, an array (numpy, torch, zarr, dask), a Micrograph, or a list of them, got "
+            f"{type(source).__name__}"
+        )
+    if pixel_size_nm is not None:
+        rows, cols = np.broadcast_to(np.asarray(pixel_size_nm, float), (2,)).tolist()
+        if not (rows > 0 and cols > 0):
+            raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
+        found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
+    return found
+
+
+def spilled(source: Source, folder: Path, number: int) -> Source:
+    """The same image in a file that other processes can map, where it lies in this one's memory only.
+
+    Formats that cannot be mapped are decoded once, here, rather than by every worker.
+    """
+    if _is_outside(source.open()) or not isinstance(source.open(), np.ndarray | Tensor):
+        return source
+    path = folder / f"source-{number}.npy"
+    np.save(path, source.read())
+    return replace(source, path=path, array=None, frame=None)
+
+
+def digest(pixels: np.ndarray) -> str:
+    """Checksum of pixels, whatever their layout in memory."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
+
+
+def _of_array(array: Any) -> list[Source]:
+    kind = str(array.dtype)
+    if not any(kind.startswith(name) for name in ("int", "uint", "float", "torch.", ">", "<", "bfloat")):
+        raise InputTypeError(
+            f"source must hold real numbers, got dtype {kind}; take the modulus of complex ones"
+        )
+    if kind == "torch.bool" or "complex" in kind:
+        raise InputTypeError(f"source must hold real numbers, got dtype {kind}")
+    if array.ndim == 2:
+        return [Source("image", array=array)]
+    if array.ndim == 3:
+        return [Source(f"frame {i}", array=array, frame=i) for i in range(array.shape[0])]
+    raise InputError(
+        f"source must be an image (h, w) or a stack (frames, h, w), got {array.ndim} dimensions {tuple(array.shape)}"
+    )
+
+
+def _of_file(path: Path) -> list[Source]:
+    """The images of a file, with their calibration; only its head is read where the format allows it."""
+    if path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zarray").exists():
+        import zarr
+
+        array = zarr.open_array(path, mode="r")
+        return [
+            replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)
+        ]
+    found = _in_file(path)
+    source = Source(path.name, path, pixel_size_nm=_nm(found))
+    if found.frames > 1:
+        return [replace(source, name=f"{path.name} frame {i}", frame=i) for i in range(found.frames)]
+    if found.data.ndim == 2 and _is_outside(found.data):
+        return [source]
+    micrograph = read(path)
+    said = micrograph.metadata.get("notes", [])
+    return [replace(source, array=micrograph.data, notes=[said] if isinstance(said, str) else list(said))]
+
+
+def _in_file(path: Path) -> Dataset:
+    """The one data set of a file, its pixels mapped or lazy where the format allows it."""
+    found = [item for item in contents(path, lazy=True) if item.data.ndim >= 2]
+    if len(found) != 1:
+        names = ", ".join(f"{item.name or 'unnamed'} {item.data.shape}" for item in found)
+        raise InputError(
+            f"{path} holds {len(found)} images ({names}), a field is one; give the array, or tm.read(path, dataset=...)"
+        )
+    return found[0]
+
+
+def _nm(found: Dataset) -> tuple[float, float] | None:
+    factor = nm_per(found.unit)
+    if found.pixel_size is None or factor is None:
+        return None
+    return found.pixel_size[0] * factor, found.pixel_size[1] * factor
+
+
+def _is_outside(data: Any) -> bool:
+    """Whether pixels stay in their file until they are read."""
+    return isinstance(data, np.memmap) or hasattr(data, "compute")

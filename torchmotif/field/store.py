@@ -1,0 +1,265 @@
+"""The store of a field: a zarr group that is either whole or still at work, and what is finished of it."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchmotif.errors import InputError, OutputError, ReadError
+
+__all__ = ["FORMAT", "RECORD", "Work", "claimed", "read_record", "unwritable"]
+
+FORMAT = 1  # of the store; raised when an older torchmotif could no longer read it
+RECORD = "torchmotif-field"  # the key of the group's attributes that says what it is
+_MAGIC = b"tmotifp1"
+_DIGEST = 16
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """What to tell of a failed write: why, what is kept, what to do."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return OutputError(
+            f"{path}: the disk is full. What was finished is kept: free some space and run the same command again"
+        )
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return OutputError(
+            f"{path} cannot be written ({error.strerror}): it is read-only. Nothing was changed; choose another store, "
+            "or give yourself the right to write there"
+        )
+    return OutputError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def read_record(root: Path) -> dict[str, Any] | None:
+    """The record of a finished store; None where there is none.
+
+    Raises
+    ------
+    ReadError
+        If it was written by a later version, or is damaged.
+    """
+    path = root / "zarr.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")).get("attributes", {}).get(RECORD)
+    except (OSError, ValueError) as error:
+        raise ReadError(
+            f"{root} holds a damaged store: {error}; analyse the field again with restart"
+        ) from error
+    if record is None:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+        raise ReadError(f"{root} holds a damaged store: its record has no format")
+    if record["format"] != FORMAT:
+        raise ReadError(
+            f"{root} was written in format {record['format']}, this torchmotif reads format {FORMAT}; "
+            "update torchmotif, or analyse the field again with restart (--restart)"
+        )
+    return record
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[None]:
+    """Keep every other run out of a store; a run that was killed no longer keeps anyone out.
+
+    Raises
+    ------
+    OutputError
+        If another run is at work in it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    owner = root / ".owner.json"
+    lock = FileLock(root / ".lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        try:
+            who = json.loads(owner.read_text(encoding="utf-8"))
+            by = f" (process {who['pid']} on {who['host']})"
+        except (OSError, ValueError, KeyError):
+            by = ""
+        raise OutputError(
+            f"{root} is in use by another run{by}; wait for it, or choose another store"
+        ) from error
+    except OSError as error:
+        raise unwritable(root, error) from error
+    try:
+        try:
+            _write(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+    except OSError as error:
+        if isinstance(error, OutputError | ReadError):
+            raise
+        raise unwritable(root, error) from error
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open; it may stay
+            (root / ".lock").unlink()
+        lock.release()
+
+
+class Work:
+    """What is finished of a run: one file for each part, written whole or not at all, with its checksum.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    identity : str
+        Of what is computed from what; another identity has another folder, so that a straggler of a run that was
+        killed cannot write into a new one.
+    """
+
+    def __init__(self, root: Path, identity: str) -> None:
+        self.root, self.identity = root, identity
+        self.folder = root / ".work" / identity
+
+    def begin(self) -> None:
+        """Make the folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a part.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; nothing is left of it then.
+        """
+        from safetensors.numpy import save
+
+        data = save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+        sum_ = hashlib.blake2b(data, digest_size=_DIGEST).digest()
+        try:
+            _write(self.folder / name, _MAGIC + sum_ + data)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """Read a part that was committed.
+
+        Raises
+        ------
+        ReadError
+            If it is not there, or not what was written.
+        """
+        from safetensors.numpy import load
+
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ReadError(f"{self.root}: part {name} is missing; run the same command again") from error
+        head = len(_MAGIC) + _DIGEST
+        sum_ = hashlib.blake2b(memoryview(data)[head:], digest_size=_DIGEST).digest()
+        if data[:head] != _MAGIC + sum_:
+            raise ReadError(f"{self.root}: part {name} is damaged; run the same command again")
+        found: dict[str, np.ndarray] = load(data[head:])
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether a part is there, whole; one that is damaged is removed."""
+        path = self.folder / name
+        if not path.exists():
+            return False
+        try:
+            self.load(name)
+        except ReadError:
+            path.unlink(missing_ok=True)
+            return False
+        return True
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a small record."""
+        try:
+            _write(self.folder / name, json.dumps(value, allow_nan=False).encode())
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def read_json(self, name: str) -> Any:
+        """Read a small record; None where there is none or half of one."""
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def others(self) -> list[Path]:
+        """Folders of runs with another identity."""
+        above = self.root / ".work"
+        return [path for path in above.iterdir() if path != self.folder] if above.is_dir() else []
+
+    def clear(self) -> None:
+        """Remove everything that only a run needs."""
+        shutil.rmtree(self.root / ".work", ignore_errors=True)
+
+
+def check_root(root: Path) -> None:
+    """Refuse a folder that holds something else."""
+    if root.exists() and not root.is_dir():
+        raise OutputError(f"store: {root} is a file; choose another name")
+    known = {".work", ".lock", ".owner.json", "zarr.json"}
+    if root.is_dir():
+        names = {path.name for path in root.iterdir()}
+        ours = ".work" in names or read_record(root) is not None
+        if names - known and not ours:
+            raise OutputError(f"store: {root} is a folder with other things in it; choose another name")
+
+
+def remove_results(root: Path) -> None:
+    """Remove a finished store's arrays and a started run's parts, the record first."""
+    try:
+        (root / "zarr.json").unlink(missing_ok=True)
+        for path in root.iterdir():
+            if path.name in {".lock", ".owner.json"}:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError as error:
+        raise unwritable(root, error) from error
+
+
+def identity_of(plan: Mapping[str, Any]) -> str:
+    """A short name for what is computed from what."""
+    text = json.dumps(plan, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> InputError:
+    """What differs between a run that was started and the one that is asked for."""
+    what = [key for key in new if old.get(key) != new[key]]
+    named = ", ".join(
+        f"{key}={new[key]!r} instead of {old.get(key)!r}" if key != "input" else "the source has changed"
+        for key in what[:3]
+    )
+    return InputError(
+        f"store: it was begun with something else ({named}); give restart=True (--restart) to throw that away, "
+        "or choose another store"
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file, whole or not at all. A rename that a power cut undoes half is found by the checksum."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
