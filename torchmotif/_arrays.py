@@ -101,6 +101,8 @@ def as_tensor(
     """
     device = _available(device)
     if isinstance(array, Tensor):
+        if array.is_complex() and dtype is not None and not dtype.is_complex:
+            raise InputTypeError(f"{name} must hold real numbers, got dtype {array.dtype}; convert it first")
         return array.to(device=device, dtype=dtype)
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":

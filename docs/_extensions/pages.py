@@ -103,7 +103,9 @@ def notebook(path: Path) -> str:
         for figure in sorted(FIGURES.glob(f"{path.stem}-{number:02d}-*.webp")):
             above = next((p for p in reversed(parts[:-1]) if not p.startswith("```")), path.stem)
             heading = re.findall(r"^#+ (.*)$", above, flags=re.MULTILINE) or [path.stem]
-            parts.append(f"```{{image}} ../figures/notebooks/{figure.name}\n:alt: Output of the cell above, {heading[-1]}\n```")
+            parts.append(
+                f"```{{image}} ../figures/notebooks/{figure.name}\n:alt: Output of the cell above, {heading[-1]}\n```"
+            )
     note = f"This is the notebook `notebooks/{path.name}` of the repository."
     return "\n\n".join([parts[0], f":::{{note}}\n{note}\n:::", *parts[1:], ""])
 
@@ -111,7 +113,9 @@ def notebook(path: Path) -> str:
 def write_pages(app: Sphinx) -> None:
     """Write all pages; those that are as they were keep their date, so that Sphinx does not read them again."""
     pages = {f"{module}.rst": reference(module, names) for module, names in public().items()}
-    pages |= {f"{path.stem}.md": notebook(path) for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))}
+    pages |= {
+        f"{path.stem}.md": notebook(path) for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))
+    }
     GENERATED.mkdir(exist_ok=True)
     for old in set(GENERATED.iterdir()) - {GENERATED / name for name in pages}:
         old.unlink()
@@ -144,7 +148,9 @@ def name_role(
     target = homes(env.app).get(name[0]) or homes(env.app).get(name[-1])
     if target is None or text.startswith("_"):
         return [literal], []
-    link = pending_xref("", literal, refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=False)
+    link = pending_xref(
+        "", literal, refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=False
+    )
     link["refdoc"] = env.docname
     return [link], []
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import torchmotif as tm
@@ -15,7 +16,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E40
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 _FLAGS = [
     "--headless",
@@ -150,6 +151,18 @@ def test_the_keyboard_is_enough(opened: Any, result: tm.MotifResult) -> None:
     assert scale() == pytest.approx(whole)
     opened.find_element(By.CSS_SELECTOR, "[data-find='1']").send_keys(Keys.ENTER)
     assert opened.find_element(By.ID, "said").text.startswith(f"1 of {result.counts[1]}: motif 1")
+
+
+@pytest.mark.parametrize(("order", "sign"), [("bright", -1), ("dark", 1)])
+def test_next_goes_by_brightness(opened: Any, result: tm.MotifResult, order: str, sign: int) -> None:
+    Select(opened.find_element(By.ID, "order")).select_by_value(order)
+    here = np.flatnonzero(result.labels == 0)
+    wanted = here[np.argsort(sign * result.columns.intensities[here])][1]
+    button = opened.find_element(By.CSS_SELECTOR, "[data-find='0']")
+    button.click()
+    button.click()
+    row, col = result.columns.positions[wanted]
+    assert f"row {row:.1f}, column {col:.1f} px" in opened.find_element(By.ID, "said").text
 
 
 def test_dark_is_dark_and_stays_so(opened: Any) -> None:

@@ -71,7 +71,7 @@ class ZernikeBasis(nn.Module):
                 f"dtype must be torch.float32 or torch.float64, got {dtype}; "
                 "patches may be of any type, moments need the digits"
             )
-        self.n_max, self.size, self.subpixel, self.orthonormal = n_max, size, subpixel, orthonormal
+        self.n_max, self.size, self.subpixel, self.orthonormal = int(n_max), int(size), subpixel, orthonormal
         self.basis: Tensor
         first = zernike_basis(n_max, size, orthonormal=orthonormal, dtype=dtype, device=device)
         self.register_buffer("basis", first.flatten(1), persistent=False)

@@ -319,16 +319,23 @@
   });
   for (const button of document.querySelectorAll("[data-find]")) {
     const one = groups.get(Number(button.dataset.find));
-    let next = 0;
+    let next = 0, order = [];
+    const sort = () => {
+      const by = { bright: (i) => -brightness[i], dark: (i) => brightness[i], unsure: (i) => probability[i], place: (i) => i }[$("order").value];
+      order = [...one.columns].sort((a, b) => by(a) - by(b) || a - b);
+      next = 0;
+    };
+    $("order").addEventListener("change", sort);
+    sort();
     button.addEventListener("click", () => {
-      if (!one.columns.length) return;
-      const column = one.columns[next++ % one.columns.length];
+      if (!order.length) return;
+      const column = order[next++ % order.length];
       document.querySelector(`input[data-group="${one.number}"]`).checked = one.shown = true;
       selected = column;
       imageView.hideTip();
       imageView.show(imageView.place.get(column));
       redraw();
-      $("said").textContent = `${((next - 1) % one.columns.length) + 1} of ${one.columns.length}: ${describe(column).replaceAll("\n", "; ")}`;
+      $("said").textContent = `${((next - 1) % order.length) + 1} of ${order.length}: ${describe(column).replaceAll("\n", "; ")}`;
       const box = imageView.canvas.getBoundingClientRect();
       if (box.bottom < 80 || box.top > window.innerHeight - 80) $("image-view").scrollIntoView({ block: "center" });
     });
