@@ -2,6 +2,8 @@
 
 pytest benchmarks --device cpu --benchmark-json=cpu.json        some minutes; --full for 100,000 patches and all doses
 pytest benchmarks -m gpu --device cuda --benchmark-json=cuda.json
+OMP_NUM_THREADS=1 pytest benchmarks --device cpu --benchmark-timer=time.process_time --benchmark-json=cpu.json
+                                                                processor time of one thread, where others share the machine
 python benchmarks/results.py cpu.json cuda.json                 tables and plot in RESULTS.md
 
 Patches are cut from simulated MoSe2 (expected image tiled to hold enough columns, then drawn at the dose). What a stage
