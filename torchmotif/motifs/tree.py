@@ -141,7 +141,9 @@ def grow(
         proposals[node] = proposal(members[node])
         proposals.append(proposal(members[-1]))
     # What a split says of each column it was learnt on serves no more.
-    bare = [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
+    bare = [
+        (node, replace(split, responsibilities=split.responsibilities.new_zeros(0))) for node, split in splits
+    ]
     return MotifTree(bare, _by_frequency(moments, members))
 
 
