@@ -194,13 +194,13 @@ def nearest_distance(positions: np.ndarray) -> np.ndarray:
 _SCRIPT = """
 import sys
 import torchmotif.field.grid as grid
-grid._SIDE, grid._SPACINGS = 128, 8.0  # small blocks: many commits in little time; workers run these lines too
+grid._SIDE, grid._SPACINGS = 96, 8.0  # small blocks: many commits in little time; workers run these lines too
 if __name__ == "__main__":
     import torchmotif as tm
     from torchmotif.errors import TorchMotifError
     source, store, workers = sys.argv[1:4]
     try:
-        tm.field.analyze(source, store, pixel_size_nm=0.0187, tile=256, workers=int(workers), progress=False)
+        tm.field.analyze(source, store, pixel_size_nm=0.0187, tile=128, workers=int(workers), progress=False)
     except TorchMotifError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(2)
@@ -217,32 +217,37 @@ def started(source: Path, store: Path, workers: int) -> subprocess.Popen[str]:
     )
 
 
+def undisturbed(source: Path) -> Path:
+    whole = FOLDER / "undisturbed"
+    shutil.rmtree(whole, ignore_errors=True)
+    assert started(source, whole, 1).wait() == 0
+    return whole
+
+
 def kill(moments: int = 20) -> dict[str, Any]:
     import psutil
 
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    shutil.rmtree(whole, ignore_errors=True)
+    source = drawn(400, 1.0)
     start = time.perf_counter()
-    assert started(source, whole, 2).wait() == 0
+    whole = undisturbed(source)
     seconds = time.perf_counter() - start
     reference, chance = tm.field.load(whole), random.Random(0)  # noqa: S311
     rows = []
     for number in range(moments):
         store = FOLDER / "killed"
         shutil.rmtree(store, ignore_errors=True)
-        workers = 1 + number % 2
+        workers = 1 + (number % 3 == 2)
         process = started(source, store, workers)
-        moment = chance.uniform(0.0, seconds)
+        moment = chance.uniform(0.25, 1.0) * seconds  # before that it only imports
         victim = "parent"
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
             family = psutil.Process(process.pid).children(recursive=True)
             named = [one for one in family if "spawn_main" in " ".join(one.cmdline())]
-            if number % 4 == 3 and named:  # a worker first, the parent a moment later
+            if number % 2 and named:  # a worker first, the parent a moment later
                 victim = "worker, then parent"
                 chance.choice(named).kill()
                 time.sleep(0.3)
@@ -278,14 +283,12 @@ def disk() -> dict[str, Any]:
     """A file system of few megabytes; then one that is read-only."""
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    if not (whole / "zarr.json").exists():
-        assert started(source, whole, 1).wait() == 0
+    source = drawn(400, 1.0)
+    whole = undisturbed(source)
     mount = FOLDER / "small"
     mount.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(mount)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "none", str(mount)], check=True)
     try:
         process = started(source, mount / "store", 1)
         message = process.communicate()[1]
@@ -324,10 +327,8 @@ def worker() -> dict[str, Any]:
 
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    if not (whole / "zarr.json").exists():
-        assert started(source, whole, 1).wait() == 0
+    source = drawn(400, 1.0)
+    whole = undisturbed(source)
     store = FOLDER / "one-killed"
     shutil.rmtree(store, ignore_errors=True)
     process = started(source, store, 2)

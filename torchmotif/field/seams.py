@@ -39,7 +39,11 @@ def rows_to_keep(job: Job) -> list[np.ndarray]:
 def _needed(job: Job, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, intensities and who owns them, of what a block has found."""
     part = job.work.load(job.name("columns", number))
-    return part["positions"].copy(), part["intensities"].copy(), part["owned"].copy()  # not views of the whole file
+    return (
+        part["positions"].copy(),
+        part["intensities"].copy(),
+        part["owned"].copy(),
+    )  # not views of the whole file
 
 
 def _settled(
