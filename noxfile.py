@@ -33,3 +33,17 @@ def notebooks(session: nox.Session) -> None:
     """Every notebook, run from top to bottom."""
     if any(Path("notebooks").glob("*.ipynb")):
         session.run("pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider", "notebooks")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation: examples on its pages, then pages and internal links, warnings as errors. No network."""
+    session.run(
+        "pytest",
+        "docs",
+        "--doctest-glob=*.md",
+        "--ignore-glob=*.py",
+        "--ignore=docs/_build",
+        "--ignore=docs/generated",
+    )
+    session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")

@@ -76,11 +76,11 @@ def reference(module: str, names: list[str]) -> str:
         lines[3:5] = ["The names that are used as ``tm.…`` after ``import torchmotif as tm``."]
     if not names:
         return "\n".join([*lines, "Its names are those of the package, see :doc:`torchmotif`.", ""])
-    lines += [f".. currentmodule:: {module}", "", ".. autosummary::", ""]
-    lines += [f"   {name}" for name in names] + [""]
+    lines += [f".. currentmodule:: {module}", "", ".. autosummary::", "   :nosignatures:", ""]
+    lines += [f"   {name}" for name in names if not _is_alias(getattr(loaded, name))] + [""]
     for name in names:
         value = getattr(loaded, name)
-        if isinstance(value, type) and not hasattr(value, "__origin__"):
+        if isinstance(value, type) and not _is_alias(value):
             lines += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
         elif callable(value) and hasattr(value, "__code__"):
             lines += [f".. autofunction:: {name}", ""]
@@ -88,6 +88,11 @@ def reference(module: str, names: list[str]) -> str:
             shown = str(value).replace("typing.", "").replace("collections.abc.", "")
             lines += [f".. data:: {name}", "", f"   ``{shown}``", ""]
     return "\n".join(lines)
+
+
+def _is_alias(value: Any) -> bool:
+    """Whether it names a type that is made of others, such as tuple[int, str]."""
+    return hasattr(value, "__origin__")
 
 
 def notebook(path: Path) -> str:
@@ -103,7 +108,9 @@ def notebook(path: Path) -> str:
         for figure in sorted(FIGURES.glob(f"{path.stem}-{number:02d}-*.webp")):
             above = next((p for p in reversed(parts[:-1]) if not p.startswith("```")), path.stem)
             heading = re.findall(r"^#+ (.*)$", above, flags=re.MULTILINE) or [path.stem]
-            parts.append(f"```{{image}} ../figures/notebooks/{figure.name}\n:alt: Output of the cell above, {heading[-1]}\n```")
+            parts.append(
+                f"```{{image}} ../figures/notebooks/{figure.name}\n:alt: Output of the cell above, {heading[-1]}\n```"
+            )
     note = f"This is the notebook `notebooks/{path.name}` of the repository."
     return "\n\n".join([parts[0], f":::{{note}}\n{note}\n:::", *parts[1:], ""])
 
@@ -111,7 +118,9 @@ def notebook(path: Path) -> str:
 def write_pages(app: Sphinx) -> None:
     """Write all pages; those that are as they were keep their date, so that Sphinx does not read them again."""
     pages = {f"{module}.rst": reference(module, names) for module, names in public().items()}
-    pages |= {f"{path.stem}.md": notebook(path) for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))}
+    pages |= {
+        f"{path.stem}.md": notebook(path) for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))
+    }
     GENERATED.mkdir(exist_ok=True)
     for old in set(GENERATED.iterdir()) - {GENERATED / name for name in pages}:
         old.unlink()
@@ -133,7 +142,7 @@ def homes(app: Sphinx) -> dict[str, str]:
     return found
 
 
-def name_role(
+def name_role(  # noqa: PLR0917  # docutils' signature
     role: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = None
 ) -> tuple[list[nodes.Node], list[nodes.Node]]:
     """`find_columns` in a docstring: code, and a link where it is a public name."""
@@ -144,18 +153,20 @@ def name_role(
     target = homes(env.app).get(name[0]) or homes(env.app).get(name[-1])
     if target is None or text.startswith("_"):
         return [literal], []
-    link = pending_xref("", literal, refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=False)
+    link = pending_xref(
+        "", literal, refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=False
+    )
     link["refdoc"] = env.docname
     return [link], []
 
 
-def plain_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """The absolute value |m| of a formula, which reStructuredText would take for a substitution."""
+def plain_text(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Formulas (|m|) and patterns (runs/*.dm4), whose signs reStructuredText would take for markup."""
     example = False
     for number, line in enumerate(lines):
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
         if not example:
-            lines[number] = line.replace("|", "\\|")
+            lines[number] = line.replace("|", "\\|").replace("/*", "/\\*")
 
 
 def skip_inherited(_app: Sphinx, _what: str, name: str, _object: Any, skip: bool, _options: Any) -> bool:
@@ -182,7 +193,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("name", name_role)
     app.config.default_role = "name"
     app.connect("builder-inited", write_pages, priority=1)
-    app.connect("autodoc-process-docstring", plain_bars, priority=100)
+    app.connect("autodoc-process-docstring", plain_text, priority=100)
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("build-finished", check_complete)
     return {"parallel_read_safe": True}

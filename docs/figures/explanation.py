@@ -38,7 +38,7 @@ def grey(ax: Axes, picture: np.ndarray, title: str, **style: object) -> None:
 
 def orders() -> None:
     """A patch from more and more of its moments."""
-    specimen, positions, offsets, kinds = columns()
+    specimen, positions, _, kinds = columns()
     one = int(np.flatnonzero(kinds == "Mo")[40])
     patch = tm.extract_patches(specimen.image.data, positions[one : one + 1], SIZE)
     figure, axes = plt.subplots(1, 5, figsize=(9, 2.1), layout="constrained")
@@ -58,9 +58,7 @@ def noise() -> None:
     one = int(np.flatnonzero(kinds == "Mo")[40])
     expected = tm.extract_patches(specimen.image.data, positions[one : one + 1], SIZE)
     basis = tm.ZernikeBasis(6, SIZE)
-    figure, axes = plt.subplots(
-        1, 3, figsize=(9.4, 2.7), width_ratios=(1, 1, 3.2), layout="constrained"
-    )
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 2.7), width_ratios=(1, 1, 3.2), layout="constrained")
     generator = torch.Generator().manual_seed(0)
     for ax, dose in zip(axes, (1, 1 / 50), strict=False):
         grey(ax, torch.poisson(expected[0] * dose, generator=generator), "full dose" if dose == 1 else "1/50")
@@ -71,14 +69,14 @@ def noise() -> None:
         moments = basis(draws)
         error = moment_variance(expected, basis.basis, electrons_per_unit=dose).sqrt()[0]
         place = torch.arange(1, k) + shift
-        axes[2].scatter(
-            place.expand(300, -1), moments[:, 1:], s=1, color=colour, alpha=0.25, rasterized=True
-        )
+        axes[2].scatter(place.expand(300, -1), moments[:, 1:], s=1, color=colour, alpha=0.25, rasterized=True)
         mean = basis(expected)[0, 1:]
         label = "predicted, full dose" if dose == 1 else "predicted, 1/50"
         axes[2].errorbar(place, mean, error[1:], fmt="none", ecolor="black", elinewidth=0.9, capsize=2.5)
         axes[2].plot([], [], ".", color=colour, label=label.replace("predicted", "300 draws"))
-    axes[2].errorbar([], [], [], fmt="none", ecolor="black", capsize=2.5, label="predicted, one standard deviation")
+    axes[2].errorbar(
+        [], [], [], fmt="none", ecolor="black", capsize=2.5, label="predicted, one standard deviation"
+    )
     axes[2].set(xlabel="moment j", ylabel="electrons per pixel", xlim=(0.3, k - 0.3))
     axes[2].legend(fontsize=7, loc="lower right", ncols=3)
     save(figure, "noise")
@@ -96,8 +94,12 @@ def splits() -> None:
         moments = basis(tm.extract_patches(image, positions, SIZE) / dose, offsets)[select].double().numpy()
         means = [moments[names == kind].mean(0) for kind in ("V_Se", "Se2")]
         within = np.cov(moments[names == "Se2"].T)
-        direction = np.linalg.solve(within + 1e-9 * np.trace(within) * np.eye(len(within)), means[1] - means[0])
-        along = (moments - moments[names == "Se2"].mean(0)) @ direction / np.sqrt(direction @ within @ direction)
+        direction = np.linalg.solve(
+            within + 1e-9 * np.trace(within) * np.eye(len(within)), means[1] - means[0]
+        )
+        along = (
+            (moments - moments[names == "Se2"].mean(0)) @ direction / np.sqrt(direction @ within @ direction)
+        )
         middle = {kind: along[names == kind].mean() for kind in ("V_Se", "Se2")}
         edges = np.linspace(middle["V_Se"] - 4, 4, 60)
         for kind, colour, hatch in (("Se2", BLUE, ""), ("V_Se", ORANGE, "////")):
@@ -126,7 +128,12 @@ def hierarchy() -> None:
     found = np.asarray(level.occurrences(mixed))
     picked = found[np.abs(points[found].mean(1) - 150).max(1).argmin()].tolist()
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
-    titles = ("motifs: labelled columns", "neighbours: a plane graph", "cells: its dual", "an assembly of four")
+    titles = (
+        "motifs: labelled columns",
+        "neighbours: a plane graph",
+        "cells: its dual",
+        "an assembly of four",
+    )
     for ax, title in zip(axes, titles, strict=True):
         grey(ax, scan.numpy(), title, vmax=2.5 * np.percentile(scan.numpy(), 99))
         ax.set(xlim=(60, 240), ylim=(240, 60))
@@ -141,7 +148,10 @@ def hierarchy() -> None:
     shown = [i for i, node in enumerate(nodes.tolist()) if node in picked]
     axes[3].add_collection(
         PolyCollection(
-            [outlines[i] for i in shown], facecolors=[colours[i] for i in shown], edgecolors="black", linewidths=0.8
+            [outlines[i] for i in shown],
+            facecolors=[colours[i] for i in shown],
+            edgecolors="black",
+            linewidths=0.8,
         )
     )
     centre = points[picked].mean(0)

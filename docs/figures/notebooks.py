@@ -31,7 +31,9 @@ def save(name: str) -> None:
     """Run one notebook and save its pictures."""
     path = ROOT / "notebooks" / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     for old in TARGET.glob(f"{name}-*.webp"):
         old.unlink()
     for number, cell in enumerate(notebook.cells):
