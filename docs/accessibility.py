@@ -48,6 +48,11 @@ def main() -> int:
                     f"localStorage.mode = localStorage.theme = '{theme}';"
                     f"document.documentElement.dataset.theme = document.documentElement.dataset.mode = '{theme}';"
                 )
+                # colours on their way from one theme to the other are no faults
+                browser.execute_script(
+                    "document.head.append(Object.assign(document.createElement('style'),"
+                    "{textContent: '* { transition: none !important; }'}));"
+                )
                 browser.execute_script(axe)
                 found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")[
                     "violations"
