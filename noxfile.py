@@ -1,5 +1,11 @@
 """The checks of this repository, run in the environment nox itself lives in: ``nox`` runs all of them."""
 
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+import venv
 from pathlib import Path
 
 import nox
@@ -47,3 +53,40 @@ def docs(session: nox.Session) -> None:
         "--ignore=docs/generated",
     )
     session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel, built from the source archive: small, installable, and it passes tests that see nothing but it."""
+    session.run("python", "-m", "pip", "check")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+        wheel = next(folder.glob("*.whl"))
+        size = wheel.stat().st_size
+        session.log(f"{wheel.name}: {size / 1024:.0f} KiB")
+        if size >= 1 << 20:
+            session.error("the wheel must stay below 1 MiB")
+        python = _clean_python(folder / "venv")
+        session.run(python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel), external=True)
+        (folder / "run").mkdir()
+        for part in ("tests", "pyproject.toml"):
+            copy = shutil.copytree if Path(part).is_dir() else shutil.copy
+            copy(part, folder / "run" / part)
+        subset = [f"tests/test_{what}.py" for what in ("import", "image", "io", "patches", "metrics", "pca")]
+        with session.chdir(folder / "run"):
+            where = "import torchmotif, sys; sys.exit(sys.prefix not in torchmotif.__file__)"
+            clean = {"PYTHONPATH": None}
+            session.run(python, "-c", where, external=True, env=clean)
+            session.run(python, "-m", "torchmotif", "--help", external=True, env=clean, silent=True)
+            session.run(python, "-m", "pytest", "-q", "-m", "not slow", *subset, external=True, env=clean)
+
+
+def _clean_python(folder: Path) -> str:
+    """A Python that sees the packages installed here, but none that is installed for editing, such as this one."""
+    venv.create(folder, with_pip=True)
+    place = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    (Path(place) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return str(
+        folder / ("Scripts" if sys.platform == "win32" else "bin") / f"python{'.exe' * (os.name == 'nt')}"
+    )

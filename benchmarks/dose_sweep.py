@@ -5,16 +5,20 @@ docs/dose_sweep.png. The real image is looked for in $TORCHMOTIF_DATA or ../shar
 
 Columns are taken at their true (simulated) or labelled (real) positions, so that only the sorting is compared. k-means
 is told the number of classes; all other methods find it. The oracle knows the true expected patch of every class at
-each column's own offset, and how common the class is.
+each column's own offset, and how common the class is. motif-learn is run where it is installed, with its own defaults. ``--methods`` measures some methods anew and
+keeps the stored results of the others.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import matplotlib as mpl
@@ -127,47 +131,79 @@ def ring(seed: int) -> Iterator[tuple[float, Case]]:
         yield dose, Case(patches, None, labels, labels, expected, np.array([0, 1]), torch.tensor([0.5, 0.5]))
 
 
-def labelled(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Labels of every method, and the seconds from features to labels."""
+def motif_learn(case: Case) -> np.ndarray:
+    """The way of the article's authors, by their own package with its defaults: moments, layout, blobs."""
+    from mtflearn.clustering import seg_lbs
+    from mtflearn.features import ZPs
+    from mtflearn.manifold import ForceGraph8
 
-    def timed(name: str, label: Callable[[], np.ndarray]) -> tuple[str, np.ndarray, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        moments = ZPs(10, case.patches.shape[1]).transform(case.patches.numpy().astype(np.float64))
+        layout = ForceGraph8().fit_transform(np.asarray(getattr(moments, "data", moments)))
+        labels: np.ndarray = np.asarray(seg_lbs(layout))
+    return labels
+
+
+class Features:
+    """What several methods start from, computed once."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.k = case, len(case.names)
+        self.least = max(5, round(0.003 * len(case.patches)))
+
+    @cached_property
+    def zernike(self) -> np.ndarray:
+        basis = tm.ZernikeBasis(10, self.case.patches.shape[1], subpixel=4)
+        return basis(self.case.patches, self.case.offsets).numpy()
+
+    @cached_property
+    def pca(self) -> np.ndarray:
+        flat = self.case.patches.flatten(1).numpy()
+        return tm.PCA(min(66, len(flat) - 1)).fit_transform(flat)
+
+    @cached_property
+    def layout(self) -> np.ndarray:
+        published = tm.ForceLayout(negative_samples=5, second_stage=(2, 5, 5, 1))
+        return published.fit_transform(self.zernike)
+
+
+def by_oracle(f: Features) -> np.ndarray:
+    case, n = f.case, len(f.case.patches)
+    rows = [slice(i, i + 250) for i in range(0, n, 250)]
+    return np.concatenate(
+        [np.asarray(oracle(case.patches[r], case.expected(r), case.priors).labels) for r in rows]
+    )
+
+
+METHODS: dict[str, Callable[[Features], np.ndarray]] = {
+    "oracle": by_oracle,
+    "MotifClassifier": lambda f: tm.MotifClassifier().fit_predict(f.case.patches, f.case.offsets).numpy(),
+    "Zernike + k-means": lambda f: KMeans(f.k).fit_predict(f.zernike),
+    "PCA 66 + k-means": lambda f: KMeans(f.k).fit_predict(f.pca),
+    "PCA 10 + k-means": lambda f: KMeans(f.k).fit_predict(f.pca[:, :10]),
+    "Zernike + HDBSCAN": lambda f: HDBSCAN(f.least).fit_predict(f.zernike),
+    "Zernike + layout + blobs": lambda f: LayoutBlobs(min_cluster_size=f.least).fit_predict(f.layout),
+    "Zernike + layout + HDBSCAN": lambda f: HDBSCAN(f.least).fit_predict(f.layout),
+    "motif-learn": lambda f: motif_learn(f.case),
+}
+
+
+def labelled(case: Case, methods: Sequence[str]) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Labels of every method asked for, and the seconds it took (features that others computed before not counted)."""
+    features = Features(case)
+    for name in methods:
         start = time.perf_counter()
-        labels = np.asarray(label())
-        return name, labels, time.perf_counter() - start
-
-    rows = [slice(i, i + 250) for i in range(0, len(case.patches), 250)]
-    yield timed(
-        "oracle",
-        lambda: np.concatenate(
-            [np.asarray(oracle(case.patches[r], case.expected(r), case.priors).labels) for r in rows]
-        ),
-    )
-    yield timed(
-        "MotifClassifier", lambda: tm.MotifClassifier().fit_predict(case.patches, case.offsets).numpy()
-    )
-    size = case.patches.shape[1]
-    zernike = tm.ZernikeBasis(10, size, subpixel=4)(case.patches, case.offsets).numpy()
-    flat = case.patches.flatten(1).numpy()
-    pca = tm.PCA(min(66, len(flat) - 1)).fit_transform(flat)
-    k = len(case.names)
-    yield timed("Zernike + k-means", lambda: KMeans(k).fit_predict(zernike))
-    yield timed("PCA 66 + k-means", lambda: KMeans(k).fit_predict(pca))
-    yield timed("PCA 10 + k-means", lambda: KMeans(k).fit_predict(pca[:, :10]))
-    least = max(5, round(0.003 * len(flat)))
-    yield timed("Zernike + HDBSCAN", lambda: HDBSCAN(least).fit_predict(zernike))
-    start = time.perf_counter()
-    layout = tm.ForceLayout(random_state=0).fit_transform(zernike)
-    seconds = time.perf_counter() - start
-    for back_end, parted in (("blobs", LayoutBlobs(min_cluster_size=least)), ("HDBSCAN", HDBSCAN(least))):
-        name, labels, more = timed(f"Zernike + layout + {back_end}", lambda b=parted: b.fit_predict(layout))
-        yield name, labels, seconds + more
+        labels = np.asarray(METHODS[name](features))
+        yield name, labels, time.perf_counter() - start
 
 
-def measure(specimen: str, make: Callable[[int], Iterator[tuple[float, Case]]], seeds: int) -> list[dict]:
+def measure(
+    specimen: str, make: Callable[[int], Iterator[tuple[float, Case]]], seeds: int, methods: Sequence[str]
+) -> list[dict]:
     found = []
     for seed in range(seeds):
         for dose, case in make(seed):
-            for method, labels, seconds in labelled(case):
+            for method, labels, seconds in labelled(case, methods):
                 found.append(
                     {
                         "specimen": specimen,
@@ -182,7 +218,13 @@ def measure(specimen: str, make: Callable[[int], Iterator[tuple[float, Case]]], 
                         "seconds": seconds,
                     }
                 )
-            print(specimen, seed, f"1/{1 / dose:.0f}", *(f"{f['ami']:.2f}" for f in found[-8:]), flush=True)
+            print(
+                specimen,
+                seed,
+                f"1/{1 / dose:.0f}",
+                *(f"{f['ami']:.2f}" for f in found[-len(methods) :]),
+                flush=True,
+            )
     return found
 
 
@@ -190,7 +232,8 @@ def mean_and_spread(found: list[dict], value: Callable[[dict], float]) -> dict[s
     grouped: dict = defaultdict(lambda: defaultdict(list))
     for row in found:
         grouped[row["method"]][row["dose"]].append(value(row))
-    return {m: {d: (np.mean(v), np.std(v)) for d, v in by.items()} for m, by in grouped.items()}
+    present = [m for m in METHODS if m in grouped]
+    return {m: {d: (np.mean(v), np.std(v)) for d, v in grouped[m].items()} for m in present}
 
 
 def table(title: str, found: list[dict], value: Callable[[dict], float]) -> str:
@@ -211,8 +254,18 @@ def draw(found: list[dict], path: Path) -> None:
     specimens = [
         s for s in ("simulated MoSe2", "real MoSe2", "two-class ring") if s in {f["specimen"] for f in found}
     ]
-    colours = ["black", "#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#999999"]
-    markers = "*o^vs>Dx"
+    colours = [
+        "black",
+        "#D55E00",
+        "#0072B2",
+        "#56B4E9",
+        "#009E73",
+        "#CC79A7",
+        "#E69F00",
+        "#999999",
+        "#882255",
+    ]
+    markers = "*o^vs>DxP"
     figure, axes = plt.subplots(
         2, len(specimens), figsize=(4.2 * len(specimens), 7.2), squeeze=False, sharey=True
     )
@@ -241,6 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", choices=["simulated", "real", "ring"])
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument(
         "--draw", action="store_true", help="only tables and figure, of the results that are there"
     )
@@ -255,8 +309,9 @@ def main() -> None:
     found = json.loads(path.read_text()) if path.exists() else []
     for name in chosen:
         specimen, make = makers[name]
-        fresh = measure(specimen, make, options.seeds)
-        found = [f for f in found if f["specimen"] != specimen] + fresh
+        fresh = measure(specimen, make, options.seeds, options.methods)
+        again = {(f["specimen"], f["method"]) for f in fresh}
+        found = [f for f in found if (f["specimen"], f["method"]) not in again] + fresh
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
     for specimen in dict.fromkeys(f["specimen"] for f in found):

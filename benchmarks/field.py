@@ -86,7 +86,7 @@ class Memory:
                 try:
                     family = [self._process, *self._process.children(recursive=True)]
                     self.peak = max(self.peak, sum(one.memory_info().rss for one in family))
-                    if turn % 20 == 0:
+                    if turn % 200 == 0:
                         self.unique = max(self.unique, sum(one.memory_full_info().uss for one in family))
                 except psutil.Error:
                     continue

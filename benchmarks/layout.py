@@ -101,11 +101,11 @@ def main() -> None:
     parser.add_argument("--growth", type=int, nargs="*", default=[2_500, 5_000, 10_000, 20_000, 40_000])
     parser.add_argument("--doses", type=float, nargs="*", default=[1.0, 0.05])
     options = parser.parse_args()
-    released = {"negative_samples": 10, "second_stage": (2, 4, 5, 2)}
+    published = {"negative_samples": 5, "second_stage": (2, 5, 5, 1)}
     methods = {
-        "ForceLayout, defaults (published forces)": ours(),
+        "ForceLayout, published forces": ours(**published),
         "ForceGraph8, published forces": theirs(**PUBLISHED),
-        "ForceLayout, released forces": ours(**released),
+        "ForceLayout, defaults (released forces)": ours(),
         "ForceGraph8, defaults (released forces)": theirs(**RELEASED),
     }
     for method in methods.values():  # compile and warm up

@@ -1,11 +1,12 @@
-"""Looks for barriers in the built documentation: python docs/accessibility.py AXE_JS [FOLDER].
+"""Looks for barriers in the built documentation: python docs/accessibility.py [FOLDER [AXE_JS]].
 
-Needs Chromium with its driver, `pip install selenium`, and axe.min.js (`npm pack axe-core`). Every page below is opened in
-light and in dark; faults of impact "serious" and "critical" end with exit code 1. Screenshots go to FOLDER.
+Needs Chromium with its driver. Every page below is opened in light and in dark, wide and narrow; faults of impact "serious"
+and "critical" end with exit code 1. Screenshots go to FOLDER. AXE_JS is another axe.min.js than that of axe-core-python.
 """
 
 import shutil
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def driver(width: int) -> Any:
 
 
 def main() -> int:
-    axe = Path(sys.argv[1]).read_text(encoding="utf-8")
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    script = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(str(files("axe_core_python") / "axe.min.js"))
+    axe = script.read_text(encoding="utf-8")
     bad = 0
     for width in (1280, 420):
         browser = driver(width)

@@ -16,7 +16,10 @@ from torchmotif.result import MotifResult
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    words = [str(argument) for argument in arguments]
+    if words[0] in {"analyze", "demo"} and not {"--report", "--help"} & set(words):
+        words.append("--no-report")  # it takes longer than all else
+    return CliRunner().invoke(app, words)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +143,8 @@ def test_a_truncated_dm4_gives_exit_code_2(real_data: Path, tmp_path: Path) -> N
 def test_a_patch_larger_than_the_image_is_refused(scan: Path, tmp_path: Path) -> None:
     done = run("analyze", scan, "--out", tmp_path / "out", "--patch-size", 257)
     assert done.exit_code == 2
-    assert "patch_size" in done.stderr
+    assert "--patch-size must lie between" in done.stderr
+    assert "set --patch-size" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -165,7 +169,7 @@ def test_nan_pixels_are_tolerated_and_noted(tmp_path: Path) -> None:
 def test_an_interrupt_while_saving_leaves_nothing(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_: MotifResult) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MotifResult, "plot_map", interrupt)
@@ -192,5 +196,108 @@ def test_ctrl_c_leaves_a_whole_folder_or_none(tmp_path: Path, delay_s: float) ->
 
 def test_help_shows_an_example_of_every_command() -> None:
     assert "Exit codes" in run("--help").stdout
-    for command in ("analyze", "demo", "info"):
-        assert "Example: torchmotif" in run(command, "--help").stdout
+    for command in ("analyze", "demo", "dose", "info"):
+        shown = run(command, "--help").stdout
+        assert f"Example: torchmotif {command}" in shown
+        assert "Exit codes: 0" in shown
+
+
+def test_completion_can_be_installed() -> None:
+    assert "--install-completion" in run("--help").stdout
+
+
+def test_analyze_and_demo_write_a_report(scan: Path, tmp_path: Path) -> None:
+    done = run("analyze", scan, "--out", tmp_path / "out", "--report")
+    assert f"open {tmp_path / 'out' / 'report.html'}" in done.stdout.replace("\n", "")
+    assert "scan.npz" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert run("analyze", scan, "--out", tmp_path / "bare").exit_code == 0
+    assert not (tmp_path / "bare" / "report.html").exists()
+
+
+def test_json_is_all_there_is_on_stdout(scan: Path, tmp_path: Path) -> None:
+    found = json.loads(run("analyze", scan, "--out", tmp_path / "out", "--json").stdout)
+    assert found["columns"] == len(tm.MotifResult.load(tmp_path / "out").columns)
+    assert sum(motif["columns"] for motif in found["motifs"]) + found["none"] == found["columns"]
+    said = json.loads(run("info", scan, "--json").stdout)
+    assert said["datasets"][0]["shape"] == [256, 256]
+    assert said["datasets"][0]["pixel_size"] == [0.02, 0.02]
+    np.save(tmp_path / "nan.npy", np.full((20, 20), np.nan))
+    assert json.loads(run("info", tmp_path / "nan.npy", "--json").stdout)["datasets"][0]["max"] is None
+
+
+def test_demo_names_the_sites_in_json(tmp_path: Path) -> None:
+    found = json.loads(run("demo", "--out", tmp_path / "out", "--json").stdout)
+    assert {"Se2", "Mo"} <= {motif["site"] for motif in found["motifs"] if "site" in motif}
+
+
+def test_dose_says_in_json_how_far_each_motif_survives(scan: Path, tmp_path: Path) -> None:
+    done = run("dose", scan, "--out", tmp_path / "dose", "--electrons-per-count", 1, "--json")
+    found = json.loads(done.stdout)
+    assert len(found["survives_to_relative_dose"]) == len(found["counts"])
+    assert found == json.loads((tmp_path / "dose" / "dose.json").read_text()) | {
+        key: found[key] for key in ("out", "survives_to_relative_dose")
+    }
+
+
+def test_a_run_record_is_replayed_and_options_win(scan: Path, tmp_path: Path) -> None:
+    first = run(
+        "analyze", scan, "--out", tmp_path / "a", "--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5
+    )
+    assert first.exit_code == 0, first.output
+    again = run("analyze", "--out", tmp_path / "b", "--config", tmp_path / "a" / "run.json")
+    assert again.exit_code == 0, again.output
+    columns = [(tmp_path / name / "columns.csv").read_bytes() for name in ("a", "b")]
+    assert columns[0] == columns[1]
+    changed = run("analyze", scan, "--out", tmp_path / "c", "--config", tmp_path / "a", "--motifs", 2)
+    assert changed.exit_code == 0, changed.output
+    record = json.loads((tmp_path / "c" / "run.json").read_text())
+    assert record["parameters"]["n_motifs"] == 2
+    assert record["parameters"]["patch_size"] == 25
+    assert tm.MotifResult.load(tmp_path / "c").image.pixel_size_nm == (0.5, 0.5)
+
+
+def test_a_record_of_a_file_that_has_changed_is_noted(tmp_path: Path) -> None:
+    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy()
+    np.save(tmp_path / "scan.npy", image)
+    assert run("analyze", tmp_path / "scan.npy", "--out", tmp_path / "a").exit_code == 0
+    np.save(tmp_path / "scan.npy", image + 1)
+    again = run("analyze", "--out", tmp_path / "b", "--config", tmp_path / "a")
+    assert "is not the file it was" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "not a run record"),
+        ('{"parameters": 3}', "not a run record"),
+        ('{"parameters": {"of_tomorrow": 1}, "image": {"metadata": {}}}', "of_tomorrow"),
+        ('{"parameters": {}, "image": {"metadata": {}}}', "on an array, not on a file"),
+    ],
+    ids=["missing", "cut", "other", "later", "array"],
+)
+def test_a_bad_config_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    done = run("analyze", "--out", tmp_path / "out", "--config", tmp_path / "run.json")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--motifs", 99999], "--motifs must lie"),
+        (["--frame", 3], "--frame 3 was asked for"),
+        (["--spacing", 0.5], "--spacing must be"),
+        (["--n-max", -1], "--n-max must be"),
+        (["--device", "nonsense"], "--device must be"),
+    ],
+    ids=["motifs", "frame", "spacing", "n_max", "device"],
+)
+def test_errors_name_the_option(scan: Path, tmp_path: Path, arguments: list[object], message: str) -> None:
+    done = run("analyze", scan, "--out", tmp_path / "out", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr

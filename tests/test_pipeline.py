@@ -81,6 +81,7 @@ def test_a_saved_result_comes_back_whole(result: tm.MotifResult, tmp_path: Path)
         "columns.csv",
         "map.png",
         "motifs.png",
+        "report.html",
         "templates.safetensors",
         "arrays.safetensors",
         "run.json",
@@ -109,10 +110,10 @@ def test_the_record_tells_how_to_repeat_the_run(result: tm.MotifResult, scan: tm
 
 def test_a_folder_that_exists_is_kept(result: tm.MotifResult, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result.save(out)
+    result.save(out, report=False)
     with pytest.raises(OutputError, match="exists"):
-        result.save(out)
-    result.save(out, overwrite=True)
+        result.save(out, report=False)
+    result.save(out, overwrite=True, report=False)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -121,7 +122,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(result: tm.MotifResult, tmp
     thesis.mkdir()
     (thesis / "chapter1.txt").write_text("years of work")
     with pytest.raises(OutputError, match="not a folder of results"):
-        result.save(thesis, overwrite=True)
+        result.save(thesis, overwrite=True, report=False)
     assert (thesis / "chapter1.txt").read_text() == "years of work"
 
 
@@ -134,7 +135,7 @@ def test_a_save_that_breaks_off_leaves_nothing(
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises((KeyboardInterrupt, OutputError)):
-        result.save(tmp_path / "deep" / "out")
+        result.save(tmp_path / "deep" / "out", report=False)
     assert not (tmp_path / "deep" / "out").exists()
     assert not list(tmp_path.iterdir())
 
@@ -142,7 +143,7 @@ def test_a_save_that_breaks_off_leaves_nothing(
 @pytest.mark.parametrize("name", ["run.json", "templates.safetensors", "arrays.safetensors"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "rubbish"])
 def test_a_damaged_folder_is_refused(result: tm.MotifResult, tmp_path: Path, name: str, damage: str) -> None:
-    result.save(tmp_path / "out")
+    result.save(tmp_path / "out", report=False)
     path = tmp_path / "out" / name
     if damage == "missing":
         path.unlink()
@@ -155,7 +156,7 @@ def test_a_damaged_folder_is_refused(result: tm.MotifResult, tmp_path: Path, nam
 
 
 def test_a_folder_of_a_later_version_is_refused(result: tm.MotifResult, tmp_path: Path) -> None:
-    result.save(tmp_path / "out")
+    result.save(tmp_path / "out", report=False)
     path = tmp_path / "out" / "run.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     with pytest.raises(ReadError, match="later version"):
@@ -179,7 +180,7 @@ def test_more_motifs_than_there_are_can_be_asked_for_and_saved(tmp_path: Path) -
     with pytest.warns(TorchMotifWarning, match="only"):
         found = tm.analyze(perfect.image, n_motifs=20, progress=False)
     assert any("of the 20 motifs" in note for note in found.record["notes"])
-    found.save(tmp_path / "out")
+    found.save(tmp_path / "out", report=False)
     assert tm.MotifResult.load(tmp_path / "out").n_motifs == found.n_motifs
 
 
@@ -205,7 +206,7 @@ def test_a_result_is_readable_by_others_and_an_old_one_comes_back(
     result: tm.MotifResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    result.save(out)
+    result.save(out, report=False)
     assert {stat.S_IMODE(path.stat().st_mode) & 0o444 for path in out.iterdir()} == {0o444}
     before = (out / "run.json").read_bytes()
     real = Path.replace
@@ -217,7 +218,7 @@ def test_a_result_is_readable_by_others_and_an_old_one_comes_back(
 
     monkeypatch.setattr(Path, "replace", breaks)
     with pytest.raises(OutputError):
-        result.save(out, overwrite=True)
+        result.save(out, overwrite=True, report=False)
     assert (out / "run.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,17 @@ from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["ArrayLike", "DeviceLike", "Pixels", "as_positions", "as_tensor", "like", "pixels_of", "solvable"]
+__all__ = [
+    "ArrayLike",
+    "DeviceLike",
+    "Pixels",
+    "as_positions",
+    "as_tensor",
+    "full_precision",
+    "like",
+    "pixels_of",
+    "solvable",
+]
 
 ArrayLike = np.ndarray | Tensor | Sequence[Any]
 Pixels = np.ndarray | Tensor
@@ -91,6 +101,8 @@ def as_tensor(
     """
     device = _available(device)
     if isinstance(array, Tensor):
+        if array.is_complex() and dtype is not None and not dtype.is_complex:
+            raise InputTypeError(f"{name} must hold real numbers, got dtype {array.dtype}; convert it first")
         return array.to(device=device, dtype=dtype)
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":
@@ -175,3 +187,50 @@ def solvable(name: str) -> Iterator[None]:
             f"{name} has values of such different sizes that nothing but rounding is left of the smaller ones; "
             "clip the outliers first"
         ) from error
+
+
+@contextmanager
+def full_precision(device_type: str) -> Iterator[None]:
+    """Within the block, products of single-precision matrices keep their digits: no autocast, no TF32, no bfloat16.
+
+    See docs/decisions/0101. The user's settings of torch come back after it. They belong to the process, so another thread
+    that multiplies meanwhile has full precision too.
+
+    Parameters
+    ----------
+    device_type : str
+        "cuda", "cpu" or another of torch's.
+    """
+    with torch.autocast(device_type, enabled=False), _legacy_highest(), ExitStack() as stack:
+        for place in _lowered(device_type):
+            stack.callback(setattr, place, "fp32_precision", place.fp32_precision)
+            place.fp32_precision = "ieee"
+        yield
+
+
+@contextmanager
+def _legacy_highest() -> Iterator[None]:
+    """Full precision by the setting that torch has had longest; it keeps the newer ones in step, not the reverse."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # precision was set by the newer names
+        before = "highest"
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _lowered(device_type: str) -> list[Any]:
+    """Where torch was told by the newer names to take digits away from products on this kind of device."""
+    backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # torch before 2.9
+        return []
+    places = {"cuda": (backends.cuda.matmul,), "cpu": (backends.mkldnn.matmul, backends.mkldnn.conv)}
+    inherited = {backends.fp32_precision, *([backends.mkldnn.fp32_precision] if device_type == "cpu" else [])}
+    fine = {"ieee", "none"} if inherited <= {"ieee", "none"} else {"ieee"}  # "none" inherits
+    return [place for place in places.get(device_type, ()) if place.fp32_precision not in fine]

@@ -105,12 +105,14 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     return Micrograph(data, chosen.pixel_size, chosen.unit, metadata)
 
 
-def contents(path: str | Path) -> list[Dataset]:
+def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
     """Every data set of a file that holds images.
 
     Parameters
     ----------
     path : str or Path
+    lazy : bool
+        Map the pixels, or give them as dask arrays, where the format allows it, rather than read them.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def contents(path: str | Path) -> list[Dataset]:
         raise ReadError(f"{path} is empty (0 bytes); export or copy it again")
     reader = _READERS.get(path.suffix.lower(), _read_microscope)
     try:
-        found = reader(path)
+        found = reader(path, lazy=True) if lazy and reader in _LAZY else reader(path)
     except TorchMotifError:
         raise
     except Exception as error:  # readers fail on damaged files in whatever way they meet the damage
@@ -196,9 +198,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_npy(path: Path) -> list[Dataset]:
+def _read_npy(path: Path, *, lazy: bool = False) -> list[Dataset]:
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # which compares the shape with the file's size
-    return [Dataset(np.array(mapped))]
+    return [Dataset(mapped if lazy else np.array(mapped))]
 
 
 def _read_npz(path: Path) -> list[Dataset]:
@@ -229,19 +231,21 @@ def _read_picture(path: Path) -> list[Dataset]:
     return [Dataset(data, is_rgb=data.ndim == 3 and data.shape[-1] in {3, 4})]
 
 
-def _read_tiff(path: Path) -> list[Dataset]:
+def _read_tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         found = []
         check_unpacked(sum(series.nbytes for series in file.series), path)
-        for series in file.series:
+        for number, series in enumerate(file.series):
             is_rgb = series.axes.endswith("S") and series.shape[-1] in {3, 4}
             page = series.keyframe
             if len(page.dataoffsets) < math.prod(page.chunked):
                 raise ReadError(f"{path} is damaged or cut short: parts of an image are missing")
             size, unit = _tiff_calibration(file, series.pages[0])
-            found.append(Dataset(series.asarray(), series.name or "", size, unit, is_rgb))
+            mapped = lazy and series.dataoffset is not None  # in one piece, not compressed
+            data = tifffile.memmap(path, series=number, mode="r") if mapped else series.asarray()
+            found.append(Dataset(data, series.name or "", size, unit, is_rgb))
         largest = max((item.data.size for item in found), default=0)
     return [item for item in found if 4 * item.data.size > largest]  # the others are thumbnails
 
@@ -264,7 +268,7 @@ def _tiff_calibration(file: Any, page: Any) -> tuple[tuple[float, float] | None,
     return ((rows, columns), "nm") if max(rows, columns) < _COARSEST_NM else (None, "nm")
 
 
-def _read_microscope(path: Path) -> list[Dataset]:
+def _read_microscope(path: Path, *, lazy: bool = False) -> list[Dataset]:
     try:
         import h5py
         from rsciio import IO_PLUGINS
@@ -287,7 +291,7 @@ def _read_microscope(path: Path) -> list[Dataset]:
     failures: list[Exception] = []
     for plugin in plugins:  # several formats share an ending, such as h5
         try:
-            signals = import_module(plugin["api"]).file_reader(str(path))
+            signals = import_module(plugin["api"]).file_reader(str(path), **({"lazy": True} if lazy else {}))
         except Exception as error:  # noqa: BLE001  # the next plugin may know the file
             failures.append(error)
             continue
@@ -296,7 +300,9 @@ def _read_microscope(path: Path) -> list[Dataset]:
 
 
 def _from_signal(signal: Mapping[str, Any]) -> Dataset:
-    data = np.asarray(signal["data"])
+    data = signal["data"]
+    if data.dtype.names is not None or not hasattr(data, "compute"):
+        data = np.asarray(data)
     is_rgb = data.dtype.names is not None
     if data.dtype.names is not None:
         data = np.stack([data[name] for name in data.dtype.names[:3]], axis=-1)
@@ -309,7 +315,8 @@ def _from_signal(signal: Mapping[str, Any]) -> Dataset:
     return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
 
 
-_READERS: dict[str, Callable[[Path], list[Dataset]]] = {
+_LAZY = (_read_npy, _read_tiff, _read_microscope)
+_READERS: dict[str, Callable[..., list[Dataset]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".tif": _read_tiff,

@@ -49,7 +49,9 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     negative_samples : int
         Points drawn at random for every pull.
     first_stage, second_stage : tuple of 4 numbers
-        Exponents of attraction and repulsion, strengths of attraction and repulsion.
+        Exponents of attraction and repulsion, strengths of attraction and repulsion. The default is what motif-learn
+        was released with; the article has 5 samples and (2, 5, 5, 1) in the second stage, which keeps fewer
+        neighbours.
     learning_rate : float
         Of the first iteration of each stage; it falls linearly to nothing.
     random_state : int
@@ -88,9 +90,9 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         *,
         metric: str = "correlation",
         n_iter: int = 100,
-        negative_samples: int = 5,
+        negative_samples: int = 10,
         first_stage: tuple[float, float, float, float] = (0, 2, 1, 1),
-        second_stage: tuple[float, float, float, float] = (2, 5, 5, 1),
+        second_stage: tuple[float, float, float, float] = (2, 4, 5, 2),
         learning_rate: float = 1.0,
         random_state: int = 0,
         device: DeviceLike = None,

@@ -151,18 +151,22 @@ def extract_patches(
     device = pixels.device if isinstance(pixels, torch.Tensor) else None
     start = _starts(as_positions(positions, device=device), size)
     last = torch.tensor((h, w), device=device) - size
-    whole = ((start >= 0) & (start <= last)).all(dim=1)
-    if rim == "error" and not bool(whole.all()):
-        raise InputError(
-            f"{int((~whole).sum())} of {len(start)} windows of {size} px reach over the image's rim; "
-            "keep the positions where torchmotif.patches.inside(positions, image.shape, size) is true, "
-            "or give rim='drop' or rim='pad'"
-        )
-    if rim == "drop":
+    reaches_over = len(start) > 0 and not _all_within(start, last)
+    if reaches_over and rim != "pad":
+        whole = ((start >= 0) & (start <= last)).all(dim=1)
+        if rim == "error":
+            raise InputError(
+                f"{int((~whole).sum())} of {len(start)} windows of {size} px reach over the image's rim; "
+                "keep the positions where torchmotif.patches.inside(positions, image.shape, size) is true, "
+                "or give rim='drop' or rim='pad'"
+            )
         start = start[whole]
     if isinstance(pixels, _Lazy):
         return pixels.windows(start, size, fill)
-    return like(_windows(as_tensor(pixels, dtype=None), start, size, fill), pixels)
+    values = as_tensor(pixels, dtype=None)
+    if reaches_over and rim == "pad":
+        return like(_windows(values, start, size, fill), pixels)
+    return like(gather_windows(values, start, size), pixels)
 
 
 class _Lazy:
@@ -201,11 +205,16 @@ def _by_tiles(image: Any) -> _Lazy | None:
 def _windows(data: Tensor, start: Tensor, size: int, fill: float) -> Tensor:
     """Windows of an image in memory; pixels beyond its rim are `fill`."""
     last = torch.tensor(data.shape, device=data.device) - size
-    if bool(((start >= 0) & (start <= last)).all()):
+    if len(start) == 0 or _all_within(start, last):
         return gather_windows(data, start, size)
     padded = data.new_full((data.shape[0] + 2 * size, data.shape[1] + 2 * size), fill)
     padded[size:-size, size:-size] = data
     return gather_windows(padded, (start + size).clamp(min=0).minimum(last + 2 * size), size)
+
+
+def _all_within(start: Int[Tensor, "n 2"], last: Int[Tensor, " 2"]) -> bool:
+    """Whether all windows lie in an image whose last window starts at `last`."""
+    return bool((start.amin(dim=0) >= 0).all() & (start.amax(dim=0) <= last).all())
 
 
 def _starts(positions: Tensor, size: int) -> Int[Tensor, "n 2"]:

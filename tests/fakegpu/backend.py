@@ -14,7 +14,7 @@ import torch.utils.backend_registration
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["DEVICE", "FakeGpuTensor", "count_reads"]
+__all__ = ["DEVICE", "FakeGpuTensor", "count_reads", "count_uploads"]
 
 torch.utils.backend_registration._setup_privateuseone_for_python_backend("fakegpu")
 torch.get_device_module("fakegpu").get_amp_supported_dtype = lambda: [torch.float16]  # what autocast asks for
@@ -30,6 +30,7 @@ _SIZED_BY_DATA = {
 }
 _INDEXING = {"aten::index", "aten::_index_put_impl_", "aten::index_put", "aten::index_put_"}
 _reads: list[str] = []
+_uploads: list[int] = []
 
 
 class FakeGpuTensor(Tensor):
@@ -48,6 +49,10 @@ class FakeGpuTensor(Tensor):
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"FakeGpuTensor({self.raw})"
+
+    def tolist(self) -> Any:
+        """Values on the host, as on a real device: by a transfer."""
+        return self.cpu().tolist()
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -83,12 +88,16 @@ def _move(func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
         if isinstance(args[0], FakeGpuTensor):
             _reads.append("aten::_to_copy")
         return moved
+    if not isinstance(args[0], FakeGpuTensor):
+        _uploads.append(moved.numel())
     return FakeGpuTensor(moved)
 
 
 def _copy(target: Tensor, source: Tensor) -> Tensor:
     if isinstance(source, FakeGpuTensor) and not isinstance(target, FakeGpuTensor):
         _reads.append("aten::copy_")
+    if isinstance(target, FakeGpuTensor) and not isinstance(source, FakeGpuTensor):
+        _uploads.append(source.numel())
     _raw(target).copy_(_raw(source))
     return target
 
@@ -104,6 +113,17 @@ def count_reads() -> Iterator[list[str]]:
         seen.extend(_reads[start:])
 
 
+@contextmanager
+def count_uploads() -> Iterator[list[int]]:
+    """The sizes of the tensors that were sent to the device so far within the block."""
+    start = len(_uploads)
+    seen: list[int] = []
+    try:
+        yield seen
+    finally:
+        seen.extend(_uploads[start:])
+
+
 def _empty(size: Any, *, dtype: Any = None, **_: Any) -> Tensor:
     return FakeGpuTensor(torch.empty(size, dtype=dtype, device="cpu"))
 
@@ -116,7 +136,18 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
     return _copy(target, source)
 
 
+def _made_by(factory: Any) -> Any:
+    """A function that makes a tensor without being given one, such as `arange`."""
+
+    def make(*args: Any, device: Any = None, pin_memory: Any = None, **kwargs: Any) -> Tensor:  # noqa: ARG001
+        return FakeGpuTensor(factory(*args, device="cpu", **kwargs))
+
+    return make
+
+
 _library = torch.library.Library("aten", "IMPL")
 _library.impl("empty.memory_format", _empty, "PrivateUse1")
 _library.impl("empty_strided", _empty_strided, "PrivateUse1")
 _library.impl("_copy_from", _copy_from, "PrivateUse1")
+for _factory in ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspace"):
+    _library.impl(_factory, _made_by(getattr(torch, _factory.split(".")[0])), "PrivateUse1")

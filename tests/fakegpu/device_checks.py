@@ -8,7 +8,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from backend import DEVICE, FakeGpuTensor, count_reads
+from backend import DEVICE, FakeGpuTensor, count_reads, count_uploads
 
 import torchmotif as tm
 
@@ -101,3 +101,62 @@ def test_moments_to_invariants_reads_nothing_back(basis: tm.ZernikeBasis) -> Non
     assert all(isinstance(result, FakeGpuTensor) for result in results)
     torch.testing.assert_close(results[3].cpu(), tm.invariants(host, "complete"))
     np.testing.assert_allclose(results[4].cpu(), 0.3, atol=1e-4)
+
+
+def test_from_an_image_on_the_host_to_moments_is_one_upload(
+    specimen: tm.datasets.Specimen, basis: tm.ZernikeBasis
+) -> None:
+    image = specimen.image.data.numpy()
+    positions = specimen.truth.positions.to(DEVICE)
+    with count_reads() as reads, count_uploads() as uploads:
+        basis.project(torch.from_numpy(image).to(DEVICE), positions, outside="mask")
+    assert reads == []
+    assert [size for size in uploads if size > 2] == [image.size]  # else numbers such as a shape
+
+
+@pytest.fixture(scope="module")
+def scan() -> tm.Micrograph:
+    specimen = tm.datasets.mose2((112, 116), vacancy_rate=0.0)
+    return specimen.draw(generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def expected(scan: tm.Micrograph) -> tm.MotifResult:
+    return tm.analyze(scan, progress=False)
+
+
+def test_the_whole_way_from_image_to_labels(scan: tm.Micrograph, expected: tm.MotifResult) -> None:
+    on_device = scan.replace(torch.as_tensor(scan.data).to(DEVICE))
+    with count_uploads() as uploads:
+        found = tm.analyze(on_device, progress=False)
+    np.testing.assert_allclose(found.columns.positions, expected.columns.positions, atol=1e-3)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.templates, expected.templates, rtol=1e-4, atol=1e-4)
+    assert isinstance(found.labels, np.ndarray)
+    size, count = found.templates.shape[-1], int((found.labels >= 0).sum())
+    assert not {scan.data.size, count * size**2} & set(
+        uploads
+    )  # neither the image nor patches are sent again
+    assert max(uploads) <= 66 * size**2  # the kernels at one offset
+
+
+def test_transfers_of_each_stage(scan: tm.Micrograph, expected: tm.MotifResult) -> None:
+    """What is read back decides what comes next; no patch and no moment is among it."""
+    image = torch.as_tensor(scan.data).to(DEVICE)
+    at = torch.as_tensor(expected.columns.positions).to(DEVICE)
+    size = tm.patches.first_shell(expected.columns.spacing)
+    with count_reads() as reads:
+        whole = tm.patches.inside(at, scan.shape, size)
+        positions = at[whole]
+        patches = tm.extract_patches(image, positions, size)
+        offsets = tm.patches.offsets(positions, size)
+    assert len(reads) <= 8  # are all positions finite, do all windows lie inside, and which are they
+    model = tm.MotifClassifier()
+    with count_reads() as reads:
+        model.fit(patches, offsets)
+    assert 0 < len(reads) < 1000  # of splits and of kernels, not of patches
+    with count_reads() as reads:
+        labels = model.predict(patches, offsets)
+    assert len(reads) <= 4
+    assert isinstance(labels, FakeGpuTensor)
+    np.testing.assert_array_equal(labels.cpu(), model.labels_.cpu())

@@ -214,3 +214,13 @@ def test_pentagon_centres_form_the_snub_square_tiling(real_data: Path) -> None:
     tiling = graph.tiling()
     assert tiling.dual_name == "pentagonal (type 4, Cairo)"
     assert np.degrees(tiling.cell_angles_rad) == pytest.approx([120, 120, 90, 120, 90], abs=2)
+
+
+def test_a_negative_zero_is_a_zero() -> None:
+    rows, columns = np.mgrid[0:4, 0:5].reshape(2, -1).astype(float)
+    plain = np.stack([rows, columns], axis=1)
+    signed = plain.copy()
+    signed[::2][signed[::2] == 0] = -0.0
+    assert np.signbit(signed).any()
+    graphs = [tm.PlaneGraph.from_positions(points) for points in (plain, signed)]
+    assert [sorted(map(len, graph.faces)) for graph in graphs] == [[4] * 12] * 2

@@ -123,3 +123,39 @@ def test_identical_patches_cannot_be_made_two_motifs() -> None:
 def test_a_gain_that_is_none_is_refused(gain: float) -> None:
     with pytest.raises(InputError, match="electrons_per_count"):
         tm.MotifClassifier(electrons_per_count=gain).fit(np.ones((20, 9, 9)))
+
+
+def test_what_lacks_evidence_says_what_it_needs(draw: Draw) -> None:
+    specimen = tm.datasets.mose2((1024, 1024), random_state=1)
+    patches, offsets, kinds = draw(specimen, 1 / 80, seed=1)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    assert model.n_motifs_ == 2
+    (hint,) = [one for one in model.unresolved_ if (kinds[model.labels_ == one.motifs[0][0]] == "V_Se").any()]
+    assert hint.motifs[0] == hint.motifs[1]
+    assert not hint.resolved
+    assert 1 < hint.least_relative_dose < 1.3
+    assert hint.share == pytest.approx(0.06, abs=0.03)
+    assert "not resolvable here: needs" in str(hint)
+    enough = 1 / 80 * hint.least_relative_dose
+    patches, offsets, kinds = draw(specimen, 1.1 * enough, seed=1)
+    assert site_f1(kinds, tm.MotifClassifier().fit_predict(patches, offsets).numpy())["V_Se"] > 0.7
+
+
+def test_a_perfect_crystal_hints_at_nothing(draw: Draw) -> None:
+    patches, offsets, _ = draw(tm.datasets.mose2((600, 600), vacancy_rate=0.0), 1 / 50)
+    assert tm.MotifClassifier().fit(patches, offsets).unresolved_ == []
+
+
+def test_resolutions_at_other_doses(learnt: tm.MotifClassifier) -> None:
+    as_learnt, low = learnt.resolutions_at(), learnt.resolutions_at(1 / 20)
+    assert all(one.resolved for one in as_learnt)
+    unresolved = [one for one in low if not one.resolved]
+    assert unresolved
+    assert len(unresolved) < len(low)
+    for one in unresolved:
+        assert one.least_relative_dose > 1
+        assert one.least_columns > len(learnt.labels_)
+        again = learnt.resolutions_at(1.01 / 20 * one.least_relative_dose)
+        assert next(other for other in again if other.motifs == one.motifs).resolved
+    with pytest.raises(InputError, match="must be positive"):
+        learnt.resolutions_at(0.0)

@@ -74,8 +74,9 @@ def test_thinning_never_adds_and_keeps_the_type(counts: list[int], fraction: flo
     assert ((after >= 0) & (after <= before) & (after == np.round(after))).all()
 
 
-def test_counts_beyond_float32_stay_exact() -> None:
-    counts = np.array([[2**24 + 1, 2**40 + 3]])
+@pytest.mark.parametrize("most", [2**24 + 1, 2**40 + 3])
+def test_counts_beyond_float32_stay_exact(most: int) -> None:
+    counts = np.array([[7, most]])
     assert (tm.noise.thin(counts, 1.0) == counts).all()
 
 

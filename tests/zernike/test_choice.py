@@ -37,5 +37,11 @@ def test_noise_alone_leaves_no_order() -> None:
 def test_noise_has_no_patch_size() -> None:
     with pytest.raises(tm.errors.InputError, match="no regular spacing"):
         choose_patch_size(torch.ones(80, 80) + torch.linspace(0, 1, 80))
+    with pytest.raises(tm.errors.InputError, match="no regular spacing"):
+        choose_patch_size(torch.ones(40, 50))
+    spoilt = torch.ones(80, 80).index_fill(0, torch.tensor([3]), torch.nan)
+    for choose in (choose_patch_size, lambda image: choose_n_max(image, 21)):
+        with pytest.raises(tm.errors.InputError, match="80 pixels that are not finite"):
+            choose(spoilt)
     with pytest.raises(tm.errors.InputError, match="room for a patch"):
         choose_n_max(torch.zeros(20, 20), 33)

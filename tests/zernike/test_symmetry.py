@@ -67,6 +67,13 @@ def test_complete_invariants_tell_what_power_confuses() -> None:
     assert float(tm.rotation_distance(one, other).distance / one.norm()) > 0.05
 
 
+@pytest.mark.parametrize("kind", ["power", "complete"])
+def test_moments_without_angle_keep_their_sign(kind: str) -> None:
+    moments = torch.zeros(6)
+    moments[osa_index(2, 0)] = -1.0
+    assert float(tm.invariants(moments, kind).min()) == -1.0
+
+
 def test_complete_invariants_see_two_waves_that_no_triple_joins() -> None:
     """With m = 2 and m = 3 alone the bispectrum is empty."""
     a, b = torch.zeros(66), torch.zeros(66)

@@ -211,7 +211,9 @@ def test_nan_spoils_only_the_windows_that_hold_it() -> None:
         (lambda b: b.reconstruct(torch.zeros(2, 14)), r"\(n, 15\)"),
         (lambda b: b.project(torch.zeros(30, 30), [(math.nan, 15)]), "not finite"),
         (lambda b: b.project(torch.zeros(3, 30, 30), [(15, 15)]), "two-dimensional"),
+        (lambda b: b(torch.zeros(2, 15, 15, dtype=torch.complex64)), "real numbers"),
         (lambda b: b.maps(torch.zeros(14, 30)), "at least 15 pixels a side"),
+        (lambda b: b.maps(torch.zeros(30, 30, requires_grad=True)), "requires gradients"),
         (lambda b: list(b.iter_maps(torch.zeros(30, 30), [99])), "modes must lie between 0 and 14"),
         (lambda b: tm.ZernikeBasis(4, 15, subpixel=0), "subpixel"),  # noqa: ARG005
         (lambda b: tm.ZernikeBasis(4, 15, dtype=torch.float16), "float32 or torch.float64"),  # noqa: ARG005

@@ -152,7 +152,8 @@ def demo(
         out = out or _free_name(Path("torchmotif-demo"))
         _check_out(out, force)
         specimen = mose2((512, 512), vacancy_rate=0.06, random_state=seed)
-        micrograph = specimen.draw(dose, torch.Generator().manual_seed(seed))
+        drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
+        micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
         result = _analyze(micrograph, {"random_state": seed, "device": device})
         result.record["input"]["python"] = (
             f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"

@@ -1,13 +1,13 @@
 """--config: the run record of an earlier result, whose parameters are taken where no option says otherwise."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from torchmotif.errors import InputError
+from torchmotif._guards import read_json
+from torchmotif.errors import InputError, ReadError
 
 __all__ = ["Replay", "given", "replayed"]
 
@@ -64,11 +64,11 @@ def replayed(config: Path) -> Replay:
     """
     path = config / "run.json" if config.is_dir() else config
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         parameters, metadata = dict(record["parameters"]), dict(record["image"]["metadata"])
-    except OSError as error:
-        raise InputError(f"--config {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ReadError, ValueError, KeyError, TypeError) as error:
+        if not path.is_file():
+            raise InputError(f"--config {path} cannot be read: there is no such file") from error
         raise InputError(
             f"--config {path} is not a run record; give the run.json of a folder of results"
         ) from error

@@ -14,7 +14,7 @@ __all__ = ["CLOSEST", "maxima", "outstanding"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
-_FALSE_SHARE = 0.01  # of all maxima kept, at most this share may be noise
+_FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
 _FAINTEST = 0.1  # of the upper decile of heights: what is lower is a ripple of the filter
 
 
@@ -49,7 +49,7 @@ def _running_max(image: Float[Tensor, "h w"], reach: int, axis: int) -> Float[Te
 
 
 def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
-    """Which maxima found in `area` pixels are columns: of those that stay, at most a hundredth is noise.
+    """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
     """

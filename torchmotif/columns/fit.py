@@ -159,7 +159,7 @@ class _Fitter:
         pairs, shared = self._pairs(weights)
         blocks = replace(self.blocks, own=own, pairs=pairs, shared=shared)
         scales = self._scales()
-        own, shared = blocks.own_scaled(scales, self.spacing), blocks.shared_scaled(scales)
+        own, shared = blocks.own_scaled(scales, self.spacing, self._usual()), blocks.shared_scaled(scales)
         which = torch.arange(len(own), device=own.device)
         if not draft:
             return own_covariance(own, pairs, shared, which)
@@ -197,7 +197,7 @@ class _Fitter:
         k, blocks = len(slopes), self.blocks
         weighted = [weights * s for s in slopes]
         normal = Normal(
-            blocks.own_scaled(scales, self.spacing),
+            blocks.own_scaled(scales, self.spacing, self._usual()),
             blocks.pairs,
             blocks.shared_scaled(scales),
             blocks.nodes,
@@ -213,6 +213,14 @@ class _Fitter:
     def _scales(self) -> Float[Tensor, "n 3"]:
         """A derivative by position is proportional to the intensity, one by intensity is not."""
         return torch.stack([torch.ones_like(self.intensity), self.intensity, self.intensity], dim=1)
+
+    def _usual(self) -> Tensor:
+        """The upper decile of the intensities' sizes, 0 at first."""
+        n = len(self.intensity)
+        size: Tensor = (
+            self.intensity.abs().kthvalue(max(1, round(0.9 * n))).values if n else self.intensity.sum()
+        )
+        return size
 
     def _pairs(self, weights: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         width = self.shape.width

@@ -98,12 +98,19 @@ class Blocks:
     spline_own: Float[Tensor, "m m"]
     spline_factor: Float[Tensor, "m m"]  # Cholesky factor of `spline_own`, slightly steadied
 
-    def own_scaled(self, scales: Float[Tensor, "n 3"], spacing: float) -> Float[Tensor, "n 3 3"]:
-        """Blocks that can be inverted: even a column too faint to say so lies within about half a spacing."""
+    def own_scaled(
+        self, scales: Float[Tensor, "n 3"], spacing: float, usual: Tensor
+    ) -> Float[Tensor, "n 3 3"]:
+        """Blocks that can be inverted, and steps that stay sensible.
+
+        Even a column of which the image says nothing has an intensity of the size of the `usual` ones and lies within
+        about half a spacing.
+        """
         own = self.own * scales[:, :, None] * scales[:, None, :]
         if len(own) == 0:
             return own
         least = 1e-6 * own[:, 0, 0].max() + torch.finfo(own.dtype).tiny
+        least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)
         place = least.new_tensor((2 / spacing) ** 2)
         return own + torch.diag(torch.stack([least, place, place]))
 

@@ -34,7 +34,10 @@ def halves(
     least = max(_APART**2, float((closest / 2 / fit.shape.width.mean()) ** 2))
     pair = (size[:, 1] > least) & (size[:, 1] > _CLEAR * error) & (size[:, 0] < _ROUND * size[:, 1])
     vector = u * size[:, 1:].clamp(min=0).sqrt() * fit.shape.width
-    return pair & ~fit.held, vector.to(fit.positions.dtype)
+    vector = vector.to(fit.positions.dtype)
+    reach, last = vector.abs(), vector.new_tensor(data.shape) - 1
+    inside = ((fit.positions >= reach) & (fit.positions <= last - reach)).all(dim=1)
+    return pair & inside & ~fit.held, vector
 
 
 def _elongation(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
@@ -10,6 +11,7 @@ from torchmotif.errors import InputError, MissingDependencyError, TorchMotifErro
 __all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
 
 _BASE = 450 << 20  # bytes that a process takes that has imported torch and dask
+_AHEAD = 3  # tasks per worker that are handed out
 _PER_BLOCK = 300 << 20  # bytes that a block takes while its columns are fitted
 
 
@@ -58,11 +60,23 @@ class Engine:
     ) -> Iterator[tuple[int, Any]]:
         from distributed import KilledWorker, as_completed
 
-        futures = {self.client.submit(function, *task, pure=False): i for i, task in enumerate(tasks)}
+        ahead = _AHEAD * max(1, len(self.client.ncores()))  # what is handed out lies in this process's memory
+        waiting = iter(enumerate(tasks))
+        futures: dict[Any, int] = {}
+
+        def submitted(count: int) -> list[Any]:
+            new = {self.client.submit(function, *task, pure=False): i for i, task in islice(waiting, count)}
+            futures.update(new)
+            return list(new)
+
+        running = as_completed(submitted(ahead))
         try:
-            for future in as_completed(list(futures)):
-                yield futures[future], future.result()
+            for future in running:
+                number = futures.pop(future)
+                yield number, future.result()
                 future.release()
+                for new in submitted(1):
+                    running.add(new)
         except KilledWorker as error:
             raise TorchMotifError(
                 "workers died again and again on the same tile, most likely for want of memory; set workers= to fewer, "

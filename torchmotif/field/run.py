@@ -353,9 +353,8 @@ def _flat(plan: dict[str, Any]) -> dict[str, Any]:
 def _light(classifier: Any) -> Any:
     """The classifier without what is known of each column it was learnt on."""
     light = copy.copy(classifier)
-    for name in ("labels_", "probabilities_", "outlier_scores_"):
-        if hasattr(light, name):
-            delattr(light, name)
+    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
+        light.__dict__.pop(name, None)
     return light
 
 

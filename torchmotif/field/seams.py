@@ -19,11 +19,9 @@ def rows_to_keep(job: Job) -> list[np.ndarray]:
     owns the stronger is kept where it was found.
     """
     grid, common = job.survey.grid, job.survey.common
-    parts = [job.work.load(job.name("columns", number)) for number in range(len(grid))]
-    counts = [len(part["owned"]) for part in parts]
-    positions = np.concatenate([part["positions"] for part in parts])
-    intensities = np.concatenate([part["intensities"] for part in parts])
-    keep = np.concatenate([part["owned"] for part in parts])
+    parts = [_needed(job, number) for number in range(len(grid))]
+    counts = [len(owned) for _, _, owned in parts]
+    positions, intensities, keep = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     block = np.repeat(np.arange(len(grid)), counts)
     radius = CLOSEST * common.spacing
     near = np.flatnonzero(~keep | _near_seam(grid, block, positions, radius * max(common.axes)))
@@ -36,6 +34,16 @@ def rows_to_keep(job: Job) -> list[np.ndarray]:
             radius,
         )
     return [np.flatnonzero(part) for part in np.split(keep, np.cumsum(counts)[:-1])]
+
+
+def _needed(job: Job, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, intensities and who owns them, of what a block has found."""
+    part = job.work.load(job.name("columns", number))
+    return (
+        part["positions"].copy(),
+        part["intensities"].copy(),
+        part["owned"].copy(),
+    )  # not views of the whole file
 
 
 def _settled(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from torchmotif.errors import InputError, InputTypeError, ReadError
+from torchmotif.errors import InputError, InputTypeError
 from torchmotif.image import Micrograph, nm_per
+from torchmotif.io import Dataset, contents, read
 
 __all__ = ["Source", "as_sources", "digest", "spilled"]
-
-_MICROSCOPE_LAZY = {".dm3", ".dm4", ".emd", ".hspy", ".zspy", ".mrc", ".ser", ".emi", ".blo"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,6 @@ class Source:
     path: Path | None = None
     array: Any = None
     frame: int | None = None
-    dataset: str | int | None = None
     pixel_size_nm: tuple[float, float] | None = None
     electrons_per_pixel: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -51,7 +50,7 @@ class Source:
         part = data[rows, cols] if self.frame is None else data[self.frame, rows, cols]
         if hasattr(part, "compute"):
             part = part.compute(scheduler="synchronous")
-        if hasattr(part, "detach"):
+        if isinstance(part, Tensor):
             part = part.detach().cpu().numpy()
         return np.array(part)  # a copy: mapped pages go back at once
 
@@ -61,7 +60,7 @@ class Source:
             return self.array
         if self.path is None:
             raise InputError(f"{self.name} has neither file nor array")
-        return _opened(self.path, self.dataset)
+        return _in_file(self.path).data
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,15 +112,11 @@ def spilled(source: Source, folder: Path, number: int) -> Source:
 
     Formats that cannot be mapped are decoded once, here, rather than by every worker.
     """
-    if source.path is not None:
-        data = _opened(source.path, source.dataset)
-        if isinstance(data, np.memmap) or hasattr(data, "compute"):
-            return source
-    elif not isinstance(source.array, np.ndarray) and not hasattr(source.array, "detach"):
+    if _is_outside(source.open()) or not isinstance(source.open(), np.ndarray | Tensor):
         return source
     path = folder / f"source-{number}.npy"
     np.save(path, source.read())
-    return replace(source, path=path, array=None, frame=None, dataset=None)
+    return replace(source, path=path, array=None, frame=None)
 
 
 def digest(pixels: np.ndarray) -> str:
@@ -148,8 +143,6 @@ def _of_array(array: Any) -> list[Source]:
 
 def _of_file(path: Path) -> list[Source]:
     """The images of a file, with their calibration; only its head is read where the format allows it."""
-    from torchmotif.io import contents, read
-
     if path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zarray").exists():
         import zarr
 
@@ -157,77 +150,35 @@ def _of_file(path: Path) -> list[Source]:
         return [
             replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)
         ]
-    if path.suffix == ".npy" and path.is_file():
-        found = _of_array(_opened(path, None))
-        return [
-            replace(
-                one,
-                name=path.name if one.frame is None else f"{path.name} frame {one.frame}",
-                path=path,
-                array=None,
-            )
-            for one in found
-        ]
-    scan = contents(path)
-    if len(scan) == 1 and scan[0].frames > 1:
-        size = scan[0].pixel_size
-        factor = nm_per(scan[0].unit)
-        nm = None if size is None or factor is None else (size[0] * factor, size[1] * factor)
-        return [
-            Source(f"{path.name} frame {i}", path, frame=i, pixel_size_nm=nm) for i in range(scan[0].frames)
-        ]
+    found = _in_file(path)
+    source = Source(path.name, path, pixel_size_nm=_nm(found))
+    if found.frames > 1:
+        return [replace(source, name=f"{path.name} frame {i}", frame=i) for i in range(found.frames)]
+    if found.data.ndim == 2 and _is_outside(found.data):
+        return [source]
     micrograph = read(path)
     said = micrograph.metadata.get("notes", [])
-    source = Source(
-        path.name,
-        path,
-        pixel_size_nm=micrograph.pixel_size_nm,
-        electrons_per_pixel=micrograph.electrons_per_pixel,
-        notes=[said] if isinstance(said, str) else list(said),
-    )
-    mapped = path.suffix.lower() in _MICROSCOPE_LAZY | {".tif", ".tiff"}
-    return [source if mapped else replace(source, array=micrograph.data)]
+    return [replace(source, array=micrograph.data, notes=[said] if isinstance(said, str) else list(said))]
 
 
-def _opened(path: Path, dataset: str | int | None) -> Any:
-    """The array of a file: mapped, lazy, or read."""
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            import tifffile
-
-            try:
-                return tifffile.memmap(path, mode="r")
-            except ValueError:  # compressed, or not in one piece
-                pass
-        if path.suffix.lower() in _MICROSCOPE_LAZY:
-            lazy = _lazy(path)
-            if lazy is not None:
-                return lazy
-    except (OSError, ValueError, EOFError) as error:
-        raise ReadError(f"{path} cannot be read: {error}; it may be damaged, or was moved") from error
-    from torchmotif.io import read
-
-    return read(path, dataset=dataset).data
+def _in_file(path: Path) -> Dataset:
+    """The one data set of a file, its pixels mapped or lazy where the format allows it."""
+    found = [item for item in contents(path, lazy=True) if item.data.ndim >= 2]
+    if len(found) != 1:
+        names = ", ".join(f"{item.name or 'unnamed'} {item.data.shape}" for item in found)
+        raise InputError(
+            f"{path} holds {len(found)} images ({names}), a field is one; give the array, or tm.read(path, dataset=...)"
+        )
+    return found[0]
 
 
-def _lazy(path: Path) -> Any:
-    """A dask array over a microscope file; None where its reader has no such mode."""
-    from importlib import import_module
-
-    try:
-        from rsciio import IO_PLUGINS
-    except ImportError:
+def _nm(found: Dataset) -> tuple[float, float] | None:
+    factor = nm_per(found.unit)
+    if found.pixel_size is None or factor is None:
         return None
-    ending = path.suffix.lower().lstrip(".")
-    for plugin in IO_PLUGINS:
-        if ending in {str(e).lower() for e in plugin["file_extensions"]}:
-            try:
-                signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
-            except Exception:  # noqa: BLE001, S112  # another plugin may know the file; reading it whole says why not
-                continue
-            images = [signal["data"] for signal in signals if getattr(signal["data"], "ndim", 0) in {2, 3}]
-            if len(images) == 1 and images[0].dtype.names is None:
-                return images[0]
-    return None
+    return found.pixel_size[0] * factor, found.pixel_size[1] * factor
+
+
+def _is_outside(data: Any) -> bool:
+    """Whether pixels stay in their file until they are read."""
+    return isinstance(data, np.memmap) or hasattr(data, "compute")

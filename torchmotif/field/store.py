@@ -8,7 +8,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,8 @@ def claimed(root: Path) -> Iterator[None]:
             raise
         raise unwritable(root, error) from error
     finally:
+        with suppress(OSError):  # Windows removes no file that is open; it may stay
+            (root / ".lock").unlink()
         lock.release()
 
 

@@ -10,12 +10,12 @@ from torchmotif._arrays import DeviceLike, like, solvable
 from torchmotif.errors import InputError
 from torchmotif.motifs.estimator import MotifLearner, joined
 from torchmotif.motifs.model import Assignment, Equivalence
+from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.resolve import Conditions
 from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
-from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
-_SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
 _BATCH = 65_536  # moments that are labelled at a time
 
 
@@ -86,6 +86,8 @@ class MotifClassifier(MotifLearner):
         As given, or as estimated.
     resolutions_ : list of Resolution
         How the motifs are told apart, one split after the other: the evidence for `n_motifs_`.
+    unresolved_ : list of Resolution
+        Motifs that may be two, which this dose and number of columns do not tell apart, and what it would take.
 
     Raises
     ------
@@ -160,13 +162,11 @@ class MotifClassifier(MotifLearner):
             raise InputError("patches is empty: at least one patch is needed to learn a motif")
         shifts = checked_offsets(offsets, n, source.device)
         check_parameters(self, n)
-        level, unit, least = source.mean_deviation_least()
-        basis = ZernikeBasis(min(self.n_max, size // 2), size, subpixel=_SUBPIXEL, device=source.device)
-        self._set_scale(basis, level, unit, min(least, 0.0))
+        self._set_scale(self.n_max, size, source.device, source.mean_deviation_least())
         rows = self._rows(n, source.device)
         learnt = None if shifts is None else shifts[rows]
         with solvable("patches"):
-            self._learn(self._scale.of_patches(source.take(rows), learnt), learnt)
+            self._learn(self._scale.of_patches(source.take(rows), learnt, finer=True), learnt)
         self._summarise(source, shifts, patches)
         return self
 
@@ -180,7 +180,8 @@ class MotifClassifier(MotifLearner):
         Parameters
         ----------
         moments : array of shape (n, k)
-            As `ZernikeBasis.project(image - level, positions)` gives them; k sets the order, `n_max` is not looked at.
+            As `ZernikeBasis.project(image - level, positions)` gives them, to the order `n_max`, or better
+            `n_max` + 4: the noise is known from them, and told the more exactly.
         size : int
             Side of the patches in pixels.
         offsets : array of shape (n, 2), optional
@@ -200,7 +201,7 @@ class MotifClassifier(MotifLearner):
         >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
         >>> scan = specimen.draw(generator=torch.Generator().manual_seed(0)).data
         >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
-        >>> moments = tm.ZernikeBasis(10, 37).project(scan - scan.mean(), positions)
+        >>> moments = tm.ZernikeBasis(14, 37).project(scan - scan.mean(), positions)
         >>> offsets = tm.patches.offsets(positions, 37)
         >>> tm.MotifClassifier().fit_moments(moments, 37, offsets, level=float(scan.mean())).n_motifs_
         2
@@ -210,13 +211,13 @@ class MotifClassifier(MotifLearner):
         shifts = checked_offsets(offsets, n, values.device)
         check_parameters(self, n)
         unit = float(values.square().sum(1).mean().sqrt())
-        basis = ZernikeBasis(n_max_of(k), size, subpixel=_SUBPIXEL, device=values.device)
-        self._set_scale(basis, level, unit, 0.0)
+        self._set_scale(min(self.n_max, n_max_of(k)), size, values.device, (level, unit, 0.0))
         rows = self._rows(n, values.device)
         learnt = None if shifts is None else shifts[rows]
         with solvable("moments"):
             self._learn(self._scale.of_moments(values[rows], level), learnt)
-        parts = [self._assigned(part, level) for part in values.split(_BATCH)]
+        lower = values[:, : len(self.basis_.basis)]
+        parts = [self._assigned(part, level) for part in lower.split(_BATCH)]
         self._keep(parts, moments)
         return self
 
@@ -283,7 +284,7 @@ class MotifClassifier(MotifLearner):
         Parameters
         ----------
         moments : array of shape (n, k)
-            As in `fit_moments`; also after `fit`, with its `n_max` and patch size.
+            As in `fit_moments`; also after `fit`, with its `n_max` and patch size. Higher orders are not looked at.
         level : float
             What was subtracted from the pixels.
         relative_dose : float
@@ -296,10 +297,33 @@ class MotifClassifier(MotifLearner):
         check_is_fitted(self)
         values = checked_moments(moments, self.device)
         k = len(self.basis_.basis)
-        if values.shape[1] != k:
-            raise InputError(f"moments must be {k} a column as in fit, got {values.shape[1]}")
-        parts = [self._assigned(part, level, relative_dose) for part in values.split(_BATCH)]
+        if values.shape[1] < k:
+            raise InputError(f"moments must be at least {k} a column as in fit, got {values.shape[1]}")
+        parts = [self._assigned(part, level, relative_dose) for part in values[:, :k].split(_BATCH)]
         return joined(parts, moments)
+
+    def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
+        """Which of the motifs would be found at another dose and in another number of columns.
+
+        Parameters
+        ----------
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of Resolution
+            As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
+        """
+        check_is_fitted(self)
+        if not relative_dose > 0 or (columns is not None and columns < 1):
+            raise InputError(
+                f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
+            )
+        conditions = Conditions(self._rules(), self._learnt, columns or self._learnt, relative_dose)
+        return self._model.tree.resolutions(self._model.motif, conditions)[0]
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.

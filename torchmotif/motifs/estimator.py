@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -14,18 +15,23 @@ from torchmotif._arrays import like
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs.model import Assignment, learn
 from torchmotif.motifs.noise import CountingNoise
+from torchmotif.motifs.resolve import Conditions, Rules
 from torchmotif.motifs.scale import MomentScale
 from torchmotif.motifs.source import PatchSource, checked_offsets
-from torchmotif.motifs.tree import Rules
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifLearner", "joined"]
+__all__ = ["MotifLearner", "add_by_label", "joined"]
 
+_SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
+_FINER = 4  # orders more for the noise
 _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 
 
 class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Sets and uses the learnt attributes of `MotifClassifier`, whose parameters it reads."""
+
+    def _rules(self) -> Rules:
+        return Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
 
     def _rows(self, n: int, device: torch.device) -> Tensor:
         """Which columns are learnt on."""
@@ -34,9 +40,14 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         chosen = np.random.default_rng(self.random_state).permutation(n)[:_MAX_LEARNT]
         return torch.from_numpy(np.sort(chosen)).to(device)
 
-    def _set_scale(self, basis: ZernikeBasis, level: float, unit: float, dark: float) -> None:
-        self.basis_ = basis
-        self._scale = MomentScale(basis, level, unit or 1.0, dark if self.offset is None else self.offset)
+    def _set_scale(self, n_max: int, size: int, device: torch.device, pixels: tuple[float, ...]) -> None:
+        """Set the basis, and in what units moments are compared: mean, standard deviation and least of the pixels."""
+        highest = min(n_max, size // 2)
+        self.basis_ = ZernikeBasis(highest, size, subpixel=_SUBPIXEL, device=device)
+        finer = ZernikeBasis(min(highest + _FINER, size - 1), size, subpixel=_SUBPIXEL, device=device)
+        level, unit, least = pixels
+        dark = min(least, 0.0) if self.offset is None else self.offset
+        self._scale = MomentScale(self.basis_, finer, level, unit or 1.0, dark)
 
     def _in_batches(self, patches: Any, offsets: Any, relative_dose: float) -> Iterator[Tensor]:
         """Moments of new patches."""
@@ -60,7 +71,7 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             moments,
             lambda values: CountingNoise(self.basis_, values, level, shifts),
             self.basis_,
-            Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share),
+            self._rules(),
             scale=None if gain is None else 1 / (gain * unit),
             n_motifs=self.n_motifs,
             equivalence=self.equivalence,
@@ -70,7 +81,10 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.electrons_per_count_ = 1 / (self._model.scale * unit)
         self.n_motifs_ = len(self._model.shapes.centres)
         self.folds_ = self._model.shapes.folds.cpu().numpy()
-        self.resolutions_ = self._model.tree.resolutions(self.min_detectability, self._model.motif)
+        self._learnt = len(moments)
+        self.resolutions_, self.unresolved_ = self._model.tree.resolutions(
+            self._model.motif, Conditions(self._rules(), self._learnt, self._learnt)
+        )
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
             warnings.warn(
                 f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer",
@@ -89,19 +103,28 @@ class MotifLearner(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _summarise(self, source: PatchSource, shifts: Tensor | None, patches: Any) -> None:
         """Label all patches, and set their mean in every motif."""
-        parts, total = [], torch.zeros(self.n_motifs_ + 1, source.size**2, device=source.device)
+        parts = []
+        total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
         for rows, windows in source:
             moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
             parts.append(self._model.assign(moments, self.outlier_distance))
-            total.index_add_(0, parts[-1].labels + 1, windows.flatten(1))
+            add_by_label(total, parts[-1].labels + 1, windows)
         self._keep(parts, patches)
         count = torch.from_numpy(self.counts_).to(source.device)[:, None, None].clamp(min=1)
-        mean = total[1:].reshape(-1, source.size, source.size) / count
+        mean = (total[1:].reshape(-1, source.size, source.size) / count).float()
         if self.equivalence is not None:  # the patches lie in all orientations
             mean = self._scale.reconstructed(self._model.shapes.centres)
         electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
         self.templates_ = like(mean, patches)
         self.template_errors_ = like((electrons / count).sqrt(), patches)
+
+
+def add_by_label(
+    total: Float[Tensor, "m p"], labels: Int[Tensor, " n"], windows: Float[Tensor, "n s s"]
+) -> None:
+    """Add a batch of patches to the sum of each label; float64, as beyond 2^24 single electrons no longer count."""
+    part = torch.zeros_like(total, dtype=windows.dtype)
+    total += part.index_add_(0, labels, windows.flatten(1))
 
 
 def joined(parts: list[Assignment], original: Any) -> Assignment:

@@ -20,7 +20,8 @@ from torchmotif.motifs.orientation import (
     same_turned,
 )
 from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.tree import FEWEST, MotifTree, Rules, grow
+from torchmotif.motifs.resolve import Rules
+from torchmotif.motifs.tree import FEWEST, MotifTree, grow
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Assignment", "Equivalence", "MotifModel", "learn"]
@@ -123,7 +124,7 @@ class MotifModel:
 
 
 def learn(
-    moments: Float[Tensor, "n k"],
+    finer: Float[Tensor, "n l"],
     noise_of: Callable[[Tensor], CountingNoise],
     basis: ZernikeBasis,
     rules: Rules,
@@ -138,7 +139,8 @@ def learn(
 
     Parameters
     ----------
-    moments : Tensor of shape (n, k), float64
+    finer : Tensor of shape (n, l), float64
+        Moments to the order of the basis or a higher one; only the noise is told from those of higher order.
     noise_of : function
         From these moments, perhaps turned, to their noise.
     basis : ZernikeBasis
@@ -155,11 +157,12 @@ def learn(
     random_state : int
     """
     grower = _Grower(
-        moments, noise_of, basis, rules, scale, n_motifs, equivalence == "euclidean", outlier_distance
+        finer, noise_of, basis, rules, scale, n_motifs, equivalence == "euclidean", outlier_distance
     )
     if equivalence is None:
         return grower.model(None)
-    covariance = noise_of(moments).covariance(torch.arange(len(moments), device=moments.device))
+    moments = finer[:, : len(basis.basis)]
+    covariance = noise_of(finer).covariance(torch.arange(len(finer), device=finer.device))
     covariance *= scale or noise_scale(moments, covariance) or 1.0
     white = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
     least, mirror = rules.min_detectability, equivalence == "euclidean"
@@ -176,7 +179,7 @@ def learn(
 class _Grower:
     """What stays the same from frame to frame."""
 
-    moments: Tensor
+    finer: Tensor
     noise_of: Callable[[Tensor], CountingNoise]
     basis: ZernikeBasis
     rules: Rules
@@ -187,9 +190,10 @@ class _Grower:
 
     def model(self, frame: Frame | None) -> MotifModel:
         """The motifs of the columns turned into a frame."""
-        moments = self.moments if frame is None else frame.turned(self.moments)
+        finer = self.finer if frame is None else frame.turned(self.finer)
+        moments = finer[:, : len(self.basis.basis)]
         rows = torch.arange(len(moments), device=moments.device)
-        noise = self.noise_of(moments)
+        noise = self.noise_of(finer)
         covariance = noise.covariance(rows)
         scale = self.scale or noise_scale(moments, covariance) or 1.0
         leaves = self.n_motifs

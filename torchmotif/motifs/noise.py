@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif.motifs.source import n_max_of
 from torchmotif.zernike import ZernikeBasis, zernike_basis
 from torchmotif.zernike.polynomials import zernike_polynomials
 
@@ -18,15 +19,15 @@ class CountingNoise:
     """Covariance of the moments of counted electrons, told from the moments themselves.
 
     A moment is a weighted sum of independent Poisson counts, so the covariance of two is the sum of the expected
-    counts times the product of their kernels. The patch that the mean moments stand for gives the expected counts:
-    the products of kernels weigh little of what is finer. The kernels are those of each patch's own offset: at the
+    counts times the product of their kernels. The patch that the mean moments stand for gives the expected counts; with
+    moments of four orders more than the basis has, finer structure weighs less than a few per cent. The kernels are those of each patch's own offset: at the
     rim of the disk they differ, and with one for all of them noise would look like structure.
 
     Parameters
     ----------
     basis : ZernikeBasis
-    moments : Tensor of shape (n, k), float64
-        Of pixels from which a constant was subtracted.
+    moments : Tensor of shape (n, l), float64
+        Of pixels from which a constant was subtracted; to the order of the basis or a higher one.
     level : float
         What that constant stands above a pixel without electrons, in units of the moments.
     offsets : Tensor of shape (n, 2), optional
@@ -36,11 +37,12 @@ class CountingNoise:
     def __init__(
         self,
         basis: ZernikeBasis,
-        moments: Float[Tensor, "n k"],
+        moments: Float[Tensor, "n l"],
         level: float,
         offsets: Float[Tensor, "n 2"] | None,
     ) -> None:
         self._moments, self._level = moments, level
+        self._order = len(basis.basis)
         self._area = math.pi * basis.size**2 / 4
         shifts = moments.new_zeros(len(moments), 2) if offsets is None else offsets
         steps = torch.round(shifts * _STEPS).clamp(-_STEPS, _STEPS).long()
@@ -50,13 +52,14 @@ class CountingNoise:
             zernike_basis(basis.n_max, basis.size, offset=centre, device=moments.device).flatten(1)
             for centre in centres
         ]
-        self._shapes = [_shapes(basis, centre, moments.device) for centre in centres]
+        n_max = n_max_of(moments.shape[1])
+        self._shapes = [_shapes(n_max, basis.size, centre, moments.device) for centre in centres]
 
     def covariance(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "k k"]:
         """Mean covariance of the moments of the patches `rows`, float64, in units of the moments per electron."""
         mean = self._moments[rows].mean(0).float()
         counts = torch.bincount(self._group[rows], minlength=len(self._kernels)).tolist()
-        total = self._moments.new_zeros(len(mean), len(mean))
+        total = self._moments.new_zeros(self._order, self._order)
         for kernels, shapes, count in zip(self._kernels, self._shapes, counts, strict=True):
             if count:
                 expected = mean @ shapes + self._level
@@ -66,15 +69,15 @@ class CountingNoise:
         return total / (len(rows) * self._area**2)
 
 
-def _shapes(basis: ZernikeBasis, centre: tuple[float, float], device: torch.device) -> Float[Tensor, "k p"]:
+def _shapes(n_max: int, size: int, centre: tuple[float, float], device: torch.device) -> Float[Tensor, "l p"]:
     """The polynomials at the pixels of a window; beyond the disk, those at its rim."""
-    axis = torch.arange(basis.size, dtype=torch.float64) - (basis.size - 1) / 2
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     y, x = (
-        grid.flatten() / (basis.size / 2)
+        grid.flatten() / (size / 2)
         for grid in torch.meshgrid(centre[0] - axis, axis - centre[1], indexing="ij")
     )
     r = torch.hypot(x, y).clamp(max=1.0)
-    return zernike_polynomials(basis.n_max, r, torch.atan2(y, x)).float().to(device)
+    return zernike_polynomials(n_max, r, torch.atan2(y, x)).float().to(device)
 
 
 def noise_scale(moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"]) -> float:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif.motifs.source import n_max_of
 from torchmotif.zernike import invariants, orders, reflect, rotate, rotation_distance
 from torchmotif.zernike.invariants import RotationMatch
 from torchmotif.zernike.polynomials import zernike_polynomials
@@ -84,9 +85,13 @@ class Frame:
 
     seeds: Symmetries
 
-    def turned(self, moments: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        """Patches turned, and where asked for mirrored, onto the seed that is nearest to each."""
-        match = _match(self.seeds.centres[None], moments[:, None], self.seeds.chiral[None])
+    def turned(self, moments: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Patches turned, and where asked for mirrored, onto the seed that is nearest to each.
+
+        Their moments may reach to higher orders than those of the seeds.
+        """
+        lower = moments[:, : self.seeds.centres.shape[1]]
+        match = _match(self.seeds.centres[None], lower[:, None], self.seeds.chiral[None])
         nearest = match.distance.argmin(1, keepdim=True)
         return _back(moments, match.angle.gather(1, nearest)[:, 0], match.mirrored.gather(1, nearest)[:, 0])
 
@@ -283,4 +288,4 @@ def _crest(centre: Tensor) -> Tensor:
 
 def _angular(k: int) -> Tensor:
     """The angular orders m of k moments."""
-    return orders((math.isqrt(8 * k + 1) - 3) // 2)[:, 1]
+    return orders(n_max_of(k))[:, 1]

@@ -20,6 +20,8 @@ class MomentScale:
     Attributes
     ----------
     basis : ZernikeBasis
+    finer : ZernikeBasis
+        Of a higher order, for the noise.
     level : float
         Mean of the learnt pixels: without it moments of unlike offsets are hardly comparable.
     unit : float
@@ -29,6 +31,7 @@ class MomentScale:
     """
 
     basis: ZernikeBasis
+    finer: ZernikeBasis
     level: float
     unit: float
     dark: float
@@ -43,10 +46,13 @@ class MomentScale:
         windows: Float[Tensor, "n s s"],
         shifts: Float[Tensor, "n 2"] | None,
         relative_dose: float = 1.0,
+        *,
+        finer: bool = False,
     ) -> Float[Tensor, "n k"]:
         """From patches and their offsets."""
+        basis = self.finer if finer else self.basis
         level = self.dark + (self.level - self.dark) * relative_dose
-        return self.of_moments(self.basis(windows - level, shifts).double(), level, relative_dose)
+        return self.of_moments(basis(windows - level, shifts).double(), level, relative_dose)
 
     def of_moments(
         self, moments: Float[Tensor, "n k"], level: float, relative_dose: float = 1.0

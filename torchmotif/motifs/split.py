@@ -19,6 +19,7 @@ _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2, 4.0, -4.0)  # standard scores that part an
 _SOFT = 0.02  # of every column begins on the other side
 _SCREENING, _STEPS = 8, 100  # steps of expectation and maximisation for all starts, and for the best of them
 _KEPT = 8  # starts that are followed to the end
+_BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches
 _SETTLED = 1e-4  # mean change of the assignments between two steps
 
 
@@ -39,8 +40,10 @@ class Split:
     evidence : float
         Twice the gain in log-likelihood, less the price of the parameters (Schwarz, 1978): the odds of two sides
         against one are its exponential's root.
+    columns : int
+        Number n of columns it was learnt on.
     responsibilities : Tensor of shape (n,)
-        Probability that each learnt column belongs to the second side.
+        Probability that each learnt column belongs to the second side; empty where it serves no more.
     """
 
     axes: Float[Tensor, "k q"]
@@ -48,6 +51,7 @@ class Split:
     intrinsic: Float[Tensor, "q q"]
     share: float
     evidence: float
+    columns: int
     responsibilities: Float[Tensor, " n"]
 
     def detectability(self, relative_dose: float = 1.0) -> float:
@@ -55,16 +59,10 @@ class Split:
         step = self.means[1] - self.means[0]
         return math.sqrt(max(float(step @ self._discriminant(relative_dose)), 0.0))
 
-    def least_relative_dose(self, min_detectability: float) -> float:
-        """Dose at which the two sides are `min_detectability` apart; inf where they never are."""
-        low, high = -40.0, 40.0  # powers of 2; the distance grows with the dose
-        if self.detectability(2.0**high) < min_detectability:
-            return math.inf
-        for _ in range(60):
-            middle = (low + high) / 2
-            reached = self.detectability(2.0**middle) >= min_detectability
-            low, high = (low, middle) if reached else (middle, high)
-        return float(2.0**high)
+    def stands_out(self) -> bool:
+        """Whether the gain in likelihood is more than the best of many starts finds in noise."""
+        parameters = self.axes.shape[1] + 1
+        return self.evidence + parameters * math.log(self.columns) > _BY_CHANCE * parameters
 
     def valley(self, moments: Float[Tensor, "n k"]) -> float:
         """Density without noise of the learnt columns between the sides, over that at the lower peak; see `valley_at`."""
@@ -164,7 +162,7 @@ def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     for i in _distinct(gain, pairs.share).tolist():
         covariance, share = pairs.covariance[i], min(max(float(pairs.share[i]), 1e-9), 1 - 1e-9)
         means = torch.stack([pairs.first[i], pairs.second[i]])
-        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), sides[i]))
+        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), len(moments), sides[i]))
     return splits
 
 

@@ -1,6 +1,6 @@
 """A tree of splits: its leaves are the motifs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,25 +9,16 @@ from torch import Tensor
 
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.resolve import Conditions, Rules
 from torchmotif.motifs.split import Split, propose_splits
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["FEWEST", "MotifTree", "Rules", "grow"]
+__all__ = ["FEWEST", "MotifTree", "grow"]
 
 _RIM = 0.8  # of the disk's radius; beyond it lies the rim
 _MAX_AT_RIM = 0.5  # of a difference between motifs, in its squares
 _MAX_FLAT = 0.7  # of it, explained by a constant and a slope
 FEWEST = 5  # columns of a motif
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a split needs to be kept; see the parameters of `MotifClassifier`."""
-
-    min_evidence: float
-    min_detectability: float
-    max_valley: float
-    min_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +31,13 @@ class MotifTree:
         The node that is split, and how, in the order in which the motifs parted.
     leaves : Tensor of shape (n_motifs,)
         Node of every motif, the most frequent first, the brighter first of equally frequent ones.
+    candidates : list of (int, Split)
+        Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike.
     """
 
     splits: list[tuple[int, Split]]
     leaves: Int[Tensor, " m"]
+    candidates: list[tuple[int, Split]]
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -56,18 +50,21 @@ class MotifTree:
             nodes[node] = nodes[node] + F.logsigmoid(-odds)
         return torch.stack(nodes, dim=1)[:, self.leaves]
 
-    def resolutions(self, min_detectability: float, motif: Int[Tensor, " m"]) -> list[Resolution]:
-        """How the motifs are told apart, split by split.
+    def resolutions(
+        self, motif: Int[Tensor, " m"], conditions: Conditions
+    ) -> tuple[list[Resolution], list[Resolution]]:
+        """How the motifs are told apart, split by split, and which motifs may be two.
 
         Parameters
         ----------
-        min_detectability : float
         motif : Tensor of shape (m,)
             Number of the motif that each leaf is, -1 for none; splits within one motif are left out.
+        conditions : Conditions
         """
         below: dict[int, set[int]] = {
             int(leaf): {int(of)} - {-1} for leaf, of in zip(self.leaves, motif, strict=True)
         }
+        whole = {leaf: tuple(sorted(of)) for leaf, of in below.items()}
         found: list[Resolution] = []
         for number in range(len(self.splits), 0, -1):
             node, split = self.splits[number - 1]
@@ -75,16 +72,9 @@ class MotifTree:
             below[node] = first | second
             sides = tuple(sorted(first - second)), tuple(sorted(second - first))
             if all(sides) and all(sides != other.motifs for other in found):
-                found.append(
-                    Resolution(
-                        sides,
-                        split.detectability(),
-                        min(split.share, 1 - split.share),
-                        split.evidence,
-                        split.least_relative_dose(min_detectability),
-                    )
-                )
-        return found[::-1]
+                found.append(conditions.resolution(split, sides))
+        perhaps = [conditions.resolution(split, (whole[node],) * 2) for node, split in self.candidates]
+        return found[::-1], [one for one in perhaps if one.motifs[0] and one.least_relative_dose > 1]
 
 
 def grow(
@@ -112,20 +102,27 @@ def grow(
     """
     least = max(FEWEST, rules.min_share * len(moments))
 
-    def proposal(rows: Tensor) -> tuple[bool, Split] | None:
+    def proposal(node: int) -> tuple[bool, Split] | None:
+        rows = members[node]
+        candidates.pop(node, None)
         if len(rows) < (2 * least if n_motifs is None else 2):
             return None
         covariance = scale * noise.covariance(rows)
         radial = (basis.orders[:, 1] == 0).to(moments.device)
         splits = propose_splits(moments[rows], covariance, radial)
-        for split in splits:
-            if _is_kept(split, moments[rows], basis, rules, least):
+        able = [split for split in splits if _is_able(split, moments[rows], basis, least)]
+        for split in able:
+            if _is_told(split, moments[rows], rules):
                 return True, split
+        hints = [split for split in able if split.stands_out()]
+        if hints:
+            candidates[node] = hints[0]
         forced = [s for s in splits if 0 < int((s.responsibilities > 0.5).sum()) < len(rows)]
         return (False, forced[0]) if forced and n_motifs is not None else None
 
+    candidates: dict[int, Split] = {}
     members = [torch.arange(len(moments), device=moments.device)]
-    proposals = [proposal(members[0])]
+    proposals = [proposal(0)]
     splits: list[tuple[int, Split]] = []
     while n_motifs is None or len(members) < n_motifs:
         open_nodes = [node for node, found in enumerate(proposals) if found is not None]
@@ -138,9 +135,14 @@ def grow(
         second = split.responsibilities > 0.5
         members.append(members[node][second])
         members[node] = members[node][~second]
-        proposals[node] = proposal(members[node])
-        proposals.append(proposal(members[-1]))
-    return MotifTree(splits, _by_frequency(moments, members))
+        proposals[node] = proposal(node)
+        proposals.append(proposal(len(members) - 1))
+    return MotifTree(_bare(splits), _by_frequency(moments, members), _bare(sorted(candidates.items())))
+
+
+def _bare(splits: list[tuple[int, Split]]) -> list[tuple[int, Split]]:
+    """The splits without what they say of each column they were learnt on, which serves no more."""
+    return [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
 
 
 def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
@@ -156,15 +158,20 @@ def _rank(found: tuple[bool, Split] | None) -> tuple[bool, float]:
     return (False, 0.0) if found is None else (found[0], found[1].evidence)
 
 
-def _is_kept(split: Split, moments: Tensor, basis: ZernikeBasis, rules: Rules, least: float) -> bool:
-    """Whether both sides are motifs."""
+def _is_able(split: Split, moments: Tensor, basis: ZernikeBasis, least: float) -> bool:
+    """Whether both sides could be motifs: not too rare, and unlike in what motifs are unlike in."""
     side = split.responsibilities
+    if min(float(side.sum()), float((1 - side).sum())) < least:
+        return False
     difference = side @ moments / side.sum() - (1 - side) @ moments / (1 - side).sum()
+    return _is_structure(difference, basis)
+
+
+def _is_told(split: Split, moments: Tensor, rules: Rules) -> bool:
+    """Whether the columns tell both sides apart."""
     return (
         split.evidence >= rules.min_evidence
-        and min(float(side.sum()), float((1 - side).sum())) >= least
         and split.detectability() >= rules.min_detectability
-        and _is_structure(difference, basis)
         and split.valley(moments) <= rules.max_valley
     )
 

@@ -177,7 +177,7 @@ def inclusions(
         axes.scatter(
             points[some, 0],
             points[some, 1],
-            s=9,
+            s=16,
             color=colour,
             marker=style.marker,
             label=name,

@@ -1,10 +1,12 @@
 """The atlas: the mean patch of every motif, and whether this dose tells it from the others."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torchmotif.plot import motif_style
+from torchmotif.report.groups import brightness
 from torchmotif.report.pixels import grey, picture
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
     counts = result.counts
     seen = result.templates[counts > 0]
     limits = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
-    intensities = np.asarray(result.columns.intensities, np.float64)
-    typical = float(np.median(intensities)) or 1.0
+    bright = brightness(result)
     found = []
     for motif in range(result.n_motifs):
         here = result.labels == motif
@@ -44,7 +45,7 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
                 "count": int(counts[motif]),
                 "share": counts[motif] / max(len(result.labels), 1),
                 "probability": float(result.probabilities[here].mean()) if has else None,
-                "brightness": float(np.median(intensities[here])) / typical if has else None,
+                "brightness": float(np.median(bright[here])) if has else None,
                 "resolvable": resolvable(result, motif),
             }
         )
@@ -84,7 +85,7 @@ def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:
     return {"answer": answer, "reason": reason + "."}
 
 
-def _motifs(numbers: list[int]) -> str:
+def _motifs(numbers: Sequence[int]) -> str:
     """Name motifs in a sentence: motif 3; motifs 1, 2 and 5."""
     names = [str(number) for number in sorted(numbers)]
     if len(names) == 1:

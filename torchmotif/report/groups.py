@@ -11,7 +11,7 @@ from torchmotif.plot import Style, motif_style
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
-__all__ = ["RIM", "UNLIKE", "Group", "groups_of", "membership", "whole"]
+__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of", "membership", "whole"]
 
 UNLIKE, RIM = -1, -2  # no motif: it fits none; its patch reaches over the image's rim
 
@@ -47,6 +47,14 @@ def whole(result: "MotifResult") -> np.ndarray:
 def membership(result: "MotifResult") -> np.ndarray:
     """The group of every column, shape (n,)."""
     return np.where((result.labels < 0) & ~whole(result), RIM, result.labels)
+
+
+def brightness(result: "MotifResult") -> np.ndarray:
+    """Intensity of every column over the median of all, shape (n,), float64; 0 where it is not finite."""
+    intensities = np.asarray(result.columns.intensities, np.float64)
+    finite = intensities[np.isfinite(intensities)]
+    typical = float(np.median(finite)) if finite.size else 1.0
+    return np.nan_to_num(intensities / (typical or 1.0), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def groups_of(result: "MotifResult") -> list[Group]:

@@ -1,5 +1,6 @@
 """What is known of the dose, and how the result was made."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,9 +64,9 @@ def provenance(result: "MotifResult") -> dict[str, Any]:
     record = result.record
     tables = [
         ("Parameters", {key: _said(value) for key, value in record.get("parameters", {}).items()}),
-        ("Found", {key: _said(v) for key, v in record.get("found", {}).items() if not isinstance(v, list)}),
-        ("Input", {key: _said(value) for key, value in record.get("input", {}).items()}),
-        ("Metadata of the image", {key: _said(value) for key, value in result.image.metadata.items()}),
+        ("Found", _known({k: v for k, v in record.get("found", {}).items() if not isinstance(v, list)})),
+        ("Input", _known(record.get("input", {}))),
+        ("Metadata of the image", _known(result.image.metadata)),
         (
             "Versions",
             record.get("versions", {}) | {key: record[key] for key in ("platform",) if key in record},
@@ -121,6 +122,10 @@ def _rounded(value: float) -> str:
 
 def _call(first: Any, **keywords: Any) -> str:
     return ", ".join([repr(first), *(f"{key}={value!r}" for key, value in keywords.items())])
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _said(value) for key, value in values.items() if value is not None}
 
 
 def _said(value: Any) -> str:

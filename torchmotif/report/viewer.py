@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchmotif.report.groups import Group, membership
+from torchmotif.report.groups import Group, brightness, membership
 from torchmotif.report.pixels import grey, picture, shrunk
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
     height, width = result.image.shape
     factor = math.ceil(max(height, width) / _SHOWN)
     pixels = shrunk(result.image.numpy(), factor)
-    positions, intensities = result.columns.positions, np.asarray(result.columns.intensities, np.float64)
-    typical = float(np.median(intensities)) if len(intensities) else 1.0
     return {
         "width": width,
         "height": height,
@@ -44,10 +42,10 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
         "image": picture(grey(pixels)),
         "image_width": pixels.shape[1] * factor,
         "image_height": pixels.shape[0] * factor,
-        "xy": encoded(positions[:, ::-1], "<f4"),
+        "xy": encoded(result.columns.positions[:, ::-1], "<f4"),
         "group": encoded(membership(result), "<i2"),
         "probability": encoded(result.probabilities * 255, "u1"),
-        "brightness": encoded(np.nan_to_num(intensities / (typical or 1.0)), "<f4"),
+        "brightness": encoded(brightness(result), "<f4"),
         "groups": [
             {
                 "number": group.number,

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -68,7 +69,7 @@ def zernike_basis(
     torch.Size([66, 33, 33])
     """
     n_modes(n_max)
-    if not isinstance(size, int) or size < 3 or n_max > size - 1:
+    if not isinstance(size, int | np.integer) or size < 3 or n_max > size - 1:
         raise InputError(
             f"size must be a whole number of at least 3 and more than n_max, got size={size}, n_max={n_max}; "
             f"use n_max <= {max(int(size) - 1, 0)}"
@@ -77,7 +78,7 @@ def zernike_basis(
         raise InputError(
             f"offset must lie within one pixel, got {tuple(offset)}; take the window around the nearest pixel"
         )
-    kernels = disk_kernels(n_max, size, (float(offset[0]), float(offset[1])))
+    kernels = disk_kernels(int(n_max), int(size), (float(offset[0]), float(offset[1])))
     if orthonormal:
         kernels = _nearest_orthonormal(kernels, disk_area(size))
     return kernels.to(device=device, dtype=dtype)

@@ -76,7 +76,7 @@ def choose_patch_size(image: Any) -> SizeChoice:
     Raises
     ------
     InputError
-        If the autocorrelation has no ring: the image shows no regular spacing.
+        If the autocorrelation has no ring: the image shows no regular spacing; or if a pixel is not finite.
 
     Notes
     -----
@@ -90,14 +90,14 @@ def choose_patch_size(image: Any) -> SizeChoice:
     45
     """
     pixels = pixels_of(image)
-    data = as_tensor(pixels)
+    data = _finite(pixels)
     radii, profile = _autocorrelation_profile(data - data.mean())
     inner = profile[1:]  # noise is white: it ends after the zero lag
     rise = inner - torch.cummin(inner, 0).values
     peak = torch.zeros_like(rise, dtype=torch.bool)
     peak[1:-1] = (inner[1:-1] > inner[:-2]) & (inner[1:-1] >= inner[2:])
     rise = torch.where(peak & (radii[1:] >= 2), rise, 0.0)
-    if not float(rise.max()) > _PROMINENCE * float(inner[0]):  # nor for NaN
+    if not float(rise.max()) > _PROMINENCE * float(inner[0]):  # nor where the image is flat
         raise InputError(
             "image shows no regular spacing to choose a patch size from; give the size, "
             "about twice the distance between neighbouring columns in pixels"
@@ -128,7 +128,7 @@ def choose_n_max(image: Any, size: int, positions: Any = None) -> OrderChoice:
     Raises
     ------
     InputError
-        If no patch of that size fits the image.
+        If no patch of that size fits the image, or a pixel is not finite.
 
     Notes
     -----
@@ -145,7 +145,7 @@ def choose_n_max(image: Any, size: int, positions: Any = None) -> OrderChoice:
     True
     """
     pixels = pixels_of(image)
-    data = as_tensor(pixels)
+    data = _finite(pixels)
     highest = max(2, min(_MOST_ORDERS, size // 2))
     basis = ZernikeBasis(highest, size, orthonormal=True)
     if positions is None:
@@ -171,6 +171,14 @@ def choose_n_max(image: Any, size: int, positions: Any = None) -> OrderChoice:
     strong = torch.nonzero(excess[: enough + 1] > variance).flatten()
     n_max = int(strong[-1]) if len(strong) else 0
     return OrderChoice(n_max, *(like(part, pixels) for part in (power, noise, share)))
+
+
+def _finite(pixels: Any) -> Tensor:
+    data = as_tensor(pixels)
+    bad = int((~torch.isfinite(data)).sum())
+    if bad:
+        raise InputError(f"image has {bad} pixels that are not finite; cut them off or fill them in first")
+    return data
 
 
 def _autocorrelation_profile(data: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -28,9 +29,9 @@ def n_modes(n_max: int) -> int:
     >>> n_modes(10)
     66
     """
-    if not isinstance(n_max, int) or n_max < 0:
+    if not isinstance(n_max, int | np.integer) or n_max < 0:
         raise InputError(f"n_max must be a whole number of at least 0, got {n_max!r}")
-    return (n_max + 1) * (n_max + 2) // 2
+    return int((n_max + 1) * (n_max + 2) // 2)
 
 
 def orders(n_max: int) -> Int[Tensor, "k 2"]:

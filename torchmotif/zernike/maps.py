@@ -13,6 +13,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from torchmotif._memory import in_batches
+from torchmotif.errors import InputError
 
 __all__ = ["correlate", "mode_pairs", "rim_mask"]
 
@@ -65,7 +66,16 @@ def correlate(
         Rows of `kernels`.
     maps : Tensor of shape (c, h, w)
         Their correlations, NaN where the window reaches over the rim; with `out`, all of it.
+
+    Raises
+    ------
+    InputError
+        If the image requires gradients.
     """
+    if image.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            "image requires gradients, which maps do not pass on; use project, or image.detach()"
+        )
     size = kernels.shape[-1]
     finite = torch.isfinite(image)
     level = torch.where(finite, image, 0).sum() / finite.sum().clamp(min=1)  # off the transforms' rounding
@@ -78,11 +88,13 @@ def correlate(
     work = _WORK if image.device.type == "cpu" else _WORK_ON_ACCELERATOR
     at_a_time = work // (spectra.shape[1] * tile**2 * spectra.element_size())
     products = _Products(spectra)
+    if out is not None:
+        _empty_rim(out, size)
 
     def some(start: int, stop: int) -> tuple[list[int], Tensor]:
         chosen = pairs[start:stop]
         rows = [row for pair in chosen for row in pair if row is not None]
-        maps = image.new_empty(len(rows), *image.shape) if out is None else out
+        maps = _empty_rim(image.new_empty(len(rows), *image.shape), size) if out is None else out
         targets = list(maps) if out is None else [out[row] for row in rows]
         _fill(targets, gaps, products.of(_pair_spectra(kernels, chosen, tile)), size)
         return rows, maps
@@ -125,6 +137,16 @@ def _pair_spectra(kernels: Tensor, pairs: list[tuple[int, int | None]], tile: in
     return torch.conj_physical(spectra)
 
 
+def _empty_rim(maps: Tensor, size: int) -> Tensor:
+    """NaN where the window reaches over the rim."""
+    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    for rim in (maps[:, :before], maps[:, maps.shape[1] - after :]):
+        rim.fill_(math.nan)
+    for rim in (maps[..., :before], maps[..., maps.shape[2] - after :]):
+        rim.fill_(math.nan)
+    return maps
+
+
 class _Products:
     """Correlations of one row of tiles after another, always in the same memory."""
 
@@ -145,25 +167,17 @@ class _Products:
 
 
 def _fill(targets: list[Tensor], gaps: Tensor, products: Iterator[Tensor], size: int) -> None:
-    """Write the correlations of all tiles into their places in the maps, plus `gaps`, which fill the rim."""
+    """Write the correlations of all tiles into their places in the maps, plus `gaps`."""
     before = (size - 1) // 2
     bottom, right = (before + length - size + 1 for length in gaps.shape)
-    for target in targets:
-        for strip in (
-            (slice(before),),
-            (slice(bottom, None),),
-            (slice(before, bottom), slice(before)),
-            (slice(before, bottom), slice(right, None)),
-        ):
-            target[strip] = math.nan
     for i, row in enumerate(products):
         step = row.shape[-1] - size + 1
         top = before + i * step
         for j, product in enumerate(row):
             left = before + j * step
             place = slice(top, min(top + step, bottom)), slice(left, min(left + step, right))
-            height, width = gaps[place].shape
-            # real, imaginary of every pair
-            parts = [part[:height, :width] for pair in product for part in pair]
+            gap = gaps[place]
+            height, width = gap.shape
+            parts = [part for pair in product[..., :height, :width].unbind() for part in pair.unbind()]
             for target, part in zip(targets, parts, strict=False):
-                torch.add(gaps[place], part, out=target[place])
+                torch.add(gap, part, out=target[place])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import full_precision
 from torchmotif._memory import in_batches
 
 __all__ = ["ShiftedKernels", "fill"]
@@ -24,8 +25,8 @@ _REMEDY = "choose a smaller size or n_max, or give fewer positions at a time"
 def multiply(
     patches: Float[Tensor, "n size size"], kernels: Float[Tensor, "k size size"]
 ) -> Float[Tensor, "n k"]:
-    """Sums over the pixels of patch times kernel, never in less than the kernels' precision, whatever autocast says."""
-    with torch.autocast(patches.device.type, enabled=False):
+    """Sums over the pixels of patch times kernel, never in less than the kernels' precision, whatever autocast and TF32 say."""
+    with full_precision(patches.device.type):
         if patches.device.type != "cpu":
             return patches.flatten(1) @ kernels.flatten(1).T
         if _ONEDNN_IS_FASTER and kernels.dtype == torch.float32 and len(patches) > 0:
@@ -153,7 +154,7 @@ class ShiftedKernels:
             patches = windows(row_at[start:stop].flatten()).reshape(stop - start, block, -1)
             return torch.bmm(patches, bank[kernel_at[start:stop]].flatten(2).mT)
 
-        with torch.autocast(bank.device.type, enabled=False):
+        with full_precision(bank.device.type):
             parts = list(in_batches(some, n_blocks, at_a_time, _REMEDY))
         return torch.cat(parts).flatten(0, 1)[torch.zeros_like(place).scatter(0, order, place)]
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from torchmotif._arrays import DeviceLike, as_positions, as_tensor, like, pixels_of
+from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
 from torchmotif._memory import memory_for
 from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
@@ -24,7 +24,7 @@ class ZernikeBasis(nn.Module):
     """Projects patches on the Zernike polynomials up to radial order `n_max`.
 
     Everything is computed in the basis's own precision: integers and half-precision floats are converted to it,
-    and autocast does not lower it. Gradients flow through patches, images and moments.
+    and neither autocast nor TF32 lower it. Gradients flow through patches, images and moments.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class ZernikeBasis(nn.Module):
                 f"dtype must be torch.float32 or torch.float64, got {dtype}; "
                 "patches may be of any type, moments need the digits"
             )
-        self.n_max, self.size, self.subpixel, self.orthonormal = n_max, size, subpixel, orthonormal
+        self.n_max, self.size, self.subpixel, self.orthonormal = int(n_max), int(size), subpixel, orthonormal
         self.basis: Tensor
         first = zernike_basis(n_max, size, orthonormal=orthonormal, dtype=dtype, device=device)
         self.register_buffer("basis", first.flatten(1), persistent=False)
@@ -191,7 +191,7 @@ class ZernikeBasis(nn.Module):
             raise InputError(f"moments must have the shape (n, {len(self.basis)}), got {tuple(values.shape)}")
         if self._synthesis is None:
             self._synthesis = self._make_synthesis()
-        with torch.autocast(values.device.type, enabled=False), memory_for("reconstruct fewer at a time"):
+        with full_precision(values.device.type), memory_for("reconstruct fewer at a time"):
             return like((values @ self._synthesis).view(-1, self.size, self.size), moments)
 
     def maps(self, image: Any) -> Any:

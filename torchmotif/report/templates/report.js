@@ -167,8 +167,9 @@
         pen.strokeStyle = "#000"; pen.lineWidth = 5; pen.stroke();
         pen.strokeStyle = one.colour; pen.lineWidth = 3; pen.stroke();
       } else {
+        // The rim goes under the colour, so that crowded marks do not turn black.
+        pen.strokeStyle = `rgba(0,0,0,${this.outline})`; pen.lineWidth = Math.min(2, 0.4 * r + 0.3); pen.stroke();
         pen.fillStyle = one.colour; pen.fill();
-        pen.strokeStyle = `rgba(0,0,0,${this.outline})`; pen.lineWidth = Math.min(1, 0.18 * r + 0.15); pen.stroke();
       }
       if (!open || one.number < 0 || inView.length > 900) return;
       pen.font = "600 12px system-ui, sans-serif";
@@ -298,7 +299,7 @@
     const margin = 0.05 * Math.max(right - left, bottom - top, 1e-6);
     const side = Math.max(right - left, bottom - top) + 2 * margin;
     views.push(new View("layout", {
-      points, columns, spacing: side / 26, outline: 0.4, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
+      points, columns, spacing: side / 26, outline: 0.7, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
     }));
     Object.defineProperty(views[1], "radius", { get() { return Math.max(2, Math.min(2.8 * (this.scale / this.whole) ** 0.5, 9) * markSize); } });
   }
@@ -318,16 +319,23 @@
   });
   for (const button of document.querySelectorAll("[data-find]")) {
     const one = groups.get(Number(button.dataset.find));
-    let next = 0;
+    let next = 0, order = [];
+    const sort = () => {
+      const by = { bright: (i) => -brightness[i], dark: (i) => brightness[i], unsure: (i) => probability[i], place: (i) => i }[$("order").value];
+      order = [...one.columns].sort((a, b) => by(a) - by(b) || a - b);
+      next = 0;
+    };
+    $("order").addEventListener("change", sort);
+    sort();
     button.addEventListener("click", () => {
-      if (!one.columns.length) return;
-      const column = one.columns[next++ % one.columns.length];
+      if (!order.length) return;
+      const column = order[next++ % order.length];
       document.querySelector(`input[data-group="${one.number}"]`).checked = one.shown = true;
       selected = column;
       imageView.hideTip();
       imageView.show(imageView.place.get(column));
       redraw();
-      $("said").textContent = `${((next - 1) % one.columns.length) + 1} of ${one.columns.length}: ${describe(column).replaceAll("\n", "; ")}`;
+      $("said").textContent = `${((next - 1) % order.length) + 1} of ${order.length}: ${describe(column).replaceAll("\n", "; ")}`;
       const box = imageView.canvas.getBoundingClientRect();
       if (box.bottom < 80 || box.top > window.innerHeight - 80) $("image-view").scrollIntoView({ block: "center" });
     });

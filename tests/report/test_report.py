@@ -1,0 +1,210 @@
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import torchmotif as tm
+from torchmotif.errors import OutputError
+from torchmotif.report import render
+from torchmotif.report.atlas import resolvable
+from torchmotif.report.groups import RIM, UNLIKE, groups_of, membership
+from torchmotif.report.moments import layout_of, sampled_moments
+from torchmotif.report.pixels import grey, picture, shrunk
+from torchmotif.report.provenance import dose_statement, python_code
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and what scripts hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text, self.inside = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+            self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag == "script" else self.inside
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def unpacked(data: dict[str, object], name: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(str(data[name])), dtype)
+
+
+def test_nothing_is_fetched_and_no_other_script_may_run(text: str) -> None:
+    page = Page(text)
+    links = [a.get(key) or "" for _, a in page.elements for key in ("src", "href", "xlink:href") if key in a]
+    assert all(link.startswith(("#", "data:image/")) for link in links)
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in str(policy)
+    assert "default-src 'none'" in str(policy)
+    assert not [name for _, a in page.elements for name in a if name.startswith("on")]
+
+
+def test_the_columns_on_the_page_are_those_of_the_result(text: str, result: tm.MotifResult) -> None:
+    data = json.loads(Page(text).scripts[0])
+    assert_allclose(
+        unpacked(data, "xy", "<f4").reshape(-1, 2)[:, ::-1], result.columns.positions, rtol=1e-6, atol=1e-4
+    )
+    group = unpacked(data, "group", "<i2")
+    assert_array_equal(np.maximum(group, -1), result.labels)
+    assert_allclose(unpacked(data, "probability", "u1") / 255, result.probabilities, atol=0.5 / 255)
+    assert [one["number"] for one in data["groups"]] == [*range(result.n_motifs), UNLIKE, RIM]
+
+
+def test_ids_are_unique_and_references_are_met(text: str) -> None:
+    ids = [a["id"] for _, a in Page(text).elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    named = re.findall(r'(?:href="#|url\(#|aria-labelledby="|aria-describedby=")([^")]+)', text)
+    assert set(named) <= set(ids)
+
+
+def test_every_part_is_there(text: str, result: tm.MotifResult) -> None:
+    page = Page(text)
+    headings = {a.get("id") for tag, a in page.elements if tag == "section"}
+    assert headings == {"map", "atlas", "moments", "symmetry", "hierarchy", "dose", "made"}
+    assert sum(a.get("type") == "checkbox" for _, a in page.elements) == result.n_motifs + 2
+    assert sum(tag == "svg" and a.get("role") == "img" for tag, a in page.elements) == 4
+    for words in ("detected electrons per pixel", "tm.analyze(scan)", "pixels_sha256", "favoured"):
+        assert words in page.text
+
+
+def test_metadata_that_mean_harm_are_shown_as_text(harmful: tm.MotifResult) -> None:
+    page = Page(render(harmful))
+    assert len(page.scripts) == 2
+    assert not [a for tag, a in page.elements if tag == "img" and a.get("src") == "x"]
+    assert "window.harmed" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    json.loads(page.scripts[0])
+
+
+def test_groups_part_all_columns(result: tm.MotifResult) -> None:
+    groups = groups_of(result)
+    assert sum(group.count for group in groups) == len(result.columns)
+    member = membership(result)
+    assert_array_equal(member >= 0, result.labels >= 0)
+    noted = int(re.findall(r"(\d+) of \d+ columns lie at the rim", " ".join(result.record["notes"]))[0])
+    assert (member == RIM).sum() == noted
+
+
+def test_a_result_of_which_little_is_known_has_a_report_too(result: tm.MotifResult) -> None:
+    bare = dataclasses.replace(result, image=tm.Micrograph(result.image.numpy()), record={})
+    text = render(bare)
+    assert "the noise of this image does not tell it" in text
+    assert "scan = ..." in text
+
+
+def test_a_motif_without_columns_is_said_to_have_none(result: tm.MotifResult) -> None:
+    templates = np.concatenate([result.templates, np.zeros_like(result.templates[:1])])
+    assert "no columns" in render(dataclasses.replace(result, templates=templates))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_few_columns_are_enough(result: tm.MotifResult, n: int) -> None:
+    middle = np.argsort(np.abs(result.columns.positions - 150).max(axis=1))[:n]
+    columns = tm.Columns(
+        result.columns.positions[middle], result.columns.intensities[middle], result.columns.spacing
+    )
+    few = dataclasses.replace(
+        result, columns=columns, labels=result.labels[middle], probabilities=result.probabilities[middle]
+    )
+    assert "to count assemblies" in render(few)
+
+
+def test_the_code_on_the_page_makes_the_same_result(tmp_path: Path, result: tm.MotifResult) -> None:
+    np.savez(tmp_path / "it's.npz", image=result.image.numpy(), pixel_size_nm=0.02)
+    scan = tm.read(tmp_path / "it's.npz")
+    first = tm.analyze(scan, n_motifs=2, n_max=6, progress=False)
+    scope: dict[str, tm.MotifResult] = {}
+    exec(python_code(first), scope)  # noqa: S102
+    assert_array_equal(scope["result"].labels, first.labels)
+    assert python_code(first).count("=") == 4
+
+
+def test_the_dose_is_that_of_the_image(result: tm.MotifResult) -> None:
+    said = dose_statement(result)
+    electrons = float(said[0].split()[0].replace(",", ""))
+    assert electrons == pytest.approx(float(result.image.numpy().mean()), rel=0.01)
+    assert "as was given with the image" in said[0]
+
+
+def test_the_sample_has_the_rare_motifs_and_is_laid_out(result: tm.MotifResult) -> None:
+    sample = sampled_moments(result)
+    assert (result.labels[sample.index] >= -1).all()
+    assert set(result.labels[result.labels >= 0]) <= set(result.labels[sample.index])
+    layout = layout_of(sample)
+    assert layout is not None
+    assert layout.shape == (len(sample.index), 2)
+
+
+@pytest.mark.parametrize(
+    ("distance", "dose", "answer", "words"),
+    [
+        (6.0, 0.02, "yes", "down to 1/50 of this dose"),
+        (2.4, 0.9, "partly", "down to 90% of this dose"),
+        (1.5, 2.2, "only in numbers", "would need 2.2 times this dose"),
+    ],
+)
+def test_resolvable_goes_by_the_nearest_motif(
+    result: tm.MotifResult, distance: float, dose: float, answer: str, words: str
+) -> None:
+    def split(first: list[int], second: list[int], distance: float, dose: float) -> dict[str, object]:
+        return {"motifs": [first, second], "detectability": distance, "least_relative_dose": dose}
+
+    splits = [split([0], [1, 2], 9.0, 0.01), split([1], [2], distance, dose)]
+    known = dataclasses.replace(result, record={"found": {"resolutions": splits}})
+    said = resolvable(known, 1)
+    assert said["answer"] == answer
+    assert words in said["reason"]
+    assert "from motif 2" in said["reason"]
+    assert resolvable(known, 0)["answer"] == "yes"
+    assert "motifs 1 and 2" in resolvable(known, 0)["reason"]
+
+
+def test_a_large_image_stays_below_ten_megabytes() -> None:
+    noise = np.random.default_rng(0).poisson(5.0, (2048, 2048)).astype(np.float32)
+    assert len(picture(grey(noise))) < 8e6
+    assert shrunk(noise[:, :2047], 2).shape == (1024, 1023)
+    assert shrunk(noise, 2).mean() == pytest.approx(5.0, abs=0.01)
+
+
+def test_pixels_that_are_not_finite_do_no_harm() -> None:
+    image = np.array([[0.0, np.nan], [np.inf, 10.0]], np.float32)
+    assert grey(image, (0.0, 10.0)).tolist() == [[0, 0], [255, 255]]
+    assert grey(np.full((2, 2), np.nan, np.float32)).max() == 0
+
+
+def test_a_file_that_cannot_be_written_is_refused(
+    result: tm.MotifResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchmotif.report.page.render", lambda _: "page")
+    with pytest.raises(OutputError, match="cannot be written"):
+        result.report(tmp_path / "nowhere" / "report.html")
+    result.report(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "page"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
