@@ -40,7 +40,8 @@ def sides(values: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.T
     return 1 - second, second
 
 
-@settings(max_examples=15, deadline=None)
+# Of many draws of noise a few per thousand look like anything: the same draws every time.
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(distance=st.floats(4.5, 40), share=st.floats(0.05, 0.5), seed=st.integers(0, 99))
 def test_two_sharp_sides_have_a_deep_valley(distance: float, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -48,7 +49,7 @@ def test_two_sharp_sides_have_a_deep_valley(distance: float, share: float, seed:
     assert valley_at(values, distance / 2, *sides(values, distance / 2)) < 0.2
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(width=st.floats(5, 60), seed=st.integers(0, 99))
 def test_a_continuum_has_no_valley(width: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
