@@ -44,6 +44,7 @@ def taken_in(raw: dict[str, Any]) -> dict[str, Run]:
                     "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
                 },
                 "date": raw["datetime"][:10],
+                "clock": item["options"]["timer"],
                 "seed": facts["seed"],
                 "rows": [],
             },
@@ -168,12 +169,13 @@ def losses(run: Run) -> list[str]:
 def device_section(name: str, run: Run) -> list[str]:
     machine = run["machine"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+    clock = "processor time" if run["clock"] == "process_time" else "wall clock"
     versions = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
     return [
         f"### On {name}: {where}",
         "",
         (
-            f"{run['date']}, Python {machine['python']}, {versions}, seed {run['seed']}. sgemm reaches "
+            f"{run['date']}, Python {machine['python']}, {versions}, seed {run['seed']}; {clock}. sgemm reaches "
             f"{peak(run, 'sgemm', 'flops') / 1e9:.3g} GFLOP/s, copying {peak(run, 'copy', 'bytes') / 1e9:.3g} GB/s: the roof is "
             "the time that the operations and the bytes of a stage take at these rates, whichever is longer."
         ),

@@ -60,8 +60,8 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     Parameters
     ----------
     path : str or Path
-        npy, npz, tif, png, jpg, bmp; with the extra ``io`` also dm3, dm4, emd, hspy, mrc, ser and what else
-        rosettasciio reads.
+        npy, npz, tif, png, jpg, bmp; with the extra ``io`` also dm3, dm4, emd, hspy, mrc, ser and the
+        other formats of rosettasciio whose readers do not run what the file says.
     frame : int, optional
         Which image of a stack, from 0; negative numbers count from the end.
     dataset : str or int, optional

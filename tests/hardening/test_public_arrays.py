@@ -16,7 +16,7 @@ from torchmotif.errors import TorchMotifError
 
 SIDE, SIZE, N_MAX = 24, 7, 3
 MOMENTS = (N_MAX + 1) * (N_MAX + 2) // 2
-EXAMPLES = int(os.environ.get("TORCHMOTIF_EXAMPLES", "30"))  # of arrays for every function
+EXAMPLES = int(os.environ.get("TORCHMOTIF_EXAMPLES", "20"))  # of arrays for every function
 RNG = np.random.default_rng(0)
 IMAGE = RNG.poisson(20.0, (SIDE, SIDE)).astype(np.float32)
 POSITIONS = np.stack(np.meshgrid(np.arange(5.0, 20, 4), np.arange(5.0, 20, 4)), axis=-1).reshape(-1, 2)
