@@ -2,13 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchmotif.cli.common import Device, Polarity, Seed, app, failing_clearly
+from torchmotif.cli.common import INTERRUPTED, Device, Polarity, Seed, app, failing_clearly
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torchmotif.field import FieldResult
 
 __all__ = ["batch"]
@@ -71,7 +73,8 @@ def batch(
     with failing_clearly():
         from torchmotif.field import batch as run
 
-        result = run(
+        result = _analyzed(
+            run,
             files,
             out,
             motifs=motifs.value,
@@ -94,6 +97,15 @@ def batch(
         _report(result, out)
     if result.record["failures"]:
         raise typer.Exit(_SOME_FAILED)
+
+
+def _analyzed(run: "Callable[..., FieldResult]", *arguments: Any, **options: Any) -> "FieldResult":
+    """The result; unlike those of other commands, an interrupted run has written something."""
+    try:
+        return run(*arguments, **options)
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted: what was finished is kept, the same command goes on with it", err=True)
+        raise typer.Exit(INTERRUPTED) from error
 
 
 def _report(result: "FieldResult", out: Path) -> None:

@@ -279,7 +279,8 @@ def _shares(result: FieldResult) -> str:
     for motif, share in enumerate(shares.T):
         colour, marker, *_ = plot.motif_style(motif)
         ax.plot(number, share, marker=marker, ms=3, lw=1, color=colour, label=f"motif {motif}")
-    ax.set(xlabel="file", ylabel="columns / %", yscale="symlog", ylim=(0, 100))
+    ax.set(xlabel="file", ylabel="columns / %", yscale="symlog", ylim=(0, 120))
+    ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return _png(figure)
 

@@ -125,7 +125,11 @@ def engine_for(
     if client is not None:
         yield Engine(client, progress=progress)
     elif scheduler is not None:
-        with Client(scheduler, timeout="30s") as own:
+        try:
+            own = Client(scheduler, timeout="30s")
+        except (OSError, ValueError) as error:
+            raise InputError(f"scheduler: nobody answers at {scheduler}: {error}") from error
+        with own:
             yield Engine(own, progress=progress)
     else:
         quiet = {

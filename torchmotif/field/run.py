@@ -1,12 +1,10 @@
 """The way from sources to a store: survey, columns, seams, motifs, labels, assemblies, one after the other."""
 
-import copy
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torchmotif.field.engine import Engine, engine_for
 from torchmotif.field.finish import finish
 from torchmotif.field.motifs import learn, sample_level, spread_evenly
 from torchmotif.field.plan import Job, Survey, survey, with_patches
+from torchmotif.field.record import begun, electrons_per_count, options_of, record_of, without_columns
 from torchmotif.field.result import FieldResult, load
 from torchmotif.field.seams import rows_to_keep
 from torchmotif.field.sources import Source, spilled
@@ -102,14 +101,14 @@ class _Run:
 
     def done(self) -> FieldResult:
         """Do what is left to do."""
-        started = _begun(self.root)
+        started = begun(self.root)
         with self._timed("survey"):
             kept, surveys = self._surveyed(started)
         plan = self._plan(kept, surveys)
         if started is not None and started["plan"] != plan:
             raise stores.differing(
-                {"input": started["plan"]["input"], **_flat(started["plan"])},
-                {"input": plan["input"], **_flat(plan)},
+                {"input": started["plan"]["input"], **options_of(started["plan"])},
+                {"input": plan["input"], **options_of(plan)},
             )
         if stores.read_record(self.root) is not None:
             return load(self.root)
@@ -123,7 +122,7 @@ class _Run:
         jobs, groups = self._with_columns(jobs)
         with self._timed("seams"):
             rows = [rows_to_keep(job) for job in jobs]
-        record = self._record(plan, jobs, surveys)
+        record = record_of(plan, jobs, surveys, self.failures, self.options)
         for number, group in enumerate(groups):
             record["motif_groups"].append(self._labelled(jobs, rows, group, number))
         self._assembled(jobs)
@@ -210,13 +209,13 @@ class _Run:
                 [rows[i] for i in group],
                 n_motifs=self.options["n_motifs"],
                 most=_LEARNT,
-                electrons_per_count=_electrons_per_count(mine),
+                electrons_per_count=electrons_per_count(mine),
                 offset=None,
                 random_state=self.options["random_state"],
             )
         level = sample_level(mine)
         with self._timed("labels"):
-            light = _light(classifier)
+            light = without_columns(classifier)
             tasks, names = self._pending(mine, "labels")
             by_image = {jobs[i].image: rows[i] for i in group}
             full = [
@@ -282,39 +281,6 @@ class _Run:
                 if bad is not None:
                     bad.add(names[number])
 
-    def _record(self, plan: dict[str, Any], jobs: Sequence[Job], surveys: Sequence[Survey]) -> dict[str, Any]:
-        """How the result was made."""
-        images = []
-        for job in jobs:
-            nm = job.source.pixel_size_nm
-            common = job.survey.common
-            images.append(
-                {
-                    "name": job.source.name,
-                    "path": None if job.source.path is None else str(job.source.path),
-                    "shape": list(job.survey.shape),
-                    "pixel_size_nm": None if nm is None else list(nm),
-                    "spacing": common.spacing,
-                    "spacing_nm": None if nm is None else common.spacing * float(np.sqrt(np.prod(nm))),
-                    "width": list(common.width),
-                    "zoom": job.survey.zoom,
-                    "level": job.survey.level,
-                    "gain": job.survey.gain,
-                    "block_px": job.survey.grid.side,
-                    "notes": job.source.notes,
-                }
-            )
-        return {
-            "format": stores.FORMAT,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "plan": plan,
-            "surveys": [one.as_dict() for one in surveys],
-            "images": images,
-            "motif_groups": [],
-            "failures": self.failures,
-            "hierarchy": self.options["hierarchy"],
-        }
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -330,39 +296,3 @@ def _attempted(function: Callable[..., Any], *task: Any) -> tuple[Any, str | Non
         raise
     except Exception as error:  # noqa: BLE001  # readers fail on damaged files in whatever way they meet the damage
         return None, str(error).strip() or type(error).__name__
-
-
-def _begun(root: Path) -> dict[str, Any] | None:
-    """Plan and surveys of the run whose results or parts a store holds."""
-    record = stores.read_record(root)
-    if record is not None:
-        return {"plan": record["plan"], "surveys": record["surveys"]}
-    above = root / ".work"
-    for folder in sorted(above.iterdir()) if above.is_dir() else []:
-        found = stores.Work(root, folder.name).read_json("plan.json")
-        if found is not None:
-            started: dict[str, Any] = found
-            return started
-    return None
-
-
-def _flat(plan: dict[str, Any]) -> dict[str, Any]:
-    return {**plan["options"], **plan["versions"], "pixel_size_nm": plan["pixel_size_nm"]}
-
-
-def _light(classifier: Any) -> Any:
-    """The classifier without what is known of each column it was learnt on."""
-    light = copy.copy(classifier)
-    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
-        light.__dict__.pop(name, None)
-    return light
-
-
-def _electrons_per_count(jobs: Sequence[Job]) -> float | None:
-    """Known where every image says how many electrons it has; then counts start at zero, or at the least pixel."""
-    known = [
-        job.source.electrons_per_pixel / (job.survey.common.level * job.survey.gain)
-        for job in jobs
-        if job.source.electrons_per_pixel is not None and job.survey.common.level > 0
-    ]
-    return float(np.median(known)) if len(known) == len(jobs) else None
