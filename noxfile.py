@@ -42,6 +42,20 @@ def notebooks(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation: examples on its pages, then pages and internal links, warnings as errors. No network."""
+    session.run(
+        "pytest",
+        "docs",
+        "--doctest-glob=*.md",
+        "--ignore-glob=*.py",
+        "--ignore=docs/_build",
+        "--ignore=docs/generated",
+    )
+    session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """The wheel, built from the source archive: small, installable, and it passes tests that see nothing but it."""
     session.run("python", "-m", "pip", "check")

@@ -1,8 +1,8 @@
 """Time and memory of finding columns, over the size of the image; extraction of patches against numpy.
 
-    python benchmarks/columns_speed.py [LARGEST]
+    python benchmarks/columns_speed.py [LARGEST [SMALLEST]]
 
-Each size runs in a process of its own, so that its peak memory is its own. Images are simulated MoSe2 at 10
+Each size runs in a process of its own, so that its peak memory is its own; sizes measured before are kept. Images are simulated MoSe2 at 10
 electrons per pixel, 9.2 px between columns.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,11 +44,14 @@ def find(side: int) -> dict[str, float]:
     }
 
 
-def extract(size: int, repeats: int = 9) -> dict[str, float]:
-    """Medians of extraction and of numpy's gather from a sliding view, run in turn."""
+def extract(count: int, size: int, repeats: int = 15) -> dict[str, float]:
+    """Medians of the processor time of extraction and of numpy's gather from a sliding view, run in turn, one thread.
+
+    numpy's time starts at the first pixels of the windows, ours at the positions.
+    """
     rng = np.random.default_rng(0)
     image = rng.random((2048, 2048), dtype=np.float32)
-    positions = rng.uniform(size, 2047 - size, (20_000, 2))
+    positions = rng.uniform(size, 2047 - size, (count, 2))
     start = np.round(positions - (size - 1) / 2).astype(int)
     view = np.lib.stride_tricks.sliding_window_view(image, (size, size))
     ours, numpys = [], []
@@ -56,15 +60,22 @@ def extract(size: int, repeats: int = 9) -> dict[str, float]:
             (ours, lambda: tm.extract_patches(image, positions, size)),
             (numpys, lambda: view[start[:, 0], start[:, 1]]),
         ):
-            begin = time.perf_counter()
+            begin = time.process_time()
             run()
-            times.append(time.perf_counter() - begin)
+            times.append(time.process_time() - begin)
     return {
+        "windows": count,
         "size": size,
         "ours_ms": 1e3 * statistics.median(ours),
         "numpy_ms": 1e3 * statistics.median(numpys),
         "ratio": statistics.median(numpys) / statistics.median(ours),
     }
+
+
+def exponent(rows: list[dict[str, float]], key: str) -> float:
+    """Growth of a time with the number of pixels: the slope of the logarithms; 1 is linear."""
+    pixels, times = (np.log([row[name] for row in rows]) for name in ("side", key))
+    return float(np.polyfit(2 * pixels, times, 1)[0])
 
 
 def main() -> None:
@@ -73,17 +84,22 @@ def main() -> None:
         print(json.dumps(find(int(sys.argv[2]))))
         return
     largest = int(sys.argv[1]) if len(sys.argv) > 1 else 4096
-    results: dict[str, list[dict[str, float]]] = {"find": [], "extract": []}
-    side = 512
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = {"find": results.get("find", []), "extract": []}
+    side = int(sys.argv[2]) if len(sys.argv) > 2 else 512
     while side <= largest:
         line = subprocess.run(
             [sys.executable, __file__, "--one", str(side)], check=True, capture_output=True, text=True
         ).stdout
-        results["find"].append(json.loads(line.splitlines()[-1]))
-        print(results["find"][-1], flush=True)
+        others = [row for row in results["find"] if row["side"] != side]
+        results["find"] = sorted([*others, json.loads(line.splitlines()[-1])], key=lambda row: row["side"])
+        print(line.splitlines()[-1], flush=True)
         side *= 2
-    for size in (15, 31, 71):
-        results["extract"].append(extract(size))
+    results["exponent"] = {key: exponent(results["find"], key) for key in ("seconds", "cpu_seconds")}
+    print(results["exponent"])
+    torch.set_num_threads(1)
+    for count, size in ((300, 31), (3000, 15), (3000, 31), (3000, 71), (20_000, 15), (20_000, 31)):
+        results["extract"].append(extract(count, size))
         print(results["extract"][-1], flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")

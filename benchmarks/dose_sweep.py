@@ -273,7 +273,8 @@ def draw(found: list[dict], path: Path) -> None:
         rows = [f for f in found if f["specimen"] == specimen]
         for axis, index in zip(axes[:, column], ("fmi", "ami"), strict=True):
             lines = mean_and_spread(rows, lambda row, i=index: row[i]).items()
-            for (method, values), colour, marker in zip(lines, colours, markers, strict=False):
+            for method, values in lines:
+                colour, marker = colours[list(METHODS).index(method)], markers[list(METHODS).index(method)]
                 doses = sorted(values)
                 mean, spread = np.array([values[d] for d in doses]).T
                 axis.errorbar(doses, mean, spread, label=method, color=colour, marker=marker, ms=5, lw=1.3)
@@ -284,8 +285,12 @@ def draw(found: list[dict], path: Path) -> None:
         axes[0, column].set_title(f"{specimen}, {rows[0]['columns']:,} columns")
         ring_case = specimen == "two-class ring"
         axes[1, column].set_xlabel("electrons per grey value" if ring_case else "relative dose")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=4, frameon=False, fontsize=9)
+    shown = {
+        name: handle
+        for axis in axes[0]
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=5, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=130)
 

@@ -13,6 +13,7 @@ workers  two workers against one; dask's share of a single small image
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -113,15 +114,16 @@ def scaling(sides: list[int]) -> dict[str, Any]:
     for side in sides:
         path = drawn(side)
         with Memory() as memory:
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), processor_seconds()
             result = analysed(path, FOLDER / "scaling", workers=2, memory_budget="3GiB")
-            seconds = time.perf_counter() - start
+            seconds, busy = time.perf_counter() - start, processor_seconds() - spent
         truth = np.load(path.with_suffix(".truth.npz"))
         rows.append(
             {
                 "side px": side,
                 "columns": len(result),
                 "seconds": round(seconds, 1),
+                "processor s, all processes": round(busy, 1),
                 "peak RSS, all processes MiB": memory.peak >> 20,
                 "peak USS, all processes MiB": memory.unique >> 20,
                 "stages s": result.record["timings_s"],
@@ -133,9 +135,17 @@ def scaling(sides: list[int]) -> dict[str, Any]:
         del result
     found: dict[str, Any] = {"runs": rows}
     if len(rows) > 1:
-        seconds, pixels = (np.log([row[key] for row in rows]) for key in ("seconds", "side px"))
-        found["exponent"] = round(float(np.polyfit(2 * pixels, seconds, 1)[0]), 3)
+        pixels = 2 * np.log([row["side px"] for row in rows])
+        for key in ("seconds", "processor s, all processes"):
+            slope = np.polyfit(pixels, np.log([row[key] for row in rows]), 1)[0]
+            found[f"exponent of {key}"] = round(float(slope), 3)
     return found
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def scored(result: Any, truth: Any) -> dict[str, float]:
@@ -194,13 +204,13 @@ def nearest_distance(positions: np.ndarray) -> np.ndarray:
 _SCRIPT = """
 import sys
 import torchmotif.field.grid as grid
-grid._SIDE, grid._SPACINGS = 128, 8.0  # small blocks: many commits in little time; workers run these lines too
+grid._SIDE, grid._SPACINGS = 96, 8.0  # small blocks: many commits in little time; workers run these lines too
 if __name__ == "__main__":
     import torchmotif as tm
     from torchmotif.errors import TorchMotifError
     source, store, workers = sys.argv[1:4]
     try:
-        tm.field.analyze(source, store, pixel_size_nm=0.0187, tile=256, workers=int(workers), progress=False)
+        tm.field.analyze(source, store, pixel_size_nm=0.0187, tile=128, workers=int(workers), progress=False)
     except TorchMotifError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(2)
@@ -217,32 +227,37 @@ def started(source: Path, store: Path, workers: int) -> subprocess.Popen[str]:
     )
 
 
+def undisturbed(source: Path) -> Path:
+    whole = FOLDER / "undisturbed"
+    shutil.rmtree(whole, ignore_errors=True)
+    assert started(source, whole, 1).wait() == 0
+    return whole
+
+
 def kill(moments: int = 20) -> dict[str, Any]:
     import psutil
 
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    shutil.rmtree(whole, ignore_errors=True)
+    source = drawn(400, 1.0)
     start = time.perf_counter()
-    assert started(source, whole, 2).wait() == 0
+    whole = undisturbed(source)
     seconds = time.perf_counter() - start
     reference, chance = tm.field.load(whole), random.Random(0)  # noqa: S311
     rows = []
     for number in range(moments):
         store = FOLDER / "killed"
         shutil.rmtree(store, ignore_errors=True)
-        workers = 1 + number % 2
+        workers = 1 + (number % 3 == 2)
         process = started(source, store, workers)
-        moment = chance.uniform(0.0, seconds)
+        moment = chance.uniform(0.25, 1.0) * seconds  # before that it only imports
         victim = "parent"
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
             family = psutil.Process(process.pid).children(recursive=True)
             named = [one for one in family if "spawn_main" in " ".join(one.cmdline())]
-            if number % 4 == 3 and named:  # a worker first, the parent a moment later
+            if number % 2 and named:  # a worker first, the parent a moment later
                 victim = "worker, then parent"
                 chance.choice(named).kill()
                 time.sleep(0.3)
@@ -278,14 +293,12 @@ def disk() -> dict[str, Any]:
     """A file system of few megabytes; then one that is read-only."""
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    if not (whole / "zarr.json").exists():
-        assert started(source, whole, 1).wait() == 0
+    source = drawn(400, 1.0)
+    whole = undisturbed(source)
     mount = FOLDER / "small"
     mount.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(mount)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "none", str(mount)], check=True)
     try:
         process = started(source, mount / "store", 1)
         message = process.communicate()[1]
@@ -324,10 +337,8 @@ def worker() -> dict[str, Any]:
 
     import torchmotif as tm
 
-    source = drawn(768, 1.0)
-    whole = FOLDER / "undisturbed"
-    if not (whole / "zarr.json").exists():
-        assert started(source, whole, 1).wait() == 0
+    source = drawn(400, 1.0)
+    whole = undisturbed(source)
     store = FOLDER / "one-killed"
     shutil.rmtree(store, ignore_errors=True)
     process = started(source, store, 2)

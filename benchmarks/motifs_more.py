@@ -5,18 +5,21 @@ rows in results/motifs_more.json. Real images are looked for in $TORCHMOTIF_DATA
 """
 
 import argparse
+import contextlib
+import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from dose_sweep import DATA, DOSES, windows
+from dose_sweep import DATA, DOSES, simulated, windows
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.metrics import site_f1
+from torchmotif.metrics import ami, site_f1
 from torchmotif.patches import first_shell, inside
 
 RESULTS = Path(__file__).parent / "results" / "motifs_more.json"
@@ -63,9 +66,227 @@ def perfect() -> Iterator[Row]:
         yield {"seed": seed, **found}
 
 
+def bound() -> Iterator[Row]:
+    """Real TiWSe2: F1 of V_Se by classifiers trained on the labels, five-fold cross-validated, given all they may need."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import f1_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    for number, detector in TIWSE2:
+        pixels, positions, labels, spacing = labelled_image(number, detector)
+        size = first_shell(spacing)
+        moments = tm.ZernikeBasis(size // 2, size)(*windows(pixels, positions, size)).numpy()
+        # Intensities of the column and of its eighteen nearest, and the same over their median.
+        heights = tm.ZernikeBasis(0, 5)(*windows(pixels, positions, 5)).numpy()[:, 0]
+        _, near = cKDTree(positions).query(positions, 19)
+        around = heights[near]
+        features = np.concatenate([moments, around, around / np.median(around, 1, keepdims=True)], 1)
+        models = {
+            "linear": make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()),
+            "15 neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(15)),
+            "boosted trees": HistGradientBoostingClassifier(
+                max_iter=150, class_weight="balanced", random_state=0
+            ),
+        }
+        scores = {
+            name: round(f1_score(labels == 1, cross_val_predict(model, features, labels == 1, cv=5)), 3)
+            for name, model in models.items()
+        }
+        yield {"image": f"#{number} {detector}", "V_Se": int((labels == 1).sum()), **scores}
+
+
+def figure_1d() -> Iterator[Row]:
+    """Correlation of average patches, 1/50 against full dose, simulated MoSe2, motifs of 20 columns or more."""
+    cases = {dose: case for dose, case in simulated(0) if dose in {1.0, 1 / 50}}
+    full, low = (tm.MotifClassifier().fit(cases[d].patches, cases[d].offsets) for d in (1.0, 1 / 50))
+    for motif, count in enumerate(low.counts_):
+        if count >= 20:
+            alike = {
+                name: max(np.corrcoef(mine.flatten(), other.flatten())[0, 1] for other in others)
+                for name, mine, others in (
+                    ("reconstructions_", low.reconstructions_[motif], full.reconstructions_),
+                    ("templates_", low.templates_[motif], full.templates_),
+                )
+            }
+            yield {"motif": motif, "columns": int(count), **{k: round(float(v), 4) for k, v in alike.items()}}
+
+
+def calibration() -> Iterator[Row]:
+    """Expected calibration error of the most probable motif, simulated MoSe2, 3 seeds."""
+    for seed in range(3):
+        found: Row = {"seed": seed}
+        for dose, case in simulated(seed):
+            if dose in {1 / 20, 1 / 50}:
+                model = tm.MotifClassifier().fit(case.patches, case.offsets)
+                probabilities = model.predict_proba(case.patches, case.offsets).numpy()
+                best, sure = probabilities.argmax(1), probabilities.max(1)
+                kind_of = [
+                    max(set(case.kinds[best == m]), key=list(case.kinds[best == m]).count, default="")
+                    for m in range(model.n_motifs_)
+                ]
+                of_kind = {k: probabilities[:, [name == k for name in kind_of]].sum(1) for k in set(kind_of)}
+                names = list(of_kind)
+                by_kind = np.stack([of_kind[k] for k in names], 1)
+                sure, right = by_kind.max(1), np.array(names)[by_kind.argmax(1)] == case.kinds
+                bins = np.minimum((sure * 15).astype(int), 14)
+                error = sum(abs(sure[bins == b].sum() - right[bins == b].sum()) for b in np.unique(bins))
+                found[f"1/{1 / dose:.0f}"] = round(float(error / len(sure)), 4)
+        yield found
+
+
+def defects() -> Iterator[Row]:
+    """Divacancies, antisites both ways, W on Mo, 1 % each, beside 1 % vacancies: site F1 of every kind, 2 seeds."""
+    rates = {
+        "vacancy_rate": 0.01,
+        "divacancy_rate": 0.01,
+        "antisite_rate": 0.01,
+        "substitutions": {"W": 0.01},
+    }
+    for seed in range(2):
+        specimen = tm.datasets.mose2((1024, 1024), random_state=seed, **rates)
+        whole = inside(specimen.truth.positions, specimen.shape, 37)
+        positions, kinds = specimen.truth.positions[whole], specimen.truth.kinds[whole.numpy()]
+        for dose in (1.0, 1 / 10):
+            counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(seed)).data)
+            model = tm.MotifClassifier().fit(*windows(counts, positions, 37))
+            scores = {k: round(v, 3) for k, v in site_f1(kinds, model.labels_.numpy()).items()}
+            yield {"seed": seed, "dose": f"1/{1 / dose:.0f}", **scores, "motifs": model.n_motifs_}
+
+
+def polycrystal() -> Iterator[Row]:
+    """Three grains of MoSe2 at random angles, equivalence="rotation": motifs, site F1, angles; "inner": away from boundaries."""
+    for seed in range(3):
+        specimen = tm.datasets.mose2((700, 700), grains=3, random_state=seed)
+        truth = specimen.truth
+        whole = inside(truth.positions, specimen.shape, 37).numpy()
+        positions, kinds, grains = truth.positions[whole], truth.kinds[whole], truth.grains[whole]
+        _, near = cKDTree(positions).query(positions, 13)
+        inner = (grains[near] == grains[:, None]).all(1)
+        for dose in (1.0, 1 / 10):
+            counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(seed)).data)
+            model = tm.MotifClassifier(equivalence="rotation").fit(*windows(counts, positions, 37))
+            labels = model.labels_.numpy()
+            errors = []
+            for motif in (0, 1):
+                for grain in np.unique(grains):
+                    wave = np.exp(3j * model.angles_.numpy()[inner & (labels == motif) & (grains == grain)])
+                    errors.append(np.degrees(np.angle(wave / wave.mean())) / 3)
+            spread = np.abs(np.concatenate(errors))
+            yield {
+                "seed": seed,
+                "dose": f"1/{1 / dose:.0f}",
+                "motifs": model.n_motifs_,
+                **{k: round(v, 3) for k, v in site_f1(kinds[inner], labels[inner]).items()},
+                "median angle error, deg": round(float(np.median(spread)), 2),
+                "95 % below, deg": round(float(np.quantile(spread, 0.95)), 2),
+            }
+
+
+def resolve() -> Iterator[Row]:
+    """Simulated MoSe2 near the limit, about 4,700 columns: what is said of vacancies, and whether they are found."""
+    specimen = tm.datasets.mose2((1024, 1024), random_state=1)
+    whole = inside(specimen.truth.positions, specimen.shape, 37)
+    positions, kinds = specimen.truth.positions[whole], specimen.truth.kinds[whole.numpy()]
+    for dose in (1 / 100, 1 / 80, 1 / 70, 1 / 50):
+        counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(1)).data)
+        model = tm.MotifClassifier().fit(*windows(counts, positions, 37))
+        found = site_f1(kinds, model.labels_.numpy())["V_Se"]
+        said = "; ".join(str(one) for one in model.unresolved_) or "-"
+        yield {"dose": f"1/{1 / dose:.0f}", "site F1 of V_Se": round(found, 2), "unresolved_": said}
+
+
+def fresh() -> Iterator[Row]:
+    """Specimens that no threshold was chosen on: motifs found and AMI with the true classes."""
+    made = {
+        "WS2, 6 % vacancies": tm.datasets.mx2("W", "S", (700, 700), vacancy_rate=0.06, random_state=11),
+        "MoSe2, seed 11": tm.datasets.mose2((700, 700), random_state=11),
+        "perovskite": tm.datasets.perovskite((700, 700), random_state=11),
+        "pentagonal oxide": tm.datasets.pentagonal_oxide((700, 700), random_state=11),
+        "twisted bilayer MoS2": tm.datasets.twisted_bilayer_mos2((500, 500)),
+    }
+    for name, specimen in made.items():
+        truth = specimen.truth
+        distance, _ = cKDTree(truth.positions).query(truth.positions, 2)
+        size = first_shell(float(np.median(distance[:, 1])))
+        whole = inside(truth.positions, specimen.shape, size)
+        for dose in (1.0, 1 / 20):
+            counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(11)).data)
+            model = tm.MotifClassifier().fit(*windows(counts, truth.positions[whole], size))
+            labels, classes = model.labels_.numpy(), truth.classes[whole.numpy()]
+            yield {
+                "specimen": name,
+                "dose": f"1/{1 / dose:.0f}",
+                "columns": len(labels),
+                "patch_px": size,
+                "true classes": len(np.unique(classes)),
+                "motifs": model.n_motifs_,
+                "in none": f"{(labels < 0).mean():.1%}",
+                "AMI": round(float(ami(classes, labels)), 3),
+            }
+
+
+def speed() -> Iterator[Row]:
+    """Moments to labels of TiWSe2 #11 ADF2, beside motif-learn with its defaults, median of 3 in turn."""
+    from mtflearn.clustering import seg_lbs
+    from mtflearn.manifold import ForceGraph8
+
+    pixels, positions, _, spacing = labelled_image(11, "ADF2")
+    size = first_shell(spacing)
+    patches, offsets = windows(pixels, positions, size)
+    level = float(patches.mean())
+    moments = tm.ZernikeBasis(min(size // 2 + 4, size - 1), size)(patches - level, offsets)
+    lower = moments[:, :36].numpy()
+
+    def theirs() -> object:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return seg_lbs(np.asarray(ForceGraph8().fit_transform(lower)))
+
+    methods = {
+        "MotifClassifier": lambda: tm.MotifClassifier().fit_moments(moments, size, offsets, level=level),
+        "ForceGraph8 + seg_lbs": theirs,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    for turn in range(4):  # the first one compiles
+        for name, method in methods.items():
+            start = time.perf_counter()
+            method()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    for name, seconds in taken.items():
+        yield {"method": name, "columns": len(lower), "seconds": round(float(np.median(seconds)), 2)}
+
+
+def growth() -> Iterator[Row]:
+    """Fields of simulated MoSe2 at 1/50: seconds of fit from patches, and site F1."""
+    for side in (1024, 2048, 3330, 4640):
+        specimen = tm.datasets.mose2((side, side), random_state=0)
+        positions = specimen.truth.positions[inside(specimen.truth.positions, specimen.shape, 37)]
+        kinds = specimen.truth.kinds[inside(specimen.truth.positions, specimen.shape, 37).numpy()]
+        counts = torch.as_tensor(specimen.draw(1 / 50, torch.Generator().manual_seed(0)).data)
+        patches, offsets = windows(counts, positions, 37)
+        start = time.perf_counter()
+        model = tm.MotifClassifier().fit(patches, offsets)
+        seconds = round(time.perf_counter() - start, 1)
+        scores = {k: round(v, 3) for k, v in site_f1(kinds, model.labels_.numpy()).items()}
+        yield {"columns": len(kinds), "seconds": seconds, **scores, "motifs": model.n_motifs_}
+
+
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "tiwse2": tiwse2,
+    "bound": bound,
     "perfect": perfect,
+    "defects": defects,
+    "calibration": calibration,
+    "figure-1d": figure_1d,
+    "polycrystal": polycrystal,
+    "resolve": resolve,
+    "fresh": fresh,
+    "speed": speed,
+    "growth": growth,
 }
 
 

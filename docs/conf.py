@@ -39,12 +39,13 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"torchmotif {release}"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["torchmotif.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "torchmotif"},
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 7,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -76,11 +76,11 @@ def reference(module: str, names: list[str]) -> str:
         lines[3:5] = ["The names that are used as ``tm.…`` after ``import torchmotif as tm``."]
     if not names:
         return "\n".join([*lines, "Its names are those of the package, see :doc:`torchmotif`.", ""])
-    lines += [f".. currentmodule:: {module}", "", ".. autosummary::", ""]
-    lines += [f"   {name}" for name in names] + [""]
+    lines += [f".. currentmodule:: {module}", "", ".. autosummary::", "   :nosignatures:", ""]
+    lines += [f"   {name}" for name in names if not _is_alias(getattr(loaded, name))] + [""]
     for name in names:
         value = getattr(loaded, name)
-        if isinstance(value, type) and not hasattr(value, "__origin__"):
+        if isinstance(value, type) and not _is_alias(value):
             lines += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
         elif callable(value) and hasattr(value, "__code__"):
             lines += [f".. autofunction:: {name}", ""]
@@ -88,6 +88,11 @@ def reference(module: str, names: list[str]) -> str:
             shown = str(value).replace("typing.", "").replace("collections.abc.", "")
             lines += [f".. data:: {name}", "", f"   ``{shown}``", ""]
     return "\n".join(lines)
+
+
+def _is_alias(value: Any) -> bool:
+    """Whether it names a type that is made of others, such as tuple[int, str]."""
+    return hasattr(value, "__origin__")
 
 
 def notebook(path: Path) -> str:
@@ -137,7 +142,7 @@ def homes(app: Sphinx) -> dict[str, str]:
     return found
 
 
-def name_role(
+def name_role(  # noqa: PLR0917  # docutils' signature
     role: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = None
 ) -> tuple[list[nodes.Node], list[nodes.Node]]:
     """`find_columns` in a docstring: code, and a link where it is a public name."""
@@ -155,13 +160,13 @@ def name_role(
     return [link], []
 
 
-def plain_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """The absolute value |m| of a formula, which reStructuredText would take for a substitution."""
+def plain_text(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Formulas (|m|) and patterns (runs/*.dm4), whose signs reStructuredText would take for markup."""
     example = False
     for number, line in enumerate(lines):
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
         if not example:
-            lines[number] = line.replace("|", "\\|")
+            lines[number] = line.replace("|", "\\|").replace("/*", "/\\*")
 
 
 def skip_inherited(_app: Sphinx, _what: str, name: str, _object: Any, skip: bool, _options: Any) -> bool:
@@ -188,7 +193,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("name", name_role)
     app.config.default_role = "name"
     app.connect("builder-inited", write_pages, priority=1)
-    app.connect("autodoc-process-docstring", plain_bars, priority=100)
+    app.connect("autodoc-process-docstring", plain_text, priority=100)
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("build-finished", check_complete)
     return {"parallel_read_safe": True}

@@ -38,7 +38,7 @@ def grey(ax: Axes, picture: np.ndarray, title: str, **style: object) -> None:
 
 def orders() -> None:
     """A patch from more and more of its moments."""
-    specimen, positions, offsets, kinds = columns()
+    specimen, positions, _, kinds = columns()
     one = int(np.flatnonzero(kinds == "Mo")[40])
     patch = tm.extract_patches(specimen.image.data, positions[one : one + 1], SIZE)
     figure, axes = plt.subplots(1, 5, figsize=(9, 2.1), layout="constrained")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from probes import Scene, honeycomb
+from probes import Scene, dumbbells, honeycomb
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
@@ -191,6 +191,39 @@ def test_a_dose_that_shows_nothing_finds_almost_nothing(seed: int) -> None:
     specimen = tm.datasets.mose2((200, 230), vacancy_rate=0.08)
     scan = specimen.draw(1 / 400, torch.Generator().manual_seed(seed))
     assert len(tm.find_columns(scan, spacing=12.6)) <= 10
+
+
+@pytest.mark.parametrize("dose", [1 / 1000, 1 / 20_000])
+def test_single_electrons_are_no_columns(dose: float) -> None:
+    scan = tm.datasets.mose2((200, 230)).draw(dose, torch.Generator().manual_seed(0))
+    assert len(tm.find_columns(scan, spacing=12.6)) == 0
+    with pytest.raises(tm.errors.InputError, match="no regular spacing"):
+        tm.find_columns(scan)
+
+
+@pytest.mark.parametrize("mean", [0.001, 0.02, 0.3])
+def test_counts_without_columns_have_none(mean: float) -> None:
+    counts = np.random.default_rng(0).poisson(mean, (300, 300))
+    assert len(tm.find_columns(counts, spacing=10.0)) <= 1
+
+
+@pytest.mark.parametrize("dose", [1.0, 1 / 50])
+def test_pairs_with_one_maximum_are_split(dose: float) -> None:
+    pairs = dumbbells()
+    columns = tm.find_columns(pairs.draw(dose, 1), spacing=8.0)
+    inner = within(pairs.positions.numpy(), pairs.shape, 14)
+    near = cKDTree(columns.positions.numpy()).query(pairs.positions.numpy()[inner])[0] < pairs.sigma
+    assert near.mean() > (0.99 if dose == 1 else 0.8)
+
+
+def test_a_huge_dynamic_range_hides_no_column(scene: Scene) -> None:
+    bright = Scene(torch.tensor([[80.0, 80.0]]).double(), torch.tensor([1e6]).double(), 3.0, 0.0, scene.shape)
+    far = np.hypot(*(scene.positions.numpy() - 80).T) > 35
+    image = torch.poisson(scene.expected() + bright.expected(), generator=torch.Generator().manual_seed(0))
+    columns = tm.find_columns(image, spacing=22 / 3**0.5)
+    inner = far & within(scene.positions.numpy(), scene.shape, 8)
+    near = cKDTree(columns.positions.numpy()).query(scene.positions.numpy()[inner])[0] < 2
+    assert near.mean() > 0.95
 
 
 def test_a_single_column_is_found_when_its_scale_is_given() -> None:

@@ -162,21 +162,38 @@ def test_the_sample_has_the_rare_motifs_and_is_laid_out(result: tm.MotifResult) 
     assert layout.shape == (len(sample.index), 2)
 
 
+def split(
+    first: list[int], second: list[int], distance: float, dose: float | None, columns: float | None = None, *,
+    resolved: bool = True,
+) -> dict[str, object]:  # fmt: skip
+    return {
+        "motifs": [first, second],
+        "detectability": distance,
+        "least_relative_dose": dose,
+        "least_columns": columns,
+        "resolved": resolved,
+    }
+
+
 @pytest.mark.parametrize(
-    ("distance", "dose", "answer", "words"),
+    ("nearest", "answer", "words"),
     [
-        (6.0, 0.02, "yes", "down to 1/50 of this dose"),
-        (2.4, 0.9, "partly", "down to 90% of this dose"),
-        (1.5, 2.2, "only in numbers", "would need 2.2 times this dose"),
+        (split([1], [2], 6.0, 0.02), "yes", "down to 1/50 of this dose"),
+        (split([1], [2], 2.4, 0.9), "only in numbers", "down to 90% of this dose"),
+        (
+            split([1], [2], 1.5, 2.2, 80_123.0, resolved=False),
+            "no",
+            "about 80,100 columns are needed or 2.2 times this dose",
+        ),
+        (split([1], [2], 0.2, None, None, resolved=False), "no", "another kind of image is needed"),
     ],
+    ids=["yes", "in numbers", "no", "never"],
 )
 def test_resolvable_goes_by_the_nearest_motif(
-    result: tm.MotifResult, distance: float, dose: float, answer: str, words: str
+    result: tm.MotifResult, nearest: dict[str, object], answer: str, words: str
 ) -> None:
-    def split(first: list[int], second: list[int], distance: float, dose: float) -> dict[str, object]:
-        return {"motifs": [first, second], "detectability": distance, "least_relative_dose": dose}
-
-    splits = [split([0], [1, 2], 9.0, 0.01), split([1], [2], distance, dose)]
+    hidden = split([0], [0], 1.0, 3.0, 9_000.0, resolved=False)
+    splits = [split([0], [1, 2], 9.0, 0.01), nearest, hidden]
     known = dataclasses.replace(result, record={"found": {"resolutions": splits}})
     said = resolvable(known, 1)
     assert said["answer"] == answer
@@ -184,6 +201,7 @@ def test_resolvable_goes_by_the_nearest_motif(
     assert "from motif 2" in said["reason"]
     assert resolvable(known, 0)["answer"] == "yes"
     assert "motifs 1 and 2" in resolvable(known, 0)["reason"]
+    assert "may be two motifs" in resolvable(known, 0)["reason"]
 
 
 def test_a_large_image_stays_below_ten_megabytes() -> None:

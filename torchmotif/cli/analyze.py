@@ -9,6 +9,7 @@ import typer
 
 from torchmotif.cli.common import (
     EXIT_CODES,
+    Command,
     DatasetName,
     Device,
     Equivalence,
@@ -21,8 +22,9 @@ from torchmotif.cli.common import (
     echo_json,
     failing_clearly,
     number,
+    typed,
 )
-from torchmotif.cli.replay import given, replayed
+from torchmotif.cli.replay import replayed
 from torchmotif.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,9 +37,8 @@ __all__ = ["analyze", "demo"]
 Report = Annotated[bool, typer.Option(help="Write report.html as well, which takes a few seconds.")]
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=Command, epilog=EXIT_CODES)
 def analyze(
-    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     image: Annotated[
         Path | None,
@@ -86,7 +87,7 @@ def analyze(
              torchmotif analyze other.dm4 --out others --config results/run.json
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
-    with failing_clearly(context):
+    with failing_clearly():
         from torchmotif.io import read
 
         options: dict[str, Any] = {
@@ -106,7 +107,7 @@ def analyze(
         changed = None
         if config is not None:
             earlier = replayed(config)
-            options |= {name: value for name, value in earlier.options.items() if not given(context, name)}
+            options |= {name: value for name, value in earlier.options.items() if not typed(name)}
             changed = earlier.sha256 if image is None else None
             image = image or earlier.image
         if image is None:
@@ -125,9 +126,8 @@ def analyze(
         _tell(result, out, report, as_json)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=Command, epilog=EXIT_CODES)
 def demo(
-    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: torchmotif-demo, or the next free.")
     ] = None,
@@ -144,7 +144,7 @@ def demo(
     Example: torchmotif demo
              torchmotif demo --dose 0.1
     """
-    with failing_clearly(context):
+    with failing_clearly():
         import torch
 
         from torchmotif.datasets import mose2
@@ -205,7 +205,7 @@ def _tell(
         typer.echo(f"note: {note}", err=True)
     if result.image.pixel_size_nm is None:
         typer.echo("note: the image has no pixel size; give it with --pixel-size to get nanometres", err=True)
-    sites = [""] * result.n_motifs if specimen is None else _sites(result, specimen)
+    sites = _sites(result, specimen)
     if as_json:
         echo_json(_summary(result, out, sites))
         return
@@ -214,7 +214,8 @@ def _tell(
         f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motif{'s' * (result.n_motifs != 1)}:"
     )
     for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True)):
-        typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{'  ' * bool(site)}{site}")
+        name = "" if site is None else f"  {site[0]} ({site[1]:.0%})"
+        typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{name}")
     none = columns - int(result.counts.sum())
     typer.echo(f"  none:    {none:7,} columns  {none / columns:6.1%}  (at the rim, or unlike all motifs)")
     files = "map.png, motifs.png, columns.csv, run.json, ..."
@@ -223,11 +224,12 @@ def _tell(
         typer.echo(f"to look at it, open {out / 'report.html'} in a browser")
 
 
-def _summary(result: "MotifResult", out: Path, sites: list[str]) -> dict[str, Any]:
+def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | None]) -> dict[str, Any]:
     """What was found, for machines."""
     columns = len(result.columns)
     motifs = [
-        {"motif": motif, "columns": int(count), "share": count / columns, **({"site": site} if site else {})}
+        {"motif": motif, "columns": int(count), "share": count / columns}
+        | ({} if site is None else {"site": site[0], "site_share": site[1]})
         for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True))
     ]
     return {
@@ -242,19 +244,21 @@ def _summary(result: "MotifResult", out: Path, sites: list[str]) -> dict[str, An
     }
 
 
-def _sites(result: "MotifResult", specimen: "Specimen") -> list[str]:
-    """What each motif of a simulated specimen really is, most often."""
+def _sites(result: "MotifResult", specimen: "Specimen | None") -> list[tuple[str, float] | None]:
+    """What each motif of a simulated specimen really is, most often, and in what share of its columns."""
+    if specimen is None:
+        return [None] * result.n_motifs
     import numpy as np
     from scipy.spatial import cKDTree
 
     distance, nearest = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
     classes = specimen.truth.classes[np.asarray(nearest)]
     true = np.asarray(distance) < result.columns.spacing / 2
-    names = []
+    found: list[tuple[str, float] | None] = []
     for motif in range(result.n_motifs):
         here: Counter[str] = Counter(classes[true & (result.labels == motif)].tolist())
-        names += [f"{site} ({count / here.total():.0%})" for site, count in here.most_common(1)] or [""]
-    return names
+        found += [(site, count / here.total()) for site, count in here.most_common(1)] or [None]
+    return found
 
 
 def _free_name(folder: Path) -> Path:

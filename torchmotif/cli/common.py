@@ -5,12 +5,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from torchmotif.errors import TorchMotifError, TorchMotifWarning
 
@@ -18,6 +20,7 @@ __all__ = [
     "BAD_INPUT",
     "EXIT_CODES",
     "INTERRUPTED",
+    "Command",
     "DatasetName",
     "Device",
     "Equivalence",
@@ -31,6 +34,7 @@ __all__ = [
     "echo_json",
     "failing_clearly",
     "number",
+    "typed",
 ]
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -55,6 +59,24 @@ class Equivalence(StrEnum):
     euclidean = "euclidean"
 
 
+_running: ContextVar[Any] = ContextVar("running", default=None)
+
+
+class Command(TyperCommand):
+    """A command that knows itself while it runs: its options, and which of them were typed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        _running.set(ctx)
+        return super().invoke(ctx)
+
+
+def typed(name: str) -> bool:
+    """Whether an option of the running command was typed, rather than left at its default."""
+    source = _running.get().get_parameter_source(name)
+    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
+
+
 class Polarity(StrEnum):
     """Whether columns are brighter or darker than what surrounds them."""
 
@@ -74,20 +96,14 @@ _KEYWORDS = {"motifs": "n_motifs", "seed": "random_state"}  # options whose Pyth
 
 
 @contextmanager
-def failing_clearly(context: typer.Context | None = None) -> Iterator[None]:
-    """Turn our errors into one line and exit code 2; an interrupt into exit code 130.
-
-    Parameters
-    ----------
-    context : typer.Context, optional
-        Of the command: its errors then name options where Python would name keywords.
-    """
+def failing_clearly() -> Iterator[None]:
+    """Turn our errors into one line and exit code 2; an interrupt into exit code 130."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TorchMotifWarning)  # they are among the notes that are printed
             yield
     except TorchMotifError as error:
-        typer.echo(f"error: {_in_options(str(error), context)}", err=True)
+        typer.echo(f"error: {_in_options(str(error))}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted: nothing was written", err=True)
@@ -112,12 +128,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
-def _in_options(message: str, context: typer.Context | None) -> str:
+def _in_options(message: str) -> str:
     """A message that names Python's keywords in terms of the options of this command.
 
     Keywords that are plain English words too are taken for them only where a sentence is about one: at its start, before
     an equals sign, or after "set", "give", "leave" and "choose".
     """
+    context = _running.get()
     parameters = [] if context is None else context.command.params
     for option in parameters:
         names = [name for name in option.opts if name.startswith("--")]

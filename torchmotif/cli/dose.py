@@ -8,6 +8,7 @@ import typer
 
 from torchmotif.cli.common import (
     EXIT_CODES,
+    Command,
     DatasetName,
     Force,
     Frame,
@@ -23,9 +24,8 @@ from torchmotif.cli.common import (
 __all__ = ["dose"]
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=Command, epilog=EXIT_CODES)
 def dose(
-    context: typer.Context,
     image: Image,
     out: Annotated[Path, typer.Option(help="Folder to write dose.json and dose.png; must not exist.")],
     electrons_per_count: Annotated[
@@ -50,7 +50,7 @@ def dose(
     Example: torchmotif dose scan.dm4 --out dose
              torchmotif dose scan.tif --out dose --electrons-per-count 0.02
     """
-    with failing_clearly(context):
+    with failing_clearly():
         from torchmotif._files import check_new_folder
         from torchmotif.dose import DOSE_RECORD, dose_report
         from torchmotif.io import read

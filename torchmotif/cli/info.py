@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchmotif.cli.common import EXIT_CODES, Image, Json, app, echo_json, failing_clearly
+from torchmotif.cli.common import EXIT_CODES, Command, Image, Json, app, echo_json, failing_clearly
 
 if TYPE_CHECKING:
     from torchmotif.io import Dataset
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["info"]
 
 
-@app.command(epilog=EXIT_CODES)
-def info(context: typer.Context, image: Image, as_json: Json = False) -> None:
+@app.command(cls=Command, epilog=EXIT_CODES)
+def info(image: Image, as_json: Json = False) -> None:
     r"""Say what is in an image file: data sets, size, type, calibration, range.
 
     \b
     Example: torchmotif info scan.dm4
              torchmotif info scan.dm4 --json
     """
-    with failing_clearly(context):
+    with failing_clearly():
         from torchmotif.io import contents
 
         datasets = contents(image)

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from torchmotif._guards import read_json
 from torchmotif.errors import InputError, ReadError
 
-__all__ = ["Replay", "given", "replayed"]
+__all__ = ["Replay", "replayed"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def replayed(config: Path) -> Replay:
     try:
         record = read_json(path)
         parameters, metadata = dict(record["parameters"]), dict(record["image"]["metadata"])
-    except (ReadError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ReadError, ValueError, KeyError, TypeError) as error:
         if not path.is_file():
             raise InputError(f"--config {path} cannot be read: there is no such file") from error
         raise InputError(
@@ -85,9 +83,3 @@ def replayed(config: Path) -> Replay:
     }
     image = metadata.get("path")
     return Replay(Path(image) if image else None, metadata.get("sha256"), options)
-
-
-def given(context: typer.Context, name: str) -> bool:
-    """Whether an option was typed, rather than left at its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}

@@ -51,12 +51,13 @@ def _running_max(image: Float[Tensor, "h w"], reach: int, axis: int) -> Float[Te
 def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 
+    `noise` is the standard deviation of the filtered noise, or of that at each maximum.
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
     """
     if len(height) == 0:
         return height > 0
     ordered, order = torch.sort(height, descending=True)
-    score = ordered / noise.clamp(min=torch.finfo(height.dtype).tiny)
+    score = ordered / noise.expand_as(height)[order].clamp(min=torch.finfo(height.dtype).tiny)
     expected = area * maxima_density(score, spacing)
     rank = torch.arange(1, len(height) + 1, device=height.device)
     good = (expected <= _FALSE_SHARE * rank) & (score > 2)

@@ -7,10 +7,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Pair", "blur", "filter_gain", "matched_filter", "maxima_density", "noise_level", "reach_of"]
+__all__ = [
+    "Pair",
+    "blur",
+    "filter_gain",
+    "matched_filter",
+    "maxima_density",
+    "noise_level",
+    "reach_of",
+    "significance",
+]
 
 Pair = tuple[float, float]
 
+_LOOKED_AT, _FEW = 10_000, 32  # pixels that tell whether an image has few levels, and how many those are
 _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
 
@@ -59,7 +69,7 @@ def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     has few levels, as counts of a few electrons have, whose noise is no Gaussian.
     """
     corner = (data[1:, 1:] + data[:-1, :-1] - data[1:, :-1] - data[:-1, 1:]).abs().flatten()
-    if len(data.flatten()[:10_000].unique()) < 32:
+    if len(data.flatten()[:_LOOKED_AT].unique()) < _FEW:
         return corner.square().mean().div(4).sqrt()
     count = math.ceil(0.9 * len(corner))
     limit = corner.kthvalue(count).values
@@ -67,6 +77,35 @@ def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     square = below.square().sum() + (count - len(below)) * limit.square()
     share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
     return (square / count).div(4 * share).sqrt()
+
+
+def significance(
+    height: Float[Tensor, " n"], data: Float[Tensor, "h w"], level: Tensor, spacing: float, axes: Pair
+) -> Float[Tensor, " n"]:
+    """Heights of maxima in standard deviations of the filtered noise, whose level before the filter is `level`.
+
+    Single electrons make no Gaussian noise. Where the image has the few levels of single electrons, the height is
+    given that is as rare in Gaussian noise, by the saddle point of the Poisson process (Daniels 1954).
+    """
+    noise = (level * filter_gain(spacing)).clamp(min=torch.finfo(height.dtype).tiny)
+    levels = data.flatten()[:_LOOKED_AT].unique()
+    if len(levels) >= _FEW or len(levels) < 2:
+        return height / noise
+    electron = levels.diff().min().double()
+    rate = (level.double() / electron).square()
+    side = 2 * reach_of(spacing * max(axes)) + 1
+    point = data.new_zeros(side, side)
+    point[side // 2, side // 2] = 1
+    kernel = matched_filter(point, spacing, axes, 1).double().flatten() * electron
+    tilt = torch.linspace(0, 60, 500, dtype=torch.float64, device=data.device) / kernel.max()
+    grown = torch.exp(tilt[:, None] * kernel)
+    cumulant = rate * (grown - 1 - tilt[:, None] * kernel).sum(dim=1)
+    reached = rate * (kernel * (grown - 1)).sum(dim=1)
+    rarity = (2 * (tilt * reached - cumulant)).clamp(min=0).sqrt()
+    after = torch.searchsorted(reached, height.double().clamp(max=reached[-1])).clamp(1, len(tilt) - 1)
+    share = (height - reached[after - 1]) / (reached[after] - reached[after - 1])
+    score: Tensor = rarity[after - 1] + share.clamp(0, 1) * (rarity[after] - rarity[after - 1])
+    return score.to(height.dtype)
 
 
 def filter_gain(spacing: float) -> float:

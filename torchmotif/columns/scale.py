@@ -15,7 +15,7 @@ from torchmotif.columns.detect import maxima, outstanding
 from torchmotif.columns.filters import Pair, blur, filter_gain, noise_level
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import pixel_nm, prepare
-from torchmotif.columns.tiles import tiles_of
+from torchmotif.columns.tiles import each, tiles_of
 from torchmotif.errors import InputError
 
 __all__ = ["Spacing", "characteristic_spacing", "measure"]
@@ -117,7 +117,7 @@ def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Ten
     parts = _parts(data)
     reach = min(min(part.shape) for part in parts) // 2
     axis = torch.arange(-reach, reach + 1, device=data.device, dtype=data.dtype)
-    correlation = torch.stack([_autocorrelation(part, axis) for part in parts]).mean(dim=0)
+    correlation = torch.stack(each(lambda part: _autocorrelation(part, axis), parts, data.device)).mean(dim=0)
     radius = torch.hypot(axis[:, None] / axes[0], axis[None, :] / axes[1])
     bins = torch.round(radius * _STEPS).long()
     keep = bins <= reach * _STEPS / max(axes)
@@ -180,17 +180,18 @@ def _nearest_columns(data: Float[Tensor, "h w"], ring: float, axes: Pair) -> flo
 
 def _distances(data: Tensor, spacing: float, radius: float, axes: Pair) -> tuple[float, float, float] | None:
     """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
-    noise = noise_level(data) * filter_gain(spacing)
-    distances = []
-    for part in _parts(data):
+    noise = torch.stack(each(noise_level, _parts(data), data.device)).median() * filter_gain(spacing)
+
+    def look(part: Tensor) -> Tensor:
         positions, height = maxima(part, spacing, axes)
         keep = outstanding(height, noise, spacing, part.numel())
         square = positions[keep] / positions.new_tensor(axes)
         i, j = pairs_within(square, radius)
         nearest = square.new_full((len(square),), torch.inf)
         nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-        distances.append(nearest[torch.isfinite(nearest)])
-    every = torch.cat(distances)
+        return nearest[torch.isfinite(nearest)]
+
+    every = torch.cat(each(look, _parts(data), data.device))
     if len(every) < 3:
         return None
     lower, nearest, upper = every.quantile(every.new_tensor([0.25, 0.5, 0.75])).tolist()

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
-from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of
+from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of, significance
 from torchmotif.columns.fit import Fit, Shape, Start, fit_columns
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
+_SURELY = 0.2  # of the maxima must be rare even among single electrons
 _SURE = 3.0  # standard deviations of its intensity that a column must stand above nothing
 _FAINTEST = 0.05  # of the upper decile of intensities
 _FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
@@ -77,8 +78,12 @@ def seen(image: Prepared, spacing: float) -> tuple[Float[Tensor, "n 2"], Float[T
     parts = each(look, _tiles(image, reach_of(spacing)), image.data.device)
     positions, heights, levels = zip(*parts, strict=True)
     every, height = torch.cat(positions), torch.cat(heights)
-    noise = torch.stack(levels).median() * filter_gain(spacing)
-    keep = outstanding(height, noise, spacing, image.data.numel())
+    level, area = torch.stack(levels).median(), image.data.numel()
+    keep = outstanding(height, level * filter_gain(spacing), spacing, area)
+    score = significance(height, image.data, level, spacing, image.axes)
+    sure = outstanding(height, height / score, spacing, area)
+    if int(sure.sum()) < _SURELY * int(keep.sum()):  # most are but a few electrons together
+        keep = sure
     keep &= at_nearest(image.usable | image.saturated, every)
     return every[keep], height[keep]
 
@@ -102,11 +107,19 @@ def fitted(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> 
 def learned(image: Prepared, positions: Float[Tensor, "n 2"], spacing: float) -> tuple[Shape, Tensor]:
     """The common shape, from where columns are most frequent, and the least intensity of a column."""
     side = round(max(_LEARNED * spacing, 256))
-    tiles = list(tiles_of(image.shape, _margin(image, spacing), side))
-    densest = max(tiles, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
+    parts = list(tiles_of(image.shape, _margin(image, spacing), side))
+    densest = max(parts, key=lambda tile: int(tile.owns(positions, image.shape).sum()))
+    (found,) = each(lambda tile: _learned(image, tile, positions, spacing), [densest], image.data.device)
+    return found
+
+
+def _learned(
+    image: Prepared, tile: Tile, positions: Float[Tensor, "n 2"], spacing: float
+) -> tuple[Shape, Tensor]:
+    """The common shape of columns, from one tile, and the least intensity of a column."""
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
     shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
-    data, usable, local = _view(image, densest, positions)
+    data, usable, local = _view(image, tile, positions)
     first = fit_columns(data, usable, Start.at(local), spacing, shape, steps=6, learn=True, draft=True)
     faintest = _FAINTEST * _upper_decile(first.intensity)
     start, _ = _revised(data, usable, first, spacing, faintest=faintest)

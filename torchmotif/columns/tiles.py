@@ -11,6 +11,7 @@ from torch import Tensor
 
 __all__ = ["Tile", "each", "tiles_of"]
 
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 _SIDE = 768  # pixels of a tile's core: a few megabytes per intermediate
 
@@ -60,17 +61,17 @@ def tiles_of(shape: tuple[int, int], margin: int, side: int = _SIDE) -> Iterator
             yield Tile((top, left, bottom, right), window)
 
 
-def each(work: Callable[[Tile], _T], tiles: Sequence[Tile], device: torch.device) -> list[_T]:
-    """What `work` makes of each tile; on a CPU several tiles at a time, each by one thread.
+def each(work: Callable[[_S], _T], parts: Sequence[_S], device: torch.device) -> list[_T]:
+    """What `work` makes of each part of an image; on a CPU several parts at a time, each by one thread.
 
-    Operations on a tile are too small to be shared between threads without loss. torch's number of threads is
-    that of the thread that calls, as before, when this returns.
+    Operations on a part are too small to be shared between threads: with two they take longer than with one. torch's
+    number of threads is that of the thread that calls, as before, when this returns.
     """
     threads = torch.get_num_threads()
-    if device.type != "cpu" or min(threads, len(tiles)) < 2:
-        return [work(tile) for tile in tiles]
+    if device.type != "cpu" or threads == 1:
+        return [work(part) for part in parts]
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, tiles))
+            return list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)

@@ -4,22 +4,17 @@ from typing import Any
 
 import torch
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
 
 from torchmotif._arrays import DeviceLike, like, solvable
 from torchmotif.errors import InputError
-from torchmotif.motifs.estimator import MotifLearner, joined
+from torchmotif.motifs.estimator import MomentClassifier, joined
 from torchmotif.motifs.model import Assignment, Equivalence
-from torchmotif.motifs.report import Resolution
-from torchmotif.motifs.resolve import Conditions
-from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
+from torchmotif.motifs.source import PatchSource, check_parameters, checked_offsets
 
 __all__ = ["MotifClassifier"]
 
-_BATCH = 65_536  # moments that are labelled at a time
 
-
-class MotifClassifier(MotifLearner):
+class MotifClassifier(MomentClassifier):
     """Sorts patches into structural motifs.
 
     The patches are projected on Zernike polynomials about their true centres. How much counting electrons scatters
@@ -170,57 +165,6 @@ class MotifClassifier(MotifLearner):
         self._summarise(source, shifts, patches)
         return self
 
-    def fit_moments(
-        self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
-    ) -> "MotifClassifier":
-        """Learn the motifs from Zernike moments, where the patches themselves are no longer at hand.
-
-        Everything is learnt but `templates_` and `template_errors_`; `reconstructions_` stand for them.
-
-        Parameters
-        ----------
-        moments : array of shape (n, k)
-            As `ZernikeBasis.project(image - level, positions)` gives them, to the order `n_max`, or better
-            `n_max` + 4: the noise is known from them, and told the more exactly.
-        size : int
-            Side of the patches in pixels.
-        offsets : array of shape (n, 2), optional
-            True centre minus window centre of the patches, as in `fit`.
-        level : float
-            What was subtracted from the pixels. Any constant near their mean keeps the moments of unlike offsets alike.
-
-        Returns
-        -------
-        MotifClassifier
-            Itself.
-
-        Examples
-        --------
-        >>> import torch
-        >>> import torchmotif as tm
-        >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
-        >>> scan = specimen.draw(generator=torch.Generator().manual_seed(0)).data
-        >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
-        >>> moments = tm.ZernikeBasis(14, 37).project(scan - scan.mean(), positions)
-        >>> offsets = tm.patches.offsets(positions, 37)
-        >>> tm.MotifClassifier().fit_moments(moments, 37, offsets, level=float(scan.mean())).n_motifs_
-        2
-        """
-        values = checked_moments(moments, self.device)
-        n, k = values.shape
-        shifts = checked_offsets(offsets, n, values.device)
-        check_parameters(self, n)
-        unit = float(values.square().sum(1).mean().sqrt())
-        self._set_scale(min(self.n_max, n_max_of(k)), size, values.device, (level, unit, 0.0))
-        rows = self._rows(n, values.device)
-        learnt = None if shifts is None else shifts[rows]
-        with solvable("moments"):
-            self._learn(self._scale.of_moments(values[rows], level), learnt)
-        lower = values[:, : len(self.basis_.basis)]
-        parts = [self._assigned(part, level) for part in lower.split(_BATCH)]
-        self._keep(parts, moments)
-        return self
-
     def predict(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Any:
         """The motif of every patch, -1 where it fits none.
 
@@ -277,53 +221,6 @@ class MotifClassifier(MotifLearner):
             for moments in self._in_batches(patches, offsets, relative_dose)
         ]
         return joined(parts, patches)
-
-    def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
-        """Motif of every column with its probability and the distance from it, from Zernike moments.
-
-        Parameters
-        ----------
-        moments : array of shape (n, k)
-            As in `fit_moments`; also after `fit`, with its `n_max` and patch size. Higher orders are not looked at.
-        level : float
-            What was subtracted from the pixels.
-        relative_dose : float
-            Dose of these columns relative to those the motifs were learnt on.
-
-        Returns
-        -------
-        Assignment
-        """
-        check_is_fitted(self)
-        values = checked_moments(moments, self.device)
-        k = len(self.basis_.basis)
-        if values.shape[1] < k:
-            raise InputError(f"moments must be at least {k} a column as in fit, got {values.shape[1]}")
-        parts = [self._assigned(part, level, relative_dose) for part in values[:, :k].split(_BATCH)]
-        return joined(parts, moments)
-
-    def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
-        """Which of the motifs would be found at another dose and in another number of columns.
-
-        Parameters
-        ----------
-        relative_dose : float
-            Relative to the dose that the motifs were learnt at.
-        columns : int, optional
-            In all; by default as many as were learnt on.
-
-        Returns
-        -------
-        list of Resolution
-            As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
-        """
-        check_is_fitted(self)
-        if not relative_dose > 0 or (columns is not None and columns < 1):
-            raise InputError(
-                f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
-            )
-        conditions = Conditions(self._rules(), self._learnt, columns or self._learnt, relative_dose)
-        return self._model.tree.resolutions(self._model.motif, conditions)[0]
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.

@@ -1,6 +1,7 @@
 """The atlas: the mean patch of every motif, and whether this dose tells it from the others."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cards", "resolvable"]
 
-_CLEAR = 3.0  # d' from which hardly a column is mistaken: 7 % at equal shares
+_CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
 _NAMED = 6  # motifs that a sentence names
 
 
@@ -68,21 +69,34 @@ def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:
     if not result.counts[motif]:
         return {"answer": "", "reason": "Every column of it turned out to be unlike it."}
     splits = result.record.get("found", {}).get("resolutions", [])
-    own = [split for split in splits if any(motif in side for side in split["motifs"])]
+    inside = [split for split in splits if all(list(side) == [motif] for side in split["motifs"])]
+    hidden = "".join(f" It may be two motifs: to tell, {_needs(split)}." for split in inside[:1])
+    own = [split for split in splits if sum(motif in side for side in split["motifs"]) == 1]
     if not own:
         alone = result.n_motifs == 1
-        reason = "There is no other motif." if alone else "The record does not say."
-        return {"answer": "", "reason": reason}
+        return {
+            "answer": "",
+            "reason": ("There is no other motif." if alone else "The record does not say.") + hidden,
+        }
     hardest = min(own, key=lambda split: split["detectability"])
     other = next(side for side in hardest["motifs"] if motif not in side)
     distance, dose = hardest["detectability"], hardest["least_relative_dose"]
     reason = f"{distance:.1f} standard deviations of one column from {_motifs(other)}"
-    if dose > 1:
-        reason += f"; single columns would need {dose:.2g} times this dose"
-    elif dose > 0:
+    if not hardest.get("resolved", True):
+        return {"answer": "no", "reason": f"{reason}; {_needs(hardest)}.{hidden}"}
+    if dose is not None and 0 < dose <= 1:
         reason += f"; told apart down to {_fraction(dose)} of this dose"
-    answer = "yes" if distance >= _CLEAR else "partly" if dose <= 1 else "only in numbers"
-    return {"answer": answer, "reason": reason + "."}
+    return {"answer": "yes" if distance >= _CLEAR else "only in numbers", "reason": f"{reason}.{hidden}"}
+
+
+def _needs(split: Mapping[str, Any]) -> str:
+    """What it would take to tell both sides of a split apart."""
+    columns, dose = (split.get(key) for key in ("least_columns", "least_relative_dose"))
+    needs = (
+        [f"about {round(columns, -2):,.0f} columns are needed"] if columns and math.isfinite(columns) else []
+    )
+    needs += [f"{dose:.2g} times this dose"] if dose and math.isfinite(dose) else []
+    return " or ".join(needs) or "another kind of image is needed"
 
 
 def _motifs(numbers: Sequence[int]) -> str:

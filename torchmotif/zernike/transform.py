@@ -24,7 +24,7 @@ class ZernikeBasis(nn.Module):
     """Projects patches on the Zernike polynomials up to radial order `n_max`.
 
     Everything is computed in the basis's own precision: integers and half-precision floats are converted to it,
-    and neither autocast nor TF32 lower it. Gradients flow through patches, images and moments.
+    and neither autocast nor TF32 lower it. Gradients flow through patches, images and moments, but not through maps.
 
     Parameters
     ----------
