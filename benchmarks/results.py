@@ -277,7 +277,7 @@ def draw(runs: dict[str, Run]) -> None:
             lw=1,
         )
         for number, row in enumerate(mine if i == 0 else []):
-            side = {"ha": "right", "xytext": (-7, 3)} if number % 2 else {"ha": "left", "xytext": (7, 3)}
+            side = {"ha": "center", "xytext": (0, -13 if number % 2 else 7)}
             at = (row["median"], row["ami"])
             right.annotate(as_dose(row["dose"]), at, textcoords="offset points", fontsize=8, **side)
     right.set_xscale("log")
