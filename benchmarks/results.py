@@ -65,6 +65,10 @@ def ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
+def as_dose(dose: float) -> str:
+    return "1" if dose == 1 else f"1/{1 / dose:.0f}"
+
+
 def each(rate: float) -> str:
     """A rate with three digits that count."""
     return f"{float(f'{rate:.3g}'):,.0f}"
@@ -116,14 +120,15 @@ def motif_table(run: Run) -> list[str]:
     rows = motif_rows(run)
     doses = sorted({row["dose"] for row in rows}, reverse=True)
     lines = [
-        "| from patches to labels | px | patches | "
-        + " | ".join(f"dose 1/{1 / d:.0f}" for d in doses)
-        + " |",
+        "| from patches to labels | px | patches | " + " | ".join(f"dose {as_dose(d)}" for d in doses) + " |",
         "|---|---|---|" + "---|" * len(doses),
     ]
     for key in dict.fromkeys((row["who"], row["size"], row["n"]) for row in rows):
         mine = {row["dose"]: row for row in rows if (row["who"], row["size"], row["n"]) == key}
-        cells = (f"{mine[d]['ami']:.2f} in {ms(mine[d]['median'])}" if d in mine else "" for d in doses)
+        cells = (
+            f"{round(mine[d]['ami'], 2) + 0.0:.2f} in {ms(mine[d]['median'])}" if d in mine else ""
+            for d in doses
+        )
         lines.append(f"| {key[0]} | {key[1]} | {key[2]} | " + " | ".join(cells) + " |")
     return lines
 
@@ -149,7 +154,7 @@ def accuracy_table(run: Run) -> list[str]:
                     cells.append(
                         f"{ms(best['median'])}: {best['who']}, {best['size']} px" if best else "not reached"
                     )
-                lines.append(f"| {n} | 1/{1 / dose:.0f} | {target} | " + " | ".join(cells) + " |")
+                lines.append(f"| {n} | {as_dose(dose)} | {target} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -271,17 +276,12 @@ def draw(runs: dict[str, Run]) -> None:
             label=who,
             lw=1,
         )
-        if i == 0:
-            for row in mine:
-                right.annotate(
-                    f"1/{1 / row['dose']:.0f}",
-                    (row["median"], row["ami"]),
-                    (6, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+        for number, row in enumerate(mine if i == 0 else []):
+            side = {"ha": "center", "xytext": (0, -13 if number % 2 else 7)}
+            at = (row["median"], row["ami"])
+            right.annotate(as_dose(row["dose"]), at, textcoords="offset points", fontsize=8, **side)
     right.set_xscale("log")
-    right.set_ylim(0, 1.05)
+    right.set_ylim(-0.06, 1.05)
     right.set_xlabel("seconds from patches to labels")
     right.set_ylabel("adjusted mutual information")
     right.set_title(f"1,000 patches of 33 px at relative dose 1, 1/10, 1/50, 1/200 on {name}", fontsize=10)
