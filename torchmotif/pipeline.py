@@ -1,6 +1,7 @@
 """analyze(): the whole way from an image to its motifs."""
 
 import hashlib
+import math
 import platform
 import time
 import warnings
@@ -149,7 +150,8 @@ def analyze(
         "n_motifs": classifier.n_motifs_,
         "n_max": classifier.basis_.n_max,
         "electrons_per_count": classifier.electrons_per_count_,
-        "resolutions": [asdict(resolution) for resolution in classifier.resolutions_],
+        "resolutions": [_finite(asdict(one)) for one in classifier.resolutions_],
+        "unresolved": [_finite(asdict(one)) for one in classifier.unresolved_],
     }
     return MotifResult(
         micrograph,
@@ -159,6 +161,11 @@ def analyze(
         classifier.templates_.cpu().numpy(),
         record,
     )
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with None where a number is infinite, which JSON cannot say."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
 def _filled(data: torch.Tensor) -> tuple[torch.Tensor, list[str]]:

@@ -79,7 +79,7 @@ def test_a_rare_group_is_proposed_first(generator: torch.Generator) -> None:
     assert float(rare[60:].mean()) < 0.01
     assert split.detectability() == pytest.approx(6, rel=0.1)
     assert split.detectability(0.25) == pytest.approx(3, rel=0.1)
-    assert split.least_relative_dose(2.0) == pytest.approx(1 / 9, rel=0.25)
+    assert split.detectability(1 / 9) == pytest.approx(2, rel=0.1)
     torch.testing.assert_close(
         torch.sigmoid(split.log_odds(moments)), split.responsibilities, atol=0.01, rtol=0
     )
