@@ -13,7 +13,7 @@ _MAX_COMPONENTS = 6
 _STEPS = 60  # of expectation and maximisation
 _BETWEEN = 129  # points between two peaks
 _NARROWEST = 0.05  # standard deviation, in that of the noise, of what has none of its own
-_UNSURE = 3.0  # standard errors of a variance by which a component may be wider than it came out
+_UNSURE = 2.0  # standard errors of a variance by which a component may be wider than it came out
 
 
 def valley_at(
