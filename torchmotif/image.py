@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchmotif._arrays import Pixels, pixels_of
+from torchmotif._arrays import Pixels, as_tensor, pixels_of
 from torchmotif.errors import InputError, InputTypeError
 
 __all__ = ["Micrograph", "as_micrograph", "nm_of_axes", "nm_per"]
@@ -200,6 +200,8 @@ class Micrograph:
 
 
 def _per_axis(pixel_size: Any) -> tuple[float, float]:
+    if isinstance(pixel_size, torch.Tensor):
+        pixel_size = as_tensor(pixel_size, dtype=torch.float64, name="pixel_size").detach().cpu().numpy()
     try:
         values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
     except (TypeError, ValueError):  # text, ragged lists, structures
