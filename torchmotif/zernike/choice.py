@@ -97,7 +97,8 @@ def choose_patch_size(image: Any) -> SizeChoice:
     peak = torch.zeros_like(rise, dtype=torch.bool)
     peak[1:-1] = (inner[1:-1] > inner[:-2]) & (inner[1:-1] >= inner[2:])
     rise = torch.where(peak & (radii[1:] >= 2), rise, 0.0)
-    if not float(rise.max()) > _PROMINENCE * float(inner[0]):  # nor where the image is flat
+    # No ring in a few pixels, nor where the image is flat.
+    if not len(rise) or not float(rise.max()) > _PROMINENCE * float(inner[0]):
         raise InputError(
             "image shows no regular spacing to choose a patch size from; give the size, "
             "about twice the distance between neighbouring columns in pixels"
