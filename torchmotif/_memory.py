@@ -1,16 +1,39 @@
-"""Work in batches that shrink when memory runs out."""
+"""New memory for large results, and work in batches that shrink when memory runs out."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from torchmotif.errors import OutOfMemoryError
 
-__all__ = ["in_batches", "memory_for"]
+__all__ = ["empty", "in_batches", "memory_for"]
 
 T = TypeVar("T")
+_HUGE = 1 << 22  # bytes from which numpy asks for huge pages
 # What torch's allocators say that raise a plain RuntimeError: CPU (Linux, Windows), MPS, CUDA's libraries.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """A new tensor of this shape, of the type and on the device of `like`; its values are anything.
+
+    Large ones on a CPU get their memory as numpy does: in huge pages, where the system has them, which are twice as fast
+    to touch first.
+
+    Examples
+    --------
+    >>> empty(torch.zeros(2), 3, 4).shape
+    torch.Size([3, 4])
+    """
+    nbytes = math.prod(shape) * like.dtype.itemsize
+    if like.device.type != "cpu" or nbytes < _HUGE:
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(nbytes, np.uint8)).view(like.dtype).view(shape)
 
 
 def in_batches(step: Callable[[int, int], T], count: int, batch: int, remedy: str) -> Iterator[T]:

@@ -1,14 +1,12 @@
 """Square windows of an image as one batched gather."""
 
-import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from torchmotif._memory import empty
+
 __all__ = ["Windows", "gather_windows", "runs"]
-
-
-_HUGE = 1 << 22  # bytes from which numpy asks for huge pages
 
 
 def gather_windows(
@@ -28,17 +26,9 @@ def runs(
     """Runs of `size` neighbours in memory, from the given flat indices on; `out` is memory to put them into."""
     flat = image.contiguous().view(-1)
     every = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
-    if out is None and image.device.type == "cpu" and not image.requires_grad:
-        out = _memory(first.numel(), size, image.dtype)
+    if out is None and not image.requires_grad:  # gradients do not flow through given memory
+        out = empty(image, first.numel(), size)
     return torch.index_select(every, 0, first.flatten(), out=out).view(*first.shape, size)
-
-
-def _memory(count: int, size: int, dtype: torch.dtype) -> Tensor | None:
-    """Memory as numpy gets it: in huge pages, where the system has them, which are twice as fast to touch first."""
-    nbytes = count * size * dtype.itemsize
-    if nbytes < _HUGE:
-        return None
-    return torch.from_numpy(np.empty(nbytes, np.uint8)).view(dtype).view(count, size)
 
 
 def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:

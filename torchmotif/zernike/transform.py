@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
-from torchmotif._memory import memory_for
+from torchmotif._memory import empty, memory_for
 from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
@@ -214,7 +214,7 @@ class ZernikeBasis(nn.Module):
         """
         data, kernels = self._dense(image)
         with memory_for("take the maps a few at a time with iter_maps"):
-            out = data.new_empty(len(kernels), *data.shape)
+            out = empty(data, len(kernels), *data.shape)
         for _ in correlate(data, kernels, mode_pairs(self.orders), out):
             pass
         return like(out, pixels_of(image))
