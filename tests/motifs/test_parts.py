@@ -40,7 +40,7 @@ def sides(values: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.T
     return 1 - second, second
 
 
-# Of many draws of noise a few per thousand look like anything: the same draws every time.
+# Of a thousand draws of noise one or two look like anything: the same draws every time.
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(distance=st.floats(4.5, 40), share=st.floats(0.05, 0.5), seed=st.integers(0, 99))
 def test_two_sharp_sides_have_a_deep_valley(distance: float, share: float, seed: int) -> None:

@@ -12,8 +12,7 @@ _BINS = 1024
 _MAX_COMPONENTS = 6
 _STEPS = 60  # of expectation and maximisation
 _BETWEEN = 129  # points between two peaks
-_NARROWEST = 0.05  # standard deviation, in that of the noise, of what has none of its own
-_UNSURE = 2.0  # standard errors of a variance by which a component may be wider than it came out
+_NARROWEST = 0.5  # standard deviation, in that of the noise, below which no peak counts: narrower ones part a continuum
 
 
 def valley_at(
@@ -53,7 +52,7 @@ def valley_at(
         if 2 * (likelihood - best) < price:
             break
         mixture, best = larger, likelihood
-    return _ratio(mixture, threshold, len(values))
+    return _ratio(mixture, threshold)
 
 
 def _fitted(place: Tensor, weight: Tensor, degrees: Float[Tensor, "b c p"]) -> tuple[Tensor, float]:
@@ -94,15 +93,10 @@ def _with_one_split(place: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tenso
     return torch.cat([start, (degrees * (1 - below))[:, None]], dim=1)
 
 
-def _ratio(mixture: Float[Tensor, "3 c"], threshold: float, n: int) -> float:
-    """Lowest density between the highest peaks on both sides of the threshold over the lower one, noise taken away.
-
-    What is left of a component without the noise is as wide as it may be: a narrow peak that n values do not prove
-    would part a continuum.
-    """
+def _ratio(mixture: Float[Tensor, "3 c"], threshold: float) -> float:
+    """Lowest density between the highest peaks on both sides of the threshold over the lower one, noise taken away."""
     log_share, mean, variance = mixture
-    error = variance * (2 / (n * log_share.exp()).clamp(min=2)).sqrt()  # of a Gaussian's variance
-    bare = torch.stack([log_share, mean, (variance - 1 + _UNSURE * error).clamp(min=_NARROWEST**2)])
+    bare = torch.stack([log_share, mean, (variance - 1).clamp(min=_NARROWEST**2)])
     below = mean <= threshold
     if bool(below.all()) or not bool(below.any()):
         return 1.0
