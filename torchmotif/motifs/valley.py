@@ -12,7 +12,8 @@ _BINS = 1024
 _MAX_COMPONENTS = 6
 _STEPS = 60  # of expectation and maximisation
 _BETWEEN = 129  # points between two peaks
-_NARROWEST = 0.5  # standard deviation, in that of the noise, below which no peak counts: narrower ones part a continuum
+_UNSURE = 2.0  # standard errors of its variance, by which a peak may be wider than it came out
+_NARROWEST = 0.05, 0.5  # that width, in the noise's, at least and at most
 
 
 def valley_at(
@@ -52,7 +53,7 @@ def valley_at(
         if 2 * (likelihood - best) < price:
             break
         mixture, best = larger, likelihood
-    return _ratio(mixture, threshold)
+    return _ratio(mixture, threshold, len(values))
 
 
 def _fitted(place: Tensor, weight: Tensor, degrees: Float[Tensor, "b c p"]) -> tuple[Tensor, float]:
@@ -93,10 +94,15 @@ def _with_one_split(place: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tenso
     return torch.cat([start, (degrees * (1 - below))[:, None]], dim=1)
 
 
-def _ratio(mixture: Float[Tensor, "3 c"], threshold: float) -> float:
-    """Lowest density between the highest peaks on both sides of the threshold over the lower one, noise taken away."""
+def _ratio(mixture: Float[Tensor, "3 c"], threshold: float, n: int) -> float:
+    """Lowest density between the highest peaks on both sides of the threshold over the lower one, noise taken away.
+
+    A peak is not taken for narrower than n values can tell: such peaks part a continuum.
+    """
     log_share, mean, variance = mixture
-    bare = torch.stack([log_share, mean, (variance - 1).clamp(min=_NARROWEST**2)])
+    error = variance * (2 / (n * log_share.exp()).clamp(min=1)).sqrt()  # of a Gaussian's variance
+    least, most = (width**2 for width in _NARROWEST)
+    bare = torch.stack([log_share, mean, variance - 1 + (_UNSURE * error).clamp(least, most)])
     below = mean <= threshold
     if bool(below.all()) or not bool(below.any()):
         return 1.0
