@@ -82,7 +82,6 @@ class Micrograph:
     Examples
     --------
     >>> import numpy as np
-    import torch
     >>> import torchmotif as tm
     >>> scan = tm.Micrograph(np.zeros((64, 48), np.uint16), pixel_size=0.15, unit="A")
     >>> scan.shape, scan.pixel_size_nm
