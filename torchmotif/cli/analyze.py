@@ -16,8 +16,11 @@ from torchmotif.cli.common import (
     Force,
     Frame,
     Json,
+    PatchSize,
     Polarity,
     Seed,
+    Spacing,
+    Threshold,
     app,
     echo_json,
     failing_clearly,
@@ -51,16 +54,10 @@ def analyze(
     ] = None,
     frame: Frame = None,
     dataset: DatasetName = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
-    ] = None,
+    spacing: Spacing = None,
+    threshold: Threshold = None,
     polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
-    patch_size: Annotated[
-        int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")
-    ] = None,
+    patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
     equivalence: Annotated[

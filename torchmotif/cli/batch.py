@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchmotif.cli.common import INTERRUPTED, Device, Polarity, Seed, app, failing_clearly
+from torchmotif.cli.common import (
+    INTERRUPTED,
+    Device,
+    PatchSize,
+    Polarity,
+    Seed,
+    Spacing,
+    Threshold,
+    app,
+    failing_clearly,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,16 +47,10 @@ def batch(
     pixel_size: Annotated[
         float | None, typer.Option(help="Length of a pixel in nm; default: what the files say.")
     ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
-    ] = None,
+    spacing: Spacing = None,
+    threshold: Threshold = None,
     polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
-    patch_size: Annotated[
-        int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")
-    ] = None,
+    patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     n_motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
     hierarchy: Annotated[int, typer.Option(help="Size of the largest assemblies counted; 0: none.")] = 3,

@@ -28,8 +28,11 @@ __all__ = [
     "Frame",
     "Image",
     "Json",
+    "PatchSize",
     "Polarity",
     "Seed",
+    "Spacing",
+    "Threshold",
     "app",
     "echo_json",
     "failing_clearly",
@@ -91,6 +94,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a folder of result
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Spacing = Annotated[float | None, typer.Option(help="Distance between columns in pixels; default: measured.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
+]
+PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]
 
 _KEYWORDS = {"motifs": "n_motifs", "seed": "random_state"}  # options whose Python keyword has another name
 

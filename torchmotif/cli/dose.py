@@ -15,6 +15,7 @@ from torchmotif.cli.common import (
     Image,
     Json,
     Seed,
+    Spacing,
     app,
     echo_json,
     failing_clearly,
@@ -35,9 +36,7 @@ def dose(
     offset: Annotated[
         float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
     ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance between columns in pixels; default: measured.")
-    ] = None,
+    spacing: Spacing = None,
     frame: Frame = None,
     dataset: DatasetName = None,
     seed: Seed = 0,
