@@ -1,6 +1,7 @@
 """Moments about centres that lie between pixels: the basis is shifted to them, the counts stay where they are."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,10 @@ class ShiftedKernels:
         self.reach = (subpixel + 1) // 2  # steps to half a pixel
         self._made: dict[tuple[int, int], Tensor] = {}
         self._bank: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, also those sent to another process, make their kernels anew: all of them weigh megabytes."""
+        return self.__dict__ | {"_made": {}, "_bank": None}
 
     def at(self, step: tuple[int, int]) -> Tensor:
         """The kernels at an offset of `step` / subpixel pixels."""
