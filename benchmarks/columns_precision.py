@@ -3,8 +3,10 @@
     python benchmarks/columns_precision.py [DRAWS [BIAS_DRAWS]]
 
 The bound takes width and background as known and all positions and intensities as unknown. Columns next to a vacancy
-and overlapping pairs (2.7 widths apart) are counted apart. BIAS_DRAWS is the number of draws of the honeycomb that
-tell its bias: at a fiftieth of the dose 70 columns each, so that 170 draws give a standard error of 0.005 px.
+and overlapping pairs (2.7 widths apart) are counted apart. BIAS_DRAWS is the number of draws of the honeycomb that tell its
+bias at a fiftieth of the dose: about 70 columns each, so that 430 draws give a standard error of 0.0035 px; a quarter of
+them tells it at the higher doses. Beside the standard deviation of errors over claimed errors stands 1.48 times the
+median of their sizes, which few columns that are none do not touch.
 """
 
 import json
@@ -73,6 +75,8 @@ def measure(scene: Scene, dose: float, spacing: float | None, draws: int) -> lis
                 "intensity_ratio": float(np.sqrt((error[:, 0] ** 2).mean() / (limit[:, 0] ** 2).mean())),
                 "z_position": float(z[:, 1:].std()),
                 "z_intensity": float(z[:, 0].std()),
+                "z_position_median": 1.4826 * float(np.median(np.abs(z[:, 1:]))),
+                "z_intensity_median": 1.4826 * float(np.median(np.abs(z[:, 0] - np.median(z[:, 0])))),
             }
         )
     return rows
@@ -85,7 +89,8 @@ def main() -> None:
     many = int(sys.argv[2]) if len(sys.argv) > 2 else draws
     for scene, spacing in ((honeycomb(), None), (dumbbells(), 8.0)):
         for dose in (1.0, 1 / 10, 1 / 50):
-            for row in measure(scene, dose, spacing, draws if spacing else many):
+            count = draws if spacing else many if dose < 1 / 10 else max(draws, many // 4)
+            for row in measure(scene, dose, spacing, count):
                 rows.append(row)
                 print(
                     " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items())

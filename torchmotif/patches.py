@@ -150,10 +150,9 @@ def extract_patches(
         raise InputError(f"size must be between 1 and the image's shorter side, {min(h, w)} px, got {size}")
     device = pixels.device if isinstance(pixels, torch.Tensor) else None
     start = _starts(as_positions(positions, device=device), size)
-    last = torch.tensor((h, w), device=device) - size
-    reaches_over = len(start) > 0 and not _all_within(start, last)
+    reaches_over = not _all_within(start, (h, w), size)
     if reaches_over and rim != "pad":
-        whole = ((start >= 0) & (start <= last)).all(dim=1)
+        whole = ((start >= 0) & (start <= torch.tensor((h, w), device=device) - size)).all(dim=1)
         if rim == "error":
             raise InputError(
                 f"{int((~whole).sum())} of {len(start)} windows of {size} px reach over the image's rim; "
@@ -204,19 +203,25 @@ def _by_tiles(image: Any) -> _Lazy | None:
 
 def _windows(data: Tensor, start: Tensor, size: int, fill: float) -> Tensor:
     """Windows of an image in memory; pixels beyond its rim are `fill`."""
-    last = torch.tensor(data.shape, device=data.device) - size
-    if len(start) == 0 or _all_within(start, last):
+    if _all_within(start, (data.shape[0], data.shape[1]), size):
         return gather_windows(data, start, size)
+    last = torch.tensor(data.shape, device=data.device) - size
     padded = data.new_full((data.shape[0] + 2 * size, data.shape[1] + 2 * size), fill)
     padded[size:-size, size:-size] = data
     return gather_windows(padded, (start + size).clamp(min=0).minimum(last + 2 * size), size)
 
 
-def _all_within(start: Int[Tensor, "n 2"], last: Int[Tensor, " 2"]) -> bool:
-    """Whether all windows lie in an image whose last window starts at `last`."""
-    return bool((start.amin(dim=0) >= 0).all() & (start.amax(dim=0) <= last).all())
+def _all_within(start: Int[Tensor, "n 2"], shape: tuple[int, int], size: int) -> bool:
+    """Whether all windows lie in an image of `shape`."""
+    if len(start) == 0:
+        return True
+    low, high = torch.stack(torch.aminmax(start)).tolist()  # of both axes: one fast pass, one read
+    if low < 0 or high <= min(shape) - size:
+        return bool(low >= 0)
+    row, col = start.amax(dim=0).tolist()
+    return bool(row <= shape[0] - size and col <= shape[1] - size)
 
 
 def _starts(positions: Tensor, size: int) -> Int[Tensor, "n 2"]:
     """First (row, col) of the window whose centre is nearest to each position."""
-    return torch.round(positions - (size - 1) / 2).long()
+    return (positions - (size - 1) / 2).round_().long()

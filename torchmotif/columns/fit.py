@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif._windows import runs
+from torchmotif.columns.curvature import blunting
 from torchmotif.columns.model import Noise, profiles, spline_basis
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.normal import (
@@ -30,6 +31,7 @@ _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 _FRESH = 3  # steps after which the matrix is assembled anew
 _NEAR = 0.02  # squared step, in standard deviations, after which a fit is done
+_ROUGH = 2  # steps from nothing after which covariances mean something
 _DOUBTFUL = (
     6.0  # standard deviations of its intensity, neighbours known, below which a column may not be there
 )
@@ -50,6 +52,7 @@ class Start:
     positions: Float[Tensor, "n 2"]
     intensity: Float[Tensor, " n"]
     spline: Float[Tensor, "a b"] | None = None
+    single: Bool[Tensor, " n"] | None = None  # those that tell the common width; by default all
 
     @staticmethod
     def at(positions: Float[Tensor, "n 2"]) -> "Start":
@@ -88,7 +91,8 @@ class _Fitter:
         self.positions, self.shape, self.stuck = start.positions, shape, held
         step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
         self.rows, self.cols = (spline_basis(length, step, data) for length in data.shape)
-        self.intensity = start.intensity
+        self.intensity, self.single = start.intensity, start.single
+        self.blunting = data.new_zeros(())
         flat = data.new_zeros(self.rows.shape[1], self.cols.shape[1])
         self.spline = flat if start.spline is None else start.spline
         self.look()
@@ -146,14 +150,24 @@ class _Fitter:
         self.look()
         return float(far.kthvalue(max(1, math.ceil(0.999 * len(far)))).values) if len(far) else 0.0
 
-    def learn_noise(self) -> None:
+    def learn_noise(self, *, settled: bool) -> None:
         """Take the noise from the residuals."""
         residual = (self.data - self.expected)[self.usable]
-        noise = self.shape.noise.fitted(self.expected[self.usable], residual)
+        unknowns = 3 * int((self.intensity > 0).sum()) + self.spline.numel()
+        noise = self.shape.noise.fitted(
+            self.expected[self.usable], residual, unknowns=unknowns, settled=settled
+        )
         self.shape = replace(self.shape, noise=noise)
+
+    def blunt(self) -> None:
+        """Allow for the curvature of the model in the steps that follow."""
+        covariance = self.covariance(draft=False)
+        padded = blunting(self.profile, self.intensity, covariance, self.shape.width, self._padded_shape())
+        self.blunting = self._crop(padded)
 
     def covariance(self, *, draft: bool) -> Float[Tensor, "n 3 3"]:
         """Of intensity, row and column of every column; a draft is exact for those that may not be there."""
+        self.variance = self.shape.noise.variance(self.expected)
         weights = self._pad(self.usable / self.variance)
         own = column_blocks(self.profile.windows(weights), self.profile)
         pairs, shared = self._pairs(weights)
@@ -180,7 +194,7 @@ class _Fitter:
 
     def _equations(self, *, move: bool, widen: bool) -> tuple[Normal, Unknowns]:
         weights = self.usable / self.variance
-        score = (self.data - self.expected) * weights
+        score = (self.data - self.expected + self.blunting) * weights
         scales = self._scales()
         scales[self.stuck | (not move), 1:] = 0
 
@@ -238,9 +252,8 @@ class _Fitter:
     def _width_slopes(self) -> list[Tensor]:
         """Derivatives of the expected image by the widths."""
         shape = self._padded_shape()
-        return [
-            self._crop(self.profile.render(self.intensity, shape, row, col)) for row, col in ((2, 0), (0, 2))
-        ]
+        intensity = self.intensity if self.single is None else self.intensity * self.single
+        return [self._crop(self.profile.render(intensity, shape, row, col)) for row, col in ((2, 0), (0, 2))]
 
     def _to_splines(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The splines that reach into each column's window, and their products with its derivatives."""
@@ -286,13 +299,14 @@ def fit_columns(
     held: Bool[Tensor, " n"] | None = None,
     steps: int = 9,
     learn: bool = False,
+    settled: bool = True,
     draft: bool = False,
 ) -> Fit:
     """Intensities, positions and the background that make the image most likely, all fitted together.
 
     Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
     Columns that are `held` keep their positions. With `learn`, the width of the columns and the noise are fitted
-    too; otherwise those of `shape` are kept. Steps end when they no longer lead far, after `steps` at the latest.
+    too, the noise without that of columns that are not yet `settled`; otherwise those of `shape` are kept. Steps end when they no longer lead far, after `steps` at the latest.
     A `draft` leaves out what only the end result needs: neighbours count in the errors of doubtful columns alone.
     """
     if held is None:
@@ -303,14 +317,16 @@ def fit_columns(
         fitter.step(move=False, widen=False)
     for number in range(steps):
         if learn:
-            fitter.learn_noise()
+            fitter.learn_noise(settled=settled)
         if learn or number % _FRESH == 0:
             fitter.assemble(fitter.expected)
+        if learn and (number >= _ROUGH or start.spline is not None):
+            fitter.blunt()
         far = fitter.step(move=True, widen=learn and len(held) > 0)  # no column, no width
         if not learn and far < _NEAR:
             break
     if learn:
-        fitter.learn_noise()
+        fitter.learn_noise(settled=settled)
     return Fit(
         fitter.positions,
         fitter.intensity,

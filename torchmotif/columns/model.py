@@ -34,8 +34,20 @@ class Noise:
         middle = (self.at_high + self.at_low) / 2
         return (self.at_low + slope * (expected - self.low)).clamp(min=0.02 * middle)
 
-    def fitted(self, expected: Float[Tensor, " p"], residual: Float[Tensor, " p"]) -> "Noise":
-        """The noise of residuals about their expected values, by weighted least squares; outliers are left out."""
+    def fitted(
+        self,
+        expected: Float[Tensor, " p"],
+        residual: Float[Tensor, " p"],
+        *,
+        unknowns: int = 0,
+        settled: bool = True,
+    ) -> "Noise":
+        """The noise of residuals about their expected values, by weighted least squares; outliers are left out.
+
+        `unknowns` were fitted, and the residuals are smaller for it. Where one end of the range has no noise, all
+        pixels count the same; the dark ones the more as long as the columns are not `settled`, whose misfit is no noise.
+        """
+        residual = residual * math.sqrt(len(residual) / max(len(residual) - unknowns, len(residual) / 2, 1))
         every = max(1, len(expected) // _SAMPLE)
         expected, residual = expected[::every], residual[::every]
         low, high = (
@@ -59,6 +71,10 @@ class Noise:
             determinant = a * c - b * b
             first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
             if not (bool(first > 0) and bool(last > 0)):  # the better of the two solutions on the border
+                if settled:  # the few counts of the dark pixels are fitted too well to tell
+                    weight = usual / variance
+                    a, c = ((weight * v**2).sum() for v in (1 - share, share))
+                    p, q = ((weight * square * v).sum() for v in (1 - share, share))
                 first, last = (p / a, 0 * q) if bool(p * p / a > q * q / c) else (0 * p, q / c)
             noise = replace(noise, low=low, high=high, at_low=float(first), at_high=float(last))
         return noise
@@ -85,7 +101,14 @@ class Profiles:
         self, amplitude: Float[Tensor, " n"], shape: tuple[int, int], row: int = 0, col: int = 0
     ) -> Tensor:
         """The sum over columns of amplitude times the given profiles, in a padded image of `shape`."""
-        value = (amplitude[:, None] * self.rows[:, row])[:, :, None] * self.cols[:, col][:, None, :]
+        rows = amplitude[:, None] * self.rows[:, row]
+        return self._placed(rows[:, :, None] * self.cols[:, col][:, None, :], shape)
+
+    def mixed(self, amplitudes: Float[Tensor, "n 3 3"], shape: tuple[int, int]) -> Tensor:
+        """The sum over columns of all products of one profile along rows and one along columns, as `render`."""
+        return self._placed(self.rows.mT @ amplitudes @ self.cols, shape)
+
+    def _placed(self, value: Float[Tensor, "n s s"], shape: tuple[int, int]) -> Tensor:
         step = torch.arange(self.size, device=value.device)
         index = (
             (self.start[:, 0, None, None] + step[:, None]) * shape[1] + self.start[:, 1, None, None] + step

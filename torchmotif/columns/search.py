@@ -38,6 +38,12 @@ _APART = 0.75  # of the spacing: what is left over nearer to a column than this 
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
 MARGIN = 4.0  # spacings around a tile that are fitted with it
 _LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
+_LESSONS = (
+    (6, False),
+    (3, False),
+    (3, True),
+)  # steps that learn the shape, and whether columns are settled by then
+_ROUNDS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
 
 
@@ -120,11 +126,14 @@ def _learned(
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
     shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
     data, usable, local = _view(image, tile, positions)
-    first = fit_columns(data, usable, Start.at(local), spacing, shape, steps=6, learn=True, draft=True)
-    faintest = _FAINTEST * _upper_decile(first.intensity)
-    start, _ = _revised(data, usable, first, spacing, faintest=faintest)
-    last = fit_columns(data, usable, start, spacing, first.shape, steps=3, learn=True, draft=True)
-    return last.shape, faintest
+    start, fit = Start.at(local), None
+    for steps, settled in _LESSONS:
+        fit = fit_columns(
+            data, usable, start, spacing, shape, steps=steps, learn=True, settled=settled, draft=True
+        )
+        shape, faintest = fit.shape, _FAINTEST * _upper_decile(fit.intensity)
+        start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
+    return shape, faintest
 
 
 def completed(image: Prepared, found: Found, shape: Shape, spacing: float) -> Found:
@@ -159,29 +168,33 @@ def fit_tile(
 ) -> Fit:
     """The fit of one tile, with what a first fit leaves over, and without what it finds to be nothing."""
     fit = fit_columns(data, usable, Start.at(positions), spacing, shape, steps=_ROUGH, draft=True)
-    start, added = _revised(data, usable, fit, spacing, faintest=faintest)
-    if added:
+    start, changed = _revised(data, usable, fit, spacing, faintest=faintest)
+    for _ in range(_ROUNDS - 1):
+        if not changed:
+            break
         fit = fit_columns(data, usable, start, spacing, shape, steps=_ROUGH, draft=True)
-        start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
+        start, changed = _revised(data, usable, fit, spacing, faintest=faintest)
     fit = fit_columns(data, usable, start, spacing, shape, draft=True)
-    alone = strongest_first(fit.positions / _axes(fit), fit.intensity, CLOSEST * spacing)
-    return fit_columns(data, usable, _kept(fit, alone & credible(fit, faintest)), spacing, shape)
+    start, _ = _revised(data, usable, fit, spacing, faintest=faintest, more=False)
+    return fit_columns(data, usable, start, spacing, shape)
 
 
 def _revised(
-    data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor
+    data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor, more: bool = True
 ) -> tuple[Start, int]:
-    """A fit without what it finds to be nothing, and with what it leaves over; the number of the latter."""
+    """A fit without what it finds to be nothing, with pairs split and `more` that it leaves over; how many are new."""
     axes = _axes(fit)
     keep = credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
-    pair, half = halves(data, usable, fit, CLOSEST * spacing)
+    pair, half, single = halves(data, usable, fit, CLOSEST * spacing)
     pair &= keep
     kept, both = _kept(fit, keep & ~pair), _kept(fit, pair)
-    more = _left_over(data, usable, fit, spacing)
-    more = more[~_near(more / axes, both.positions / axes, spacing)]
-    positions = [kept.positions, both.positions - half[pair], both.positions + half[pair], more]
-    intensity = [kept.intensity, both.intensity / 2, both.intensity / 2, fit.intensity.new_zeros(len(more))]
-    return Start(torch.cat(positions), torch.cat(intensity), fit.spline), len(more) + int(pair.sum())
+    extra = _left_over(data, usable, fit, spacing) if more else fit.positions[:0]
+    extra = extra[~_near(extra / axes, both.positions / axes, spacing)]
+    positions = [kept.positions, both.positions - half[pair], both.positions + half[pair], extra]
+    intensity = [kept.intensity, both.intensity / 2, both.intensity / 2, fit.intensity.new_zeros(len(extra))]
+    new = 2 * len(both.positions) + len(extra)
+    single = torch.cat([single[keep & ~pair], single.new_ones(new)])
+    return Start(torch.cat(positions), torch.cat(intensity), fit.spline, single), new
 
 
 def _kept(fit: Fit, which: Bool[Tensor, " n"]) -> Start:

@@ -11,21 +11,22 @@ from torchmotif.columns.model import profiles
 __all__ = ["halves"]
 
 _APART = 0.9  # widths from the middle of a pair to each half: misfits of the common shape are smaller
-_CLEAR = 4.5  # standard deviations of the elongation
+_CLEAR = 4.0  # standard deviations of the elongation
+_DOUBTED = 2.5  # standard deviations from which a column may be a pair and does not tell the common width
 _ROUND = 0.5  # of the greater elongation: where the smaller is more, there is a blob and no pair
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)  # derivatives in the order of _elongation
 
 
 def halves(
     data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, closest: float
-) -> tuple[Bool[Tensor, " n"], Float[Tensor, "n 2"]]:
-    """Which columns of a fit are pairs at least `closest` pixels apart, and the vector from the middle to a half.
+) -> tuple[Bool[Tensor, " n"], Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """Which columns of a fit are pairs at least `closest` pixels apart, the vector from the middle to a half, and which are single.
 
     Two equal halves at +-d differ from one column by half of d d^T times the second derivatives of its profile. The
     score for these, with intensity and position as nuisance (Rao 1948), gives d d^T and its error.
     """
     if len(fit.positions) == 0:
-        return fit.held, fit.positions
+        return fit.held, fit.positions, ~fit.held
     tensor, covariance = _elongation(data, usable, fit)
     size, axes = torch.linalg.eigh(tensor)
     u = axes[:, :, 1]
@@ -37,7 +38,7 @@ def halves(
     vector = vector.to(fit.positions.dtype)
     reach, last = vector.abs(), vector.new_tensor(data.shape) - 1
     inside = ((fit.positions >= reach) & (fit.positions <= last - reach)).all(dim=1)
-    return pair & inside & ~fit.held, vector
+    return pair & inside & ~fit.held, vector, size[:, 1] <= _DOUBTED * error
 
 
 def _elongation(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:
