@@ -264,6 +264,7 @@ def _digest(name: str) -> str:
 
 
 def save(outcomes: dict[str, dict[str, Any]], **facts: Any) -> None:
+    outcomes |= kept_outcomes() | outcomes  # what another run has found meanwhile
     mutants = sorted(outcomes.values(), key=lambda one: (one["file"], one["line"], one["key"]))
     text = json.dumps({**facts, "mutants": mutants}, indent=1) + "\n"
     part = RESULTS.with_suffix(".part")

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._eigen import leading
+from torchmotif._eigen import leading, leading_of
 
 __all__ = ["Scatter", "leading_of_columns", "leading_of_rows", "mean_of"]
 
@@ -83,7 +83,7 @@ def leading_of_columns(centred: Float[Tensor, "n d"], count: int) -> tuple[Pairs
     None where the iteration does not settle, or where the last component is so faint that the squares have lost it.
     """
     matrix = _products(centred.T)
-    found = leading(lambda block: matrix @ block, len(matrix), count, matrix)
+    found = leading_of(matrix, count)
     if found is None or not bool(found[0][-1] > _FAINTEST[matrix.dtype] * found[0][0]):
         return None
     squares, vectors = found

