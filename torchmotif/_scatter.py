@@ -1,5 +1,7 @@
 """Means and scatter of the rows of a matrix: whole, chunk by chunk, or as products that never form a matrix."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -83,12 +85,13 @@ def leading_of_columns(centred: Float[Tensor, "n d"], count: int) -> tuple[Pairs
     None where the iteration does not settle, or where the last component is so faint that the squares have lost it.
     """
     matrix = _products(centred.T)
-    found = leading_of(matrix, count)
+    trace = float(matrix.diagonal().double().sum())
+    found = leading_of(matrix, count) if math.isfinite(trace) else None
     if found is None or not bool(found[0][-1] > _FAINTEST[matrix.dtype] * found[0][0]):
         return None
     squares, vectors = found
     directions, factor = torch.linalg.qr(centred.T @ vectors)  # nearly orthogonal; now they are
-    return (squares, (directions * factor.diagonal().sign()).T), float(matrix.diagonal().double().sum())
+    return (squares, (directions * factor.diagonal().sign()).T), trace
 
 
 def _products(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
