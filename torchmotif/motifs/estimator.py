@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from torchmotif._arrays import like, solvable
+from torchmotif._arrays import keeps_digits, like, solvable
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs.model import Assignment, learn
 from torchmotif.motifs.noise import CountingNoise
@@ -32,6 +32,7 @@ _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Learns motifs from moments and sorts moments into them; see `MotifClassifier`, whose parameters it reads."""
 
+    @keeps_digits
     def fit_moments(
         self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
     ) -> "MomentClassifier":
@@ -83,6 +84,7 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._keep(parts, moments)
         return self
 
+    @keeps_digits
     def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
         """Motif of every column with its probability and the distance from it, from Zernike moments.
 
