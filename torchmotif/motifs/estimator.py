@@ -179,7 +179,7 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         [True, True]
         """
         check_is_fitted(self)
-        if not (-1 <= change and change != 0 and math.isfinite(change) and 0 < share <= 0.5):
+        if not (change >= -1 and change != 0 and math.isfinite(change) and 0 < share <= 0.5):
             raise InputError(
                 "change must be at least -1 and not 0, and share lie between 0 and 0.5, "
                 f"got change={change}, share={share}"

@@ -134,17 +134,16 @@ class CentralColumn:
         levels = values.new_tensor([1 - _ONE_SIGMA, 0.5, _ONE_SIGMA])
         low, middle, high = torch.quantile(values, levels).tolist()
         _, third = noise.cumulants(mean, axis[:, None])
-        below, half, above = pearson3.ppf(levels.tolist(), scale**2 * float(third))
-        scatter = tuple(
-            max((part / alone) ** 2 - 1, 0.0)
-            for part, alone in ((middle - low, half - below), (high - middle, above - half))
-        )
+        skew = scale**2 * float(third)
+        alone = np.asarray(pearson3.ppf([1 - _ONE_SIGMA, 0.5, _ONE_SIGMA], skew))
+        darker = ((middle - low) / float(alone[1] - alone[0])) ** 2 - 1
+        brighter = ((high - middle) / float(alone[2] - alone[1])) ** 2 - 1
         second, of_column = noise.cumulants(column, axis[:, None], level=False)
         return cls(
             len(rows),
             float(column @ axis),
-            (scatter[0], scatter[1]),
-            scale**2 * float(third),
+            (max(darker, 0.0), max(brighter, 0.0)),
+            skew,
             scale * float(second),
             scale**2 * float(of_column),
         )

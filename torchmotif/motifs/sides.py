@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.stats import pearson3
 
 __all__ = ["Sides"]
@@ -41,7 +41,7 @@ class Sides:
     skew: Values
     share: float
 
-    def found(self, kept: ArrayLike = 1.0) -> tuple[Values, Values]:
+    def found(self, kept: Values | float = 1.0) -> tuple[Values, Values]:
         """What a mixture of two Gaussians of one width, nowhere narrower than the noise, finds in many columns.
 
         The noise of a darker motif is less, and few electrons scatter askew; Gaussians of one width make of it less than

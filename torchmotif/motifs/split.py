@@ -78,7 +78,8 @@ class Split:
         skew = torch.einsum("sabc,da,db,dc->ds", third, direction, direction, direction) / dose**2
         step = direction @ (self.means[1] - self.means[0])
         intrinsic = torch.einsum("ab,da,db->d", self.intrinsic, direction, direction).clamp(min=0)
-        return Sides(*(part.cpu().numpy() for part in (step, intrinsic, noise, skew)), self.share)
+        parts = [part.cpu().numpy() for part in (step, intrinsic, noise, skew)]
+        return Sides(parts[0], parts[1], parts[2], parts[3], self.share)
 
     def with_cumulants(self, moments: Float[Tensor, "n l"], noise: CountingNoise, scale: float) -> "Split":
         """The split that also knows how the noise of its sides is askew, from the learnt columns' finer moments."""
@@ -152,7 +153,8 @@ def propose_splits(
 def matched_filter(signal: Float[Tensor, " k"], covariance: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
     """The direction in which a signal stands out most of noise, which scatters by 1 there; zero without a signal."""
     direction = torch.linalg.solve(covariance, signal)
-    return direction / (signal @ direction).clamp(min=1e-30).sqrt()
+    scaled: Tensor = direction / (signal @ direction).clamp(min=1e-30).sqrt()
+    return scaled
 
 
 def _axes(moments: Tensor, covariance: Tensor, only_significant: bool) -> Tensor:
