@@ -185,7 +185,9 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 f"got change={change}, share={share}"
             )
         number = self._checked_number(relative_dose, columns)
-        question = Question(self._rules(), self._learnt, change, share, relative_dose, number)
+        question = Question(
+            self._rules(), self._learnt, float(change), float(share), float(relative_dose), number
+        )
         return [question.answer(motif, column) for motif, column in enumerate(self._model.columns)]
 
     def _checked_number(self, relative_dose: float, columns: int | None) -> int:

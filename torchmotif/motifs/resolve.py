@@ -61,7 +61,7 @@ class Conditions:
         seen = _Seen(split)
         here = split.columns * self.columns / self.learnt
         detectability, evidence = (
-            float(value[0]) for value in seen.at(np.full(1, self.relative_dose), np.full(1, here))
+            float(value[0]) for value in seen.at(np.full(1, float(self.relative_dose)), np.full(1, float(here)))
         )
 
         def is_enough(dose: Values, columns: Values) -> NDArray[np.bool_]:
@@ -84,7 +84,8 @@ class Conditions:
 
 def fewest(rules: Rules, columns: Values | float) -> Values:
     """The least number of columns that is a motif, of so many in all."""
-    return np.clip(rules.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH)
+    least: Values = np.clip(rules.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH)
+    return np.asarray(least)
 
 
 def expected(
@@ -127,7 +128,7 @@ class _Seen:
         # What was measured is less than there is: by how much, the same expectation says.
         measured = split.detectability()
         for _ in range(_ITERATIONS):
-            seen = float(self.at(np.ones(1), np.full(1, split.columns))[0][0])
+            seen = float(self.at(np.ones(1), np.full(1, float(split.columns)))[0][0])
             step = min(max(measured / max(seen, 1e-9), 1 / _MOST_LOST), _MOST_LOST)
             self._whole = min(self._whole * step, _MOST_LOST)
 

@@ -100,7 +100,7 @@ def grow(
         By what factor the noise is larger than that.
     n_motifs : int, optional
     """
-    least = float(fewest(rules, len(moments)))
+    least = float(fewest(rules, float(len(moments))))
 
     def proposal(node: int) -> tuple[bool, Split] | None:
         rows = members[node]
