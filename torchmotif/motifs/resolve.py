@@ -61,7 +61,8 @@ class Conditions:
         seen = _Seen(split)
         here = split.columns * self.columns / self.learnt
         detectability, evidence = (
-            float(value[0]) for value in seen.at(np.full(1, float(self.relative_dose)), np.full(1, float(here)))
+            float(value[0])
+            for value in seen.at(np.full(1, float(self.relative_dose)), np.full(1, float(here)))
         )
 
         def is_enough(dose: Values, columns: Values) -> NDArray[np.bool_]:
