@@ -41,7 +41,7 @@ class MotifClassifier(MomentClassifier):
         Two sides are one motif when their density without noise is nowhere between them below this share of the lower
         peak: what varies continuously, such as strain, is not split.
     min_share : float
-        Least share of the columns that is a motif; it has 5 columns at least.
+        Least share of the columns that is a motif; 5 columns are the least, and 50 are always enough.
     outlier_distance : float
         A column further than this many standard deviations from its motif fits no motif: label -1.
     equivalence : {"rotation", "euclidean"}, optional
