@@ -141,8 +141,13 @@ def grow(
 
 
 def _bare(splits: list[tuple[int, Split]]) -> list[tuple[int, Split]]:
-    """The splits without what they say of each column they were learnt on, which serves no more."""
-    return [(node, replace(split, responsibilities=split.responsibilities[:0])) for node, split in splits]
+    """The splits without what they say of each column they were learnt on, which serves no more.
+
+    Not an empty view: it would keep all of them in memory, and in every copy sent to another process.
+    """
+    return [
+        (node, replace(split, responsibilities=split.responsibilities.new_empty(0))) for node, split in splits
+    ]
 
 
 def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
