@@ -63,7 +63,7 @@ def analyze(
     patch_size : int, optional
         Side of the patch around each column in pixels; by default it holds the first shell of neighbours.
     n_max : int
-        Highest radial order of the Zernike moments.
+        Highest radial order of the Zernike moments; at most half the patches' side is used, and then the record says so.
     n_motifs : int, optional
         Number of motifs; by default it is found.
     equivalence : {"rotation", "euclidean"}, optional

@@ -57,7 +57,7 @@ def analyze(
         Of the columns, see `find_columns`.
     patch_size, n_max, n_motifs, random_state
         Of the motifs, see `torchmotif.analyze`. Where images have unlike pixel sizes, `patch_size` is in pixels of the
-        coarsest, and all patches show the same area.
+        coarsest, and all patches show the same area. Moments go to half the patches' side at most.
     motifs : {"together", "each"}
         Whether the motifs of several images are learnt together or for each by itself.
     hierarchy : int

@@ -206,7 +206,7 @@ def with_patches(
 
 @lru_cache(maxsize=4)
 def basis_of(n_max: int, size: int, device: str | None) -> ZernikeBasis:
-    """The basis, with the kernels it has made so far."""
+    """The basis, to half the patches' side at most, with the kernels it has made so far."""
     return ZernikeBasis(min(n_max, size // 2), size, device=device)
 
 

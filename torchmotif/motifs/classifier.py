@@ -27,7 +27,7 @@ class MotifClassifier(MomentClassifier):
     n_motifs : int, optional
         Number of motifs; by default it is found.
     n_max : int
-        Highest radial order of the moments; at most half the patches' side in pixels.
+        Highest radial order of the moments; at most half the patches' side in pixels is used (`basis_.n_max`).
     electrons_per_count : float, optional
         Detected electrons that one unit of the patches stands for (see `noise.estimate_gain`); by default it is told
         from the directions of moment space that hold nothing but noise.
