@@ -102,7 +102,8 @@ def _shapes(n_max: int, size: int, centre: tuple[float, float], device: torch.de
         for grid in torch.meshgrid(centre[0] - axis, axis - centre[1], indexing="ij")
     )
     r = torch.hypot(x, y).clamp(max=1.0)
-    return zernike_polynomials(n_max, r, torch.atan2(y, x)).float().to(device)
+    shapes: Tensor = zernike_polynomials(n_max, r, torch.atan2(y, x))
+    return shapes.float().to(device)
 
 
 def noise_scale(moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"]) -> float:

@@ -1,15 +1,15 @@
 """The sampled Zernike basis."""
 
 import math
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
 from torchmotif.errors import InputError
-from torchmotif.zernike.indices import n_modes
+from torchmotif.zernike.indices import whole_number
 from torchmotif.zernike.polynomials import zernike_polynomials
 from torchmotif.zernike.quadrature import disk_kernels
 
@@ -39,9 +39,10 @@ def zernike_basis(
     Parameters
     ----------
     n_max : int
-        Highest radial order; k = (n_max + 1)(n_max + 2) / 2.
+        Highest radial order; k = (n_max + 1)(n_max + 2) / 2. At most size - 1; the pixels surely determine all moments
+        up to size // 2, see the notes.
     size : int
-        Side of the window in pixels; the disk's radius is size / 2 pixels.
+        Side of the window in pixels, at least 3; the disk's radius is size / 2 pixels.
     orthonormal : bool
         Give, of all bases whose products summed over the pixels are exactly orthonormal (to the disk's area), the one
         nearest to the integration kernels (Löwdin, 1950). White noise then gives uncorrelated moments of equal variance.
@@ -61,27 +62,43 @@ def zernike_basis(
     Raises
     ------
     InputError
-        If `n_max` is negative or higher than `size` pixels can carry, or `offset` is beyond a pixel.
+        If `n_max` is negative or above size - 1; if it is above size // 2, `orthonormal` is asked for and the pixels
+        do not determine the moments; if `offset` is beyond a pixel.
+
+    Notes
+    -----
+    Up to n_max = size // 2 the pixels determine the moments: this is the sensible limit, and `MotifClassifier` and
+    `analyze` go no further. Above it, moments are still integrals, but depend more and more on each other; where
+    rounding would decide (a condition beyond 1e8), `orthonormal` and `ZernikeBasis.reconstruct` refuse: at 33 px from
+    n_max = 31 and 28 on.
 
     Examples
     --------
     >>> zernike_basis(10, 33).shape
     torch.Size([66, 33, 33])
     """
-    n_modes(n_max)
-    if not isinstance(size, int | np.integer) or size < 3 or n_max > size - 1:
+    n_max, size = whole_number("n_max", n_max, 0), whole_number("size", size, 3)
+    if n_max > size - 1:
         raise InputError(
-            f"size must be a whole number of at least 3 and more than n_max, got size={size}, n_max={n_max}; "
-            f"use n_max <= {max(int(size) - 1, 0)}"
+            f"n_max must be less than size, got n_max={n_max}, size={size}; use n_max <= {size - 1}, "
+            f"or {size // 2} where the pixels shall determine the moments"
         )
-    if not all(abs(o) <= 1 for o in offset):
-        raise InputError(
-            f"offset must lie within one pixel, got {tuple(offset)}; take the window around the nearest pixel"
-        )
-    kernels = disk_kernels(int(n_max), int(size), (float(offset[0]), float(offset[1])))
+    kernels = disk_kernels(n_max, size, _within_a_pixel(offset))
     if orthonormal:
         kernels = _nearest_orthonormal(kernels, disk_area(size))
     return kernels.to(device=device, dtype=dtype)
+
+
+def _within_a_pixel(offset: Any) -> tuple[float, float]:
+    try:
+        row, column = (float(o) for o in offset)
+    except (TypeError, ValueError):
+        raise InputError(f"offset must be two numbers, (row, col) in pixels, got {offset!r}") from None
+    if not (abs(row) <= 1 and abs(column) <= 1):
+        raise InputError(
+            f"offset must lie within one pixel, got {(row, column)}; take the window around the nearest pixel"
+        )
+    return row, column
 
 
 def _nearest_orthonormal(kernels: Tensor, area: float) -> Tensor:
@@ -129,4 +146,7 @@ def synthesis_basis(n_max: int, kernels: Float[Tensor, "k size size"]) -> Float[
 
 def _too_high(k: int, size: int) -> str:
     n_max = (math.isqrt(8 * k + 1) - 3) // 2
-    return f"n_max={n_max} is more than {size} px determine; use n_max <= {size // 2}"
+    return (
+        f"n_max={n_max} is more than {size} px determine, as an orthonormal basis and reconstruct need; "
+        f"n_max <= {size // 2} surely works"
+    )

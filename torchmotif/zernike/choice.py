@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmotif._arrays import as_tensor, like, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.zernike.basis import disk_area
-from torchmotif.zernike.indices import orders
+from torchmotif.zernike.indices import orders, whole_number
 from torchmotif.zernike.transform import ZernikeBasis
 
 __all__ = ["OrderChoice", "SizeChoice", "choose_n_max", "choose_patch_size"]
@@ -129,7 +129,7 @@ def choose_n_max(image: Any, size: int, positions: Any = None) -> OrderChoice:
     Raises
     ------
     InputError
-        If no patch of that size fits the image, or a pixel is not finite.
+        If no patch of that size fits the image, or `size` is no whole number of at least 3, or a pixel is not finite.
 
     Notes
     -----
@@ -147,6 +147,7 @@ def choose_n_max(image: Any, size: int, positions: Any = None) -> OrderChoice:
     """
     pixels = pixels_of(image)
     data = _finite(pixels)
+    size = whole_number("size", size, 3)
     highest = max(2, min(_MOST_ORDERS, size // 2))
     basis = ZernikeBasis(highest, size, orthonormal=True)
     if positions is None:

@@ -1,8 +1,9 @@
 """Single and double indices of Zernike polynomials (OSA/ANSI)."""
 
 import math
+import operator
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -18,6 +19,7 @@ __all__ = [
     "noll_index",
     "orders",
     "osa_index",
+    "whole_number",
 ]
 
 
@@ -29,9 +31,8 @@ def n_modes(n_max: int) -> int:
     >>> n_modes(10)
     66
     """
-    if not isinstance(n_max, int | np.integer) or n_max < 0:
-        raise InputError(f"n_max must be a whole number of at least 0, got {n_max!r}")
-    return int((n_max + 1) * (n_max + 2) // 2)
+    n_max = whole_number("n_max", n_max, 0)
+    return (n_max + 1) * (n_max + 2) // 2
 
 
 def orders(n_max: int) -> Int[Tensor, "k 2"]:
@@ -75,7 +76,7 @@ def osa_index(n: int, m: int) -> int:
     >>> osa_index(4, -2)
     11
     """
-    _check(n, m)
+    n, m = _double_index(n, m)
     return (n * (n + 2) + m) // 2
 
 
@@ -87,7 +88,7 @@ def from_osa(j: int) -> tuple[int, int]:
     >>> from_osa(11)
     (4, -2)
     """
-    _check_single("j", j, 0)
+    j = whole_number("j", j, 0)
     n = (math.isqrt(8 * j + 1) - 1) // 2
     return n, 2 * j - n * (n + 2)
 
@@ -102,7 +103,7 @@ def noll_index(n: int, m: int) -> int:
     >>> noll_index(2, 0), noll_index(2, -2), noll_index(2, 2)
     (4, 5, 6)
     """
-    _check(n, m)
+    n, m = _double_index(n, m)
     first = n * (n + 1) // 2 + abs(m)
     if m == 0:
         return first + 1
@@ -117,7 +118,7 @@ def from_noll(j: int) -> tuple[int, int]:
     >>> from_noll(4), from_noll(5)
     ((2, 0), (2, -2))
     """
-    _check_single("j", j, 1)
+    j = whole_number("j", j, 1)
     n = (math.isqrt(8 * j - 7) - 1) // 2
     place = j - n * (n + 1) // 2 - 1
     m = n % 2 + 2 * ((place + (n + 1) % 2) // 2)
@@ -134,7 +135,7 @@ def fringe_index(n: int, m: int) -> int:
     >>> fringe_index(2, 0), fringe_index(2, 2), fringe_index(2, -2)
     (4, 5, 6)
     """
-    _check(n, m)
+    n, m = _double_index(n, m)
     return (1 + (n + abs(m)) // 2) ** 2 - 2 * abs(m) + (m < 0)
 
 
@@ -146,18 +147,35 @@ def from_fringe(j: int) -> tuple[int, int]:
     >>> from_fringe(4), from_fringe(6)
     ((2, 0), (2, -2))
     """
-    _check_single("j", j, 1)
+    j = whole_number("j", j, 1)
     half = math.isqrt(j - 1)  # (n + |m|) / 2
     behind = (half + 1) ** 2 - j
     m = (behind + 1) // 2
     return 2 * half - m, -m if behind % 2 else m
 
 
-def _check(n: int, m: int) -> None:
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The argument `name` as an int; 2.0 is none, lest 2.5 be rounded in silence.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number or below `least`.
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, RuntimeError):  # RuntimeError: tensors of more than one number
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
+
+
+def _double_index(n: Any, m: Any) -> tuple[int, int]:
+    try:
+        n, m = operator.index(n), operator.index(m)
+    except (TypeError, RuntimeError):
+        raise InputError(f"(n, m) must be whole numbers, got ({n!r}, {m!r})") from None
     if n < 0 or abs(m) > n or (n - m) % 2:
         raise InputError(f"(n, m) must satisfy n >= |m| and n - m even, got ({n}, {m})")
-
-
-def _check_single(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return n, m

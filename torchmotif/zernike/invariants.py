@@ -135,6 +135,13 @@ def rotation_distance(a: Any, b: Any, mirror: bool = False, orders: Any = None) 
         raise InputError(
             f"a and b must have equally many moments, got {first.shape[-1]} and {second.shape[-1]}"
         )
+    try:
+        torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+    except RuntimeError:
+        raise InputError(
+            f"a and b must have leading shapes that broadcast, got {tuple(first.shape)} and {tuple(second.shape)}; "
+            "a[:, None] and b[None] compare all with all"
+        ) from None
     plain = _correlation(first, second, index)
     value, angle = highest_angle(plain)
     mirrored = torch.zeros_like(value, dtype=torch.bool)

@@ -1,35 +1,38 @@
 """Zernike polynomials as functions of the polar coordinates."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif.zernike.indices import n_modes
+from torchmotif._arrays import as_tensor, like
+from torchmotif.errors import InputError
+from torchmotif.zernike.indices import n_modes, whole_number
 
 __all__ = ["radial_polynomials", "zernike_polynomials"]
 
 
-def radial_polynomials(n_max: int, r: Float[Tensor, " p"]) -> list[Float[Tensor, "_ p"]]:
+def radial_polynomials(n_max: int, r: Any) -> list[Any]:
     """Radial polynomials R_n^m at the radii `r`.
 
     Parameters
     ----------
     n_max : int
         Highest radial order.
-    r : Tensor of shape (p,)
-        Radii in units of the disk's radius.
+    r : array of shape (p,)
+        Radii in units of the disk's radius; integers are taken as floats.
 
     Returns
     -------
-    list of Tensor
-        Entry n has the shape (n // 2 + 1, p); its row i is m = n - 2 i.
+    list of array
+        Entry n has the shape (n // 2 + 1, p); its row i is m = n - 2 i. numpy or torch as `r` came.
 
     Raises
     ------
     InputError
-        If `n_max` is negative or no whole number.
+        If `n_max` is negative or no whole number, or `r` has another shape.
 
     Notes
     -----
@@ -42,7 +45,11 @@ def radial_polynomials(n_max: int, r: Float[Tensor, " p"]) -> list[Float[Tensor,
     tensor([[ 0.2500],
             [-0.5000]])
     """
-    n_modes(n_max)
+    values = _points("r", r)
+    return [like(rows, r) for rows in _table(whole_number("n_max", n_max, 0), values)]
+
+
+def _table(n_max: int, r: Float[Tensor, " p"]) -> list[Float[Tensor, "_ p"]]:
     table = [torch.ones_like(r)[None]]
     for n in range(1, n_max + 1):
         lower = table[n - 1]
@@ -59,40 +66,50 @@ def radial_polynomials(n_max: int, r: Float[Tensor, " p"]) -> list[Float[Tensor,
 
 def zernike_polynomials(
     n_max: int,
-    r: Float[Tensor, " p"],
-    theta: Float[Tensor, " p"],
-    factor: Float[Tensor, " p"] | None = None,
-) -> Float[Tensor, "k p"]:
+    r: Any,
+    theta: Any,
+    factor: Any = None,
+) -> Any:
     """Normalised Zernike polynomials at the points (r, theta), in OSA/ANSI order.
 
     Parameters
     ----------
     n_max : int
         Highest radial order; k = (n_max + 1)(n_max + 2) / 2.
-    r : Tensor of shape (p,)
-        Radii in units of the disk's radius.
-    theta : Tensor of shape (p,)
+    r : array of shape (p,)
+        Radii in units of the disk's radius; integers are taken as floats.
+    theta : array of shape (p,)
         Angles in radians.
-    factor : Tensor of shape (p,), optional
+    factor : array of shape (p,), optional
         Multiplies every polynomial.
 
     Returns
     -------
-    Tensor of shape (k, p)
+    array of shape (k, p)
+        numpy or torch as `r` came.
         sqrt(2 (n + 1) / (1 + [m = 0])) R_n^|m|(r) times cos(m theta) for m >= 0 and sin(|m| theta) for m < 0
         (Noll, 1976): the mean of each square over the unit disk is 1.
 
     Raises
     ------
     InputError
-        If `n_max` is negative or no whole number.
+        If `n_max` is negative or no whole number, or `r`, `theta` and `factor` are not of one shape (p,).
 
     Examples
     --------
     >>> zernike_polynomials(1, torch.tensor([1.0]), torch.tensor([0.0])).shape
     torch.Size([3, 1])
     """
-    table = radial_polynomials(n_max, r)
+    n_max, points = whole_number("n_max", n_max, 0), _points("r", r)
+    angles = _points("theta", theta, points)
+    weights = None if factor is None else _points("factor", factor, points)
+    return like(_polynomials(n_max, points, angles, weights), r)
+
+
+def _polynomials(
+    n_max: int, r: Float[Tensor, " p"], theta: Float[Tensor, " p"], factor: Float[Tensor, " p"] | None
+) -> Float[Tensor, "k p"]:
+    table = _table(n_max, r)
     angles = torch.arange(n_max + 1, device=r.device, dtype=r.dtype)[:, None] * theta
     cosine, sine = torch.cos(angles), torch.sin(angles)
     if factor is not None:
@@ -108,3 +125,14 @@ def zernike_polynomials(
             values[first + sines] *= math.sqrt(0.5)
         first += n + 1
     return values
+
+
+def _points(name: str, values: Any, beside: Tensor | None = None) -> Float[Tensor, " p"]:
+    """One number for each point, as floats; of the type and on the device of those `beside` them."""
+    given = beside if beside is not None else as_tensor(values, dtype=None, name=name)
+    kind = given.dtype if given.is_floating_point() else torch.get_default_dtype()
+    points = as_tensor(values, device=given.device, dtype=kind, name=name)
+    wanted = "(p,)" if beside is None else f"{tuple(beside.shape)} of r"
+    if points.ndim != 1 or (beside is not None and points.shape != beside.shape):
+        raise InputError(f"{name} must have the shape {wanted}, got {tuple(points.shape)}")
+    return points

@@ -71,7 +71,7 @@ def _kernels(n_max: int, size: int, offset: tuple[float, float], first: int) -> 
     if depth < radius:
         r = torch.hypot(x, y)
         share = _inner_share(r, radius, depth)
-        kernels = zernike_polynomials(n_max, (r / radius).clamp(max=1), torch.atan2(y, x), share)
+        kernels: Tensor = zernike_polynomials(n_max, (r / radius).clamp(max=1), torch.atan2(y, x), share)
     else:  # so small a disk is rim throughout
         kernels = x.new_zeros(n_modes(n_max), side**2)
     _add_rim(kernels, n_max, size, offset, first)

@@ -1,5 +1,6 @@
 """How symmetric patches are under rotation and reflection, patch by patch and as maps over an image."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ def rotational_symmetry(moments: Any, folds: Sequence[int], orders: Any = None) 
     ----------
     moments : array of shape (..., k)
     folds : sequence of f int
-        Such as (2, 3, 4, 6); at least 2 each.
+        Such as (2, 3, 4, 6), whole numbers of at least 2 each; (3,) for one alone.
     orders : array of shape (k, 2), optional
         (n, m) of every moment; by default all up to some n_max, in OSA/ANSI order.
 
@@ -60,7 +61,7 @@ def rotational_symmetry(moments: Any, folds: Sequence[int], orders: Any = None) 
     Raises
     ------
     InputError
-        If a fold is below 2 or above the highest m, or the orders do not fit the moments.
+        If a fold is no whole number, below 2 or above the highest m, or the orders do not fit the moments.
 
     Notes
     -----
@@ -150,7 +151,7 @@ def rotational_symmetry_map(image: Any, basis: ZernikeBasis, folds: Sequence[int
     Raises
     ------
     InputError
-        If a fold is below 2 or above the highest m, or the image is smaller than the window.
+        If a fold is no whole number, below 2 or above the highest m, or the image is smaller than the window.
 
     Examples
     --------
@@ -212,10 +213,14 @@ def mirror_symmetry_map(image: Any, basis: ZernikeBasis) -> MirrorSymmetry:
 def _fold_weights(index: Tensor, folds: Sequence[int]) -> Tensor:
     m = index[:, 1].abs()
     highest = int(m.max()) if len(m) else 0
-    bad = [fold for fold in folds if not 2 <= fold <= highest]
+    try:
+        wanted = [operator.index(fold) for fold in folds]
+    except TypeError:
+        raise InputError(f"folds must be a sequence of whole numbers such as (2, 3), got {folds!r}") from None
+    bad = [fold for fold in wanted if not 2 <= fold <= highest]
     if bad:
         raise InputError(f"folds must lie between 2 and the highest m, {highest}, got {bad}")
-    fold = torch.tensor(list(folds), dtype=torch.long)[:, None]
+    fold = torch.tensor(wanted, dtype=torch.long)[:, None]
     return torch.where(m % fold == 0, 1.0, -1.0 / (fold - 1)).double()
 
 

@@ -12,7 +12,7 @@ from torchmotif._memory import empty, memory_for
 from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
-from torchmotif.zernike.indices import orders
+from torchmotif.zernike.indices import orders, whole_number
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
 from torchmotif.zernike.placement import place, whole
 from torchmotif.zernike.shifts import ShiftedKernels, fill
@@ -29,9 +29,10 @@ class ZernikeBasis(nn.Module):
     Parameters
     ----------
     n_max : int
-        Highest radial order; k = (n_max + 1)(n_max + 2) / 2 real moments.
+        Highest radial order; k = (n_max + 1)(n_max + 2) / 2 real moments. At most size - 1; the pixels surely determine
+        all moments up to size // 2, see `zernike_basis`.
     size : int
-        Side of the patches in pixels; the disk's radius is size / 2.
+        Side of the patches in pixels, at least 3; the disk's radius is size / 2.
     subpixel : int
         Fractional positions are honoured to 1 / subpixel of a pixel by shifting the basis, never the counts.
     orthonormal : bool
@@ -42,7 +43,7 @@ class ZernikeBasis(nn.Module):
     Raises
     ------
     InputError
-        If `subpixel` is below 1, or as in `zernike_basis`.
+        If `subpixel` is no whole number of at least 1, or as in `zernike_basis`.
     InputTypeError
         If `dtype` is another.
 
@@ -64,14 +65,14 @@ class ZernikeBasis(nn.Module):
         device: DeviceLike = None,
     ) -> None:
         super().__init__()
-        if subpixel < 1:
-            raise InputError(f"subpixel must be at least 1, got {subpixel}")
+        n_max, size = whole_number("n_max", n_max, 0), whole_number("size", size, 3)
+        subpixel = whole_number("subpixel", subpixel, 1)
         if dtype not in {torch.float32, torch.float64}:
             raise InputTypeError(
                 f"dtype must be torch.float32 or torch.float64, got {dtype}; "
                 "patches may be of any type, moments need the digits"
             )
-        self.n_max, self.size, self.subpixel, self.orthonormal = int(n_max), int(size), subpixel, orthonormal
+        self.n_max, self.size, self.subpixel, self.orthonormal = n_max, size, subpixel, orthonormal
         self.basis: Tensor
         first = zernike_basis(n_max, size, orthonormal=orthonormal, dtype=dtype, device=device)
         self.register_buffer("basis", first.flatten(1), persistent=False)
@@ -184,7 +185,7 @@ class ZernikeBasis(nn.Module):
         Raises
         ------
         InputError
-            If k is not the basis's, or the pixels are too few to determine that many moments.
+            If k is not the basis's, or the pixels do not determine that many moments (see `zernike_basis`).
         """
         values = as_tensor(moments, device=self.basis.device, dtype=self.basis.dtype, name="moments")
         if values.ndim != 2 or values.shape[1] != len(self.basis):
@@ -241,11 +242,15 @@ class ZernikeBasis(nn.Module):
             If the image is smaller than the window, or an index is none of the basis's.
         """
         data, kernels = self._dense(image)
-        chosen = list(range(len(kernels))) if modes is None else sorted(set(modes))
-        if any(not 0 <= j < len(kernels) for j in chosen):
-            raise InputError(f"modes must lie between 0 and {len(kernels) - 1}, got {chosen}")
-        pairs = mode_pairs(self.orders[chosen])
-        for rows, found in correlate(data, kernels[chosen], pairs):
+        if modes is not None and not isinstance(modes, Iterable):
+            raise InputError(f"modes must be a sequence of indices, got {modes!r}; use [{modes!r}]")
+        chosen = (
+            range(len(kernels)) if modes is None else sorted({whole_number("modes", j, 0) for j in modes})
+        )
+        if len(chosen) and chosen[-1] >= len(kernels):
+            raise InputError(f"modes must lie between 0 and {len(kernels) - 1}, got {chosen[-1]}")
+        pairs = mode_pairs(self.orders[list(chosen)])
+        for rows, found in correlate(data, kernels[list(chosen)], pairs):
             yield [chosen[row] for row in rows], like(found, pixels_of(image))
 
     def valid_mask(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
