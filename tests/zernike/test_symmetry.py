@@ -43,9 +43,8 @@ def test_moments_of_a_turned_patch_are_turned_moments(size: int, n_max: int, ang
     assert relative(turned, tm.rotate(still, angle)) < 1e-3
     for kind in ("power", "complete"):
         assert relative(tm.invariants(turned, kind), tm.invariants(still, kind)) < 1e-3  # type: ignore[arg-type]
-    q = tm.invariants(still).shape[
-        -1
-    ]  # what complete invariants add, by itself; coarser pixels turn less exactly
+    # What complete invariants add, by itself; coarser pixels turn less exactly.
+    q = tm.invariants(still).shape[-1]
     assert (1e-3 if size > 60 else 5e-3) > relative(
         tm.invariants(turned, "complete")[q:], tm.invariants(still, "complete")[q:]
     )
