@@ -30,8 +30,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pytest and the doctests, with the coverage floor; arguments after -- go to pytest."""
-    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+    """Pytest and the doctests, with the coverage floor; arguments after -- go to pytest.
+
+    Up to four processes share the tests, one thread each: most tensors in them are too small for two threads to help.
+    """
+    spread = ["-n", "logical", "--maxprocesses=4", "--dist=worksteal", "--benchmark-disable"]
+    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    session.run("pytest", "--cov", "--cov-report=term", *spread, *session.posargs, env=one_thread)
 
 
 @nox.session

@@ -234,14 +234,26 @@ def undisturbed(source: Path) -> Path:
     return whole
 
 
+def until_first_block(process: subprocess.Popen[str], store: Path) -> float:
+    """Seconds until the run has finished a block, or has ended."""
+    start = time.perf_counter()
+    while process.poll() is None and not list(store.glob(".work/*/columns-*")):
+        time.sleep(0.02)
+    return time.perf_counter() - start
+
+
 def kill(moments: int = 20) -> dict[str, Any]:
     import psutil
 
     import torchmotif as tm
 
     source = drawn(400, 1.0)
+    whole = FOLDER / "undisturbed"
+    shutil.rmtree(whole, ignore_errors=True)
+    process = started(source, whole, 1)
+    first = until_first_block(process, whole)
     start = time.perf_counter()
-    whole = undisturbed(source)
+    assert process.wait() == 0
     seconds = time.perf_counter() - start
     reference, chance = tm.field.load(whole), random.Random(0)  # noqa: S311
     rows = []
@@ -250,10 +262,11 @@ def kill(moments: int = 20) -> dict[str, Any]:
         shutil.rmtree(store, ignore_errors=True)
         workers = 1 + (number % 3 == 2)
         process = started(source, store, workers)
-        moment = chance.uniform(0.25, 1.0) * seconds  # before that it only imports
-        victim = "parent"
+        moment, victim = chance.uniform(0, 1), "parent"
+        if number % 5:  # the others before the first block
+            until_first_block(process, store)
         try:
-            process.wait(moment)
+            process.wait(moment * (seconds if number % 5 else first))
         except subprocess.TimeoutExpired:
             family = psutil.Process(process.pid).children(recursive=True)
             named = [one for one in family if "spawn_main" in " ".join(one.cmdline())]
@@ -270,7 +283,8 @@ def kill(moments: int = 20) -> dict[str, Any]:
             print(again.stderr.read() if again.stderr else "", file=sys.stderr)
         rows.append(
             {
-                "killed after s": round(moment, 2),
+                "killed": f"{'after' if number % 5 else 'before'} the first block",
+                "at this share of the time": round(moment, 2),
                 "victim": victim,
                 "workers": workers,
                 "blocks found, labelled": finished,
@@ -279,7 +293,11 @@ def kill(moments: int = 20) -> dict[str, Any]:
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    return {"undisturbed s": round(seconds, 1), "kills": rows, "same": sum(row["same"] for row in rows)}
+    return {
+        "undisturbed s": round(first + seconds, 1),
+        "kills": rows,
+        "same": sum(row["same"] for row in rows),
+    }
 
 
 def identical(a: Any, b: Any) -> bool:
@@ -342,9 +360,7 @@ def worker() -> dict[str, Any]:
     store = FOLDER / "one-killed"
     shutil.rmtree(store, ignore_errors=True)
     process = started(source, store, 2)
-    while not list(store.glob(".work/*/columns-*")):
-        time.sleep(0.05)
-        assert process.poll() is None
+    until_first_block(process, store)
     second = started(source, store, 1)
     family = psutil.Process(process.pid).children(recursive=True)
     victims = [one for one in family if "spawn_main" in " ".join(one.cmdline())]

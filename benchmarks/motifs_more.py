@@ -206,7 +206,7 @@ def fresh() -> Iterator[Row]:
         "MoSe2, seed 11": tm.datasets.mose2((700, 700), random_state=11),
         "perovskite": tm.datasets.perovskite((700, 700), random_state=11),
         "pentagonal oxide": tm.datasets.pentagonal_oxide((700, 700), random_state=11),
-        "twisted bilayer MoS2": tm.datasets.twisted_bilayer_mos2((500, 500)),
+        "twisted bilayer MoS2": tm.datasets.twisted_bilayer_mos2(shape=(500, 500)),
     }
     for name, specimen in made.items():
         truth = specimen.truth

@@ -1,19 +1,26 @@
 """Mutation testing on a random sample: small faults are put into the source, and the tests must see them.
 
-python benchmarks/mutation.py --sample 200 --seed 0               the sample of that seed, one after the other
-python benchmarks/mutation.py --sample 200 --minutes 15           as many of them as fit in the time
+python benchmarks/mutation.py --sample 220 --seed 0               the mutants of that sample that have no outcome yet
+python benchmarks/mutation.py --sample 220 --minutes 5            as many of them as fit in the time; call it again
 python benchmarks/mutation.py --only zernike --sample 20
+python benchmarks/mutation.py --table                             what is in results/mutation.json, survivors with verdicts
 
 Operators, comparisons, constants, conditions and statements of zernike/, noise/, plane_graph/ and motifs/ are changed, one
-at a time, in a copy of the repository; the tests that belong to the package run in a process of their own (Linux,
-macOS) and stop at the first failure. A mutant that survives is a test that is missing, or changes nothing that matters.
-Counts and survivors go to results/mutation.json.
+at a time, in a copy of the repository. Coverage tells which of the package's tests (without the slow ones) come by the
+statement; those run, the fastest first, in a process of their own (Linux, macOS) that stops at the first failure. Where all
+of them pass and the module keeps results in a cache, which one test fills for the next, the others of the package follow.
+
+A mutant that survives is a test that is missing, or changes nothing that matters. Outcomes are added to
+results/mutation.json as they come; a mutant whose file has changed since runs again. A survivor that was judged there by
+hand ("verdict": a reason, "equivalent": true where no test could see it) keeps its verdict.
 """
 
 import argparse
 import ast
+import hashlib
 import importlib
 import json
+import math
 import os
 import random
 import shutil
@@ -21,10 +28,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
@@ -32,11 +39,7 @@ TESTS = {
     "zernike": ["tests/zernike"],
     "noise": ["tests/noise"],
     "plane_graph": ["tests/hierarchy/test_plane_graph.py", "tests/hierarchy/test_codes.py"],
-    "motifs": [
-        "tests/motifs/test_parts.py",
-        "tests/motifs/test_classifier.py",
-        "tests/hardening/test_determinism.py",
-    ],
+    "motifs": ["tests/motifs", "tests/hardening/test_determinism.py"],
 }
 PRELOADED = ("torch", "numpy", "scipy.spatial", "scipy.ndimage", "sklearn.utils.estimator_checks", "hypothesis", "networkx",
              "matplotlib.figure", "beartype", "jaxtyping", "skimage", "pytest")  # fmt: skip
@@ -54,7 +57,7 @@ class Mutant:
     """One change of one file."""
 
     file: str
-    line: int
+    lines: range  # of the statement
     what: str
     source: str
 
@@ -132,12 +135,18 @@ def mutant(name: str, site: int, change: int) -> Mutant:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     node = list(sites(tree))[site]
     what, new = list(changes(node))[change]
-    line = getattr(node, "lineno", 0)
+    statement = min(
+        (s for s in ast.walk(tree) if isinstance(s, ast.stmt) and any(part is node for part in ast.walk(s))),
+        key=lambda s: sum(1 for _ in ast.walk(s)),
+    )
+    inner = getattr(statement, "body", None)  # of a loop, a condition, a function: its head
+    last = inner[0].lineno - 1 if inner else statement.end_lineno or statement.lineno
+    lines = range(statement.lineno, max(last, statement.lineno) + 1)
     source = ast.unparse(ast.fix_missing_locations(_Replace(node, new).visit(tree)))
-    return Mutant(name, line, what, source)
+    return Mutant(name, lines, what, source)
 
 
-def run_tests(folder: Path, tests: list[str], seconds: float, report: Path | None = None) -> int:
+def run_tests(folder: Path, options: list[str], seconds: float) -> int:
     """Exit status of pytest in a fork of this process, which has the slow imports behind it; -1 where time ran out."""
     child = os.fork()
     if child == 0:
@@ -147,82 +156,190 @@ def run_tests(folder: Path, tests: list[str], seconds: float, report: Path | Non
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        signal.alarm(int(seconds))
+        signal.alarm(math.ceil(seconds))
         pytest = importlib.import_module("pytest")
-        options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis was imported before
-        os._exit(
-            int(pytest.main([*options, *(["-x"] if report is None else [f"--junitxml={report}"]), *tests]))
-        )
+        usual = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        usual += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis was imported before
+        os._exit(int(pytest.main([*usual, *options])))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else -1
 
 
-def baseline(folder: Path, package: str) -> tuple[list[str], float]:
-    """Tests of the package that pass without any fault, and the seconds that they take."""
+@dataclass
+class Tests:
+    """The tests of a package: how long each takes, and which come by a line."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    by_line: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # file, line
+
+    def of(self, change: Mutant) -> list[str]:
+        """Those that come by the statement, the fastest first."""
+        lines = self.by_line.get(change.file, {})
+        found = {test for line in change.lines for test in lines.get(str(line), [])}
+        return sorted(found & set(self.seconds), key=self.seconds.__getitem__)
+
+    def rest(self, done: list[str]) -> list[str]:
+        return sorted(set(self.seconds) - set(done), key=self.seconds.__getitem__)
+
+    def limit(self, chosen: list[str]) -> float:
+        return 20 + 4 * sum(self.seconds[test] for test in chosen)
+
+
+def tests_of(package: str, folder: Path) -> Tests:
+    """The tests that pass without any fault; kept between runs, as long as nothing in the package or its tests changes."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    tests = [
+        p
+        for name in TESTS[package]
+        for p in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
+    ]
+    for path in sorted([*tests, *(ROOT / "torchmotif" / package).glob("*.py")]):
+        digest.update(path.read_bytes())
+    kept = Path(tempfile.gettempdir()) / f"torchmotif-mutation-{package}-{digest.hexdigest()[:12]}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(_measured(package, folder).__dict__))
+    return Tests(**json.loads(kept.read_text()))
+
+
+def _measured(package: str, folder: Path) -> Tests:
     import xml.etree.ElementTree as ET  # reads what pytest has just written
 
+    from coverage import CoverageData
+
     report = folder / f"{package}.xml"
-    start = time.monotonic()
-    run_tests(folder, TESTS[package], 900, report)
-    took = time.monotonic() - start
-    options = list(TESTS[package])
+    covered = [
+        f"--cov={folder}/torchmotif/{package}",
+        "--cov-context=test",
+        "--cov-report=",
+        "--cov-fail-under=0",
+    ]
+    run_tests(folder, [f"--junitxml={report}", *covered, *TESTS[package]], 1200)
+    result = Tests()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314
-        if case.find("failure") is not None or case.find("error") is not None:
+        if all(case.find(bad) is None for bad in ("failure", "error", "skipped")):
             place = case.get("classname", "").replace(".", "/")
-            options += ["--deselect", f"{place}.py::{case.get('name')}"]
-    return options, took
+            result.seconds[f"{place}.py::{case.get('name')}"] = float(case.get("time", 0))
+    data = CoverageData(str(folder / ".coverage"))
+    data.read()
+    for path in data.measured_files():
+        lines = result.by_line.setdefault(str(Path(path).relative_to(folder)), {})
+        for line, contexts in data.contexts_by_lineno(path).items():
+            tests = set()
+            for test, _, phase in (context.partition("|") for context in contexts):
+                if not test:  # on import
+                    tests |= set(result.seconds)
+                elif phase == "setup":  # of a fixture that others may share
+                    tests |= {
+                        other for other in result.seconds if other.split("::")[0] == test.split("::")[0]
+                    }
+                else:
+                    tests.add(test)
+            lines[str(line)] = sorted(tests)
+    return result
+
+
+def outcome(change: Mutant, tests: Tests, folder: Path) -> str:
+    """What the tests make of a mutant: killed, timed out, survived."""
+    (folder / change.file).write_text(change.source, encoding="utf-8")
+    try:
+        first = tests.of(change)
+        cached = "cache" in change.source
+        for chosen in (first, tests.rest(first) if cached or not first else []):
+            status = run_tests(folder, ["-x", *chosen], tests.limit(chosen)) if chosen else 0
+            if status != 0:
+                return "timed out" if status == -1 else "killed"
+        return "survived"
+    finally:
+        shutil.copy(ROOT / change.file, folder / change.file)
+
+
+def kept_outcomes() -> dict[str, dict[str, Any]]:
+    """What earlier runs found, as far as the files are still the same."""
+    record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return {one["key"]: one for one in record.get("mutants", []) if one["of"] == _digest(one["file"])}
+
+
+def _digest(name: str) -> str:
+    path = ROOT / name
+    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()[:12] if path.exists() else ""
+
+
+def save(outcomes: dict[str, dict[str, Any]], **facts: Any) -> None:
+    outcomes |= kept_outcomes() | outcomes  # what another run has found meanwhile
+    mutants = sorted(outcomes.values(), key=lambda one: (one["file"], one["line"], one["key"]))
+    text = json.dumps({**facts, "mutants": mutants}, indent=1) + "\n"
+    part = RESULTS.with_suffix(".part")
+    part.write_text(text)
+    part.replace(RESULTS)
+
+
+def show(outcomes: dict[str, dict[str, Any]]) -> None:
+    """Counts by package, and the survivors."""
+    print("| package | mutants | killed | equivalent | killed of the others |\n|---|---|---|---|---|")
+    for package in [*TESTS, ""]:
+        mine = [one for one in outcomes.values() if f"/{package}" in one["file"]]
+        killed = sum(one["outcome"] != "survived" for one in mine)
+        same = sum(bool(one.get("equivalent")) for one in mine)
+        share = f"{killed / (len(mine) - same):.0%}" if len(mine) > same else ""
+        print(f"| {package or 'all'} | {len(mine)} | {killed} | {same} | {share} |")
+    for one in outcomes.values():
+        if one["outcome"] == "survived":
+            kind = "equivalent" if one.get("equivalent") else "survives"
+            print(
+                f"{kind}: {one['file']}:{one['line']} {one['what']}: {one.get('verdict', 'not judged yet')}"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--sample", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--only", nargs="+", choices=list(TESTS), default=list(TESTS))
+    parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
+    outcomes = kept_outcomes()
+    if arguments.table:
+        return show(outcomes)
+    end = time.monotonic() + 60 * arguments.minutes
     for module in PRELOADED:
         importlib.import_module(module)
-    possible = all_sites(arguments.only)
+    possible = all_sites(list(TESTS))
     chosen = random.Random(arguments.seed).sample(possible, min(arguments.sample, len(possible)))  # noqa: S311
-    end = time.monotonic() + 60 * arguments.minutes
-    outcomes: list[dict[str, object]] = []
+    facts = {"seed": arguments.seed, "sample": arguments.sample, "possible": len(possible)}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         for part in ("torchmotif", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
-        ready: dict[str, tuple[list[str], float]] = {}
         for site in chosen:
+            key = ":".join(map(str, site))
+            package = Path(site[0]).parts[1]
+            if key in outcomes or package not in arguments.only:
+                continue
             if time.monotonic() > end:
                 break
-            package = Path(site[0]).parts[1]
-            if package not in ready:
-                ready[package] = baseline(folder, package)
-                print(f"{package}: {ready[package][1]:.0f} s without a fault", *ready[package][0], flush=True)
-            tests, took = ready[package]
+            tests = tests_of(package, folder)
             change = mutant(*site)
-            (folder / change.file).write_text(change.source, encoding="utf-8")
-            status = run_tests(folder, tests, 3 * took + 20)
-            shutil.copy(ROOT / change.file, folder / change.file)
-            killed = status != 0
-            outcomes.append({"file": change.file, "line": change.line, "what": change.what, "killed": killed})
+            start = time.monotonic()
+            found = outcome(change, tests, folder)
+            outcomes[key] = {
+                "key": key,
+                "file": change.file,
+                "of": _digest(change.file),
+                "line": change.lines.start,
+                "what": change.what,
+                "outcome": found,
+            }
+            save(outcomes, **facts)
             print(
-                f"{'killed' if killed else 'SURVIVES':9} {change.file}:{change.line} {change.what}",
+                f"{found:9} {time.monotonic() - start:5.1f} s {change.file}:{change.lines.start} {change.what}",
                 flush=True,
             )
-    table = Counter((Path(str(o["file"])).parts[1], o["killed"]) for o in outcomes)
-    summary = {}
-    for package in arguments.only:
-        killed, alive = table[package, True], table[package, False]
-        summary[package] = {"mutants": killed + alive, "killed": killed}
-    killed = sum(bool(o["killed"]) for o in outcomes)
-    print(f"{killed} of {len(outcomes)} killed of {len(possible)} possible", summary)
-    survivors = [o for o in outcomes if not o["killed"]]
-    record = {"seed": arguments.seed, "possible": len(possible), "packages": summary, "survivors": survivors}
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    show(outcomes)
+    return None
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
+    "mathml",  # formulas without a script from elsewhere
     "pages",  # reference and notebooks, made from what is in the repository
 ]
 exclude_patterns = ["_build"]

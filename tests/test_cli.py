@@ -197,10 +197,11 @@ def test_ctrl_c_leaves_a_whole_folder_or_none(tmp_path: Path, delay_s: float) ->
 
 def test_help_shows_an_example_of_every_command() -> None:
     assert "Exit codes" in run("--help").stdout
-    for command in ("analyze", "demo", "dose", "info"):
+    for command in ("analyze", "batch", "demo", "dose", "info"):
         shown = run(command, "--help").stdout
         assert f"Example: torchmotif {command}" in shown
         assert "Exit codes: 0" in shown
+        assert "\\b" not in shown
 
 
 def test_completion_can_be_installed() -> None:

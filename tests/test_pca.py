@@ -169,3 +169,86 @@ def test_features_whose_squares_overflow_are_refused(shape: tuple[int, int]) -> 
     X = np.random.default_rng(0).uniform(-1, 1, shape) * 1e200
     with pytest.raises(InputError, match="overflow"):
         tm.PCA(2).fit(X)
+
+
+@pytest.fixture(params=["scatter matrix", "products of rows", "rows themselves"])
+def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Rows with so many features that a few components are found by iteration, in each of the three ways."""
+    n, d = {"scatter matrix": (700, 300), "products of rows": (280, 600), "rows themselves": (400, 350)}[
+        request.param
+    ]
+    if request.param == "rows themselves":
+        monkeypatch.setattr("torchmotif.pca._LARGEST_MATRIX", 100)
+    rng = np.random.default_rng(3)
+    signal = rng.normal(size=(n, 6)) * np.linspace(12, 4, 6) @ np.linalg.qr(rng.normal(size=(d, 6)))[0].T
+    return signal + rng.normal(size=(n, d)) + 7
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_few_of_many_components_are_those_of_the_whole_decomposition(
+    many: np.ndarray, kind: type, device: torch.device
+) -> None:
+    X = torch.as_tensor(many.astype(kind), device=device)
+    model, exact = tm.PCA(12).fit(X), Reference(12, svd_solver="full").fit(many)
+    close = {"rtol": 1e-9} if kind is np.float64 else {"rtol": 2e-5}
+    for name in ("explained_variance_", "explained_variance_ratio_", "singular_values_"):
+        assert_allclose(getattr(model, name).cpu(), getattr(exact, name), err_msg=name, **close)
+    components = model.components_.double().cpu().numpy()
+    assert_allclose(components @ components.T, np.eye(12), atol=1e-5)
+    signal = np.linalg.svd(components[:6] @ exact.components_[:6].T)[1]  # well apart from the noise
+    assert_allclose(signal, 1, atol=1e-12 if kind is np.float64 else 1e-6)
+    noise = np.linalg.svd(components @ exact.components_.T)[1].min()
+    assert noise > (1 - 1e-9 if kind is np.float64 else 0.999)
+    expected = (many - many.mean(axis=0)) @ components.T
+    assert_allclose(model.transform(X).cpu(), expected, atol=1e-10 if kind is np.float64 else 1e-4)
+
+
+def test_iteration_gives_the_same_bits_every_time(many: np.ndarray) -> None:
+    first, second = tm.PCA(12).fit(many), tm.PCA(12).fit(many)
+    assert_array_equal(first.components_, second.components_)
+    largest = np.abs(first.components_).argmax(axis=1)
+    assert (first.components_[np.arange(12), largest] > 0).all()
+
+
+def test_batches_find_a_few_of_many_components_too() -> None:
+    X = _data(900, 300)
+    whole = tm.PCA(5).fit(X)
+    streamed = tm.PCA(5).fit_batches(np.array_split(X, 4))
+    assert_allclose(streamed.explained_variance_, whole.explained_variance_, rtol=1e-9)
+    assert_allclose(streamed.components_, whole.components_, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(600, 300), (300, 600)], ids=["tall", "wide"])
+def test_equal_variances_are_all_found(shape: tuple[int, int]) -> None:
+    """One in each row: n equal variances, which a single Krylov vector sees as one."""
+    X = np.zeros(shape)
+    X[np.arange(300), np.arange(300)] = 1.0
+    model, exact = tm.PCA(12).fit(X), Reference(12, svd_solver="full").fit(X)
+    assert_allclose(model.explained_variance_, exact.explained_variance_, rtol=1e-8)
+    assert_allclose(model.components_ @ model.components_.T, np.eye(12), atol=1e-9)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_fewer_directions_than_components_lose_nothing(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:
+        monkeypatch.setattr("torchmotif.pca._LARGEST_MATRIX", 100)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) * [1, 1e-3, 1e-6] @ rng.normal(size=(3, 500))
+    model = tm.PCA(8).fit(X)
+    exact = Reference(8, svd_solver="full").fit(X)
+    assert_allclose(model.explained_variance_[:2], exact.explained_variance_[:2], rtol=1e-8)
+    assert_allclose(
+        model.explained_variance_[2:],
+        exact.explained_variance_[2:],
+        atol=1e-14 * exact.explained_variance_[0],
+    )
+    assert_allclose(model.components_ @ model.components_.T, np.eye(8), atol=1e-9)
+    assert_allclose(model.inverse_transform(model.transform(X)), X, atol=1e-8)
+
+
+def test_a_few_components_of_identical_rows_or_huge_values(many: np.ndarray) -> None:
+    model = tm.PCA(3).fit(np.full(many.shape, 0.25))
+    assert_allclose(model.explained_variance_, 0, atol=1e-20)
+    with pytest.raises(InputError, match="overflow"):
+        tm.PCA(3).fit(many * 1e200)
+    assert np.isfinite(tm.PCA(3).fit(many.astype(np.float32) * np.float32(1e15)).components_).all()

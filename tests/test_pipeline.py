@@ -171,8 +171,15 @@ def test_it_draws_itself_in_a_notebook(result: tm.MotifResult) -> None:
 
 def test_the_hierarchy_counts_neighbouring_motifs(result: tm.MotifResult) -> None:
     first = result.hierarchy.levels_[0]
-    assert 0 < int(first.counts.sum()) <= len(result.columns)  # the columns of the rim have no cell
+    assert 0 < int(first.counts.sum()) < result.whole.sum()  # the outermost of them have no cell
     assert len(result.hierarchy.levels_) == 3
+
+
+def test_the_hierarchy_leaves_out_columns_without_a_whole_patch(result: tm.MotifResult) -> None:
+    graph, whole = result.hierarchy.graph_, np.flatnonzero(result.whole)
+    assert (result.labels[~result.whole] == -1).all()
+    np.testing.assert_array_equal(graph.positions, result.columns.positions[whole])
+    np.testing.assert_array_equal(graph.labels, result.labels[whole])
 
 
 def test_more_motifs_than_there_are_can_be_asked_for_and_saved(tmp_path: Path) -> None:

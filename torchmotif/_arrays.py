@@ -1,10 +1,11 @@
 """From what users hold (numpy arrays, torch tensors, micrographs) to tensors on one device, and back."""
 
+import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ __all__ = [
     "as_positions",
     "as_tensor",
     "full_precision",
+    "keeps_digits",
     "like",
     "pixels_of",
     "solvable",
@@ -28,6 +30,8 @@ ArrayLike = np.ndarray | Tensor | Sequence[Any]
 Pixels = np.ndarray | Tensor
 DeviceLike = str | torch.device | None
 P = TypeVar("P", np.ndarray, Tensor)
+A = ParamSpec("A")
+R = TypeVar("R")
 
 
 def pixels_of(image: Any, name: str = "image") -> Any:
@@ -208,6 +212,27 @@ def full_precision(device_type: str) -> Iterator[None]:
             stack.callback(setattr, place, "fp32_precision", place.fp32_precision)
             place.fp32_precision = "ieee"
         yield
+
+
+def keeps_digits(function: Callable[A, R]) -> Callable[A, R]:
+    """A function that always runs within `full_precision`, on every kind of device that is here.
+
+    Examples
+    --------
+    >>> product = keeps_digits(lambda a: a @ a.T)
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     product(torch.ones(1, 2)).dtype
+    torch.float32
+    """
+
+    @functools.wraps(function)
+    def run(*args: A.args, **kwargs: A.kwargs) -> R:
+        with ExitStack() as stack:
+            for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+                stack.enter_context(full_precision(kind))
+            return function(*args, **kwargs)
+
+    return run
 
 
 @contextmanager

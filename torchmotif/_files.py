@@ -1,15 +1,18 @@
-"""Folders and files that are either whole or not there."""
+"""Folders and files that are either whole or not there, and the JSON in them."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torchmotif.errors import OutputError
 
-__all__ = ["check_new_folder", "new_folder"]
+__all__ = ["check_new_folder", "json_text", "new_folder", "plain"]
 
 
 def check_new_folder(folder: Path, marker: str, *, overwrite: bool) -> Path:
@@ -106,3 +109,26 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def json_text(value: Any) -> str:
+    """JSON for machines: what is neither a number nor finite is null, what JSON does not know is text.
+
+    Examples
+    --------
+    >>> print(json_text({"nan": float("nan"), "path": Path("a")}))
+    {
+      "nan": null,
+      "path": "a"
+    }
+    """
+    return json.dumps(plain(value), indent=2, default=str, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """The value with None for numbers that JSON cannot say: NaN and the infinite."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["as_matrix"]
+__all__ = ["all_finite", "as_matrix"]
 
 
 def as_matrix(
@@ -61,6 +61,17 @@ def as_matrix(
             f"{estimator.n_features_in_}"
         )
     matrix = X.to(device=device, dtype=X.dtype if X.dtype == torch.float32 else torch.float64)
-    if not bool(torch.isfinite(matrix).all()):
+    if not all_finite(matrix):
         raise InputError("X has values that are not finite; drop those rows first")
     return matrix
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether all values are finite; a finite sum says so without a mask as large as they are.
+
+    Examples
+    --------
+    >>> all_finite(torch.ones(3)), all_finite(torch.tensor([torch.inf, -torch.inf]))
+    (True, False)
+    """
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

@@ -1,6 +1,5 @@
 """How far the dose of an acquisition can be reduced: the image thinned to lower doses, and its motifs at each."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from torchmotif import plot
 from torchmotif._arrays import as_tensor
-from torchmotif._files import new_folder
+from torchmotif._files import json_text, new_folder
 from torchmotif.columns import Columns, find_columns
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
@@ -99,7 +98,7 @@ class DoseReport:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write dose.json and dose.png into a new folder."""
         with new_folder(Path(folder), DOSE_RECORD, overwrite=overwrite) as new:
-            (new / DOSE_RECORD).write_text(json.dumps(asdict(self), indent=2) + "\n")
+            (new / DOSE_RECORD).write_text(json_text(asdict(self)) + "\n")
             self.figure().savefig(new / "dose.png", dpi=130)
 
     def figure(self) -> Any:

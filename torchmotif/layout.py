@@ -7,7 +7,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, like
+from torchmotif._arrays import DeviceLike, keeps_digits, like
 from torchmotif._matrix import as_matrix
 from torchmotif.errors import InputError
 from torchmotif.pca import PCA
@@ -113,6 +113,7 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @keeps_digits
     def fit(self, X: Any, y: Any = None) -> "ForceLayout":  # noqa: ARG002
         """Lay out the rows of a matrix.
 
@@ -139,6 +140,7 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.embedding_ = like(positions.T.contiguous().to(matrix.dtype), X)
         return self
 
+    @keeps_digits
     def fit_transform(self, X: Any, y: Any = None) -> Any:  # noqa: ARG002
         """Lay out the rows of a matrix.
 

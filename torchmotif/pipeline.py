@@ -1,7 +1,6 @@
 """analyze(): the whole way from an image to its motifs."""
 
 import hashlib
-import math
 import platform
 import time
 import warnings
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from torchmotif._arrays import DeviceLike, as_tensor
+from torchmotif._files import plain
 from torchmotif.columns import Columns, fill_invalid, find_columns
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.image import Micrograph, as_micrograph
@@ -150,8 +150,8 @@ def analyze(
         "n_motifs": classifier.n_motifs_,
         "n_max": classifier.basis_.n_max,
         "electrons_per_count": classifier.electrons_per_count_,
-        "resolutions": [_finite(asdict(one)) for one in classifier.resolutions_],
-        "unresolved": [_finite(asdict(one)) for one in classifier.unresolved_],
+        "resolutions": [plain(asdict(one)) for one in classifier.resolutions_],
+        "unresolved": [plain(asdict(one)) for one in classifier.unresolved_],
     }
     return MotifResult(
         micrograph,
@@ -161,11 +161,6 @@ def analyze(
         classifier.templates_.cpu().numpy(),
         record,
     )
-
-
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with None where a number is infinite, which JSON cannot say."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
 def _filled(data: torch.Tensor) -> tuple[torch.Tensor, list[str]]:

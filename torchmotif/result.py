@@ -2,9 +2,6 @@
 
 import base64
 import io
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif import plot
-from torchmotif._files import new_folder
+from torchmotif._files import json_text, new_folder
 from torchmotif._saved import read_saved
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
+from torchmotif.patches import inside
 from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
@@ -60,10 +58,20 @@ class MotifResult:
     templates: np.ndarray
     record: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def whole(self) -> np.ndarray:
+        """Which columns have a whole patch in the image, and so a motif or none for good reason; shape (n,), bool."""
+        return np.asarray(inside(self.columns.positions, self.image.shape, self.templates.shape[-1]), bool)
+
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
-        """Groups of up to three neighbouring motifs, counted when they are first asked for."""
-        graph = PlaneGraph.from_positions(self.columns.positions, self.labels)
+        """Groups of up to three neighbouring motifs, counted when they are first asked for.
+
+        Columns whose patch reaches over the image's rim are left out, since their motif is not known: node i of
+        ``hierarchy.graph_`` is column ``np.flatnonzero(result.whole)[i]``.
+        """
+        whole = self.whole
+        graph = PlaneGraph.from_positions(self.columns.positions[whole], self.labels[whole])
         return MotifHierarchy(3).fit(graph)
 
     @property
@@ -112,7 +120,11 @@ class MotifResult:
     def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
         return plot.motif_gallery(
-            self.templates, self.counts, pixel_size_nm=self.image.pixel_size_nm, figure=figure
+            self.templates,
+            self.counts,
+            n_columns=len(self.columns),
+            pixel_size_nm=self.image.pixel_size_nm,
+            figure=figure,
         )
 
     def report(self, path: str | Path) -> None:
@@ -186,8 +198,7 @@ class MotifResult:
                     key: value for key, value in columns.items() if not isinstance(value, np.ndarray)
                 },
             }
-            text = json.dumps(_plain(saved), indent=2, default=str, allow_nan=False)
-            (new / RECORD).write_text(text + "\n", encoding="utf-8")
+            (new / RECORD).write_text(json_text(saved) + "\n", encoding="utf-8")
             if report:
                 self.report(new / "report.html")
 
@@ -241,15 +252,6 @@ class MotifResult:
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )
         return {"motifs": motifs, "map": chart}
-
-
-def _plain(value: Any) -> Any:
-    """The value with None for numbers that JSON does not know: NaN and the infinite."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _png(figure: "Figure") -> str:

@@ -27,6 +27,7 @@ _SIZED_BY_DATA = {
     "aten::_unique2",
     "aten::unique_dim",
     "aten::bincount",
+    "aten::repeat_interleave",
 }
 _INDEXING = {"aten::index", "aten::_index_put_impl_", "aten::index_put", "aten::index_put_"}
 _reads: list[str] = []

@@ -141,6 +141,19 @@ def test_the_whole_way_from_image_to_labels(scan: tm.Micrograph, expected: tm.Mo
     assert max(uploads) in kernels  # those of one offset are the largest that is sent
 
 
+@pytest.mark.parametrize("side", [112, 224])
+def test_the_search_for_columns_reads_as_often_whatever_their_number(side: int) -> None:
+    """Once or a few times in each step of the fits; four times the columns take no more."""
+    scan = tm.datasets.mose2((side, side + 4), vacancy_rate=0.0).draw(
+        generator=torch.Generator().manual_seed(1)
+    )
+    image = scan.replace(torch.as_tensor(scan.data).to(DEVICE))
+    with count_reads() as reads:
+        found = tm.find_columns(image)
+    assert len(found) > side * side / 250
+    assert len(reads) <= 400
+
+
 def test_transfers_of_each_stage(scan: tm.Micrograph, expected: tm.MotifResult) -> None:
     """What is read back decides what comes next; no patch and no moment is among it."""
     image = torch.as_tensor(scan.data).to(DEVICE)
@@ -155,7 +168,7 @@ def test_transfers_of_each_stage(scan: tm.Micrograph, expected: tm.MotifResult) 
     model = tm.MotifClassifier()
     with count_reads() as reads:
         model.fit(patches, offsets)
-    assert 0 < len(reads) < 1000  # of splits and of kernels, not of patches
+    assert 0 < len(reads) < 700  # of splits and of kernels, not of patches
     with count_reads() as reads:
         labels = model.predict(patches, offsets)
     assert len(reads) <= 4

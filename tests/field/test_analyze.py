@@ -60,6 +60,23 @@ def test_the_result_does_not_depend_on_tiles(whole: tm.field.FieldResult, scan: 
     assert arrays(analyzed(scan, tmp_path / "store", tile=128)) == arrays(whole)
 
 
+@pytest.mark.slow
+def test_workers_of_a_cluster_give_the_same(whole: tm.field.FieldResult, scan: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,  # they see the small blocks
+        protocol="tcp",
+        dashboard_address=":0",
+        silence_logs=50,
+    ) as cluster:
+        by_address = analyzed(scan, tmp_path / "address", workers=None, scheduler=cluster.scheduler_address)
+        assert arrays(by_address) == arrays(whole)
+        with distributed.Client(cluster) as client:
+            assert arrays(analyzed(scan, tmp_path / "client", workers=None, client=client)) == arrays(whole)
+
+
 def test_motifs_separate_the_kinds(whole: tm.field.FieldResult, specimen: tm.datasets.Specimen) -> None:
     _, nearest = cKDTree(specimen.truth.positions.numpy()).query(whole.positions)
     kinds = specimen.truth.kinds[nearest]

@@ -35,6 +35,7 @@ def test_bad_files_are_listed_and_the_others_go_through(files: Path, tmp_path: P
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1, done.output
     assert "3 of 6 failed" in done.stderr
+    assert "give --pixel-size, which holds for all, or --learn each" in done.stderr
     result = tm.field.load(out)
     assert [one["name"] for one in result.images] == ["scan0.npz", "scan1.npz", "scan2.npz"]
     reasons = {one["name"]: one["reason"] for one in result.record["failures"]}
@@ -51,6 +52,34 @@ def test_bad_files_are_listed_and_the_others_go_through(files: Path, tmp_path: P
     assert all(name in page for name in ("scan2.npz", "cut.npz", "data:image/png"))
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1, again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--motifs", 0], "--motifs must be"),
+        (["--tile", 4], "--tile must be"),
+        (["--hierarchy", -1], "--hierarchy must be"),
+        (["--memory-budget", "much"], "--memory-budget must be"),
+        (["--pixel-size", -1], "--pixel-size must be"),
+        (["--workers", 0], "--workers must be"),
+        (["--workers", 1], "give --restart to"),
+    ],
+    ids=["motifs", "tile", "hierarchy", "memory_budget", "pixel_size", "workers", "store"],
+)
+def test_errors_name_the_option(
+    files: Path, tmp_path: Path, arguments: list[object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object, **__: object) -> None:
+        raise InputError("store: it was begun with something else; give restart=True to throw that away")
+
+    if message == "give --restart to":
+        monkeypatch.setattr("torchmotif.field.batch", begun)
+    command = ["batch", files / "scan0.npz", "--out", tmp_path / "store", *arguments]
+    done = CliRunner().invoke(app, [str(word) for word in command])
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_motifs_learnt_together_mean_the_same_at_other_pixel_sizes(files: Path, tmp_path: Path) -> None:

@@ -80,6 +80,37 @@ def test_moments_do_not_lose_digits(device: torch.device) -> None:
         assert float((basis(back).cpu() - moments.cpu()).abs().max()) < 1e-4
 
 
+def test_autocast_around_a_network_changes_no_measurement(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scan = tm.datasets.mose2((112, 116)).draw(generator=generator)
+    moments = torch.randn(90, 15, generator=generator).to(device)
+
+    def measured() -> list[Any]:
+        columns = tm.find_columns(scan, device=device)
+        inner = columns.positions[
+            tm.patches.inside(torch.as_tensor(columns.positions), scan.shape, 15).numpy()
+        ]
+        patches = tm.extract_patches(scan, inner, 15)
+        return [
+            tm.datasets.mose2((64, 64)).image.data,
+            columns.positions,
+            tm.MotifClassifier().fit(patches).probabilities_,
+            tm.ForceLayout(random_state=0).fit_transform(moments),
+            tm.PCA(2).fit_transform(moments),
+            tm.rotational_symmetry(moments, (2, 3)),
+            tm.invariants(moments, "complete"),
+        ]
+
+    expected = measured()
+    with torch.autocast(device.type, torch.bfloat16):
+        within = measured()
+    for one, other in zip(within, expected, strict=True):
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(
+            torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=0, equal_nan=True
+        )
+
+
 @pytest.mark.gpu
 def test_moments_on_a_gpu_are_those_of_the_cpu() -> None:
     if not torch.cuda.is_available():

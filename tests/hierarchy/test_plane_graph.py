@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, Delaunay
 
 import torchmotif as tm
+from torchmotif.plane_graph.tiling import _UNIFORM
 
 Lattice = Callable[[str, int], np.ndarray]
 
@@ -35,6 +36,19 @@ def test_lattices_have_their_vertex_figure(lattice: Lattice, name: str, noise: f
     tiling = graph.tiling()
     assert (tiling.vertex_figure, tiling.share, tiling.dual_name) == (figure, 1.0, dual_name)
     assert sum(tiling.cell_angles_rad) == pytest.approx((len(figure) - 2) * np.pi, rel=1e-2)
+
+
+def test_the_named_tilings_are_the_eleven_uniform_ones() -> None:
+    """Figures whose regular polygons fill the angle around a node, each with a name of its own and of its dual."""
+    for figure, (name, dual) in _UNIFORM.items():
+        assert sum(0.5 - 1 / sides for sides in figure) == pytest.approx(1), name
+        assert figure == min(
+            turn[i:] + turn[:i] for turn in (figure, figure[::-1]) for i in range(len(figure))
+        ), name
+        if dual.startswith("pentagonal"):
+            assert len(figure) == 5
+    assert len(_UNIFORM) == len({name for name, _ in _UNIFORM.values()}) == 11
+    assert len({dual for _, dual in _UNIFORM.values()}) == 11
 
 
 def test_mean_cell_of_the_cairo_tiling_is_the_known_pentagon(lattice: Lattice) -> None:

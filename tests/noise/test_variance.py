@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +56,14 @@ def test_the_inverse_gives_the_mean_without_bias(mean: float) -> None:
     assert float(tm.noise.inverse_anscombe(torch.tensor(transformed))) == pytest.approx(
         mean, rel=0.03, abs=0.02
     )
+
+
+@pytest.mark.parametrize("transform", [tm.noise.anscombe, tm.noise.inverse_anscombe])
+def test_anscombe_keeps_the_precision_and_makes_counts_single(transform: Callable[[Any], Any]) -> None:
+    counts = np.array([[3, 200], [0, 17]])
+    assert transform(counts).dtype == np.float32
+    for kind in (np.float32, np.float64):
+        assert transform(counts.astype(kind)).dtype == kind
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -265,3 +267,13 @@ def test_where_memory_runs_out_less_is_done_at_a_time(
         basis.project(specimen.image, positions)
     with pytest.raises(tm.errors.OutOfMemoryError, match="part of the image"):
         basis.maps(specimen.image)
+
+
+def test_a_copy_projects_alike_and_is_sent_without_derived_kernels(device: torch.device) -> None:
+    basis = tm.ZernikeBasis(6, 21, device=device)
+    small = len(pickle.dumps(basis))
+    image = torch.rand((64, 64), generator=torch.Generator().manual_seed(0)).to(device)
+    positions = torch.linspace(20, 40, 90).reshape(45, 2)
+    moments = basis.project(image, positions)
+    assert len(pickle.dumps(basis)) == small
+    assert torch.equal(copy.deepcopy(basis).project(image, positions), moments)

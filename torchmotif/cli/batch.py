@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchmotif.cli.common import (
+    EXIT_CODES,
     INTERRUPTED,
+    Command,
     Device,
     PatchSize,
     Polarity,
@@ -16,6 +18,7 @@ from torchmotif.cli.common import (
     Threshold,
     app,
     failing_clearly,
+    in_options,
 )
 
 if TYPE_CHECKING:
@@ -28,22 +31,22 @@ __all__ = ["batch"]
 _SOME_FAILED = 1
 
 
-class Motifs(StrEnum):
+class Learn(StrEnum):
     """On what motifs are learnt."""
 
     together = "together"
     each = "each"
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXIT_CODES)
 def batch(
     files: Annotated[list[str], typer.Argument(help='Files, or patterns in quotes such as "runs/*.dm4".')],
     out: Annotated[
         Path, typer.Option(help="Store to write; the same command goes on with what was interrupted.")
     ],
-    motifs: Annotated[
-        Motifs, typer.Option(help="Learn motifs over all files together, or for each file by itself.")
-    ] = Motifs.together,
+    learn: Annotated[
+        Learn, typer.Option(help="Learn motifs over all files together, or for each file by itself.")
+    ] = Learn.together,
     pixel_size: Annotated[
         float | None, typer.Option(help="Length of a pixel in nm; default: what the files say.")
     ] = None,
@@ -52,7 +55,7 @@ def batch(
     polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
-    n_motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
     hierarchy: Annotated[int, typer.Option(help="Size of the largest assemblies counted; 0: none.")] = 3,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core or GPU.")] = None,
     scheduler: Annotated[
@@ -68,11 +71,13 @@ def batch(
         bool, typer.Option("--restart", help="Throw away what the store holds of other files or parameters.")
     ] = False,
 ) -> None:
-    """Analyse many files, or a field of any size, into a store.
+    r"""Analyse many files, or a field of any size, into a store.
 
     Files that cannot be analysed are listed at the end with their reason, and the exit code is 1 then.
 
+    \b
     Example: torchmotif batch "runs/*.dm4" --out store --workers 2
+             torchmotif batch field.npy --out field --pixel-size 0.015 --memory-budget 3GiB
     """
     with failing_clearly():
         from torchmotif.field import batch as run
@@ -81,14 +86,14 @@ def batch(
             run,
             files,
             out,
-            motifs=motifs.value,
+            motifs=learn.value,
             pixel_size_nm=pixel_size,
             spacing=spacing,
             threshold=threshold,
             polarity=polarity.value,
             patch_size=patch_size,
             n_max=n_max,
-            n_motifs=n_motifs,
+            n_motifs=motifs,
             hierarchy=hierarchy,
             workers=workers,
             scheduler=scheduler,
@@ -121,6 +126,6 @@ def _report(result: "FieldResult", out: Path) -> None:
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
     for failure in failures:
-        typer.echo(f"failed: {failure['name']}: {failure['reason']}", err=True)
+        typer.echo(f"failed: {failure['name']}: {in_options(failure['reason'])}", err=True)
     if failures:
         typer.echo(f"{len(failures)} of {images + len(failures)} failed", err=True)

@@ -1,6 +1,5 @@
 """What all commands share: the application, options, exit codes, errors as one line."""
 
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from torchmotif._files import json_text
 from torchmotif.errors import TorchMotifError, TorchMotifWarning
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "app",
     "echo_json",
     "failing_clearly",
+    "in_options",
     "number",
     "typed",
 ]
@@ -67,6 +68,10 @@ _running: ContextVar[Any] = ContextVar("running", default=None)
 
 class Command(TyperCommand):
     """A command that knows itself while it runs: its options, and which of them were typed."""
+
+    def __init__(self, *args: Any, help: str | None = None, **kwargs: Any) -> None:  # noqa: A002  # click's name
+        # the sign that keeps lines apart is a backspace, which a raw docstring spells
+        super().__init__(*args, help=help and help.replace("\\b\n", "\b\n"), **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run it."""
@@ -100,7 +105,14 @@ Threshold = Annotated[
 ]
 PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]
 
-_KEYWORDS = {"motifs": "n_motifs", "seed": "random_state"}  # options whose Python keyword has another name
+# Options whose Python keyword has another name, which may have forms.
+_KEYWORDS = {
+    "motifs": "n_motifs",
+    "learn": "motifs",
+    "seed": "random_state",
+    "out": "(?:out|store)",
+    "pixel_size": "pixel_size(?:_nm)?",
+}
 
 
 @contextmanager
@@ -111,7 +123,7 @@ def failing_clearly() -> Iterator[None]:
             warnings.simplefilter("ignore", TorchMotifWarning)  # they are among the notes that are printed
             yield
     except TorchMotifError as error:
-        typer.echo(f"error: {_in_options(str(error))}", err=True)
+        typer.echo(f"error: {in_options(str(error))}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted: nothing was written", err=True)
@@ -124,19 +136,11 @@ def number(dataset: str | None) -> str | int | None:
 
 
 def echo_json(value: Any) -> None:
-    """Print a value for machines; what is neither a number nor finite is null, or a text."""
-    typer.echo(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+    """Print a value for machines."""
+    typer.echo(json_text(value))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def _in_options(message: str) -> str:
+def in_options(message: str) -> str:
     """A message that names Python's keywords in terms of the options of this command.
 
     Keywords that are plain English words too are taken for them only where a sentence is about one: at its start, before
@@ -151,10 +155,10 @@ def _in_options(message: str) -> str:
             continue
         before = "" if "_" in keyword else r"(?:^|(?<=set )|(?<=give )|(?<=leave )|(?<=choose )|(?=\w+=))"
         pattern = rf"{before}(?<![\w-]){keyword}\b(?:=('[^']*'|[\w.:]*\w|\.\.\.)?)?"
-        message = re.sub(pattern, partial(_option, names[0]), message)
+        message = re.sub(pattern, partial(_option, names[0], option.is_flag), message)
     return message.replace(" (overwrite=True)", "")
 
 
-def _option(name: str, found: re.Match[str]) -> str:
+def _option(name: str, flag: bool, found: re.Match[str]) -> str:
     value = found[1]
-    return name if value is None else f"{name} {value.strip(chr(39))}"
+    return name if value is None or flag else f"{name} {value.strip(chr(39))}"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, like, pixels_of, solvable
+from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, solvable
 from torchmotif.columns.fit import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
@@ -23,6 +23,7 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 _CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
 
 
+@keeps_digits
 def find_columns(
     image: Any,
     *,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,11 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     noise: Noise
+
+    @cached_property
+    def widest(self) -> float:
+        """The larger of the widths, asked for once."""
+        return float(self.width.max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,7 @@ class _Fitter:
     def look(self) -> None:
         """Bring the model image up to date."""
         h, w = self.data.shape
-        self.profile = profiles(self.positions, self.shape.width, (h, w))
+        self.profile = profiles(self.positions, self.shape.width, (h, w), self.shape.widest)
         self.background = self.rows @ self.spline @ self.cols.mT
         self.expected = (
             self._crop(self.profile.render(self.intensity, self._padded_shape())) + self.background
@@ -132,7 +138,7 @@ class _Fitter:
         far = right.columns * change.columns
         columns, far = change.columns, (right.columns * change.columns).sum(dim=1)
         if move:  # columns that are held have no shift
-            limit = 0.5 * float(self.shape.width.mean())
+            limit = 0.5 * self.shape.width.mean()
             length = columns[:, 1:].norm(dim=1, keepdim=True).clamp(min=1e-12)
             columns = columns * (limit / length).clamp(max=1)
             moved = self.positions + columns[:, 1:].double()
@@ -152,10 +158,11 @@ class _Fitter:
 
     def learn_noise(self, *, settled: bool) -> None:
         """Take the noise from the residuals."""
-        residual = (self.data - self.expected)[self.usable]
+        usable = torch.nonzero(self.usable.flatten())[:, 0]
+        residual = (self.data - self.expected).flatten()[usable]
         unknowns = 3 * int((self.intensity > 0).sum()) + self.spline.numel()
         noise = self.shape.noise.fitted(
-            self.expected[self.usable], residual, unknowns=unknowns, settled=settled
+            self.expected.flatten()[usable], residual, unknowns=unknowns, settled=settled
         )
         self.shape = replace(self.shape, noise=noise)
 
@@ -196,7 +203,7 @@ class _Fitter:
         weights = self.usable / self.variance
         score = (self.data - self.expected + self.blunting) * weights
         scales = self._scales()
-        scales[self.stuck | (not move), 1:] = 0
+        scales[:, 1:] *= (~self.stuck & move)[:, None]
 
         def on_columns(image: Tensor) -> Tensor:
             return project(self.profile.windows(self._pad(image)), self.profile) * scales
@@ -206,7 +213,9 @@ class _Fitter:
 
         slopes = self._width_slopes() if widen else []
         right = Unknowns(
-            on_columns(score), on_spline(score), score.new_tensor([float((score * s).sum()) for s in slopes])
+            on_columns(score),
+            on_spline(score),
+            torch.stack([(score * s).sum() for s in slopes]) if slopes else score.new_zeros(0),
         )
         k, blocks = len(slopes), self.blocks
         weighted = [weights * s for s in slopes]
@@ -220,7 +229,9 @@ class _Fitter:
             blocks.spline_factor,
             torch.stack([on_columns(w) for w in weighted]) if k else score.new_zeros(0, len(scales), 3),
             torch.stack([on_spline(w) for w in weighted]) if k else score.new_zeros(0, *self.spline.shape),
-            score.new_tensor([[float((w * s).sum()) for s in slopes] for w in weighted]).view(k, k),
+            torch.stack([(w * s).sum() for w in weighted for s in slopes]).view(k, k)
+            if k
+            else score.new_zeros(0, 0),
         )
         return normal, right
 
@@ -238,8 +249,7 @@ class _Fitter:
 
     def _pairs(self, weights: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         width = self.shape.width
-        i, j = pairs_within(self.positions / width.double(), _OVERLAP)
-        i, j = i[i < j], j[i < j]
+        i, j = pairs_within(self.positions / width.double(), _OVERLAP, once=True)
         shared = pair_blocks(
             weights,
             self.profile,

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from torchmotif._arrays import as_positions, like
+from torchmotif._arrays import as_positions, keeps_digits, like
 from torchmotif.columns.neighbours import pairs_within, strongest_first
 from torchmotif.errors import InputError
 
@@ -48,6 +48,7 @@ class Lattice:
     sublattice: Any
 
 
+@keeps_digits
 def find_lattice(positions: Any, spacing: float) -> Lattice:
     """Basis vectors and sublattices of the grains that columns form.
 

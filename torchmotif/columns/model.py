@@ -1,7 +1,8 @@
 """The model image: round columns of one shape on a smooth background, with noise that grows with intensity."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -30,9 +31,7 @@ class Noise:
 
     def variance(self, expected: Tensor) -> Tensor:
         """Of pixels with the given expected values, never below a fiftieth of the middle of the range."""
-        slope = (self.at_high - self.at_low) / (self.high - self.low)
-        middle = (self.at_high + self.at_low) / 2
-        return (self.at_low + slope * (expected - self.low)).clamp(min=0.02 * middle)
+        return _variance(expected, (self.low, self.high), (self.at_low, self.at_high))
 
     def fitted(
         self,
@@ -50,34 +49,40 @@ class Noise:
         residual = residual * math.sqrt(len(residual) / max(len(residual) - unknowns, len(residual) / 2, 1))
         every = max(1, len(expected) // _SAMPLE)
         expected, residual = expected[::every], residual[::every]
-        low, high = (
-            float(expected.kthvalue(max(1, round(share * len(expected)))).values) for share in (0.01, 0.99)
-        )
+        ends = [expected.kthvalue(max(1, round(share * len(expected)))).values for share in (0.01, 0.99)]
+        low, high = torch.stack(ends).tolist()
         if not high > low:
             return self
         square = residual.square()
         share = ((expected - low) / (high - low)).clamp(
             0, 1
         )  # beyond the range a variance would turn negative
-        noise = self
+        variance = self.variance(expected)
         for _ in range(3):
-            variance = noise.variance(expected)
             usual = square < 100 * variance  # sparks are not noise
-            if float(usual.double().mean()) < _USUAL:  # single electrons are, however few the dose leaves
-                usual = torch.ones_like(usual)
+            usual |= usual.double().mean() < _USUAL  # single electrons are, however few the dose leaves
             weight = usual / variance.square()
             a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
             p, q = ((weight * square * v).sum() for v in (1 - share, share))
             determinant = a * c - b * b
             first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
-            if not (bool(first > 0) and bool(last > 0)):  # the better of the two solutions on the border
-                if settled:  # the few counts of the dark pixels are fitted too well to tell
-                    weight = usual / variance
-                    a, c = ((weight * v**2).sum() for v in (1 - share, share))
-                    p, q = ((weight * square * v).sum() for v in (1 - share, share))
-                first, last = (p / a, 0 * q) if bool(p * p / a > q * q / c) else (0 * p, q / c)
-            noise = replace(noise, low=low, high=high, at_low=float(first), at_high=float(last))
-        return noise
+            fine = (first > 0) & (last > 0)  # else the better of the two solutions on the border
+            if settled:  # there the few counts of the dark pixels are fitted too well to tell
+                weight = usual / variance
+                a, c = ((weight * v**2).sum() for v in (1 - share, share))
+                p, q = ((weight * square * v).sum() for v in (1 - share, share))
+            at_low = p * p / a > q * q / c
+            first = torch.where(fine, first, torch.where(at_low, p / a, 0 * p)).double()
+            last = torch.where(fine, last, torch.where(at_low, 0 * q, q / c)).double()
+            variance = _variance(expected, (low, high), (first, last))
+        return Noise(low, high, *torch.stack([first, last]).tolist())
+
+
+def _variance(expected: Tensor, ends: tuple[float, float], values: tuple[Any, Any]) -> Tensor:
+    """A line through two values at the ends of a range, never below a fiftieth of that in its middle."""
+    slope = (values[1] - values[0]) / (ends[1] - ends[0])
+    line: Tensor = values[0] + slope * (expected - ends[0])
+    return line.clamp(min=0.02 * (values[0] + values[1]) / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +127,17 @@ class Profiles:
         return gather_windows(padded, self.start, self.size)
 
 
-def profiles(positions: Float[Tensor, "n 2"], width: Float[Tensor, " 2"], shape: tuple[int, int]) -> Profiles:
-    """The profiles of columns in an image of `shape`, with standard deviations `width` along (rows, columns)."""
-    reach = max(2, math.ceil(_REACH * float(width.max())))
+def profiles(
+    positions: Float[Tensor, "n 2"],
+    width: Float[Tensor, " 2"],
+    shape: tuple[int, int],
+    widest: float | None = None,
+) -> Profiles:
+    """The profiles of columns in an image of `shape`, with standard deviations `width` along (rows, columns).
+
+    `widest` is the larger of the widths, where that is known: to ask an accelerator for it takes time.
+    """
+    reach = max(2, math.ceil(_REACH * (float(width.max()) if widest is None else widest)))
     start = torch.minimum(
         torch.round(positions).long().clamp(min=0), torch.tensor(shape, device=positions.device) - 1
     )

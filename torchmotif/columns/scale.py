@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike
+from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns.detect import maxima, outstanding
 from torchmotif.columns.filters import Pair, blur, filter_gain, noise_level
 from torchmotif.columns.neighbours import pairs_within
@@ -73,6 +73,7 @@ class Spacing:
         return ax
 
 
+@keeps_digits
 def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
     """Distance between neighbouring columns: the first ring of the autocorrelation, split as far as columns split.
 

@@ -11,7 +11,7 @@ from torchmotif.columns.filters import filter_gain, maxima_density, noise_level,
 from torchmotif.columns.fit import Fit, Shape, Start, fit_columns
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
-from torchmotif.columns.neighbours import pairs_within, strongest_first
+from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
 from torchmotif.columns.split import halves
 from torchmotif.columns.tiles import Tile, each, tiles_of
@@ -60,6 +60,7 @@ class Found:
 
     def where(self, index: Tensor) -> "Found":
         """Those that a mask or an index picks."""
+        index = as_index(index)
         return Found(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @staticmethod
@@ -196,13 +197,15 @@ def _revised(
 
 def _kept(fit: Fit, which: Bool[Tensor, " n"]) -> Start:
     """Some of the columns of a fit, to go on with."""
-    return Start(fit.positions[which], fit.intensity[which], fit.spline)
+    kept = as_index(which)
+    return Start(fit.positions[kept], fit.intensity[kept], fit.spline)
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
     """Positions of columns that the residual shows: those too near to brighter ones to be maxima themselves."""
     axes = _axes(fit)
-    along = (float(axes[0]), float(axes[1]))
+    row, col = axes.tolist()
+    along = (row, col)
     score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
     at, height = maxima(score, spacing, along)
     if len(height) == 0:
@@ -222,9 +225,8 @@ def _axes(fit: Fit) -> Float[Tensor, " 2"]:
 def _near(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
     """Which positions have one of some others within a radius."""
     i, j = pairs_within(torch.cat([one, other]), radius)
-    near = torch.zeros(len(one) + len(other), dtype=torch.bool, device=one.device)
-    near[i[j >= len(one)]] = True
-    return near[: len(one)]
+    near = torch.zeros(len(one) + len(other), dtype=torch.int32, device=one.device)
+    return near.index_add_(0, i, (j >= len(one)).int())[: len(one)] > 0
 
 
 def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:

@@ -46,7 +46,7 @@ def halves(
 def _elongation(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:
     """The d d^T of columns in squared widths (n, 2, 2), and the covariance (n, 3, 3) of its rr, 2 rc and cc."""
     shape = (data.shape[0], data.shape[1])
-    profile = profiles(fit.positions, fit.shape.width, shape)
+    profile = profiles(fit.positions, fit.shape.width, shape, fit.shape.widest)
     weights = usable / fit.shape.noise.variance(fit.expected)
     margin = (profile.reach,) * 4
     score = profile.windows(F.pad((data - fit.expected) * weights, margin))

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchmotif._arrays import keeps_digits
+
 __all__ = ["REACH", "Window", "gaussians"]
 
 _BATCH_BYTES = 64 * 2**20
@@ -31,6 +33,7 @@ class Window(NamedTuple):
         return (row > 0) & (row < self.height) & (col > 0) & (col < self.width)
 
 
+@keeps_digits
 def gaussians(
     window: Window, positions: Float[Tensor, "n 2"], weights: Float[Tensor, " n"], sigma: float
 ) -> Float[Tensor, "h w"]:

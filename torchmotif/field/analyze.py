@@ -1,16 +1,15 @@
 """analyze(): a field, a stack or a list of images, into a store."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from torchmotif.errors import InputError, MissingDependencyError
 from torchmotif.field.result import FieldResult
 from torchmotif.field.run import run
-from torchmotif.field.sources import Source, as_sources
+from torchmotif.field.sources import Files, as_sources
 
-__all__ = ["analyze", "checked", "in_bytes"]
+__all__ = ["analyze", "in_bytes"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -102,7 +101,7 @@ def analyze(
     >>> result.n_motifs
     2
     """
-    options = checked(
+    options = _checked(
         tile,
         spacing=spacing,
         threshold=threshold,
@@ -115,11 +114,14 @@ def analyze(
         device=device,
         random_state=random_state,
     )
-    sources: Sequence[Source] = as_sources(source, pixel_size_nm)
+    tolerant = isinstance(source, Files)  # from batch: what cannot be analysed is listed, not raised
+    sources, failures = source.opened(pixel_size_nm) if tolerant else (as_sources(source, pixel_size_nm), [])
     return run(
         sources,
         Path(store),
         options,
+        tolerant=tolerant,
+        failures=failures,
         restart=restart,
         tile=tile,
         progress=progress,
@@ -130,7 +132,7 @@ def analyze(
     )
 
 
-def checked(tile: int, **options: Any) -> dict[str, Any]:
+def _checked(tile: int, **options: Any) -> dict[str, Any]:
     """The options of a run, checked before any work is done."""
     try:
         import filelock  # noqa: F401

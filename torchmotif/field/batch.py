@@ -3,18 +3,15 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import replace
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from torchmotif.errors import InputError, TorchMotifError
-from torchmotif.field.analyze import checked, in_bytes
+from torchmotif.errors import TorchMotifError
+from torchmotif.field.analyze import analyze
 from torchmotif.field.result import FieldResult
-from torchmotif.field.run import run
-from torchmotif.field.sources import Source, as_sources
+from torchmotif.field.sources import Files
 from torchmotif.field.store import unwritable
 
 if TYPE_CHECKING:
@@ -88,8 +85,10 @@ def batch(
     >>> len(result.images), result.n_motifs, result.record["failures"]
     (2, 2, [])
     """
-    options = checked(
-        tile,
+    result = analyze(
+        Files(files),
+        store,
+        pixel_size_nm=pixel_size_nm,
         spacing=spacing,
         threshold=threshold,
         polarity=polarity,
@@ -98,27 +97,15 @@ def batch(
         n_motifs=n_motifs,
         motifs=motifs,
         hierarchy=hierarchy,
-        device=device,
-        random_state=random_state,
-    )
-    sources, failures = _opened(_named(files), pixel_size_nm)
-    if not sources:
-        raise InputError(
-            "no file could be read: " + "; ".join(f"{f['name']}: {f['reason']}" for f in failures)
-        )
-    result = run(
-        sources,
-        Path(store),
-        options,
-        tolerant=True,
-        failures=failures,
-        restart=restart,
         tile=tile,
-        progress=progress,
-        memory_budget=in_bytes(memory_budget),
+        memory_budget=memory_budget,
         workers=workers,
         client=client,
         scheduler=scheduler,
+        device=device,
+        restart=restart,
+        random_state=random_state,
+        progress=progress,
     )
     _write_tables(result)
     return result
@@ -161,38 +148,6 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     ordered = [name for name in table.columns if name != "failed"] + ["failed"]
     whole = [name for name in ordered if name == "in_no_motif" or name.startswith("motif_")]
     return table[ordered].astype(dict.fromkeys(whole, "Int64"))
-
-
-def _named(files: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files that names and patterns stand for, each once, in order."""
-    patterns = [files] if isinstance(files, str | Path) else list(files)
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        text = str(pattern)
-        names = sorted(glob(text, recursive=True)) if any(sign in text for sign in "*?[") else [text]  # noqa: PTH207  # patterns may be absolute
-        found |= dict.fromkeys(map(Path, names))
-    if not found:
-        raise InputError(f"files: nothing matches {', '.join(map(str, patterns)) or 'an empty list'}")
-    return list(found)
-
-
-def _opened(paths: Sequence[Path], pixel_size_nm: Any) -> tuple[list[Source], list[dict[str, str]]]:
-    """Sources of the files that can be read, and why the others cannot."""
-    sources, failures = [], []
-    alike = len({path.name for path in paths}) < len(paths)
-    for path in paths:
-        name = str(path) if alike else path.name
-        try:
-            found = as_sources(path, pixel_size_nm)
-        except TorchMotifError as error:
-            failures.append({"name": name, "reason": str(error)})
-            continue
-        sources += found if not alike else [_renamed(one, path) for one in found]
-    return sources, failures
-
-
-def _renamed(source: Source, path: Path) -> Source:
-    return replace(source, name=source.name.replace(path.name, str(path), 1))
 
 
 def _write_tables(result: FieldResult) -> None:
@@ -256,7 +211,7 @@ def _motif_pictures(result: FieldResult) -> str:
 
     size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
     nm = None if size is None else (float(size[0]), float(size[1]))
-    axes = plot.motif_gallery(result.templates, result.counts, pixel_size_nm=nm)
+    axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
     return _png(plot.figure_of(axes[0]))
 
 

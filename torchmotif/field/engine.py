@@ -147,7 +147,12 @@ def engine_for(
         with (
             dask.config.set(quiet),
             LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",  # any free port: dask's own may be taken by another run
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=50,
             ) as cluster,
             Client(cluster) as own,
         ):

@@ -114,7 +114,7 @@ class Job:
         core = window[found.core[0] - top : found.core[2] - top, found.core[1] - left : found.core[3] - left]
         if digest(core) != self.survey.digests[block]:
             raise ReadError(
-                f"{self.source.name} has changed while it was read; start again with restart=True (--restart) "
+                f"{self.source.name} has changed while it was read; start again with restart=True "
                 "once nothing writes to it any more"
             )
         return window
@@ -168,13 +168,13 @@ def with_patches(
         if spacings.max() > 1.1 * spacings.min():
             raise InputError(
                 f"the images have no pixel size, and their columns are {spacings.min():.2f} to {spacings.max():.2f} px "
-                "apart: whether their motifs are the same cannot be told; give pixel_size_nm=, or learn motifs per file"
+                "apart: whether their motifs are the same cannot be told; give pixel_size_nm=, or motifs='each'"
             )
         scale = np.ones(len(surveys))
     elif any(size is None for size in sizes):
         named = ", ".join(one.name for one, size in zip(sources, sizes, strict=True) if size is None)
         raise InputError(
-            f"{named} has no pixel size while others have; give pixel_size_nm=, or learn motifs per file"
+            f"{named} has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'"
         )
     else:
         nm = np.array(sizes, float)

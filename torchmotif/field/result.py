@@ -158,7 +158,10 @@ class FieldResult:
 
     @cached_property
     def hierarchy(self) -> FieldHierarchy:
-        """Assemblies of neighbouring motifs, of the image or of all; `hierarchy_of` gives those of one of several."""
+        """Assemblies of neighbouring motifs, of the image or of all; `hierarchy_of` gives those of one of several.
+
+        Columns at the rim, whose motif is not known, are counted as neighbours in no motif (-1).
+        """
         return self.hierarchy_of(None)
 
     def hierarchy_of(self, image: int | None = 0) -> FieldHierarchy:

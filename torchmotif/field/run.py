@@ -167,7 +167,7 @@ class _Run:
             self.failures += [
                 {
                     "name": s.name,
-                    "reason": "has no pixel size while others have; give it, or learn motifs per file",
+                    "reason": "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
                 }
                 for s in kept
                 if s.pixel_size_nm is None

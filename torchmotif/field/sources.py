@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from torchmotif.errors import InputError, InputTypeError
+from torchmotif.errors import InputError, InputTypeError, TorchMotifError
 from torchmotif.image import Micrograph, nm_per
 from torchmotif.io import Dataset, contents, read
 
-__all__ = ["Source", "as_sources", "digest", "spilled"]
+__all__ = ["Files", "Source", "as_sources", "digest", "spilled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,57 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
             raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
         found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
     return found
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a batch, of which some may be bad.
+
+    Attributes
+    ----------
+    patterns : str, Path, or sequence of them
+        Names, and patterns such as "runs/*.dm4".
+    """
+
+    patterns: str | Path | Sequence[str | Path]
+
+    def opened(self, pixel_size_nm: Any) -> tuple[list[Source], list[dict[str, str]]]:
+        """The images of the files that can be read, and why the others cannot.
+
+        Raises
+        ------
+        InputError
+            If there is no file, or none that can be read.
+        """
+        paths = self._named()
+        sources, failures = [], []
+        alike = len({path.name for path in paths}) < len(paths)
+        for path in paths:
+            name = str(path) if alike else path.name
+            try:
+                found = as_sources(path, pixel_size_nm)
+            except TorchMotifError as error:
+                failures.append({"name": name, "reason": str(error)})
+                continue
+            sources += [
+                replace(one, name=one.name.replace(path.name, name, 1)) if alike else one for one in found
+            ]
+        if not sources:
+            reasons = "; ".join(f"{failure['name']}: {failure['reason']}" for failure in failures)
+            raise InputError(f"no file could be read: {reasons}")
+        return sources, failures
+
+    def _named(self) -> list[Path]:
+        """Every file once, in order."""
+        patterns = [self.patterns] if isinstance(self.patterns, str | Path) else list(self.patterns)
+        found: dict[Path, None] = {}
+        for pattern in patterns:
+            text = str(pattern)
+            names = sorted(glob(text, recursive=True)) if any(sign in text for sign in "*?[") else [text]  # noqa: PTH207  # patterns may be absolute
+            found |= dict.fromkeys(map(Path, names))
+        if not found:
+            raise InputError(f"files: nothing matches {', '.join(map(str, patterns)) or 'an empty list'}")
+        return list(found)
 
 
 def spilled(source: Source, folder: Path, number: int) -> Source:

@@ -53,7 +53,7 @@ def read_record(root: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8")).get("attributes", {}).get(RECORD)
     except (OSError, ValueError) as error:
         raise ReadError(
-            f"{root} holds a damaged store: {error}; analyse the field again with restart"
+            f"{root} holds a damaged store: {error}; analyse the field again with restart=True"
         ) from error
     if record is None:
         return None
@@ -62,7 +62,7 @@ def read_record(root: Path) -> dict[str, Any] | None:
     if record["format"] != FORMAT:
         raise ReadError(
             f"{root} was written in format {record['format']}, this torchmotif reads format {FORMAT}; "
-            "update torchmotif, or analyse the field again with restart (--restart)"
+            "update torchmotif, or analyse the field again with restart=True"
         )
     return record
 
@@ -248,7 +248,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> InputError:
         for key in what[:3]
     )
     return InputError(
-        f"store: it was begun with something else ({named}); give restart=True (--restart) to throw that away, "
+        f"store: it was begun with something else ({named}); give restart=True to throw that away, "
         "or choose another store"
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from sklearn.utils import Tags
 
-from torchmotif._arrays import DeviceLike, like, solvable
+from torchmotif._arrays import DeviceLike, keeps_digits, like, solvable
 from torchmotif.errors import InputError
 from torchmotif.motifs.estimator import MomentClassifier, joined
 from torchmotif.motifs.model import Assignment, Equivalence
@@ -136,6 +136,7 @@ class MotifClassifier(MomentClassifier):
         tags.input_tags.three_d_array = True
         return tags
 
+    @keeps_digits
     def fit(self, patches: Any, offsets: Any = None) -> "MotifClassifier":
         """Learn the motifs.
 
@@ -201,6 +202,7 @@ class MotifClassifier(MomentClassifier):
         ]
         return like(torch.cat(parts), patches)
 
+    @keeps_digits
     def assign(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Assignment:
         """Motif of every patch with its probability and the distance from it.
 

@@ -1,5 +1,6 @@
 """The part of MotifClassifier that works on moments, and sets what is learnt."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,9 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from torchmotif._arrays import like, solvable
+from torchmotif._arrays import keeps_digits, like, solvable
 from torchmotif.errors import InputError, TorchMotifWarning
+from torchmotif.motifs.limit import DetectionLimit, Question
 from torchmotif.motifs.model import Assignment, learn
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.report import Resolution
@@ -32,6 +34,7 @@ _MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Learns motifs from moments and sorts moments into them; see `MotifClassifier`, whose parameters it reads."""
 
+    @keeps_digits
     def fit_moments(
         self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
     ) -> "MomentClassifier":
@@ -83,6 +86,7 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._keep(parts, moments)
         return self
 
+    @keeps_digits
     def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
         """Motif of every column with its probability and the distance from it, from Zernike moments.
 
@@ -123,12 +127,77 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
         """
         check_is_fitted(self)
+        number = self._checked_number(relative_dose, columns)
+        conditions = Conditions(self._rules(), self._learnt, number, relative_dose)
+        return self._model.tree.resolutions(self._model.motif, conditions)[0]
+
+    def detection_limits(
+        self,
+        change: float = -0.5,
+        share: float = 0.05,
+        *,
+        relative_dose: float = 1.0,
+        columns: int | None = None,
+    ) -> list[DetectionLimit]:
+        """Whether a motif that was not found would have been found, were it there, and what it would take.
+
+        The motif that is asked for are some columns of a known motif that are brighter or darker in the middle, such as
+        those that lack one atom of two. What the classifier would make of them follows from the noise, the scatter of
+        the known motif and the number of its columns.
+
+        Parameters
+        ----------
+        change : float
+            Of the intensity of the column in the middle, from -1, where it is missing, over -0.5, half of it missing.
+        share : float
+            Of the columns of a motif, up to 0.5.
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of DetectionLimit
+            One for each motif.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
+        >>> scan = specimen.draw(1 / 50, torch.Generator().manual_seed(0)).data
+        >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
+        >>> patches, offsets = tm.extract_patches(scan, positions, 37), tm.patches.offsets(positions, 37)
+        >>> model = tm.MotifClassifier().fit(patches, offsets)
+        >>> [one.found for one in model.detection_limits(-0.5, 0.05)]
+        [False, False]
+        >>> [one.found for one in model.detection_limits(-0.5, 0.05, relative_dose=5)]
+        [True, True]
+        """
+        check_is_fitted(self)
+        if not (change >= -1 and change != 0 and math.isfinite(change) and 0 < share <= 0.5):
+            raise InputError(
+                "change must be at least -1 and not 0, and share lie between 0 and 0.5, "
+                f"got change={change}, share={share}"
+            )
+        number = self._checked_number(relative_dose, columns)
+        question = Question(
+            self._rules(), self._learnt, float(change), float(share), float(relative_dose), number
+        )
+        return [question.answer(motif, column) for motif, column in enumerate(self._model.columns)]
+
+    def _checked_number(self, relative_dose: float, columns: int | None) -> int:
         if not relative_dose > 0 or (columns is not None and columns < 1):
             raise InputError(
                 f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
             )
-        conditions = Conditions(self._rules(), self._learnt, columns or self._learnt, relative_dose)
-        return self._model.tree.resolutions(self._model.motif, conditions)[0]
+        return columns or self._learnt
 
     def _rules(self) -> Rules:
         return Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)

@@ -1,13 +1,14 @@
 """What is learnt of motifs: how moments are sorted into them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif.motifs.limit import CentralColumn
 from torchmotif.motifs.noise import CountingNoise, noise_scale
 from torchmotif.motifs.orientation import (
     HARDLY,
@@ -20,8 +21,8 @@ from torchmotif.motifs.orientation import (
     same_turned,
 )
 from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.resolve import Rules
-from torchmotif.motifs.tree import FEWEST, MotifTree, grow
+from torchmotif.motifs.resolve import FEWEST, Rules
+from torchmotif.motifs.tree import MotifTree, grow
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Assignment", "Equivalence", "MotifModel", "learn"]
@@ -76,6 +77,8 @@ class MotifModel:
         Into which columns are turned first.
     shapes : Symmetries
         Mean moments and symmetries of the motifs.
+    columns : tuple of CentralColumn
+        What stands in the middle of each motif.
     """
 
     tree: MotifTree
@@ -85,6 +88,7 @@ class MotifModel:
     counts: Int[Tensor, " m"]
     frame: Frame | None
     shapes: Symmetries
+    columns: tuple[CentralColumn, ...] = ()
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -204,6 +208,12 @@ class _Grower:
             counts = torch.bincount(leaf, minlength=len(spread.centres))
             kept = counts > 0 if leaves is not None else self._fit(moments, leaf, spread)
             model = self._joined(tree, spread, scale, (counts, kept), frame)
+            motif = model.motif[leaf]
+            middles = tuple(
+                CentralColumn.of(finer, noise, self.basis, scale, torch.nonzero(motif == i).flatten())
+                for i in range(len(model.counts))
+            )
+            model = replace(model, columns=middles)
             if frame is None:
                 return model
             missing = (self.n_motifs or 0) - len(model.counts)

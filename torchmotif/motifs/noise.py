@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -41,7 +42,8 @@ class CountingNoise:
         level: float,
         offsets: Float[Tensor, "n 2"] | None,
     ) -> None:
-        self._moments, self._level = moments, level
+        self.moments = moments
+        self._level = level
         self._order = len(basis.basis)
         self._area = math.pi * basis.size**2 / 4
         shifts = moments.new_zeros(len(moments), 2) if offsets is None else offsets
@@ -52,14 +54,15 @@ class CountingNoise:
             zernike_basis(basis.n_max, basis.size, offset=centre, device=moments.device).flatten(1)
             for centre in centres
         ]
+        self._middle = int(np.argmin([math.hypot(*centre) for centre in centres]))
         n_max = n_max_of(moments.shape[1])
         self._shapes = [_shapes(n_max, basis.size, centre, moments.device) for centre in centres]
 
     def covariance(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "k k"]:
         """Mean covariance of the moments of the patches `rows`, float64, in units of the moments per electron."""
-        mean = self._moments[rows].mean(0).float()
+        mean = self.moments[rows].mean(0).float()
         counts = torch.bincount(self._group[rows], minlength=len(self._kernels)).tolist()
-        total = self._moments.new_zeros(self._order, self._order)
+        total = self.moments.new_zeros(self._order, self._order)
         for kernels, shapes, count in zip(self._kernels, self._shapes, counts, strict=True):
             if count:
                 expected = mean @ shapes + self._level
@@ -67,6 +70,28 @@ class CountingNoise:
                 weight = expected.clamp(min=max(0.01 * float(expected.mean()), 1e-6))
                 total += count * ((kernels * weight) @ kernels.T).double()
         return total / (len(rows) * self._area**2)
+
+    def cumulants(
+        self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True
+    ) -> tuple[Float[Tensor, "q q"], Float[Tensor, "q q q"]]:
+        """Second and third cumulants of the noise of one patch in some coordinates, in units of them per electron.
+
+        The covariance, and what makes the noise of few electrons askew: of independent Poisson counts, both are sums over
+        the pixels.
+
+        Parameters
+        ----------
+        patch : Tensor of shape (l,)
+            Its moments less noise.
+        axes : Tensor of shape (k, q)
+            From moments to the coordinates.
+        level : bool
+            Whether the constant that was subtracted from the pixels belongs to it.
+        """
+        expected = patch.float() @ self._shapes[self._middle][: len(patch)] + self._level * level
+        along = (axes.float().T @ self._kernels[self._middle] / self._area).double()
+        weight = expected.clamp(min=0.0).double() * along
+        return weight @ along.T, torch.einsum("ap,bp,cp->abc", weight, along, along)
 
 
 def _shapes(n_max: int, size: int, centre: tuple[float, float], device: torch.device) -> Float[Tensor, "l p"]:

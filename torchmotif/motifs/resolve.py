@@ -4,15 +4,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torchmotif.motifs.report import Resolution, expected_evidence, found_detectability
+import numpy as np
+from numpy.typing import NDArray
+
+from torchmotif.motifs.report import Resolution, found_detectability
+from torchmotif.motifs.sides import Sides
 from torchmotif.motifs.split import Split
 
-__all__ = ["Conditions", "Rules"]
+__all__ = ["FEWEST", "Conditions", "Rules", "expected", "fewest", "least_factor"]
 
-_POWERS = (-20.0, 20.0)  # of 2, between which factors of dose and columns are looked for
-_BISECTIONS = 25
-_ITERATIONS = 10
+FEWEST = 5  # columns of a motif
+_ENOUGH = 50  # columns that are no accident, be they ever so rare
+
+_POWERS = (-16.0, 16.0)  # of 2, between which factors of dose and columns are looked for
+_TRIED = 17  # of them at once
+_ROUNDS = 3
+_ITERATIONS = 6
 _MOST_LOST = 1.5  # by which factor a measured distance may be too small
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,57 +58,87 @@ class Conditions:
     def resolution(self, split: Split, motifs: tuple[tuple[int, ...], tuple[int, ...]]) -> Resolution:
         """Whether a split is seen, and what it takes."""
         as_learnt = self.relative_dose == 1 and self.columns == self.learnt
-        seen = _Seen(split, self.rules)
+        seen = _Seen(split)
         here = split.columns * self.columns / self.learnt
-        detectability, evidence = seen.at(self.relative_dose, here)
-        dose = _least(lambda x: seen.is_enough(x * self.relative_dose, here))
-        more = _least(lambda x: seen.is_enough(self.relative_dose, x * here))
+        detectability, evidence = (
+            float(value[0])
+            for value in seen.at(np.full(1, float(self.relative_dose)), np.full(1, float(here)))
+        )
+
+        def is_enough(dose: Values, columns: Values) -> NDArray[np.bool_]:
+            found = seen.at(dose * self.relative_dose, columns * here)
+            return (found[0] >= self.rules.min_detectability) & (found[1] >= self.rules.min_evidence)
+
+        dose = least_factor(lambda x: is_enough(x, np.ones_like(x)))
+        more = least_factor(lambda x: is_enough(np.ones_like(x), x))
+        enough = bool(is_enough(np.ones(1), np.ones(1))[0])
         return Resolution(
             motifs,
             split.detectability() if as_learnt else detectability,
             seen.share,
             split.evidence if as_learnt else evidence,
-            motifs[0] != motifs[1] if as_learnt else seen.is_enough(self.relative_dose, here),
+            motifs[0] != motifs[1] if as_learnt else enough,
             dose,
             more * self.columns,
         )
 
 
+def fewest(rules: Rules, columns: Values | float) -> Values:
+    """The least number of columns that is a motif, of so many in all."""
+    least: Values = np.clip(rules.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH)
+    return np.asarray(least)
+
+
+def expected(
+    sides: Sides, columns: Values | float, axes: int, kept: Values | float = 1.0
+) -> tuple[Values, Values]:
+    """Detectability and evidence that are expected of two motifs.
+
+    The evidence is twice the gain in log-likelihood less the price of as many means as there are axes and of a share
+    (Schwarz, 1978).
+    """
+    detectability, gain = sides.found(kept)
+    return detectability, 2 * columns * gain - (axes + 1) * np.log(np.maximum(columns, 1.0))
+
+
+def least_factor(is_enough: Callable[[Values], NDArray[np.bool_]]) -> float:
+    """The least factor, of dose or columns, that is enough; inf where none is."""
+    low, high = _POWERS
+    for _ in range(_ROUNDS):
+        powers = np.linspace(low, high, _TRIED)
+        enough = is_enough(2.0**powers)
+        if not enough[-1]:
+            return math.inf
+        short = np.nonzero(~enough)[0]  # what more would spoil, less does not mend
+        first = int(short[-1]) + 1 if len(short) else 0
+        low, high = float(powers[max(first - 1, 0)]), float(powers[first])
+    return float(2.0**high)
+
+
 class _Seen:
     """What is expected of a split at other doses and numbers of columns."""
 
-    def __init__(self, split: Split, rules: Rules) -> None:
-        self._split, self._rules = split, rules
+    def __init__(self, split: Split) -> None:
+        self._split = split
         self.share = min(split.share, 1 - split.share)
         used = int((split.axes != 0).any(1).sum())
         self._axes = split.axes.shape[1]
-        # Where all directions are looked into, none has to be found.
-        self._moments = used if used > self._axes else 0
-        # What was measured lies askew already.
-        measured, whole = split.detectability(), split.detectability()
+        # Where all directions are looked into, none has to be found; nor where it was known beforehand.
+        self._moments = used if used > self._axes > 1 else 0
+        self._whole = 1.0
+        # What was measured is less than there is: by how much, the same expectation says.
+        measured = split.detectability()
         for _ in range(_ITERATIONS):
-            seen = found_detectability(whole, self.share, self._moments, split.columns)
-            whole *= min(max(measured / max(seen, 1e-9), 0.5), _MOST_LOST)
-        self._lost = min(whole / max(measured, 1e-9), _MOST_LOST)
+            seen = float(self.at(np.ones(1), np.full(1, float(split.columns)))[0][0])
+            step = min(max(measured / max(seen, 1e-9), 1 / _MOST_LOST), _MOST_LOST)
+            self._whole = min(self._whole * step, _MOST_LOST)
 
-    def at(self, relative_dose: float, columns: float) -> tuple[float, float]:
-        """Detectability and evidence."""
-        whole = self._lost * self._split.detectability(relative_dose)
-        detectability = found_detectability(whole, self.share, self._moments, columns)
-        return detectability, expected_evidence(detectability, self.share, self._axes, columns)
-
-    def is_enough(self, relative_dose: float, columns: float) -> bool:
-        """Whether both are enough."""
-        detectability, evidence = self.at(relative_dose, columns)
-        return detectability >= self._rules.min_detectability and evidence >= self._rules.min_evidence
-
-
-def _least(is_enough: Callable[[float], bool]) -> float:
-    """The least factor that is enough; inf where none is."""
-    low, high = _POWERS
-    if not is_enough(2.0**high):
-        return math.inf
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(2.0**middle) else (middle, high)
-    return float(2.0**high)
+    def at(self, relative_dose: Values, columns: Values) -> tuple[Values, Values]:
+        """Detectability and evidence, at b doses with as many columns."""
+        split, share = self._split, self.share
+        whole = [self._whole * split.detectability(dose) for dose in relative_dose.tolist()]
+        kept = [
+            found_detectability(d, share, self._moments, n) / max(d, 1e-9)
+            for d, n in zip(whole, columns.tolist(), strict=True)
+        ]
+        return expected(split.sides(relative_dose), columns, self._axes, self._whole * np.array(kept))

@@ -1,18 +1,23 @@
 """Two motifs where one was: the split of a set of columns that their moments, and the known noise, support most."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from torchmotif.motifs.noise import whitened
+from torchmotif.motifs.centre import central_column
+from torchmotif.motifs.noise import CountingNoise, whitened
+from torchmotif.motifs.sides import Sides
 from torchmotif.motifs.valley import valley_at
+from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Split", "propose_splits"]
+__all__ = ["Split", "matched_filter", "propose_splits"]
 
 _MAX_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2, 4.0, -4.0)  # standard scores that part an axis to begin with
@@ -44,6 +49,8 @@ class Split:
         Number n of columns it was learnt on.
     responsibilities : Tensor of shape (n,)
         Probability that each learnt column belongs to the second side; empty where it serves no more.
+    cumulants : tuple of Tensors of shape (2, q, q) and (2, q, q, q), optional
+        Second and third cumulants of the noise on both sides along the axes.
     """
 
     axes: Float[Tensor, "k q"]
@@ -53,11 +60,34 @@ class Split:
     evidence: float
     columns: int
     responsibilities: Float[Tensor, " n"]
+    cumulants: tuple[Float[Tensor, "2 q q"], Float[Tensor, "2 q q q"]] | None = None
 
     def detectability(self, relative_dose: float = 1.0) -> float:
         """Distance between the two sides in standard deviations of one column (d' of signal detection)."""
         step = self.means[1] - self.means[0]
         return math.sqrt(max(float(step @ self._discriminant(relative_dose)), 0.0))
+
+    def sides(self, relative_doses: NDArray[np.float64]) -> Sides:
+        """Both sides along the directions that tell them apart best at some doses."""
+        dose = torch.from_numpy(relative_doses).to(self.means)[:, None]
+        direction = torch.stack([self._discriminant(float(one)) for one in dose])
+        direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        one = torch.eye(len(self.intrinsic), dtype=self.means.dtype, device=self.means.device)
+        second, third = self.cumulants or (one.expand(2, -1, -1), one.new_zeros(2, *one.shape, len(one)))
+        noise = torch.einsum("sab,da,db->ds", second, direction, direction) / dose
+        skew = torch.einsum("sabc,da,db,dc->ds", third, direction, direction, direction) / dose**2
+        step = direction @ (self.means[1] - self.means[0])
+        intrinsic = torch.einsum("ab,da,db->d", self.intrinsic, direction, direction).clamp(min=0)
+        parts = [part.cpu().numpy() for part in (step, intrinsic, noise, skew)]
+        return Sides(parts[0], parts[1], parts[2], parts[3], self.share)
+
+    def with_cumulants(self, moments: Float[Tensor, "n l"], noise: CountingNoise, scale: float) -> "Split":
+        """The split that also knows how the noise of its sides is askew, from the learnt columns' finer moments."""
+        sides = torch.stack([1 - self.responsibilities, self.responsibilities])
+        patches = sides @ moments / sides.sum(1, keepdim=True)
+        parts = [noise.cumulants(patch, self.axes) for patch in patches]
+        second, third = (torch.stack(part) for part in zip(*parts, strict=True))
+        return replace(self, cumulants=(scale * second, scale**2 * third))
 
     def stands_out(self) -> bool:
         """Whether the gain in likelihood is more than the best of many starts finds in noise."""
@@ -89,23 +119,23 @@ class Split:
 
 
 def propose_splits(
-    moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"], radial: Tensor
+    moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"], basis: ZernikeBasis
 ) -> list[Split]:
     """Splits of the columns in two, the best supported first.
 
-    They are looked for in the principal directions of the moments that stand out of the noise, and among the radial
-    moments (m = 0), which all orientations of a motif share and few columns suffice for.
+    They are looked for in the principal directions of the moments that stand out of the noise; among the radial
+    moments (m = 0), which all orientations of a motif share; and in the one direction in which the column in the middle
+    is brighter or darker, for which the fewest columns suffice.
 
     Parameters
     ----------
     moments : Tensor of shape (n, k), float64
     covariance : Tensor of shape (k, k)
         Of their noise.
-    radial : Tensor of shape (k,), bool
-        Which moments have m = 0.
+    basis : ZernikeBasis
     """
     k = moments.shape[1]
-    index = torch.nonzero(radial).flatten()
+    index = torch.nonzero(basis.orders[:, 1] == 0).flatten().to(moments.device)
     spaces = [(torch.arange(k, device=moments.device), True), (index, False)]
     splits = []
     for chosen, only_significant in spaces:
@@ -114,7 +144,17 @@ def propose_splits(
             whole = moments.new_zeros(k, axes.shape[1])
             whole[chosen] = axes
             splits += _splits_along(moments, whole)
+    brighter = matched_filter(central_column(moments.mean(0), basis), covariance)
+    if bool(brighter.any()):
+        splits += _splits_along(moments, brighter[:, None])
     return sorted(splits, key=lambda split: -split.evidence)
+
+
+def matched_filter(signal: Float[Tensor, " k"], covariance: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
+    """The direction in which a signal stands out most of noise, which scatters by 1 there; zero without a signal."""
+    direction = torch.linalg.solve(covariance, signal)
+    scaled: Tensor = direction / (signal @ direction).clamp(min=1e-30).sqrt()
+    return scaled
 
 
 def _axes(moments: Tensor, covariance: Tensor, only_significant: bool) -> Tensor:

@@ -1,6 +1,7 @@
 """A tree of splits: its leaves are the motifs."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +10,15 @@ from torch import Tensor
 
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.report import Resolution
-from torchmotif.motifs.resolve import Conditions, Rules
+from torchmotif.motifs.resolve import Conditions, Rules, fewest
 from torchmotif.motifs.split import Split, propose_splits
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["FEWEST", "MotifTree", "grow"]
+__all__ = ["MotifTree", "grow"]
 
 _RIM = 0.8  # of the disk's radius; beyond it lies the rim
 _MAX_AT_RIM = 0.5  # of a difference between motifs, in its squares
 _MAX_FLAT = 0.7  # of it, explained by a constant and a slope
-FEWEST = 5  # columns of a motif
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +100,25 @@ def grow(
         By what factor the noise is larger than that.
     n_motifs : int, optional
     """
-    least = max(FEWEST, rules.min_share * len(moments))
+    least = float(fewest(rules, float(len(moments))))
 
     def proposal(node: int) -> tuple[bool, Split] | None:
         rows = members[node]
         candidates.pop(node, None)
+        known = partial(Split.with_cumulants, moments=noise.moments[rows], noise=noise, scale=scale)
         if len(rows) < (2 * least if n_motifs is None else 2):
             return None
         covariance = scale * noise.covariance(rows)
-        radial = (basis.orders[:, 1] == 0).to(moments.device)
-        splits = propose_splits(moments[rows], covariance, radial)
+        splits = propose_splits(moments[rows], covariance, basis)
         able = [split for split in splits if _is_able(split, moments[rows], basis, least)]
         for split in able:
             if _is_told(split, moments[rows], rules):
-                return True, split
+                return True, known(split)
         hints = [split for split in able if split.stands_out()]
         if hints:
-            candidates[node] = hints[0]
+            candidates[node] = known(hints[0])
         forced = [s for s in splits if 0 < int((s.responsibilities > 0.5).sum()) < len(rows)]
-        return (False, forced[0]) if forced and n_motifs is not None else None
+        return (False, known(forced[0])) if forced and n_motifs is not None else None
 
     candidates: dict[int, Split] = {}
     members = [torch.arange(len(moments), device=moments.device)]

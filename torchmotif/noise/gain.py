@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import as_tensor, like, pixels_of
+from torchmotif._arrays import as_tensor, keeps_digits, like, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 
@@ -64,6 +64,7 @@ class Gain:
         return like(torch.round(electrons).clamp(min=0), pixels)
 
 
+@keeps_digits
 def estimate_gain(image: Any, *, offset: float | None = None, order: int = 4) -> Gain:
     """Electrons per unit of an image, from how its noise grows with its intensity.
 

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchmotif._arrays import as_tensor, like
+from torchmotif._arrays import as_tensor, keeps_digits, like
 from torchmotif.errors import InputError
 
 __all__ = ["Oracle", "class_templates", "oracle", "poisson_log_likelihood"]
 
 
+@keeps_digits
 def poisson_log_likelihood(patches: Any, templates: Any, *, normalised: bool = True) -> Any:
     """Log-likelihood of every patch of counts under every template of expected counts.
 
@@ -64,6 +65,7 @@ def poisson_log_likelihood(patches: Any, templates: Any, *, normalised: bool = T
     return like(value, patches)
 
 
+@keeps_digits
 def class_templates(expected: Any, labels: Any) -> tuple[Any, np.ndarray, Any]:
     """The mean expected patch of every class, and how common the class is.
 
@@ -131,6 +133,7 @@ class Oracle:
         )
 
 
+@keeps_digits
 def oracle(patches: Any, templates: Any, priors: Any = None) -> Oracle:
     """The maximum a posteriori label of each patch, given the true expected patch of every class.
 

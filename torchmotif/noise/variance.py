@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchmotif._arrays import as_tensor, like
+from torchmotif._arrays import as_tensor, keeps_digits, like
 from torchmotif.errors import InputError
 
 __all__ = ["anscombe", "inverse_anscombe", "moment_variance"]
 
 
+@keeps_digits
 def moment_variance(
     patches: Any, basis: Any, *, electrons_per_unit: float = 1.0, area: float | None = None
 ) -> Any:

@@ -109,10 +109,8 @@ def growth(
 
     Parameters
     ----------
-    hierarchy : MotifHierarchy
-        Fitted.
-    statistics : AssemblyStatistics
-        Of this hierarchy.
+    hierarchy, statistics
+        See `atlas`.
     per_level : int
         Assemblies of each size, the most frequent ones.
     ax : matplotlib Axes, optional

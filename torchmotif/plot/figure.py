@@ -109,6 +109,7 @@ def scale_bar(
         path_effects=[withStroke(linewidth=2, foreground="black")] if light else None,
         **place,
     )
+    bar.set_zorder(10)  # above the marks
     if light:
         bar.size_bar.get_children()[0].set(edgecolor="black", linewidth=0.5)
     ax.add_artist(bar)

@@ -121,6 +121,7 @@ def motif_gallery(
     templates: np.ndarray,
     counts: np.ndarray,
     *,
+    n_columns: int | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
     figure: "Figure | SubFigure | None" = None,
 ) -> "list[Axes]":
@@ -131,6 +132,8 @@ def motif_gallery(
     templates : array of shape (n_motifs, s, s)
     counts : array of shape (n_motifs,)
         A motif without columns has no mean patch and leaves the grey scale to the others.
+    n_columns : int, optional
+        All columns, of which shares are given; by default those in a motif.
     pixel_size_nm : (float, float), optional
         Length of a pixel along (rows, columns).
     figure : matplotlib Figure or SubFigure, optional
@@ -157,7 +160,7 @@ def motif_gallery(
             ax.text(0.5, 0.5, "no columns", transform=ax.transAxes, ha="center", va="center", fontsize=8)
             ax.set_box_aspect(row_nm / col_nm)
         ax.set(xticks=[], yticks=[])
-        share = counts[motif] / max(int(counts.sum()), 1)
+        share = counts[motif] / max(n_columns or int(counts.sum()), 1)
         ax.set_title(f"motif {motif}\n{counts[motif]:,} ({share:.1%})", fontsize=9)
         style = motif_style(motif)
         for spine in ax.spines.values():

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchmotif.patches import inside
 from torchmotif.plot import Style, motif_style
 
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
-__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of", "membership", "whole"]
+__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of", "membership"]
 
 UNLIKE, RIM = -1, -2  # no motif: it fits none; its patch reaches over the image's rim
 
@@ -38,15 +37,9 @@ class Group:
     share: float
 
 
-def whole(result: "MotifResult") -> np.ndarray:
-    """Which columns have a whole patch in the image, shape (n,)."""
-    size = result.templates.shape[-1]
-    return np.asarray(inside(result.columns.positions, result.image.shape, size), bool)
-
-
 def membership(result: "MotifResult") -> np.ndarray:
     """The group of every column, shape (n,)."""
-    return np.where((result.labels < 0) & ~whole(result), RIM, result.labels)
+    return np.where((result.labels < 0) & ~result.whole, RIM, result.labels)
 
 
 def brightness(result: "MotifResult") -> np.ndarray:

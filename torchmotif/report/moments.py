@@ -10,7 +10,6 @@ from torchmotif.noise import moment_variance
 from torchmotif.patches import extract_patches, offsets
 from torchmotif.plot import moment_spectrum
 from torchmotif.report.figures import bare_figure, inline_svg
-from torchmotif.report.groups import whole
 from torchmotif.report.pixels import finite
 from torchmotif.zernike import ZernikeBasis
 
@@ -56,7 +55,7 @@ def sampled_moments(result: "MotifResult") -> Sample:
     Sample
     """
     rng = np.random.default_rng(0)
-    order = rng.permutation(np.flatnonzero(whole(result)))
+    order = rng.permutation(np.flatnonzero(result.whole))
     labels = result.labels[order]
     kept = np.arange(len(order)) < _MOST
     for motif in np.unique(labels):

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from torchmotif._arrays import like
+from torchmotif._arrays import keeps_digits, like
 from torchmotif.errors import InputError
 from torchmotif.zernike._angles import highest_angle
 from torchmotif.zernike.moments import checked, split
@@ -13,6 +13,7 @@ from torchmotif.zernike.moments import checked, split
 __all__ = ["RotationMatch", "invariants", "rotation_distance"]
 
 
+@keeps_digits
 def invariants(moments: Any, kind: Literal["power", "complete"] = "power", orders: Any = None) -> Any:
     """Numbers that do not change when a patch is turned.
 
@@ -91,6 +92,7 @@ class RotationMatch(NamedTuple):
     mirrored: Any
 
 
+@keeps_digits
 def rotation_distance(a: Any, b: Any, mirror: bool = False, orders: Any = None) -> RotationMatch:
     """Least distance between the moments of patches over all rotations, and over all reflections too.
 

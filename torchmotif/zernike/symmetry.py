@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torchmotif._arrays import like, pixels_of
+from torchmotif._arrays import keeps_digits, like, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.zernike._angles import highest_angle
 from torchmotif.zernike.moments import checked, split
@@ -36,6 +36,7 @@ class MirrorSymmetry(NamedTuple):
     axis: Any
 
 
+@keeps_digits
 def rotational_symmetry(moments: Any, folds: Sequence[int], orders: Any = None) -> Any:
     """Mean correlation of patches with themselves turned by the multiples of 2 pi / fold.
 
@@ -80,6 +81,7 @@ def rotational_symmetry(moments: Any, folds: Sequence[int], orders: Any = None) 
     return like(_ratio(power @ weights.T, power.sum(-1, keepdim=True)), moments)
 
 
+@keeps_digits
 def mirror_symmetry(moments: Any, orders: Any = None) -> MirrorSymmetry:
     """Highest correlation of patches with their mirror images over all axes through the centre, and that axis.
 
@@ -129,6 +131,7 @@ def mirror_symmetry(moments: Any, orders: Any = None) -> MirrorSymmetry:
     return MirrorSymmetry(like(_ratio(score, total), moments), like(axis, moments))
 
 
+@keeps_digits
 def rotational_symmetry_map(image: Any, basis: ZernikeBasis, folds: Sequence[int]) -> Any:
     """`rotational_symmetry` around every pixel, without holding all moments.
 
@@ -165,6 +168,7 @@ def rotational_symmetry_map(image: Any, basis: ZernikeBasis, folds: Sequence[int
     return like(_ratio(score, total), pixels_of(image))
 
 
+@keeps_digits
 def mirror_symmetry_map(image: Any, basis: ZernikeBasis) -> MirrorSymmetry:
     """`mirror_symmetry` around every pixel, without holding all moments.
 
