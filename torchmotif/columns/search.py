@@ -39,7 +39,7 @@ _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in stan
 MARGIN = 4.0  # spacings around a tile that are fitted with it
 _LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
 # Steps that learn the shape, and whether columns are settled by then.
-_LESSONS = ((6, False), (3, True))
+_LESSONS = ((6, False), (3, False), (3, True))
 _ROUNDS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
 
