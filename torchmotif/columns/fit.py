@@ -342,8 +342,7 @@ def _converge(fitter: _Fitter, steps: int) -> None:
         if misfit < least:
             best, least = fitter.state(), misfit
         if reached < _NEAR:
-            return
-    fitter.assemble(fitter.expected)
+            break
 
 
 def fit_columns(
@@ -363,7 +362,8 @@ def fit_columns(
 
     Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
     Columns that are `held` keep their positions. With `learn`, the width of the columns and the noise are fitted
-    too, the noise without that of columns that are not yet `settled`; otherwise those of `shape` are kept. Steps end when they no longer lead far, after `steps` at the latest.
+    too, the noise without that of columns that are not yet `settled`; otherwise those of `shape` are kept, and steps
+    end when they no longer lead far, after `steps` at the latest.
     A `draft` leaves out what only the end result needs: neighbours count in the errors of doubtful columns alone.
     """
     if held is None:
