@@ -31,6 +31,7 @@ _OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gau
 _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 _FRESH = 3  # steps after which the matrix is assembled anew
+_WORSE = 1.02  # of the least misfit: a step that leads to more is taken back
 _NEAR = 0.02  # squared step, in standard deviations, after which a fit is done
 _ROUGH = 2  # steps from nothing after which covariances mean something
 _DOUBTFUL = (
@@ -127,7 +128,7 @@ class _Fitter:
             steadied_factor(spline_own),
         )
 
-    def step(self, *, move: bool, widen: bool) -> float:
+    def step(self, *, move: bool, widen: bool) -> Tensor:
         """One Gauss-Newton step of the quasi-likelihood: of intensities and background, and what else may change.
 
         Returns how far it leads, squared, in standard deviations: all but a thousandth of the columns go less
@@ -154,7 +155,23 @@ class _Fitter:
             factor = (change.width / self.shape.width).clamp(-0.2, 0.2)
             self.shape = replace(self.shape, width=self.shape.width * (1 + factor))
         self.look()
-        return float(far.kthvalue(max(1, math.ceil(0.999 * len(far)))).values) if len(far) else 0.0
+        if len(far) == 0:
+            return self.data.new_zeros(())
+        most: Tensor = far.kthvalue(max(1, math.ceil(0.999 * len(far)))).values
+        return most
+
+    def misfit(self) -> Tensor:
+        """Mean squared residual over variance."""
+        return ((self.data - self.expected).square() / self.variance * self.usable).mean()
+
+    def state(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the steps have reached: positions, intensities, background."""
+        return self.positions, self.intensity, self.spline
+
+    def restore(self, state: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Go back to an earlier state."""
+        self.positions, self.intensity, self.spline = state
+        self.look()
 
     def learn_noise(self, *, settled: bool) -> None:
         """Take the noise from the residuals."""
@@ -299,6 +316,35 @@ class _Fitter:
         return padded[r : r + self.data.shape[0], r : r + self.data.shape[1]]
 
 
+def _learn(fitter: _Fitter, steps: int, *, settled: bool, fresh: bool) -> None:
+    """Steps that fit what all columns have in common as well."""
+    for number in range(steps):
+        fitter.learn_noise(settled=settled)
+        fitter.assemble(fitter.expected)
+        if number >= _ROUGH or not fresh:
+            fitter.blunt()
+        fitter.step(move=True, widen=len(fitter.positions) > 0)  # no column, no width
+    fitter.learn_noise(settled=settled)
+
+
+def _converge(fitter: _Fitter, steps: int) -> None:
+    """Steps until they no longer lead far; those that make the fit worse are taken back."""
+    best, least, worse = fitter.state(), math.inf, False
+    for number in range(steps):
+        if worse or number % _FRESH == 0:
+            fitter.assemble(fitter.expected)
+        far = fitter.step(move=True, widen=False)
+        reached, misfit = torch.stack([far, fitter.misfit()]).tolist()  # an accelerator is asked once
+        worse = not misfit <= _WORSE * least
+        if worse:  # columns that the image hardly tells apart run away
+            fitter.restore(best)
+            continue
+        if misfit < least:
+            best, least = fitter.state(), misfit
+        if reached < _NEAR:
+            break
+
+
 def fit_columns(
     data: Float[Tensor, "h w"],
     usable: Bool[Tensor, "h w"],
@@ -316,7 +362,8 @@ def fit_columns(
 
     Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
     Columns that are `held` keep their positions. With `learn`, the width of the columns and the noise are fitted
-    too, the noise without that of columns that are not yet `settled`; otherwise those of `shape` are kept. Steps end when they no longer lead far, after `steps` at the latest.
+    too, the noise without that of columns that are not yet `settled`; otherwise those of `shape` are kept, and steps
+    end when they no longer lead far, after `steps` at the latest.
     A `draft` leaves out what only the end result needs: neighbours count in the errors of doubtful columns alone.
     """
     if held is None:
@@ -325,18 +372,10 @@ def fit_columns(
     if start.spline is None:
         fitter.assemble(_smoothed(data, shape.width))
         fitter.step(move=False, widen=False)
-    for number in range(steps):
-        if learn:
-            fitter.learn_noise(settled=settled)
-        if learn or number % _FRESH == 0:
-            fitter.assemble(fitter.expected)
-        if learn and (number >= _ROUGH or start.spline is not None):
-            fitter.blunt()
-        far = fitter.step(move=True, widen=learn and len(held) > 0)  # no column, no width
-        if not learn and far < _NEAR:
-            break
     if learn:
-        fitter.learn_noise(settled=settled)
+        _learn(fitter, steps, settled=settled, fresh=start.spline is None)
+    else:
+        _converge(fitter, steps)
     return Fit(
         fitter.positions,
         fitter.intensity,

@@ -38,11 +38,8 @@ _APART = 0.75  # of the spacing: what is left over nearer to a column than this 
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
 MARGIN = 4.0  # spacings around a tile that are fitted with it
 _LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
-_LESSONS = (
-    (6, False),
-    (3, False),
-    (3, True),
-)  # steps that learn the shape, and whether columns are settled by then
+# Steps that learn the shape, and whether columns are settled by then.
+_LESSONS = ((6, False), (3, False), (3, True))
 _ROUNDS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
 

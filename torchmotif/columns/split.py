@@ -13,6 +13,7 @@ __all__ = ["halves"]
 _APART = 0.9  # widths from the middle of a pair to each half: misfits of the common shape are smaller
 _CLEAR = 4.0  # standard deviations of the elongation
 _DOUBTED = 2.5  # standard deviations from which a column may be a pair and does not tell the common width
+_OVAL = 0.4  # squared widths: with a smaller elongation it is no pair, however significant
 _ROUND = 0.5  # of the greater elongation: where the smaller is more, there is a blob and no pair
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)  # derivatives in the order of _elongation
 
@@ -34,11 +35,12 @@ def halves(
     error = (along[:, None] @ covariance @ along[:, :, None])[:, 0, 0].clamp(min=0).sqrt()
     least = max(_APART**2, float((closest / 2 / fit.shape.width.mean()) ** 2))
     pair = (size[:, 1] > least) & (size[:, 1] > _CLEAR * error) & (size[:, 0] < _ROUND * size[:, 1])
+    doubted = (size[:, 1] > _OVAL) & (size[:, 1] > _DOUBTED * error) & (size[:, 0] < _ROUND * size[:, 1])
     vector = u * size[:, 1:].clamp(min=0).sqrt() * fit.shape.width
     vector = vector.to(fit.positions.dtype)
     reach, last = vector.abs(), vector.new_tensor(data.shape) - 1
     inside = ((fit.positions >= reach) & (fit.positions <= last - reach)).all(dim=1)
-    return pair & inside & ~fit.held, vector, size[:, 1] <= _DOUBTED * error
+    return pair & inside & ~fit.held, vector, ~doubted
 
 
 def _elongation(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:
