@@ -62,10 +62,12 @@ def run(
     restart, tile, progress, **engine
         See `torchmotif.field.analyze`.
     """
-    stores.check_root(root)
+    stores.check_root(root, restart=restart)
     with stores.claimed(root):
         try:
-            if restart:
+            if (
+                restart or begun(root) is None
+            ):  # then what is there is left over from a restart that was killed
                 stores.remove_results(root)
             pixels = sum(int(np.prod(source.shape)) for source in sources)
             with engine_for(
@@ -111,6 +113,7 @@ class _Run:
                 {"input": plan["input"], **options_of(plan)},
             )
         if stores.read_record(self.root) is not None:
+            stores.Work(self.root, "").clear()  # of a run that was killed once its record was there
             return load(self.root)
         identity = stores.identity_of(plan)
         jobs = [

@@ -22,6 +22,10 @@ FORMAT = 1  # of the store; raised when an older torchmotif could no longer read
 RECORD = "torchmotif-field"  # the key of the group's attributes that says what it is
 _MAGIC = b"tmotifp1"
 _DIGEST = 16
+_OF_A_RUN = {".work", ".spill", ".lock", ".owner.json"}
+_ARRAYS = ("columns", "moments", "labels", "probabilities", "templates")
+_TABLES = {"csv", "summary.csv", "report.html"}
+_OURS = _OF_A_RUN | _TABLES | {"zarr.json", "hierarchy", *_ARRAYS}
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
@@ -58,7 +62,9 @@ def read_record(root: Path) -> dict[str, Any] | None:
     if record is None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
-        raise ReadError(f"{root} holds a damaged store: its record has no format")
+        raise ReadError(
+            f"{root} holds a damaged store: its record has no format; analyse the field again with restart=True"
+        )
     if record["format"] != FORMAT:
         raise ReadError(
             f"{root} was written in format {record['format']}, this torchmotif reads format {FORMAT}; "
@@ -207,31 +213,63 @@ class Work:
         shutil.rmtree(self.root / ".work", ignore_errors=True)
 
 
-def check_root(root: Path) -> None:
-    """Refuse a folder that holds something else."""
+def check_root(root: Path, *, restart: bool = False) -> None:
+    """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours.
+
+    Raises
+    ------
+    OutputError
+        If it is a file, or a folder with other things in it.
+    ReadError
+        If it is a store that cannot be read, and not to be replaced.
+    """
     if root.exists() and not root.is_dir():
         raise OutputError(f"store: {root} is a file; choose another name")
-    known = {".work", ".lock", ".owner.json", "zarr.json"}
-    if root.is_dir():
-        names = {path.name for path in root.iterdir()}
-        ours = ".work" in names or read_record(root) is not None
-        if names - known and not ours:
-            raise OutputError(f"store: {root} is a folder with other things in it; choose another name")
+    if not root.is_dir():
+        return
+    names = {path.name for path in root.iterdir() if not path.name.startswith(".owner.json.")}
+    if names <= _OF_A_RUN | {"zarr.json"} or ".work" in names:
+        ours = True
+    else:
+        ours = _says_so(root) or (names <= _OURS and _looks_so(root))
+    if not ours:
+        raise OutputError(f"store: {root} is a folder with other things in it; choose another name")
+    if not restart:
+        read_record(root)
 
 
 def remove_results(root: Path) -> None:
-    """Remove a finished store's arrays and a started run's parts, the record first."""
+    """Remove a store's arrays and a run's parts, the record first, and nothing that is not ours.
+
+    The folder of parts is there, empty, before, while and after: it says that the rest is of a store that is being replaced.
+    """
+    work = root / ".work"
     try:
+        work.mkdir(exist_ok=True)
         (root / "zarr.json").unlink(missing_ok=True)
-        for path in root.iterdir():
-            if path.name in {".lock", ".owner.json"}:
-                continue
+        for path in [*work.iterdir(), *(root / name for name in sorted(_OURS - _OF_A_RUN))]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(root, error) from error
+
+
+def _says_so(root: Path) -> bool:
+    """Whether a record, of whatever format, says that a folder is a store."""
+    with suppress(OSError, ValueError, AttributeError):
+        return RECORD in json.loads((root / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+    return False
+
+
+def _looks_so(root: Path) -> bool:
+    """Whether a folder without a record that can be read has a store's arrays."""
+    try:
+        json.loads((root / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return any((root / name / "zarr.json").is_file() for name in _ARRAYS)
+    return False  # the group of somebody else
 
 
 def identity_of(plan: Mapping[str, Any]) -> str:
