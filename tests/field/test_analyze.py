@@ -159,7 +159,16 @@ def test_other_parameters_or_another_source_are_refused(whole: tm.field.FieldRes
     with pytest.raises(InputError, match="source has changed"):
         analyzed(other, whole.path)
     assert arrays(tm.field.load(whole.path)) == arrays(whole)
-    assert len(analyzed(scan, whole.path)) == len(whole)  # the same again is there already
+    with pytest.raises(InputError, match=r"source has changed: frame 0, frame 1 added, scan\.npy missing\)"):
+        analyzed(np.stack([other, other]), whole.path)
+    with pytest.raises(InputTypeError, match="client"):
+        analyzed(scan, whole.path, client=3)
+    for device in (None, "cpu"):  # the same again is there already
+        assert len(analyzed(scan, whole.path, device=device)) == len(whole)
+    with pytest.raises(InputError, match="motif_group"):
+        whole.templates_of(5)
+    with pytest.raises(InputError, match="image"):
+        whole.hierarchy_of(1)
 
 
 def test_restart_replaces_a_store(scan: Path, tmp_path: Path) -> None:
@@ -349,6 +358,13 @@ def test_empty_tiles_are_no_trouble_and_empty_images_say_so(
     assert not (tmp_path / "noise" / "zarr.json").exists()
 
 
+def test_an_image_that_is_mostly_not_finite_says_so(scan: Path, tmp_path: Path) -> None:
+    pixels = np.load(scan).astype(np.float32)
+    pixels = np.concatenate([pixels, np.full((220, 300), np.nan, np.float32)], axis=1)
+    with pytest.raises(InputError, match=r"% of the pixels .* not finite"):
+        analyzed(pixels, tmp_path / "store", hierarchy=0)
+
+
 def test_a_grid_that_is_not_square_and_pixels_that_are_not_finite(
     specimen: tm.datasets.Specimen, tmp_path: Path
 ) -> None:
@@ -372,6 +388,15 @@ def test_a_grid_that_is_not_square_and_pixels_that_are_not_finite(
         ({"memory_budget": "10 MB"}, "memory_budget must be at least"),
         ({"client": object(), "scheduler": "tcp://nowhere:1"}, "not both"),
         ({"pixel_size_nm": -1.0}, "pixel_size_nm"),
+        ({"pixel_size_nm": "a"}, "pixel_size_nm must be a number"),
+        ({"pixel_size_nm": (1, 2, 3)}, "pixel_size_nm must be a number"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": -1}, "threshold"),
+        ({"spacing": "a"}, "spacing"),
+        ({"tile": "a"}, "tile"),
+        ({"workers": 1.5}, "workers"),
+        ({"memory_budget": "inf"}, "memory_budget must be bytes"),
+        ({"memory_budget": "1e400"}, "memory_budget must be bytes"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
@@ -388,10 +413,11 @@ def test_bad_arguments_are_named(options: dict[str, Any], message: str, scan: Pa
         (np.zeros((40, 40), complex), InputTypeError),
         (7, InputTypeError),
         ([], InputTypeError),
+        (np.zeros((0, 40, 40)), InputError),
         ("nowhere.npy", ReadError),
         (np.zeros((8, 8)), InputError),
     ],
-    ids=["line", "4-D", "complex", "number", "empty list", "no file", "tiny"],
+    ids=["line", "4-D", "complex", "number", "empty list", "no frames", "no file", "tiny"],
 )
 def test_sources_that_hold_no_image_are_refused(source: Any, error: type[Exception], tmp_path: Path) -> None:
     with pytest.raises(error):

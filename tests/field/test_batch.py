@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import torchmotif as tm
 from torchmotif.cli import app
 from torchmotif.errors import InputError
+from torchmotif.field import plan
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -105,6 +106,44 @@ def test_motifs_of_each_file(files: Path, tmp_path: Path) -> None:
     assert result.templates_of(1).shape[0] == 2
     table = tm.field.summary(result)
     assert table["motif_0"].notna().all()
+    with pytest.raises(InputError, match="motifs='together'"):
+        tm.field.track(result)
+
+
+def test_one_file_takes_nobody_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zarr = pytest.importorskip("zarr")
+    pixels = image(160, 0.025, 0)
+    for i in range(2):
+        np.save(tmp_path / f"scan{i}.npy", pixels + i)
+    np.save(tmp_path / "small.npy", pixels[:24, :24])
+    np.save(tmp_path / "wider.npy", image(160, 0.0166, 1))
+    np.savez(tmp_path / "line.npz", image=pixels[0])
+    (tmp_path / "junk.zarr").mkdir()
+    (tmp_path / "junk.zarr" / "zarr.json").write_text("{}")
+    zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("a", shape=(64, 64), dtype="f4")
+    options = {
+        "spacing": None,
+        "patch_size": 33,
+        "hierarchy": 0,
+        "n_motifs": 2,
+        "workers": 1,
+        "progress": False,
+    }
+    result = tm.field.batch(str(tmp_path / "*.*"), tmp_path / "store", **options)
+    assert [one["name"] for one in result.images] == ["scan0.npy", "scan1.npy"]
+    reasons = {one["name"]: one["reason"] for one in result.record["failures"]}
+    assert set(reasons) == {"small.npy", "wider.npy", "line.npz", "junk.zarr", "group.zarr"}
+    assert "zarr array" in reasons["junk.zarr"]
+    assert "zarr group" in reasons["group.zarr"]
+    assert "give pixel_size_nm=" in reasons["wider.npy"]
+    assert f"({pixels.shape[1]},)" in reasons["line.npz"]
+    measured: list[str] = []
+    measure = plan._measured
+    monkeypatch.setattr(
+        plan, "_measured", lambda one, *a, **k: measured.append(one.name) or measure(one, *a, **k)
+    )
+    tm.field.batch(str(tmp_path / "*.*"), tmp_path / "store", **options)
+    assert not {"scan0.npy", "scan1.npy"} & set(measured)  # what is known of them is not looked for again
 
 
 def test_unlike_spacings_without_pixel_size_are_refused(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """analyze(): a field, a stack or a list of images, into a store."""
 
 import math
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from torchmotif.errors import InputError, MissingDependencyError
+from torchmotif.errors import InputError, InputTypeError, MissingDependencyError
 from torchmotif.field.result import FieldResult
 from torchmotif.field.run import run
 from torchmotif.field.sources import Files, as_sources
@@ -65,7 +66,8 @@ def analyze(
     tile : int
         Side in pixels of what a worker does at a time, in whole blocks of at least 512 pixels.
     memory_budget : int or str, optional
-        Bytes for all processes together, such as "3GiB": fewer workers where it is small.
+        Bytes for all processes together, such as "3GiB": fewer workers where it is small. It is not applied to the
+        workers of `client` or `scheduler`, whose number and memory are their cluster's.
     workers : int, optional
         Processes; by default one for each GPU ("cuda") or core, and none for images up to 2048 x 2048 pixels.
     client : distributed.Client, optional
@@ -73,7 +75,8 @@ def analyze(
     scheduler : str, optional
         Its address instead, such as "tcp://host:8786".
     device : str, optional
-        "cuda" shares out the GPUs of each machine among its workers; by default the CPU.
+        "cuda" shares out the GPUs of each machine among its workers; by default the CPU. A run may go on on another
+        device of the same kind.
     restart : bool
         Throw away what the store holds, where it belongs to another source or other parameters.
     progress : bool
@@ -101,6 +104,10 @@ def analyze(
     >>> result.n_motifs
     2
     """
+    if client is not None and not (hasattr(client, "submit") and hasattr(client, "ncores")):
+        raise InputTypeError(f"client must be a distributed.Client, got {type(client).__name__}")
+    tile = _whole("tile", tile, 1)
+    workers = None if workers is None else _whole("workers", workers, 1)
     options = _checked(
         tile,
         spacing=spacing,
@@ -143,13 +150,13 @@ def _checked(tile: int, **options: Any) -> dict[str, Any]:
         raise InputError(f"polarity must be 'bright' or 'dark', got {options['polarity']!r}")
     if options["motifs"] not in {"together", "each"}:
         raise InputError(f"motifs must be 'together' or 'each', got {options['motifs']!r}")
-    if options["spacing"] is not None and not 2 <= options["spacing"] < math.inf:
-        raise InputError(f"spacing must be at least 2 pixels, got {options['spacing']}")
+    for name, low, what in (("spacing", 2, "at least 2 pixels"), ("threshold", 0, "a height of at least 0")):
+        if options[name] is not None:
+            options[name] = _real(name, options[name], low, what)
     least = {"hierarchy": 0, "n_max": 0, "random_state": 0, "n_motifs": 1, "patch_size": 3}
     for name, low in least.items():
-        value = options[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-            raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        if options[name] is not None:
+            options[name] = _whole(name, options[name], low)
     patch = options["patch_size"] or 16
     if tile < patch:
         raise InputError(f"tile must be larger than a patch, {patch} px at least, got {tile} px")
@@ -161,6 +168,18 @@ def _checked(tile: int, **options: Any) -> dict[str, Any]:
         options["device"] = str(options["device"])
         as_tensor(torch.zeros(1), device=options["device"])  # raises where there is none
     return options
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    return int(value)
+
+
+def _real(name: str, value: Any, low: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < math.inf:
+        raise InputError(f"{name} must be {what}, got {value!r}")
+    return value if isinstance(value, int | float) else float(value)
 
 
 def in_bytes(size: int | str | None) -> int | None:
@@ -183,5 +202,5 @@ def in_bytes(size: int | str | None) -> int | None:
     unit = text[len(number) :].strip()
     try:
         return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise InputError(f"memory_budget must be bytes, or text such as '3GiB', got {size!r}") from error

@@ -193,6 +193,7 @@ def _page(result: FieldResult, table: "pd.DataFrame") -> str:
     return environment.get_template("batch.html").render(
         n_images=len(result.images),
         n_columns=len(result),
+        n_in_none=len(result) - int(result.counts.sum()),
         n_motifs=result.n_motifs,
         together=together,
         created=result.record["created"],
@@ -218,6 +219,7 @@ def _motif_pictures(result: FieldResult) -> str:
 def _shares(result: FieldResult) -> str:
     """How much of each file every motif makes up."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from torchmotif import plot
 
@@ -236,6 +238,7 @@ def _shares(result: FieldResult) -> str:
         ax.plot(number, share, marker=marker, ms=3, lw=1, color=colour, label=f"motif {motif}")
     ax.set(xlabel="file", ylabel="columns / %", yscale="symlog", ylim=(0, 120))
     ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return _png(figure)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torchmotif._memory import memory_for
 from torchmotif.columns.parts import columns_of_part
+from torchmotif.errors import InputError
 from torchmotif.field.engine import device_of_worker, single_threaded
 from torchmotif.field.grid import Block
 from torchmotif.field.motifs import labelled
@@ -77,7 +78,17 @@ def _found(job: Job, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     block, shape = job.survey.grid[number], job.survey.shape
     device = device_of_worker(job.device)
     pixels = job.pixels(number)
-    arrays = columns_of_part(pixels, job.survey.common, device)
+    try:
+        arrays = columns_of_part(pixels, job.survey.common, device)
+    except torch.linalg.LinAlgError as error:
+        share = 1 - np.isfinite(pixels).mean()
+        if not share:
+            raise
+        top, left, bottom, right = block.window
+        raise InputError(
+            f"{job.source.name}: {share:.0%} of the pixels in rows {top} to {bottom} and columns {left} to {right} are "
+            "not finite, too many to fit columns there; cut that part off, or set it to the image's background"
+        ) from error
     local, positions = arrays["positions"], arrays["positions"] + block.origin
     near = block.holds(positions, shape, _GUARD * job.survey.common.spacing)
     order = np.flatnonzero(near)[np.lexsort(positions[near].T[::-1])]

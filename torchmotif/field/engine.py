@@ -153,6 +153,7 @@ def engine_for(
                 dashboard_address=":0",  # any free port: dask's own may be taken by another run
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=50,
+                preload="torchmotif.field.interrupts",
             ) as cluster,
             Client(cluster) as own,
         ):

@@ -14,10 +14,10 @@ from torchmotif.errors import InputError, ReadError
 from torchmotif.field.engine import device_of_worker, single_threaded
 from torchmotif.field.grid import Grid, block_side
 from torchmotif.field.sources import Source, digest
-from torchmotif.field.store import Work
+from torchmotif.field.store import Work, listed
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Job", "Survey", "basis_of", "survey", "with_patches"]
+__all__ = ["Job", "Survey", "basis_of", "survey", "unfit", "with_patches"]
 
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
 _EQUAL = 0.01  # relative difference of pixel sizes that counts as none
@@ -158,36 +158,14 @@ def with_patches(
     Raises
     ------
     InputError
-        If some have a pixel size and others none, or none has and their spacings differ.
+        If some have a pixel size and others none, or none has and their spacings differ; if one holds no patch.
     """
-    sizes = [
-        None if one.pixel_size_nm is None else float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources
-    ]
-    spacings = np.array([one.common.spacing for one in surveys])
-    if all(size is None for size in sizes):
-        if spacings.max() > 1.1 * spacings.min():
-            raise InputError(
-                f"the images have no pixel size, and their columns are {spacings.min():.2f} to {spacings.max():.2f} px "
-                "apart: whether their motifs are the same cannot be told; give pixel_size_nm=, or motifs='each'"
-            )
-        scale = np.ones(len(surveys))
-    elif any(size is None for size in sizes):
-        named = ", ".join(one.name for one, size in zip(sources, sizes, strict=True) if size is None)
-        raise InputError(
-            f"{named} has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'"
-        )
-    else:
-        nm = np.array(sizes, float)
-        scale = nm.max() / nm  # the coarsest pixels decide: the others are averaged, none are invented
-        scale[np.abs(scale - 1) < _EQUAL] = 1.0
-    size = patch_size if patch_size is not None else size_of(float(np.median(spacings / scale)))
-    if size < 3:
-        raise InputError(f"patch_size must be at least 3 px, got {size}")
-    for one, zoom in zip(surveys, scale.tolist(), strict=True):
-        if size * zoom > min(one.shape):
-            raise InputError(
-                f"patch_size: patches of {size * zoom:.0f} px do not fit in an image of {one.shape[0]} x {one.shape[1]} px"
-            )
+    reasons = unfit(surveys, sources, patch_size, size_of)
+    if reasons:
+        first = next(iter(reasons))
+        names = listed([sources[i].name for i, reason in reasons.items() if reason == reasons[first]])
+        raise InputError(f"{names}: {reasons[first]}")
+    scale, size = _scale(sources), _patch(surveys, sources, patch_size, size_of)
     levels = np.array([one.common.level for one in surveys])
     units = np.array([one.common.scale for one in surveys])
     gains = np.median(units) / units
@@ -202,6 +180,63 @@ def with_patches(
             surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True
         )
     ]
+
+
+def unfit(
+    surveys: list[Survey], sources: list[Source], patch_size: int | None, size_of: Any
+) -> dict[int, str]:
+    """Which images cannot be learnt together with the others, and why; not all need be found at once."""
+    uncalibrated = [i for i, one in enumerate(sources) if one.pixel_size_nm is None]
+    if 0 < len(uncalibrated) < len(sources):
+        return dict.fromkeys(
+            uncalibrated,
+            "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
+        )
+    if uncalibrated:
+        spacings = np.array([one.common.spacing for one in surveys])
+        usual = _alike(spacings)
+        if len(usual) < len(spacings):
+            between = f"{spacings[usual].min():.2f} to {spacings[usual].max():.2f}" if len(usual) else ""
+            return {
+                i: f"has no pixel size, and its columns are {spacings[i]:.2f} px apart, "
+                + (f"those of the others {between} px" if between else "unlike those of the others")
+                + ": whether their motifs are the same cannot be told; give pixel_size_nm=, or motifs='each'"
+                for i in range(len(spacings))
+                if i not in usual
+            }
+    size = _patch(surveys, sources, patch_size, size_of)
+    return {
+        i: f"patch_size: patches of {size * zoom:.0f} px do not fit in an image of {one.shape[0]} x {one.shape[1]} px"
+        for i, (one, zoom) in enumerate(zip(surveys, _scale(sources).tolist(), strict=True))
+        if size * zoom > min(one.shape)
+    }
+
+
+def _alike(spacings: np.ndarray) -> list[int]:
+    """More than half of the images, whose spacings are within a tenth; none where there are no such."""
+    most = max(((spacings >= low) & (spacings <= 1.1 * low) for low in spacings), key=np.sum)
+    return np.flatnonzero(most).tolist() if 2 * most.sum() > len(spacings) else []
+
+
+def _scale(sources: list[Source]) -> np.ndarray:
+    """Pixels of each image per pixel of a patch."""
+    if any(one.pixel_size_nm is None for one in sources):
+        return np.ones(len(sources))
+    nm = np.array([float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources])  # type: ignore[arg-type]
+    scale = nm.max() / nm  # the coarsest pixels decide: the others are averaged, none are invented
+    scale[np.abs(scale - 1) < _EQUAL] = 1.0
+    return scale
+
+
+def _patch(surveys: list[Survey], sources: list[Source], patch_size: int | None, size_of: Any) -> int:
+    """Side of the patches."""
+    spacings = np.array([one.common.spacing for one in surveys])
+    size: int = (
+        patch_size if patch_size is not None else size_of(float(np.median(spacings / _scale(sources))))
+    )
+    if size < 3:
+        raise InputError(f"patch_size must be at least 3 px, got {size}")
+    return size
 
 
 @lru_cache(maxsize=4)

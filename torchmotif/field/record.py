@@ -19,6 +19,8 @@ def record_of(
     jobs: Sequence[Job],
     surveys: Sequence[Survey],
     failures: list[dict[str, str]],
+    *,
+    names: list[str],
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """How the result was made; the motifs are still to be added."""
@@ -47,6 +49,7 @@ def record_of(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": plan,
         "surveys": [one.as_dict() for one in surveys],
+        "names": names,
         "images": images,
         "motif_groups": [],
         "failures": failures,
@@ -55,10 +58,10 @@ def record_of(
 
 
 def begun(root: Path) -> dict[str, Any] | None:
-    """Plan and surveys of the run whose results or parts a store holds."""
+    """Plan, surveys and names of the images of the run whose results or parts a store holds."""
     record = stores.read_record(root)
     if record is not None:
-        return {"plan": record["plan"], "surveys": record["surveys"]}
+        return {"plan": record["plan"], "surveys": record["surveys"], "names": record.get("names", [])}
     above = root / ".work"
     for folder in sorted(above.iterdir()) if above.is_dir() else []:
         found = stores.Work(root, folder.name).read_json("plan.json")

@@ -40,6 +40,8 @@ def load(store: str | Path) -> "FieldResult":
             "is not finished; run the same command again"
             if (root / ".work").is_dir()
             else "is no field's store"
+            if root.exists()
+            else "does not exist: it is no field's store"
         )
         raise ReadError(f"{root} {state}")
     return FieldResult(root, record)
@@ -113,6 +115,9 @@ class FieldResult:
 
     def templates_of(self, motif_group: int) -> np.ndarray:
         """Mean patches of the motifs that were learnt together as one of `record["motif_groups"]`."""
+        count = len(self.record["motif_groups"])
+        if not 0 <= motif_group < count:
+            raise InputError(f"motif_group must be 0 to {count - 1}, got {motif_group}")
         return self._array(f"templates/{motif_group}")
 
     @property
@@ -169,6 +174,8 @@ class FieldResult:
         kept = self.group.attrs[RECORD].get("hierarchy")
         if not kept:
             raise InputError("assemblies were not counted; analyse the field with hierarchy=3")
+        if image is not None:
+            self.rows(image)  # raises where there is no such image
         name = "all" if image is None else str(image % len(self.images))
         text = bytes(self._array(f"hierarchy/{name}")).decode()
         return FieldHierarchy.from_json(text)
@@ -210,5 +217,7 @@ class FieldResult:
         try:
             found: np.ndarray = self.group[name][rows]
         except (KeyError, OSError, ValueError) as error:
-            raise ReadError(f"{self.path} is damaged: {name}: {error}; analyse the field again") from error
+            raise ReadError(
+                f"{self.path} is damaged: {name}: {error}; analyse the field again with restart=True"
+            ) from error
         return found

@@ -18,7 +18,7 @@ from torchmotif.field.blocks import find_columns_of, label_columns_of
 from torchmotif.field.engine import Engine, engine_for
 from torchmotif.field.finish import finish
 from torchmotif.field.motifs import learn, sample_level, spread_evenly
-from torchmotif.field.plan import Job, Survey, survey, with_patches
+from torchmotif.field.plan import Job, Survey, survey, unfit, with_patches
 from torchmotif.field.record import begun, electrons_per_count, options_of, record_of, without_columns
 from torchmotif.field.result import FieldResult, load
 from torchmotif.field.seams import rows_to_keep
@@ -111,6 +111,8 @@ class _Run:
             raise stores.differing(
                 {"input": started["plan"]["input"], **options_of(started["plan"])},
                 {"input": plan["input"], **options_of(plan)},
+                started.get("names", []),
+                [source.name for source in kept],
             )
         if stores.read_record(self.root) is not None:
             stores.Work(self.root, "").clear()  # of a run that was killed once its record was there
@@ -121,11 +123,14 @@ class _Run:
             for i, (source, one) in enumerate(zip(kept, surveys, strict=True))
         ]
         jobs[0].work.begin()
-        jobs[0].work.write_json("plan.json", {"plan": plan, "surveys": [one.as_dict() for one in surveys]})
+        names = [source.name for source in kept]
+        jobs[0].work.write_json(
+            "plan.json", {"plan": plan, "surveys": [one.as_dict() for one in surveys], "names": names}
+        )
         jobs, groups = self._with_columns(jobs)
         with self._timed("seams"):
             rows = [rows_to_keep(job) for job in jobs]
-        record = record_of(plan, jobs, surveys, self.failures, self.options)
+        record = record_of(plan, jobs, surveys, self.failures, names=names, options=self.options)
         for number, group in enumerate(groups):
             record["motif_groups"].append(self._labelled(jobs, rows, group, number))
         self._assembled(jobs)
@@ -148,45 +153,58 @@ class _Run:
 
     def _surveyed(self, started: dict[str, Any] | None) -> tuple[list[Source], list[Survey]]:
         """The images that can be analysed, and what is common to each."""
-        known: list[Any] = [None] * len(self.sources)
-        if started is not None and len(started["surveys"]) == len(self.sources):
-            known = started["surveys"]
+        known = _known(started, [source.name for source in self.sources])
         tasks = [(source, self.options, one) for source, one in zip(self.sources, known, strict=True)]
         found: dict[int, Survey] = {}
         for number, value in self._map(survey, tasks, [s.name for s in self.sources], "survey"):
             found[number] = Survey.from_dict(value)
         kept = [source for i, source in enumerate(self.sources) if i in found]
         surveys = [found[i] for i in sorted(found)]
-        if not surveys:
-            raise InputError("no image could be analysed: " + "; ".join(f["reason"] for f in self.failures))
-        size = self.options["patch_size"]
         if self.options["motifs"] == "each":
-            return kept, [
-                with_patches([one], [source], size, first_shell)[0]
-                for source, one in zip(kept, surveys, strict=True)
-            ]
-        if self.tolerant and any(s.pixel_size_nm is not None for s in kept):
-            good = [i for i, s in enumerate(kept) if s.pixel_size_nm is not None]
-            self.failures += [
-                {
-                    "name": s.name,
-                    "reason": "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
-                }
-                for s in kept
-                if s.pixel_size_nm is None
-            ]
-            kept, surveys = [kept[i] for i in good], [surveys[i] for i in good]
-        return kept, with_patches(surveys, kept, size, first_shell)
+            groups = [[i] for i in range(len(kept))]
+        else:
+            groups = [list(range(len(kept)))]
+        ready: dict[int, Survey] = {}
+        for group in groups:
+            good = self._fitting(group, kept, surveys)
+            mine = [surveys[i] for i in good], [kept[i] for i in good]
+            if good:
+                ready |= zip(good, with_patches(*mine, self.options["patch_size"], first_shell), strict=True)
+        if not ready:
+            raise self._nothing()
+        return [kept[i] for i in sorted(ready)], [ready[i] for i in sorted(ready)]
+
+    def _fitting(self, group: list[int], sources: list[Source], surveys: list[Survey]) -> list[int]:
+        """The images of a group that can be learnt together; where that is tolerated, the others are noted."""
+        while self.tolerant and group:
+            mine = [surveys[i] for i in group], [sources[i] for i in group]
+            bad = unfit(*mine, self.options["patch_size"], first_shell)
+            if not bad:
+                break
+            self.failures += [{"name": sources[group[i]].name, "reason": reason} for i, reason in bad.items()]
+            group = [
+                image for i, image in enumerate(group) if i not in bad
+            ]  # without them others may be, too
+        return group
+
+    def _nothing(self) -> InputError:
+        reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in self.failures)
+        return InputError(f"no image could be analysed: {reasons or 'the source holds none'}")
 
     def _plan(self, sources: Sequence[Source], surveys: Sequence[Survey]) -> dict[str, Any]:
         """All that the result depends on."""
         return {
             "format": stores.FORMAT,
             "versions": {name: version(name) for name in ("torchmotif", "torch", "numpy")},
-            "options": {key: self.options[key] for key in sorted(self.options)},
+            "options": {key: self.options[key] for key in sorted(self.options)} | {"device": self._device()},
             "input": [one.fingerprint for one in surveys],
             "pixel_size_nm": [None if s.pixel_size_nm is None else list(s.pixel_size_nm) for s in sources],
         }
+
+    def _device(self) -> str | None:
+        """What kind of device the result is computed on; None is the CPU."""
+        kind = (self.options["device"] or "cpu").partition(":")[0]
+        return None if kind == "cpu" else kind
 
     def _with_columns(self, jobs: list[Job]) -> tuple[list[Job], list[list[int]]]:
         """First pass. Returns the images that did not fail in it, and which of them are learnt together."""
@@ -197,7 +215,7 @@ class _Run:
                 pass
         left = [job for job in jobs if job.source.name not in bad]
         if not left:
-            raise InputError("no image could be analysed: " + "; ".join(f["reason"] for f in self.failures))
+            raise self._nothing()
         each = self.options["motifs"] == "each"
         return left, [[i] for i in range(len(left))] if each else [list(range(len(left)))]
 
@@ -289,6 +307,17 @@ class _Run:
         start = time.perf_counter()
         yield
         self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - start, 3)
+
+
+def _known(started: dict[str, Any] | None, names: list[str]) -> list[Any]:
+    """For each image the survey that an earlier run made of it, None where there is none."""
+    if started is None:
+        return [None] * len(names)
+    surveys, before = started["surveys"], started.get("names", [])
+    if len(surveys) == len(names):
+        return list(surveys)
+    by_name = dict(zip(before, surveys, strict=False)) if len(set(before)) == len(before) else {}
+    return [by_name.get(name) for name in names]
 
 
 def _attempted(function: Callable[..., Any], *task: Any) -> tuple[Any, str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from torchmotif.errors import InputError, InputTypeError, TorchMotifError
+from torchmotif.errors import InputError, InputTypeError, MissingFileError, ReadError
 from torchmotif.image import Micrograph, nm_per
 from torchmotif.io import Dataset, contents, read
 
@@ -93,7 +93,9 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
         found = _of_file(Path(source))
     elif hasattr(source, "ndim") and hasattr(source, "dtype"):
         found = _of_array(source)
-    elif isinstance(source, Sequence) and len(source):
+    elif isinstance(source, Sequence) and not len(source):
+        raise InputTypeError("source is empty: give at least one file or array")
+    elif isinstance(source, Sequence):
         found = [one for item in source for one in as_sources(item)]
     else:
         raise InputTypeError(
@@ -101,8 +103,13 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
             f"{type(source).__name__}"
         )
     if pixel_size_nm is not None:
-        rows, cols = np.broadcast_to(np.asarray(pixel_size_nm, float), (2,)).tolist()
-        if not (rows > 0 and cols > 0):
+        try:
+            rows, cols = np.broadcast_to(np.asarray(pixel_size_nm, float), (2,)).tolist()
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"pixel_size_nm must be a number, or two for (rows, columns), got {pixel_size_nm!r}"
+            ) from error
+        if not (0 < rows < np.inf and 0 < cols < np.inf):
             raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
         found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
     return found
@@ -135,8 +142,8 @@ class Files:
             name = str(path) if alike else path.name
             try:
                 found = as_sources(path, pixel_size_nm)
-            except TorchMotifError as error:
-                failures.append({"name": name, "reason": str(error)})
+            except Exception as error:  # noqa: BLE001  # readers fail on damaged files in whatever way they meet the damage
+                failures.append({"name": name, "reason": str(error).strip() or type(error).__name__})
                 continue
             sources += [
                 replace(one, name=one.name.replace(path.name, name, 1)) if alike else one for one in found
@@ -186,6 +193,8 @@ def _of_array(array: Any) -> list[Source]:
         raise InputTypeError(f"source must hold real numbers, got dtype {kind}")
     if array.ndim == 2:
         return [Source("image", array=array)]
+    if array.ndim == 3 and not array.shape[0]:
+        raise InputError(f"source is a stack without frames: its shape is {tuple(array.shape)}")
     if array.ndim == 3:
         return [Source(f"frame {i}", array=array, frame=i) for i in range(array.shape[0])]
     raise InputError(
@@ -196,9 +205,7 @@ def _of_array(array: Any) -> list[Source]:
 def _of_file(path: Path) -> list[Source]:
     """The images of a file, with their calibration; only its head is read where the format allows it."""
     if path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zarray").exists():
-        import zarr
-
-        array = zarr.open_array(path, mode="r")
+        array = _in_zarr(path)
         return [
             replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)
         ]
@@ -213,10 +220,34 @@ def _of_file(path: Path) -> list[Source]:
     return [replace(source, array=micrograph.data, notes=[said] if isinstance(said, str) else list(said))]
 
 
+def _in_zarr(path: Path) -> Any:
+    """A zarr array, still on disk."""
+    import zarr
+
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist")
+    try:
+        found = zarr.open(path, mode="r")
+    except Exception as error:  # zarr raises in whatever way it meets the damage
+        raise ReadError(f"{path} is no zarr array, or damaged: {error}") from error
+    if isinstance(found, zarr.Group):
+        names = ", ".join(sorted(found.array_keys())) or "none"
+        raise ReadError(
+            f"{path} is a zarr group, a field is one of its arrays ({names}); give the path of that"
+        )
+    return found
+
+
 def _in_file(path: Path) -> Dataset:
     """The one data set of a file, its pixels mapped or lazy where the format allows it."""
-    found = [item for item in contents(path, lazy=True) if item.data.ndim >= 2]
-    if len(found) != 1:
+    every = contents(path, lazy=True)
+    found = [item for item in every if item.data.ndim >= 2]
+    if not found:
+        shapes = ", ".join(str(item.data.shape) for item in every)
+        raise InputError(
+            f"{path} holds no image: {'arrays of shape ' + shapes if shapes else 'it holds nothing'}"
+        )
+    if len(found) > 1:
         names = ", ".join(f"{item.name or 'unnamed'} {item.data.shape}" for item in found)
         raise InputError(
             f"{path} holds {len(found)} images ({names}), a field is one; give the array, or tm.read(path, dataset=...)"

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -278,17 +278,35 @@ def identity_of(plan: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> InputError:
-    """What differs between a run that was started and the one that is asked for."""
+def differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], before: Sequence[str] = (), now: Sequence[str] = ()
+) -> InputError:
+    """What differs between a run that was started and the one that is asked for; and the names of their images."""
     what = [key for key in new if old.get(key) != new[key]]
-    named = ", ".join(
+    added = listed([name for name in now if name not in before]) if before else ""
+    missing = listed([name for name in before if name not in now])
+    if (added or missing) and "input" in what:  # what is told for each image differs then, too
+        what.remove("input")
+        what = [key for key in what if key != "pixel_size_nm"]
+        parts = [f"{names} {verb}" for names, verb in ((added, "added"), (missing, "missing")) if names]
+        told = [f"the source has changed: {', '.join(parts)}"]
+    else:
+        told = []
+    told += [
         f"{key}={new[key]!r} instead of {old.get(key)!r}" if key != "input" else "the source has changed"
         for key in what[:3]
-    )
+    ]
+    named = ", ".join(told)
     return InputError(
         f"store: it was begun with something else ({named}); give restart=True to throw that away, "
         "or choose another store"
     )
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a sentence, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
+from torchmotif.columns import Columns
 from torchmotif.errors import InputError
 from torchmotif.field.result import FieldResult
 
@@ -119,8 +120,8 @@ def track(
 
     Parameters
     ----------
-    frames : FieldResult, or sequence of arrays of shape (n_i, 2)
-        A store of a stack, or positions in pixels for every frame.
+    frames : FieldResult, or sequence of Columns or arrays of shape (n_i, 2)
+        A store of a stack whose motifs were learnt together, or columns or positions in pixels for every frame.
     labels : sequence of arrays of shape (n_i,), optional
         Motifs, where `frames` are positions.
     max_distance : float, optional
@@ -149,15 +150,26 @@ def track(
     if isinstance(frames, FieldResult):
         if labels is not None:
             raise InputError("labels come from the store; give them with positions only")
+        if len(frames.record["motif_groups"]) > 1:
+            raise InputError(
+                "frames: the motifs of this store were learnt for each image by itself, so that their numbers do not "
+                "mean the same; analyse with motifs='together', or give positions, "
+                "[result.positions[result.rows(i)] for i in ...], to follow columns alone"
+            )
         rows = [frames.rows(i) for i in range(len(frames.images))]
         labels = [frames.labels[row] for row in rows]
         frames = [frames.positions[row] for row in rows]
-    points = [as_positions(frame, device="cpu", name="frames").numpy() for frame in frames]
+    if isinstance(frames, Columns) or getattr(frames, "ndim", 3) == 2:
+        raise InputError(
+            "frames must be a sequence with the columns of every frame, got those of one: give [columns]"
+        )
+    points = [
+        as_positions(getattr(frame, "positions", frame), device="cpu", name="frames").numpy()
+        for frame in frames
+    ]
     if not points:
         raise InputError("frames is empty: at least one frame is needed")
-    known = None if labels is None else [np.asarray(label) for label in labels]
-    if known is not None and [len(label) for label in known] != [len(at) for at in points]:
-        raise InputError("labels must have a number for every column of every frame")
+    known = None if labels is None else _labels(labels, points)
     if max_gap < 0:
         raise InputError(f"max_gap must not be negative, got {max_gap}")
     reach = max_distance if max_distance is not None else _reach(points)
@@ -180,6 +192,24 @@ def track(
         place = np.concatenate([at - drift[i], place[waiting]])
         frame = np.concatenate([np.full(len(at), i), frame[waiting]])
     return Tracks(tracks, drift, points, known)
+
+
+def _labels(labels: Sequence[Any], points: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Motifs of every frame, checked; a frame without columns may give them as an empty list."""
+    known = [np.asarray(label) for label in labels]
+    if [label.shape for label in known] != [(len(at),) for at in points]:
+        raise InputError(
+            "labels must be a sequence with one array for every frame, a number for every column in it"
+        )
+    known = [label if len(label) else np.zeros(0, np.int64) for label in known]
+    for i, label in enumerate(known):
+        if label.dtype.kind not in "iu":
+            raise InputError(f"labels must be whole numbers, got {label.dtype} for frame {i}")
+        if len(label) and int(label.min()) < -1:
+            raise InputError(
+                f"labels must be at least -1, which stands for no motif, got {label.min()} in frame {i}"
+            )
+    return known
 
 
 def _reach(points: Sequence[np.ndarray]) -> float:
