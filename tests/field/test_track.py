@@ -62,10 +62,6 @@ def test_frames_without_columns_and_bad_input() -> None:
     for labels in (np.zeros(len(LATTICE)), np.full(len(LATTICE), -2), np.zeros((len(LATTICE), 1), int)):
         with pytest.raises(InputError, match="labels must"):
             track([LATTICE], [labels])
-    with pytest.raises(InputError, match="labels must"):
-        track([LATTICE], np.zeros(len(LATTICE), int))
-    with pytest.raises(InputError, match="those of one"):
-        track(LATTICE)
     with pytest.raises(InputError, match="max_gap"):
         track([LATTICE], max_gap=-1)
     with pytest.raises(InputError, match="max_distance"):

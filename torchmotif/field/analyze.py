@@ -104,7 +104,11 @@ def analyze(
     >>> result.n_motifs
     2
     """
-    if client is not None and not (hasattr(client, "submit") and hasattr(client, "ncores")):
+    if (
+        client is not None
+        and scheduler is None
+        and not (hasattr(client, "submit") and hasattr(client, "ncores"))
+    ):
         raise InputTypeError(f"client must be a distributed.Client, got {type(client).__name__}")
     tile = _whole("tile", tile, 1)
     workers = None if workers is None else _whole("workers", workers, 1)

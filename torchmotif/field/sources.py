@@ -231,9 +231,11 @@ def _in_zarr(path: Path) -> Any:
     except Exception as error:  # zarr raises in whatever way it meets the damage
         raise ReadError(f"{path} is no zarr array, or damaged: {error}") from error
     if isinstance(found, zarr.Group):
-        names = ", ".join(sorted(found.array_keys())) or "none"
+        names = ", ".join(sorted(found.array_keys()))
+        if not names:
+            raise ReadError(f"{path} is no zarr array, or damaged: it holds none")
         raise ReadError(
-            f"{path} is a zarr group, a field is one of its arrays ({names}); give the path of that"
+            f"{path} is a zarr group, a field is one of its arrays: give the path of that ({names})"
         )
     return found
 
