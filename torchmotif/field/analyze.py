@@ -183,7 +183,8 @@ def _whole(name: str, value: Any, low: int) -> int:
 def _real(name: str, value: Any, low: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < math.inf:
         raise InputError(f"{name} must be {what}, got {value!r}")
-    return value if isinstance(value, int | float) else float(value)
+    number: int | float = value if type(value) in {int, float} else float(value)
+    return number
 
 
 def in_bytes(size: int | str | None) -> int | None:
