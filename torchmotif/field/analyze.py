@@ -180,11 +180,10 @@ def _whole(name: str, value: Any, low: int) -> int:
     return int(value)
 
 
-def _real(name: str, value: Any, low: float, what: str) -> float:
+def _real(name: str, value: Any, low: float, what: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < math.inf:
         raise InputError(f"{name} must be {what}, got {value!r}")
-    number: int | float = value if type(value) in {int, float} else float(value)
-    return number
+    return value if type(value) in {int, float} else float(value)
 
 
 def in_bytes(size: int | str | None) -> int | None:
