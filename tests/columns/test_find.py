@@ -249,3 +249,19 @@ def test_a_single_column_is_found_when_its_scale_is_given() -> None:
 def test_bad_input_is_refused(image: np.ndarray, arguments: dict, message: str) -> None:
     with pytest.raises(tm.errors.InputError, match=message):
         tm.find_columns(image, **arguments)
+
+
+def test_columns_of_two_widths_are_all_found(scene: Scene) -> None:
+    parts = [
+        Scene(scene.positions[which], scene.intensities[which], sigma, 0.5, scene.shape)
+        for which, sigma in ((scene.intensities == 1800, 2.3), (scene.intensities != 1800, 3.4))
+    ]
+    image = torch.poisson(
+        sum(part.expected(10) for part in parts), generator=torch.Generator().manual_seed(0)
+    )
+    columns = tm.find_columns(image)
+    truth = scene.positions.numpy()
+    recall, precision = recall_precision(columns.positions.numpy(), truth, scene.shape, 2.0)
+    assert recall == 1
+    assert precision > 0.95
+    assert 2.3 < min(columns.width) <= max(columns.width) < 3.4
