@@ -177,7 +177,7 @@ class _Fitter:
         """Take the noise from the residuals."""
         usable = torch.nonzero(self.usable.flatten())[:, 0]
         residual = (self.data - self.expected).flatten()[usable]
-        unknowns = 3 * int((self.intensity > 0).sum()) + self.spline.numel()
+        unknowns = 3 * len(self.intensity) + self.spline.numel()
         noise = self.shape.noise.fitted(
             self.expected.flatten()[usable], residual, unknowns=unknowns, settled=settled
         )
@@ -185,7 +185,8 @@ class _Fitter:
 
     def blunt(self) -> None:
         """Allow for the curvature of the model in the steps that follow."""
-        covariance = self.covariance(draft=False)
+        own, pairs, shared = self._information(self.blocks)  # assembled just now
+        covariance = own_covariance(own, pairs, shared, torch.arange(len(own), device=own.device))
         padded = blunting(self.profile, self.intensity, covariance, self.shape.width, self._padded_shape())
         self.blunting = self._crop(padded)
 
@@ -195,9 +196,7 @@ class _Fitter:
         weights = self._pad(self.usable / self.variance)
         own = column_blocks(self.profile.windows(weights), self.profile)
         pairs, shared = self._pairs(weights)
-        blocks = replace(self.blocks, own=own, pairs=pairs, shared=shared)
-        scales = self._scales()
-        own, shared = blocks.own_scaled(scales, self.spacing, self._usual()), blocks.shared_scaled(scales)
+        own, pairs, shared = self._information(replace(self.blocks, own=own, pairs=pairs, shared=shared))
         which = torch.arange(len(own), device=own.device)
         if not draft:
             return own_covariance(own, pairs, shared, which)
@@ -205,6 +204,12 @@ class _Fitter:
         which = which[self.intensity < _DOUBTFUL * covariance[:, 0, 0].clamp(min=0).sqrt()]
         covariance[which] = own_covariance(own, pairs, shared, which)
         return covariance
+
+    def _information(self, blocks: Blocks) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """Fisher information of columns and pairs at their intensities."""
+        scales = self._scales()
+        own = blocks.own_scaled(scales, self.spacing, self._usual())
+        return own, blocks.pairs, blocks.shared_scaled(scales)
 
     def quality(self) -> Float[Tensor, " n"]:
         """Squared residual over variance, averaged under each column's profile: 1 where only noise is left."""

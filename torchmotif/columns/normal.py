@@ -230,8 +230,10 @@ def own_covariance(
     none = (n + 1) ** 2  # greater than any key
     key = torch.cat([key, key.new_tensor([none])])
     blocks = torch.cat([torch.cat([shared, shared.mT])[order], shared.new_zeros(1, 3, 3)])
-    count = torch.bincount(i, minlength=n)
-    slot = torch.arange(min(closest, int(count.amax()) if len(count) else 0), device=device)
+    count = i.new_zeros(n).index_add_(0, i, torch.ones_like(i))
+    if device.type == "cpu":  # to ask an accelerator takes longer than empty slots
+        closest = min(closest, int(count.amax()) if n else 0)
+    slot = torch.arange(closest, device=device)
     first = (count.cumsum(0) - count)[which, None]
     entry = torch.where(slot < count[which, None], first + slot, len(key) - 1)
     neighbours = torch.where(key[entry] == none, n, key[entry] % (n + 1))  # n: an empty slot

@@ -124,13 +124,14 @@ def _learned(
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
     shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
     data, usable, local = _view(image, tile, positions)
-    start, fit = Start.at(local), None
-    for steps, settled in _LESSONS:
+    start = Start.at(local)
+    for number, (steps, settled) in enumerate(_LESSONS, start=1):
         fit = fit_columns(
             data, usable, start, spacing, shape, steps=steps, learn=True, settled=settled, draft=True
         )
         shape, faintest = fit.shape, _FAINTEST * _upper_decile(fit.intensity)
-        start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
+        if number < len(_LESSONS):
+            start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
     return shape, faintest
 
 
