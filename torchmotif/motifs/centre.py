@@ -30,9 +30,11 @@ def central_column(moments: Float[Tensor, " k"], basis: ZernikeBasis) -> Float[T
     mean = (total / torch.bincount(ring.flatten()).clamp(min=1))[: basis.size // 2]
     rises = torch.nonzero(mean.diff() > 0).flatten()
     foot = int(rises[0]) if len(rises) else len(mean) - 1
-    if foot == 0:
+    rise = mean[0] - mean[foot]
+    # Of identical patches nothing is left but rounding.
+    if foot == 0 or not bool(rise > 1e-6 * patch.abs().max()):
         return torch.zeros_like(moments)
-    height = (mean[0] - patch[disk].min()) / (mean[0] - mean[foot])
+    height = (mean[0] - patch[disk].min()) / rise
     column = torch.where(ring <= foot, patch - mean[foot], 0.0).clamp(min=0) * height
     alone: Tensor = basis(column[None])[0].to(moments)
     return alone
