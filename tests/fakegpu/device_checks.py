@@ -151,7 +151,7 @@ def test_the_search_for_columns_reads_as_often_whatever_their_number(side: int) 
     with count_reads() as reads:
         found = tm.find_columns(image)
     assert len(found) > side * side / 250
-    assert len(reads) <= 800
+    assert len(reads) <= 500
 
 
 def test_transfers_of_each_stage(scan: tm.Micrograph, expected: tm.MotifResult) -> None:
