@@ -1,10 +1,11 @@
 """analyze(): a field, a stack or a list of images, into a store."""
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError, InputTypeError, MissingDependencyError
 from torchmotif.field.result import FieldResult
 from torchmotif.field.run import run
@@ -110,8 +111,8 @@ def analyze(
         and not (hasattr(client, "submit") and hasattr(client, "ncores"))
     ):
         raise InputTypeError(f"client must be a distributed.Client, got {type(client).__name__}")
-    tile = _whole("tile", tile, 1)
-    workers = None if workers is None else _whole("workers", workers, 1)
+    tile = whole_number("tile", tile, 1)
+    workers = None if workers is None else whole_number("workers", workers, 1)
     options = _checked(
         tile,
         spacing=spacing,
@@ -160,7 +161,7 @@ def _checked(tile: int, **options: Any) -> dict[str, Any]:
     least = {"hierarchy": 0, "n_max": 0, "random_state": 0, "n_motifs": 1, "patch_size": 3}
     for name, low in least.items():
         if options[name] is not None:
-            options[name] = _whole(name, options[name], low)
+            options[name] = whole_number(name, options[name], low)
     patch = options["patch_size"] or 16
     if tile < patch:
         raise InputError(f"tile must be larger than a patch, {patch} px at least, got {tile} px")
@@ -174,16 +175,10 @@ def _checked(tile: int, **options: Any) -> dict[str, Any]:
     return options
 
 
-def _whole(name: str, value: Any, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
-        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
-    return int(value)
-
-
 def _real(name: str, value: Any, low: float, what: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) < math.inf:
         raise InputError(f"{name} must be {what}, got {value!r}")
-    return value if type(value) in {int, float} else float(value)
+    return value if type(value) in {int, float} else float(value)  # the plan is kept as JSON
 
 
 def in_bytes(size: int | str | None) -> int | None:

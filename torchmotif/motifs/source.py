@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
 
 __all__ = ["PatchSource", "check_parameters", "checked_moments", "checked_offsets", "n_max_of"]
@@ -125,8 +125,8 @@ def check_parameters(estimator: Any, n: int) -> None:
     """Refuse parameters of a `MotifClassifier` that are out of range for n columns."""
     for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
         value = getattr(estimator, name)
-        if value is not None and (not isinstance(value, Integral) or value < least):
-            raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if value is not None:
+            whole_number(name, value, least)
     n_motifs = estimator.n_motifs
     if n_motifs is not None and not 1 <= n_motifs <= n:
         raise InputError(f"n_motifs must lie between 1 and the number of patches, {n}, got {n_motifs}")

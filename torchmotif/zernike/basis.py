@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
-from torchmotif.zernike.indices import whole_number
 from torchmotif.zernike.polynomials import zernike_polynomials
 from torchmotif.zernike.quadrature import disk_kernels
 

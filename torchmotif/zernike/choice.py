@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchmotif._arrays import as_tensor, like, pixels_of
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
 from torchmotif.zernike.basis import disk_area
-from torchmotif.zernike.indices import orders, whole_number
+from torchmotif.zernike.indices import orders
 from torchmotif.zernike.transform import ZernikeBasis
 
 __all__ = ["OrderChoice", "SizeChoice", "choose_n_max", "choose_patch_size"]

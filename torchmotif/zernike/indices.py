@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "noll_index",
     "orders",
     "osa_index",
-    "whole_number",
 ]
 
 
@@ -152,23 +152,6 @@ def from_fringe(j: int) -> tuple[int, int]:
     behind = (half + 1) ** 2 - j
     m = (behind + 1) // 2
     return 2 * half - m, -m if behind % 2 else m
-
-
-def whole_number(name: str, value: Any, least: int) -> int:
-    """The argument `name` as an int; 2.0 is none, lest 2.5 be rounded in silence.
-
-    Raises
-    ------
-    InputError
-        If it is no whole number or below `least`.
-    """
-    try:
-        number = operator.index(value)
-    except (TypeError, RuntimeError):  # RuntimeError: tensors of more than one number
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return number
 
 
 def _double_index(n: Any, m: Any) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import as_tensor, like
+from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
-from torchmotif.zernike.indices import n_modes, whole_number
+from torchmotif.zernike.indices import n_modes
 
 __all__ = ["radial_polynomials", "zernike_polynomials"]
 

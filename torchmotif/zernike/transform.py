@@ -8,11 +8,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
+from torchmotif._checks import whole_number
 from torchmotif._memory import empty, memory_for
 from torchmotif._windows import Windows
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
-from torchmotif.zernike.indices import orders, whole_number
+from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
 from torchmotif.zernike.placement import place, whole
 from torchmotif.zernike.shifts import ShiftedKernels, fill

@@ -1,0 +1,31 @@
+"""Checks of arguments that many functions share."""
+
+import operator
+from typing import Any
+
+from torchmotif.errors import InputError
+
+__all__ = ["whole_number"]
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The argument `name` as an int; 2.0 is none, lest 2.5 be rounded in silence.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number or below `least`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> whole_number("n_max", np.int64(4), 0)
+    4
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, RuntimeError):  # RuntimeError: tensors of more than one number
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
