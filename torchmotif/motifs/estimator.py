@@ -127,8 +127,7 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
         """
         check_is_fitted(self)
-        number = self._checked_number(relative_dose, columns)
-        conditions = Conditions(self._rules(), self._learnt, number, relative_dose)
+        conditions = self._conditions(relative_dose, columns)
         return self._model.tree.resolutions(self._model.motif, conditions)[0]
 
     def detection_limits(
@@ -186,18 +185,15 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 "change must be at least -1 and not 0, and share lie between 0 and 0.5, "
                 f"got change={change}, share={share}"
             )
-        number = self._checked_number(relative_dose, columns)
-        question = Question(
-            self._rules(), self._learnt, float(change), float(share), float(relative_dose), number
-        )
+        question = Question(self._conditions(relative_dose, columns), float(change), float(share))
         return [question.answer(motif, column) for motif, column in enumerate(self._model.columns)]
 
-    def _checked_number(self, relative_dose: float, columns: int | None) -> int:
+    def _conditions(self, relative_dose: float, columns: int | None) -> Conditions:
         if not relative_dose > 0 or (columns is not None and columns < 1):
             raise InputError(
                 f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
             )
-        return columns or self._learnt
+        return Conditions(self._rules(), self._learnt, columns or self._learnt, float(relative_dose))
 
     def _rules(self) -> Rules:
         return Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)

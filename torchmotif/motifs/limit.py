@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchmotif.motifs.centre import central_column
 from torchmotif.motifs.noise import CountingNoise
-from torchmotif.motifs.resolve import Rules, expected, fewest, least_factor
+from torchmotif.motifs.resolve import Conditions, expected, least_factor
 from torchmotif.motifs.sides import Sides
 from torchmotif.motifs.split import matched_filter
 from torchmotif.zernike import ZernikeBasis
@@ -159,26 +159,18 @@ class CentralColumn:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a change of some columns of a motif, at a dose and among so many columns.
+    """What is asked: a change of some columns of a motif, under some conditions.
 
     Attributes
     ----------
-    rules : Rules
-    learnt : int
-        Columns that the motifs were learnt on.
+    conditions : Conditions
     change, share : float
         See `DetectionLimit`.
-    relative_dose : float
-    columns : int
-        In all.
     """
 
-    rules: Rules
-    learnt: int
+    conditions: Conditions
     change: float
     share: float
-    relative_dose: float
-    columns: int
 
     def answer(self, motif: int, column: CentralColumn) -> DetectionLimit:
         """For one motif."""
@@ -198,7 +190,7 @@ class Question:
 
         most = -1.0 if self.change < 0 else _BRIGHTEST
         dose = least_factor(lambda x: at(x, np.ones_like(x)))
-        columns = least_factor(lambda x: at(np.ones_like(x), x)) * self.columns
+        columns = least_factor(lambda x: at(np.ones_like(x), x)) * self.conditions.columns
         return DetectionLimit(
             motif,
             self.change,
@@ -216,12 +208,12 @@ class Question:
         self, column: CentralColumn, change: Values, share: float, dose: Values, more: Values
     ) -> tuple[Values, Values, NDArray[np.bool_]]:
         """Detectability, evidence and whether they are enough, for factors of dose and columns."""
-        whole = more * self.columns
-        mine = whole * column.count / self.learnt
-        sides = column.changed(change, share, dose * self.relative_dose)
+        rules, whole = self.conditions.rules, more * self.conditions.columns
+        mine = whole * column.count / self.conditions.learnt
+        sides = column.changed(change, share, dose * self.conditions.relative_dose)
         detectability, evidence = expected(sides, mine, 1)
-        enough = (detectability >= self.rules.min_detectability) & (evidence >= self.rules.min_evidence)
-        return detectability, evidence, enough & (share * mine >= fewest(self.rules, whole))
+        enough = rules.are_met(detectability, evidence) & (share * mine >= rules.fewest(whole))
+        return detectability, evidence, enough
 
 
 def _least(is_enough: Callable[[Values], NDArray[np.bool_]]) -> float:

@@ -208,20 +208,18 @@ class _Grower:
             counts = torch.bincount(leaf, minlength=len(spread.centres))
             kept = counts > 0 if leaves is not None else self._fit(moments, leaf, spread)
             model = self._joined(tree, spread, scale, (counts, kept), frame)
-            motif = model.motif[leaf]
-            middles = tuple(
-                CentralColumn.of(finer, noise, self.basis, scale, torch.nonzero(motif == i).flatten())
-                for i in range(len(model.counts))
-            )
-            model = replace(model, columns=middles)
-            if frame is None:
-                return model
+            if frame is None or leaves is None or len(tree.leaves) < leaves:
+                break
             missing = (self.n_motifs or 0) - len(model.counts)
-            if leaves is None or missing <= 0 or len(tree.leaves) < leaves:
-                return model
+            if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
+                break
             leaves += missing
-            if leaves > _MOST_LEAVES * (self.n_motifs or 1):
-                return model
+        motif = model.motif[leaf]
+        middles = tuple(
+            CentralColumn.of(finer, noise, self.basis, scale, torch.nonzero(motif == i).flatten())
+            for i in range(len(model.counts))
+        )
+        return replace(model, columns=middles)
 
     def _fit(self, moments: Tensor, leaf: Tensor, spread: Spread) -> Tensor:
         """Which leaves have columns that fit them: others only gather what is unlike anything."""

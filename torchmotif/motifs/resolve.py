@@ -11,7 +11,7 @@ from torchmotif.motifs.report import Resolution, found_detectability
 from torchmotif.motifs.sides import Sides
 from torchmotif.motifs.split import Split
 
-__all__ = ["FEWEST", "Conditions", "Rules", "expected", "fewest", "least_factor"]
+__all__ = ["FEWEST", "Conditions", "Rules", "expected", "least_factor"]
 
 FEWEST = 5  # columns of a motif
 _ENOUGH = 50  # columns that are no accident, be they ever so rare
@@ -33,6 +33,14 @@ class Rules:
     min_detectability: float
     max_valley: float
     min_share: float
+
+    def are_met(self, detectability: Values, evidence: Values) -> NDArray[np.bool_]:
+        """Whether single columns can tell the sides apart and the data support them."""
+        return (detectability >= self.min_detectability) & (evidence >= self.min_evidence)
+
+    def fewest(self, columns: Values | float) -> NDArray[np.float64]:
+        """The least number of columns that is a motif, of so many in all."""
+        return np.asarray(np.clip(self.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH))
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,7 @@ class Conditions:
         )
 
         def is_enough(dose: Values, columns: Values) -> NDArray[np.bool_]:
-            found = seen.at(dose * self.relative_dose, columns * here)
-            return (found[0] >= self.rules.min_detectability) & (found[1] >= self.rules.min_evidence)
+            return self.rules.are_met(*seen.at(dose * self.relative_dose, columns * here))
 
         dose = least_factor(lambda x: is_enough(x, np.ones_like(x)))
         more = least_factor(lambda x: is_enough(np.ones_like(x), x))
@@ -81,12 +88,6 @@ class Conditions:
             dose,
             more * self.columns,
         )
-
-
-def fewest(rules: Rules, columns: Values | float) -> Values:
-    """The least number of columns that is a motif, of so many in all."""
-    least: Values = np.clip(rules.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH)
-    return np.asarray(least)
 
 
 def expected(

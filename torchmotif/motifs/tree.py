@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.report import Resolution
-from torchmotif.motifs.resolve import Conditions, Rules, fewest
+from torchmotif.motifs.resolve import Conditions, Rules
 from torchmotif.motifs.split import Split, propose_splits
 from torchmotif.zernike import ZernikeBasis
 
@@ -100,7 +100,7 @@ def grow(
         By what factor the noise is larger than that.
     n_motifs : int, optional
     """
-    least = float(fewest(rules, float(len(moments))))
+    least = float(rules.fewest(len(moments)))
 
     def proposal(node: int) -> tuple[bool, Split] | None:
         rows = members[node]
