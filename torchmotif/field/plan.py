@@ -223,9 +223,8 @@ def _scale(sources: list[Source]) -> np.ndarray:
     if any(one.pixel_size_nm is None for one in sources):
         return np.ones(len(sources))
     nm = np.array([float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources])  # type: ignore[arg-type]
-    scale: np.ndarray = (
-        nm.max() / nm
-    )  # the coarsest pixels decide: the others are averaged, none are invented
+    # The coarsest pixels decide: the others are averaged, none are invented.
+    scale: np.ndarray = nm.max() / nm
     scale[np.abs(scale - 1) < _EQUAL] = 1.0
     return scale
 

@@ -65,9 +65,7 @@ def run(
     stores.check_root(root, restart=restart)
     with stores.claimed(root):
         try:
-            if (
-                restart or begun(root) is None
-            ):  # then what is there is left over from a restart that was killed
+            if restart or begun(root) is None:  # what is there is left over from a restart that was killed
                 stores.remove_results(root)
             pixels = sum(int(np.prod(source.shape)) for source in sources)
             with engine_for(
@@ -106,13 +104,13 @@ class _Run:
         started = begun(self.root)
         with self._timed("survey"):
             kept, surveys = self._surveyed(started)
-        plan = self._plan(kept, surveys)
+        plan, names = self._plan(kept, surveys), [source.name for source in kept]
         if started is not None and started["plan"] != plan:
             raise stores.differing(
                 {"input": started["plan"]["input"], **options_of(started["plan"])},
                 {"input": plan["input"], **options_of(plan)},
                 started.get("names", []),
-                [source.name for source in kept],
+                names,
             )
         if stores.read_record(self.root) is not None:
             stores.Work(self.root, "").clear()  # of a run that was killed once its record was there
@@ -123,10 +121,8 @@ class _Run:
             for i, (source, one) in enumerate(zip(kept, surveys, strict=True))
         ]
         jobs[0].work.begin()
-        names = [source.name for source in kept]
-        jobs[0].work.write_json(
-            "plan.json", {"plan": plan, "surveys": [one.as_dict() for one in surveys], "names": names}
-        )
+        told = {"plan": plan, "surveys": [one.as_dict() for one in surveys], "names": names}
+        jobs[0].work.write_json("plan.json", told)
         jobs, groups = self._with_columns(jobs)
         with self._timed("seams"):
             rows = [rows_to_keep(job) for job in jobs]
@@ -160,10 +156,8 @@ class _Run:
             found[number] = Survey.from_dict(value)
         kept = [source for i, source in enumerate(self.sources) if i in found]
         surveys = [found[i] for i in sorted(found)]
-        if self.options["motifs"] == "each":
-            groups = [[i] for i in range(len(kept))]
-        else:
-            groups = [list(range(len(kept)))]
+        every = list(range(len(kept)))
+        groups = [[i] for i in every] if self.options["motifs"] == "each" else [every]
         ready: dict[int, Survey] = {}
         for group in groups:
             good = self._fitting(group, kept, surveys)
@@ -182,9 +176,8 @@ class _Run:
             if not bad:
                 break
             self.failures += [{"name": sources[group[i]].name, "reason": reason} for i, reason in bad.items()]
-            group = [
-                image for i, image in enumerate(group) if i not in bad
-            ]  # without them others may be, too
+            # Without them others may be bad, too.
+            group = [image for i, image in enumerate(group) if i not in bad]
         return group
 
     def _nothing(self) -> InputError:

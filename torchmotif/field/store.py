@@ -16,7 +16,19 @@ import numpy as np
 
 from torchmotif.errors import InputError, OutputError, ReadError
 
-__all__ = ["FORMAT", "RECORD", "Work", "claimed", "read_record", "unwritable"]
+__all__ = [
+    "FORMAT",
+    "RECORD",
+    "Work",
+    "check_root",
+    "claimed",
+    "differing",
+    "identity_of",
+    "listed",
+    "read_record",
+    "remove_results",
+    "unwritable",
+]
 
 FORMAT = 1  # of the store; raised when an older torchmotif could no longer read it
 RECORD = "torchmotif-field"  # the key of the group's attributes that says what it is
@@ -228,11 +240,8 @@ def check_root(root: Path, *, restart: bool = False) -> None:
     if not root.is_dir():
         return
     names = {path.name for path in root.iterdir() if not path.name.startswith(".owner.json.")}
-    if names <= _OF_A_RUN | {"zarr.json"} or ".work" in names:
-        ours = True
-    else:
-        ours = _says_so(root) or (names <= _OURS and _looks_so(root))
-    if not ours:
+    begun = names <= _OF_A_RUN | {"zarr.json"} or ".work" in names
+    if not (begun or _says_so(root) or (names <= _OURS and _looks_so(root))):
         raise OutputError(f"store: {root} is a folder with other things in it; choose another name")
     if not restart:
         read_record(root)
@@ -282,21 +291,15 @@ def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], before: Sequence[str] = (), now: Sequence[str] = ()
 ) -> InputError:
     """What differs between a run that was started and the one that is asked for; and the names of their images."""
-    what = [key for key in new if old.get(key) != new[key]]
-    added = listed([name for name in now if name not in before]) if before else ""
-    missing = listed([name for name in before if name not in now])
-    if (added or missing) and "input" in what:  # what is told for each image differs then, too
-        what.remove("input")
-        what = [key for key in what if key != "pixel_size_nm"]
+    what = {key: f"{key}={new[key]!r} instead of {old.get(key)!r}" for key in new if old.get(key) != new[key]}
+    if "input" in what:
+        added = listed([name for name in now if name not in before]) if before else ""
+        missing = listed([name for name in before if name not in now])
         parts = [f"{names} {verb}" for names, verb in ((added, "added"), (missing, "missing")) if names]
-        told = [f"the source has changed: {', '.join(parts)}"]
-    else:
-        told = []
-    told += [
-        f"{key}={new[key]!r} instead of {old.get(key)!r}" if key != "input" else "the source has changed"
-        for key in what[:3]
-    ]
-    named = ", ".join(told)
+        what["input"] = ": ".join(["the source has changed", *[", ".join(parts)] * bool(parts)])
+        if parts:
+            what.pop("pixel_size_nm", None)  # it is told for each image, and differs with them
+    named = ", ".join(list(what.values())[:3])
     return InputError(
         f"store: it was begun with something else ({named}); give restart=True to throw that away, "
         "or choose another store"
