@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, solvable
-from torchmotif.columns.fit import Shape
+from torchmotif.columns.fitter import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
 from torchmotif.columns.result import Columns

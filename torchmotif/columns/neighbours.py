@@ -29,11 +29,10 @@ def pairs_within(
         none = torch.zeros(0, dtype=torch.long, device=device)
         return none, none
     cell = ((positions - positions.min(dim=0).values) / radius).long()
-    width = _ROW
-    key = cell[:, 0] * width + cell[:, 1] + 1
+    key = cell[:, 0] * _ROW + cell[:, 1] + 1
     ordered, order = torch.sort(key)
     first, count = [], []
-    for row in (-width, 0, width):
+    for row in (-_ROW, 0, _ROW):
         begin = torch.searchsorted(ordered, key + (row - 1))
         first.append(begin)
         count.append(torch.searchsorted(ordered, key + (row + 1), right=True) - begin)

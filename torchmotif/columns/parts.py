@@ -13,7 +13,7 @@ from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import Pair, filter_gain, noise_level
 from torchmotif.columns.find import described
-from torchmotif.columns.fit import Shape
+from torchmotif.columns.fitter import Shape
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import strongest_first
 from torchmotif.columns.prepare import OUTLIER, Prepared

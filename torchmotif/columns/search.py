@@ -8,7 +8,8 @@ from torch import Tensor
 
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of, significance
-from torchmotif.columns.fit import Fit, Shape, Start, fit_columns
+from torchmotif.columns.fit import Fit, fit_columns
+from torchmotif.columns.fitter import Shape, Start
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
@@ -206,9 +207,8 @@ def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[
     """Positions of columns that the residual shows: those too near to brighter ones to be maxima themselves."""
     axes = _axes(fit)
     row, col = axes.tolist()
-    along = (row, col)
     score = (data - fit.expected) * usable / fit.shape.noise.variance(fit.expected).sqrt()
-    at, height = maxima(score, spacing, along)
+    at, height = maxima(score, spacing, (row, col))
     if len(height) == 0:
         return at
     # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
