@@ -13,10 +13,8 @@ __all__ = ["Scatter", "leading_of_columns", "leading_of_rows", "mean_of"]
 
 _CHUNK_BYTES = 32 << 20  # of rows that are centred at a time
 _CACHE_BYTES = 1 << 20  # of rows that are multiplied twice while they lie in a CPU's cache
-_FAINTEST = {
-    torch.float32: 1e-4,
-    torch.float64: 1e-9,
-}  # of the largest variance: less is lost in a matrix of products
+# Of the largest variance: less is lost in a matrix of products.
+_FAINTEST = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 Pairs = tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]  # squares and directions
 
@@ -35,9 +33,8 @@ class Scatter:
             mean = part.mean(dim=0, dtype=torch.float64)
             step = mean - self.mean
             total = self.count + len(part)
-            self.matrix += _products(
-                part - mean.to(part)
-            )  # once centred, single precision is as good as the data
+            # Once centred, single precision is as good as the data.
+            self.matrix += _products(part - mean.to(part))
             self.matrix.addr_(step, step, alpha=self.count * len(part) / total)
             self.mean += step * (len(part) / total)
             self.count = total

@@ -17,9 +17,8 @@ from torchmotif.errors import InputError
 
 __all__ = ["PCA"]
 
-_LARGEST_MATRIX = (
-    2048  # side up to which a matrix of products costs less than products with the rows themselves
-)
+# Side up to which a matrix of products costs less than products with the rows themselves.
+_LARGEST_MATRIX = 2048
 
 
 class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
