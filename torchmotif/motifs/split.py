@@ -72,7 +72,7 @@ class Split:
     def sides(self, relative_doses: NDArray[np.float64]) -> Sides:
         """Both sides along the directions that tell them apart best at some doses."""
         dose = torch.from_numpy(relative_doses).to(self.means)[:, None]
-        direction = torch.stack([self._discriminant(float(one)) for one in dose])
+        direction = torch.stack([self._discriminant(one) for one in relative_doses.tolist()])
         direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
         one = torch.eye(len(self.intrinsic), dtype=self.means.dtype, device=self.means.device)
         second, third = self.cumulants or (one.expand(2, -1, -1), one.new_zeros(2, *one.shape, len(one)))
@@ -80,8 +80,8 @@ class Split:
         skew = torch.einsum("sabc,da,db,dc->ds", third, direction, direction, direction) / dose**2
         step = direction @ (self.means[1] - self.means[0])
         intrinsic = torch.einsum("ab,da,db->d", self.intrinsic, direction, direction).clamp(min=0)
-        parts = [part.cpu().numpy() for part in (step, intrinsic, noise, skew)]
-        return Sides(parts[0], parts[1], parts[2], parts[3], self.share)
+        parts = torch.cat([step[:, None], intrinsic[:, None], noise, skew], dim=1).cpu().numpy()
+        return Sides(parts[:, 0], parts[:, 1], parts[:, 2:4], parts[:, 4:], self.share)
 
     def with_cumulants(self, moments: Float[Tensor, "n l"], noise: CountingNoise, scale: float) -> "Split":
         """The split that also knows how the noise of its sides is askew, from the learnt columns' finer moments."""
@@ -200,12 +200,12 @@ def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     single = _maximised(x, scatter, x.new_full((1, n), 0.5))
     gain = 2 * (_log_likelihood(x, pairs) - _log_likelihood(x, single)) - (q + 1) * math.log(n)
     noise = torch.eye(q, dtype=x.dtype, device=x.device)
-    splits = []
-    for i in _distinct(gain, pairs.share).tolist():
-        covariance, share = pairs.covariance[i], min(max(float(pairs.share[i]), 1e-9), 1 - 1e-9)
-        means = torch.stack([pairs.first[i], pairs.second[i]])
-        splits.append(Split(axes, means, covariance - noise, share, float(gain[i]), len(moments), sides[i]))
-    return splits
+    intrinsic, means = pairs.covariance - noise, torch.stack([pairs.first, pairs.second], dim=1)
+    shares, gains = torch.stack([pairs.share.clamp(1e-9, 1 - 1e-9), gain]).tolist()  # one wait for the device
+    return [
+        Split(axes, means[i].clone(), intrinsic[i].clone(), shares[i], gains[i], n, sides[i])
+        for i in _distinct(gain, pairs.share).tolist()
+    ]
 
 
 def _maximised(x: Tensor, scatter: Tensor, sides: Tensor) -> _Pairs:

@@ -117,8 +117,10 @@ def grow(
         hints = [split for split in able if split.stands_out()]
         if hints:
             candidates[node] = known(hints[0])
+        if n_motifs is None:
+            return None
         forced = [s for s in splits if 0 < int((s.responsibilities > 0.5).sum()) < len(rows)]
-        return (False, known(forced[0])) if forced and n_motifs is not None else None
+        return (False, known(forced[0])) if forced else None
 
     candidates: dict[int, Split] = {}
     members = [torch.arange(len(moments), device=moments.device)]
@@ -166,7 +168,7 @@ def _rank(found: tuple[bool, Split] | None) -> tuple[bool, float]:
 def _is_able(split: Split, moments: Tensor, basis: ZernikeBasis, least: float) -> bool:
     """Whether both sides could be motifs: not too rare, and unlike in what motifs are unlike in."""
     side = split.responsibilities
-    if min(float(side.sum()), float((1 - side).sum())) < least:
+    if bool(torch.minimum(side.sum(), (1 - side).sum()) < least):
         return False
     difference = side @ moments / side.sum() - (1 - side) @ moments / (1 - side).sum()
     return _is_structure(difference, basis)
