@@ -100,6 +100,27 @@ def test_a_saved_result_comes_back_whole(result: tm.MotifResult, tmp_path: Path)
     assert loaded.record == json.loads(json.dumps(result.record))
 
 
+def test_motifs_up_to_mirror_images_come_with_their_angles(tmp_path: Path) -> None:
+    perfect = tm.datasets.mose2((240, 230), pixel_size_nm=0.02, vacancy_rate=0.0)
+    scan = perfect.draw(generator=torch.Generator().manual_seed(3))
+    found = tm.analyze(scan, equivalence="euclidean", progress=False)
+    assert found.angles is not None
+    assert found.mirrored is not None
+    has_motif = found.labels >= 0
+    assert_array_equal(np.isfinite(found.angles), has_motif)
+    for motif in range(found.n_motifs):  # one crystal: every column lies as the others, up to the motif's symmetry
+        turned = np.exp(3j * found.angles[found.labels == motif])
+        assert abs(turned.mean()) > 0.9
+    table = found.to_dataframe()
+    np.testing.assert_allclose(table["angle_deg"], np.degrees(found.angles))
+    assert_array_equal(table["mirrored"], found.mirrored)
+    found.save(tmp_path / "out", report=False)
+    loaded = tm.MotifResult.load(tmp_path / "out")
+    assert_array_equal(loaded.angles, found.angles)
+    assert_array_equal(loaded.mirrored, found.mirrored)
+    assert "mirrored" not in tm.analyze(scan, equivalence="rotation", progress=False).to_dataframe()
+
+
 def test_the_record_tells_how_to_repeat_the_run(result: tm.MotifResult, scan: tm.Micrograph) -> None:
     again = tm.analyze(scan, progress=False, **result.record["parameters"])
     assert_array_equal(again.labels, result.labels)

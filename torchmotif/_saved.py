@@ -26,6 +26,8 @@ class Saved(NamedTuple):
     probabilities: np.ndarray
     templates: np.ndarray
     record: dict[str, Any]
+    angles: np.ndarray | None
+    mirrored: np.ndarray | None
 
 
 def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
@@ -62,7 +64,8 @@ def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
             arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
         )
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
-        return Saved(scan, columns, arrays["labels"], arrays["probabilities"], templates, record)
+        turned = arrays.get("angles"), arrays.get("mirrored")
+        return Saved(scan, columns, arrays["labels"], arrays["probabilities"], templates, record, *turned)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
@@ -94,6 +97,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
     labels, positions = arrays["labels"], arrays["columns.positions"]
     n = len(labels)
     expected = {"labels": "i8", "probabilities": "f8", "columns.positions": "f8"}
+    expected |= {name: kind for name, kind in {"angles": "f8", "mirrored": "?"}.items() if name in arrays}
     wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
     for name, array in arrays.items():
         right = (n, 2) if name in {"columns.positions", "columns.position_errors"} else (n,)

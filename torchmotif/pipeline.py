@@ -131,10 +131,10 @@ def analyze(
         )
         classifier.fit(patches, shifts)
     count = len(columns)
-    labels, probabilities = np.full(count, -1), np.zeros(count)
     inner = whole.cpu().numpy()
-    labels[inner] = classifier.labels_.cpu().numpy()
-    probabilities[inner] = classifier.probabilities_.cpu().numpy()
+    labels = _of_all(inner, classifier.labels_, -1)
+    angles = np.where(labels < 0, np.nan, _of_all(inner, classifier.angles_, 0.0))
+    mirrored = _of_all(inner, classifier.mirrored_, fill=False)
     rim = int((~inner).sum())
     if rim:
         notes.append(f"{rim} of {count} columns lie at the rim, without a whole patch: they are in no motif")
@@ -157,9 +157,11 @@ def analyze(
         micrograph,
         _on_host(columns),
         labels,
-        probabilities,
+        _of_all(inner, classifier.probabilities_, 0.0),
         classifier.templates_.cpu().numpy(),
         record,
+        angles if equivalence is not None else None,
+        mirrored if equivalence == "euclidean" else None,
     )
 
 
@@ -191,6 +193,14 @@ def _patches(
             "set a smaller patch_size=, or take a larger image"
         )
     return extract_patches(data, kept, size), offsets(kept, size), whole
+
+
+def _of_all(whole: np.ndarray, values: torch.Tensor, fill: float) -> np.ndarray:
+    """What is known of the columns with a whole patch, and `fill` for the others."""
+    known = values.cpu().numpy()
+    result = np.full(len(whole), fill, known.dtype)
+    result[whole] = known
+    return result
 
 
 def _on_host(columns: Columns) -> Columns:

@@ -49,6 +49,11 @@ class MotifResult:
         Mean patch of every motif, in the image's units.
     record : dict
         Parameters, seed, versions, input and timings: how it was made.
+    angles : array of shape (n,), float64, optional
+        By how many radians the motif is turned counter-clockwise to lie on each column, where motifs were sorted up to
+        rotation (`equivalence`); NaN for columns without a motif.
+    mirrored : array of shape (n,), bool, optional
+        Whether it is mirrored before, where they were sorted up to mirror images too.
     """
 
     image: Micrograph
@@ -57,6 +62,8 @@ class MotifResult:
     probabilities: np.ndarray
     templates: np.ndarray
     record: dict[str, Any] = field(default_factory=dict)
+    angles: np.ndarray | None = None
+    mirrored: np.ndarray | None = None
 
     @property
     def whole(self) -> np.ndarray:
@@ -90,7 +97,8 @@ class MotifResult:
         Returns
         -------
         pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability.
+            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; angle_deg where
+            motifs were sorted up to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
 
@@ -104,6 +112,10 @@ class MotifResult:
             "motif": self.labels,
             "probability": self.probabilities,
         }
+        if self.angles is not None:
+            table["angle_deg"] = np.degrees(self.angles)
+        if self.mirrored is not None:
+            table["mirrored"] = self.mirrored
         return pd.DataFrame(table)
 
     def plot_map(self, ax: "Axes | None" = None) -> "Axes":
@@ -171,10 +183,12 @@ class MotifResult:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
             columns = {item.name: getattr(self.columns, item.name) for item in fields(self.columns)}
+            turned = {"angles": self.angles, "mirrored": self.mirrored}
             arrays = {
                 "image": self.image.numpy(),
                 "labels": self.labels,
                 "probabilities": self.probabilities,
+                **{key: value for key, value in turned.items() if value is not None},
                 **{
                     f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)
                 },
