@@ -34,16 +34,16 @@ _REST = (
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function; all take turns, after one warm-up each."""
+    """Median seconds of each function; all take turns, in a new order each time, after one warm-up each."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for function in functions.values():
         function()
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
+    for turn in range(repeats):
+        for name in np.random.default_rng(turn).permutation(list(functions)):
             time.sleep(_REST * (torch.get_num_threads() > 1))
             start = clock()
-            function()
+            functions[name]()
             times[name].append(clock() - start)
     return {name: float(np.median(values)) for name, values in times.items()}
 

@@ -247,10 +247,10 @@ def test_where_memory_runs_out_less_is_done_at_a_time(
     moments, maps = basis.project(specimen.image, positions.round()), basis.maps(specimen.image)
     multiply, ifft2, largest = shifts.multiply, torch.fft.ifft2, 10
 
-    def short_of_memory(patches: Tensor, kernels: Tensor) -> Tensor:
+    def short_of_memory(moments: Tensor, patches: Tensor, kernels: Tensor) -> None:
         if len(patches) > largest:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return multiply(patches, kernels)
+        multiply(moments, patches, kernels)
 
     def also_short(product: Tensor, **arguments: Tensor) -> Tensor:
         if len(product) > largest:

@@ -17,33 +17,44 @@ Windows = Callable[[Tensor], Tensor]  # from row numbers (b,) to patches (b, siz
 # With AVX-512 oneDNN's product, which a convolution with a kernel as large as the patch ends in, was up to twice as fast
 # as `mm` on processors that are not Intel's; with AVX2 it takes twice as long.
 _ONEDNN_IS_FASTER = torch.backends.cpu.get_cpu_capability() == "AVX512"
-_BATCH_BYTES = 8 << 20  # windows gathered at a time on a CPU: what stays in its cache
+_BATCH_BYTES = 8 << 20  # windows gathered at a time on each thread of a CPU: what stays in its cache
 _BATCH_WINDOWS = 512  # more gain nothing there
+_BATCH_BYTES_OF_ALL_THREADS = 64 << 20
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 _REMEDY = "choose a smaller size or n_max, or give fewer positions at a time"
 
 
 def multiply(
-    patches: Float[Tensor, "n size size"], kernels: Float[Tensor, "k size size"]
-) -> Float[Tensor, "n k"]:
-    """Sums over the pixels of patch times kernel."""
+    moments: Float[Tensor, "n k"],
+    patches: Float[Tensor, "n size size"],
+    kernels: Float[Tensor, "k size size"],
+) -> None:
+    """Set the moments to the sums over the pixels of patch times kernel."""
+    n, threads = len(patches), torch.get_num_threads()
+    rows, flat = patches.flatten(1), kernels.flatten(1)
     if patches.device.type != "cpu":
-        return patches.flatten(1) @ kernels.flatten(1).T
-    if _ONEDNN_IS_FASTER and kernels.dtype == torch.float32 and len(patches) > 0:
-        return F.conv2d(patches[:, None], kernels[:, None]).flatten(1)
-    # MKL shares the rows of the left factor out among threads: there are more windows than kernels. One thread takes up
-    # to a third less time the other way round.
-    if torch.get_num_threads() > 1:
-        return patches.flatten(1) @ kernels.flatten(1).T
-    return (kernels.flatten(1) @ patches.flatten(1).T).T
+        moments.copy_(rows @ flat.T)
+    elif _ONEDNN_IS_FASTER and kernels.dtype == torch.float32 and n > 0:
+        moments.copy_(F.conv2d(patches[:, None], kernels[:, None]).flatten(1))
+    else:
+        # As the left factor, kernels take up to a third less time on one thread; in a batch of products, each thread has
+        # its own. Within one product MKL would share the few kernels out.
+        each = n // threads
+        whole = each * threads
+        if each:
+            products = torch.bmm(flat.expand(threads, -1, -1), rows[:whole].view(threads, each, -1).mT)
+            moments[:whole].view(threads, each, -1).copy_(products.mT)
+        if whole < n:
+            moments[whole:] = (flat @ rows[whole:].T).T
 
 
 def _batch(kernels: Tensor) -> int:
     """Windows that are gathered and multiplied at a time."""
-    on_cpu = kernels.device.type == "cpu"
-    budget = _BATCH_BYTES if on_cpu else _BATCH_BYTES_ON_ACCELERATOR
-    fitting = budget // (kernels[0].numel() * kernels.element_size())
-    return max(1, min(fitting, _BATCH_WINDOWS) if on_cpu else fitting)
+    of_one = kernels[0].numel() * kernels.element_size()
+    if kernels.device.type != "cpu":
+        return max(1, _BATCH_BYTES_ON_ACCELERATOR // of_one)
+    each = max(1, min(_BATCH_BYTES // of_one, _BATCH_WINDOWS))
+    return max(1, min(each * torch.get_num_threads(), _BATCH_BYTES_OF_ALL_THREADS // of_one))
 
 
 def fill(
@@ -57,7 +68,7 @@ def fill(
     """
 
     def some(start: int, stop: int) -> None:
-        moments[start:stop] = multiply(windows(start, stop), kernels)
+        multiply(moments[start:stop], windows(start, stop), kernels)
 
     with full_precision(kernels.device.type):
         for _ in in_batches(some, len(moments), _batch(kernels), _REMEDY):
