@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 import torchmotif as tm
+from torchmotif._windows import gather_windows
 
 PIXEL_NM = 0.02055
 RESULTS = Path(__file__).parent / "results" / "columns_speed.json"
@@ -45,30 +47,42 @@ def find(side: int) -> dict[str, float]:
 
 
 def extract(count: int, size: int, repeats: int = 15) -> dict[str, float]:
-    """Medians of the processor time of extraction and of numpy's gather from a sliding view, run in turn, one thread.
+    """Medians of the processor time of extraction and of numpy's gather from a sliding view, in random order, one thread.
 
-    numpy's time starts at the first pixels of the windows, ours at the positions.
+    Once from positions on, which numpy has to round and check as well, and once the gathering alone.
     """
     rng = np.random.default_rng(0)
     image = rng.random((2048, 2048), dtype=np.float32)
     positions = rng.uniform(size, 2047 - size, (count, 2))
     start = np.round(positions - (size - 1) / 2).astype(int)
     view = np.lib.stride_tricks.sliding_window_view(image, (size, size))
-    ours, numpys = [], []
-    for _ in range(repeats):
-        for times, run in (
-            (ours, lambda: tm.extract_patches(image, positions, size)),
-            (numpys, lambda: view[start[:, 0], start[:, 1]]),
-        ):
+    pixels, first = torch.from_numpy(image), torch.from_numpy(start)
+
+    def numpys() -> np.ndarray:
+        begin = np.round(positions - (size - 1) / 2).astype(int)
+        if not (np.isfinite(positions).all() and begin.min() >= 0 and begin.max() <= 2048 - size):
+            raise ValueError
+        return view[begin[:, 0], begin[:, 1]]
+
+    race: dict[str, Callable[[], object]] = {
+        "ours_ms": lambda: tm.extract_patches(image, positions, size),
+        "numpy_ms": numpys,
+        "gather_ms": lambda: gather_windows(pixels, first, size),
+        "numpy_gather_ms": lambda: view[start[:, 0], start[:, 1]],
+    }
+    times: dict[str, list[float]] = {name: [] for name in race}
+    for turn in range(repeats):
+        for name in np.random.default_rng(turn).permutation(list(race)):
             begin = time.process_time()
-            run()
-            times.append(time.process_time() - begin)
+            race[name]()
+            times[name].append(time.process_time() - begin)
+    found = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     return {
         "windows": count,
         "size": size,
-        "ours_ms": 1e3 * statistics.median(ours),
-        "numpy_ms": 1e3 * statistics.median(numpys),
-        "ratio": statistics.median(numpys) / statistics.median(ours),
+        **found,
+        "ratio": found["numpy_ms"] / found["ours_ms"],
+        "ratio_of_gathers": found["numpy_gather_ms"] / found["gather_ms"],
     }
 
 

@@ -108,7 +108,8 @@ def test_motifs_up_to_mirror_images_come_with_their_angles(tmp_path: Path) -> No
     assert found.mirrored is not None
     has_motif = found.labels >= 0
     assert_array_equal(np.isfinite(found.angles), has_motif)
-    for motif in range(found.n_motifs):  # one crystal: every column lies as the others, up to the motif's symmetry
+    # One crystal: every column lies as the others, up to the motif's symmetry.
+    for motif in range(found.n_motifs):
         turned = np.exp(3j * found.angles[found.labels == motif])
         assert abs(turned.mean()) > 0.9
     table = found.to_dataframe()

@@ -239,6 +239,23 @@ def test_the_module_moves_with_all_it_has_made() -> None:
     assert basis.state_dict() == {}
 
 
+@pytest.mark.parametrize("size", [12, 13])
+@pytest.mark.parametrize("orthonormal", [False, True])
+def test_the_disk_is_shifted_to_every_point_of_the_grid(size: int, orthonormal: bool) -> None:
+    """Those on the other sides of the window's middle are mirrored, not made: they must be the same."""
+    basis = tm.ZernikeBasis(4, size, subpixel=3, orthonormal=orthonormal, dtype=torch.float64)
+    patch = torch.rand((1, size, size), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    area = math.pi * size**2 / 4
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            offset = (row / 3, column / 3)
+            made = tm.zernike_basis(4, size, orthonormal=orthonormal, offset=offset, dtype=torch.float64)
+            expected = (made * patch).sum((1, 2))[None] / area
+            torch.testing.assert_close(
+                basis(patch, torch.tensor([offset], dtype=torch.float64)), expected, atol=1e-8, rtol=0
+            )
+
+
 def test_where_memory_runs_out_less_is_done_at_a_time(
     specimen: tm.datasets.Specimen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmotif.zernike.indices import n_modes, orders, osa_index
 from torchmotif.zernike.polynomials import radial_polynomials, zernike_polynomials
 
-__all__ = ["disk_kernels"]
+__all__ = ["disk_kernels", "mirrored"]
 
 _RIM = 6.0  # depth in pixels over which the rim's quadrature takes over from the pixel centres
 _STEEPNESS = 5.5  # of that transition: 1e-4 is left at either end
@@ -49,15 +49,26 @@ def disk_kernels(n_max: int, size: int, offset: tuple[float, float]) -> Float[Te
 
 def _unfold(quadrant: Tensor, n_max: int, size: int) -> Tensor:
     """The whole window from its last quadrant, by the mirror symmetries of every polynomial."""
-    m = orders(n_max)[:, 1]
-    up = torch.where(m < 0, -1.0, 1.0).double()[:, None, None]  # theta to -theta
-    across = torch.where(m % 2 == 0, 1.0, -1.0).double()[:, None, None] * up  # theta to pi - theta
     half = size // 2
-    whole = quadrant.new_empty(len(m), size, size)
+    whole = quadrant.new_empty(n_modes(n_max), size, size)
     whole[:, half:, half:] = quadrant
-    torch.mul(quadrant[:, :, -half:].flip(2), across, out=whole[:, half:, :half])
-    torch.mul(whole[:, size - half :].flip(1), up, out=whole[:, :half])
+    whole[:, half:, :half] = mirrored(quadrant[:, :, -half:], n_max, rows=False, columns=True)
+    whole[:, :half] = mirrored(whole[:, size - half :], n_max, rows=True, columns=False)
     return whole
+
+
+def mirrored(
+    kernels: Float[Tensor, "k h w"], n_max: int, *, rows: bool, columns: bool
+) -> Float[Tensor, "k h w"]:
+    """The kernels of a disk mirrored with its window: every polynomial is then itself, or its negative."""
+    m = orders(n_max)[:, 1].to(kernels.device)
+    sign = torch.ones_like(m)
+    if rows:  # theta to -theta
+        sign = torch.where(m < 0, -sign, sign)
+    if columns:  # theta to pi - theta
+        sign = torch.where((m % 2 == 0) == (m < 0), -sign, sign)
+    along = [axis for axis, chosen in ((1, rows), (2, columns)) if chosen]
+    return kernels.flip(along) * sign.to(kernels)[:, None, None]
 
 
 def _kernels(n_max: int, size: int, offset: tuple[float, float], first: int) -> Tensor:

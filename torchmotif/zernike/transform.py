@@ -16,6 +16,7 @@ from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
 from torchmotif.zernike.placement import place, whole
+from torchmotif.zernike.quadrature import mirrored
 from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
@@ -276,6 +277,9 @@ class ZernikeBasis(nn.Module):
         )
         return (exact / area).to(self.basis)
 
+    def _mirrored(self, kernels: Tensor, rows: bool, columns: bool) -> Tensor:
+        return mirrored(kernels, self.n_max, rows=rows, columns=columns)
+
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
         data = as_tensor(pixels_of(image), device=self.basis.device, dtype=self.basis.dtype)
@@ -294,7 +298,7 @@ class ZernikeBasis(nn.Module):
 
     def _forget(self) -> None:
         """Drop what was derived from the basis's device and dtype."""
-        self._shifted = ShiftedKernels(self._at, self.subpixel)
+        self._shifted = ShiftedKernels(self._at, self._mirrored, self.subpixel)
         self._synthesis = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ZernikeBasis":
