@@ -13,6 +13,10 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = False
 
+# Up to four processes, one thread each: most tensors in the tests are too small for two threads to help.
+_SPREAD = ("-n", "logical", "--maxprocesses=4", "--dist=worksteal")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -30,20 +34,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pytest and the doctests, with the coverage floor; arguments after -- go to pytest.
-
-    Up to four processes share the tests, one thread each: most tensors in them are too small for two threads to help.
-    """
-    spread = ["-n", "logical", "--maxprocesses=4", "--dist=worksteal", "--benchmark-disable"]
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    session.run("pytest", "--cov", "--cov-report=term", *spread, *session.posargs, env=one_thread)
+    """Pytest and the doctests, with the coverage floor; arguments after -- go to pytest."""
+    options = ["--cov", "--cov-report=term", "--benchmark-disable", *session.posargs]
+    session.run("pytest", *_SPREAD, *options, env=_ONE_THREAD)
 
 
 @nox.session
 def notebooks(session: nox.Session) -> None:
     """Every notebook, run from top to bottom."""
     if any(Path("notebooks").glob("*.ipynb")):
-        session.run("pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider", "notebooks")
+        notebooks = ["--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider", "notebooks"]
+        session.run("pytest", *_SPREAD, *notebooks, env=_ONE_THREAD)
 
 
 @nox.session

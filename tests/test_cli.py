@@ -25,7 +25,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scan") / "scan.npz"
-    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    specimen = tm.datasets.mose2((192, 192), pixel_size_nm=0.02, vacancy_rate=0.0)
     image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy()
     np.savez(path, image=image.astype(np.uint16), pixel_size_nm=0.02)
     return path
@@ -84,7 +84,7 @@ def test_demo_names_the_sites_and_takes_the_next_free_folder(
 def test_info_says_what_is_in_the_file(scan: Path, tmp_path: Path) -> None:
     done = run("info", scan)
     assert done.exit_code == 0, done.output
-    for text in ("256 x 256 uint16", "0.02 nm", "5.12 x 5.12 nm", "range"):
+    for text in ("192 x 192 uint16", "0.02 nm", "3.84 x 3.84 nm", "range"):
         assert text in done.stdout
     np.save(tmp_path / "stack.npy", np.full((3, 20, 20), np.nan))
     stack = run("info", tmp_path / "stack.npy")
@@ -157,13 +157,13 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(scan: Path, tm
 
 
 def test_nan_pixels_are_tolerated_and_noted(tmp_path: Path) -> None:
-    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    specimen = tm.datasets.mose2((192, 192), pixel_size_nm=0.02, vacancy_rate=0.0)
     image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy().copy()
     image[3, 4] = np.nan
     np.save(tmp_path / "scan.npy", image)
     done = run("analyze", tmp_path / "scan.npy", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "1 of 65536 pixels are not finite" in done.stderr
+    assert "1 of 36864 pixels are not finite" in done.stderr
     assert "no pixel size" in done.stderr
 
 
@@ -221,7 +221,7 @@ def test_json_is_all_there_is_on_stdout(scan: Path, tmp_path: Path) -> None:
     assert found["columns"] == len(tm.MotifResult.load(tmp_path / "out").columns)
     assert sum(motif["columns"] for motif in found["motifs"]) + found["none"] == found["columns"]
     said = json.loads(run("info", scan, "--json").stdout)
-    assert said["datasets"][0]["shape"] == [256, 256]
+    assert said["datasets"][0]["shape"] == [192, 192]
     assert said["datasets"][0]["pixel_size"] == [0.02, 0.02]
     np.save(tmp_path / "nan.npy", np.full((20, 20), np.nan))
     assert json.loads(run("info", tmp_path / "nan.npy", "--json").stdout)["datasets"][0]["max"] is None
@@ -254,7 +254,7 @@ def test_a_run_record_is_replayed_and_options_win(scan: Path, tmp_path: Path) ->
 
 
 def test_a_record_of_a_file_that_has_changed_is_noted(tmp_path: Path) -> None:
-    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.0)
+    specimen = tm.datasets.mose2((192, 192), pixel_size_nm=0.02, vacancy_rate=0.0)
     image = specimen.draw(generator=torch.Generator().manual_seed(0)).numpy()
     np.save(tmp_path / "scan.npy", image)
     assert run("analyze", tmp_path / "scan.npy", "--out", tmp_path / "a").exit_code == 0

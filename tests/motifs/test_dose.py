@@ -55,7 +55,7 @@ def test_a_gain_that_is_none_is_refused(scan: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_the_command_writes_a_folder(scan: np.ndarray, tmp_path: Path) -> None:
-    np.save(tmp_path / "scan.npy", scan[:200, :200])
+    np.save(tmp_path / "scan.npy", scan[:160, :160])
     command = [
         "dose",
         str(tmp_path / "scan.npy"),

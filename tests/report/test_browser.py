@@ -165,6 +165,15 @@ def test_next_goes_by_brightness(opened: Any, result: tm.MotifResult, order: str
     assert f"row {row:.1f}, column {col:.1f} px" in opened.find_element(By.ID, "said").text
 
 
+def test_next_begins_with_a_typical_column(opened: Any, result: tm.MotifResult) -> None:
+    here = np.flatnonzero(result.labels == 0)
+    brightness = result.columns.intensities[here]
+    order = np.argsort(np.abs(brightness - np.sort(brightness)[len(here) // 2]), kind="stable")
+    opened.find_element(By.CSS_SELECTOR, "[data-find='0']").click()
+    row, col = result.columns.positions[here[order[0]]]
+    assert f"row {row:.1f}, column {col:.1f} px" in opened.find_element(By.ID, "said").text
+
+
 def test_dark_is_dark_and_stays_so(opened: Any) -> None:
     background = lambda: opened.execute_script(  # noqa: E731
         "return getComputedStyle(document.body).backgroundColor"

@@ -320,8 +320,11 @@
   for (const button of document.querySelectorAll("[data-find]")) {
     const one = groups.get(Number(button.dataset.find));
     let next = 0, order = [];
+    const middle = [...one.columns].map((i) => brightness[i]).sort((a, b) => a - b)[one.columns.length >> 1];
     const sort = () => {
-      const by = { bright: (i) => -brightness[i], dark: (i) => brightness[i], unsure: (i) => probability[i], place: (i) => i }[$("order").value];
+      // What is like no motif is like nothing else: there the brightest, often adatoms, are worth a look first.
+      const typical = (i) => (one.number < 0 ? -brightness[i] : Math.abs(brightness[i] - middle));
+      const by = { typical, bright: (i) => -brightness[i], dark: (i) => brightness[i], unsure: (i) => probability[i], place: (i) => i }[$("order").value];
       order = [...one.columns].sort((a, b) => by(a) - by(b) || a - b);
       next = 0;
     };
