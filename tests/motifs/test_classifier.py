@@ -145,6 +145,11 @@ def test_bad_moments_are_refused(moments: np.ndarray, message: str) -> None:
         tm.MotifClassifier().fit_moments(moments, 21)
 
 
+def test_bad_parameters_are_refused_with_moments_too() -> None:
+    with pytest.raises(InputError, match="min_share"):
+        tm.MotifClassifier(min_share=2.0).fit_moments(np.ones((5, 66)), 21)
+
+
 def test_moments_of_a_lower_order_are_refused(patches: tuple[np.ndarray, ...]) -> None:
     model = tm.MotifClassifier().fit(patches[0])
     with pytest.raises(InputError, match="moments must be at least 66 a column as in fit, got 15"):

@@ -3,13 +3,7 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-__all__ = ["Resolution", "expected_evidence", "found_detectability"]
-
-_GRID = 2001  # points of the integrals
-_WIDEST = 8.0  # standard deviations beyond both means
-_FURTHEST = 30.0  # distance beyond which nothing changes
+__all__ = ["Resolution", "found_detectability"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +53,6 @@ class Resolution:
         return f"{known}, not resolvable here: needs {' or '.join(needs) or 'another kind of image'}"
 
 
-def expected_evidence(detectability: float, share: float, axes: int, columns: float) -> float:
-    """Evidence that so many columns give on average for two sides of one shape.
-
-    Twice the mean gain in log-likelihood of two Gaussians, d' apart, over the one of their mean and variance, less the
-    price of as many means as there are axes and of a share (Schwarz, 1978).
-
-    Examples
-    --------
-    >>> expected_evidence(3.0, 0.1, 6, 5000) > 10 > expected_evidence(1.5, 0.1, 6, 5000)
-    True
-    """
-    return 2 * columns * _gain(detectability, share) - (axes + 1) * math.log(max(columns, 1.0))
-
-
 def found_detectability(detectability: float, share: float, moments: int, columns: float) -> float:
     """What is left of the distance between two sides when the direction between them has to be found among moments.
 
@@ -89,15 +69,3 @@ def found_detectability(detectability: float, share: float, moments: int, column
     if added**2 <= ratio:
         return 0.0
     return detectability * math.sqrt((1 - ratio / added**2) / (1 + ratio / added))
-
-
-def _gain(detectability: float, share: float) -> float:
-    """Mean gain in log-likelihood of a column."""
-    share, detectability = min(max(share, 1e-9), 1 - 1e-9), min(detectability, _FURTHEST)
-    x = np.linspace(-_WIDEST, detectability + _WIDEST, _GRID)
-    two = (1 - share) * np.exp(-0.5 * x**2) + share * np.exp(-0.5 * (x - detectability) ** 2)
-    mean, variance = share * detectability, 1 + share * (1 - share) * detectability**2
-    one = np.exp(-0.5 * (x - mean) ** 2 / variance) / math.sqrt(variance)
-    density = two / math.sqrt(2 * math.pi)
-    logarithm = np.log(np.maximum(two, 1e-300)) - np.log(np.maximum(one, 1e-300))
-    return max(float(np.trapezoid(density * logarithm, x)), 0.0)
