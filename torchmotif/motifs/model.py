@@ -206,8 +206,10 @@ class _Grower:
             leaf = tree.log_probabilities(moments).argmax(1)
             spread = Spread.learn(moments, leaf, scale * covariance)
             counts = torch.bincount(leaf, minlength=len(spread.centres))
-            kept = counts > 0 if leaves is not None else self._fit(moments, leaf, spread)
-            model = self._joined(tree, spread, scale, (counts, kept), frame)
+            fitting = self._fitting(moments, leaf, spread)
+            # Leaves without columns that fit them only gather what is unlike anything.
+            kept = counts > 0 if leaves is not None else fitting >= min(FEWEST, float(fitting.max()))
+            model = self._joined(tree, spread, scale, (counts, fitting, kept), frame)
             if frame is None or leaves is None or len(tree.leaves) < leaves:
                 break
             missing = (self.n_motifs or 0) - len(model.counts)
@@ -221,35 +223,39 @@ class _Grower:
         )
         return replace(model, columns=middles)
 
-    def _fit(self, moments: Tensor, leaf: Tensor, spread: Spread) -> Tensor:
-        """Which leaves have columns that fit them: others only gather what is unlike anything."""
+    def _fitting(self, moments: Tensor, leaf: Tensor, spread: Spread) -> Tensor:
+        """How many columns of every leaf fit it."""
         fits = spread.scores(moments, leaf) <= self.outlier_distance
-        count = torch.zeros(len(spread.centres), device=leaf.device).index_add(0, leaf, fits.float())
-        return count >= min(FEWEST, float(count.max()))
+        return torch.zeros(len(spread.centres), device=leaf.device).index_add(0, leaf, fits.float())
 
     def _joined(
         self,
         tree: MotifTree,
         spread: Spread,
         scale: float,
-        leaves: tuple[Tensor, Tensor],
+        leaves: tuple[Tensor, Tensor, Tensor],
         frame: Frame | None,
     ) -> MotifModel:
         """Leaves as motifs, the most frequent first; in a frame those that are one motif turned as one.
 
-        `leaves` says how many columns each has, and which are motifs.
+        `leaves` says how many columns each has, how many of them fit it, and which are motifs.
         """
-        counts, kept = leaves
-        least, centres, counts = self.rules.min_detectability, spread.centres[kept], counts[kept]
+        counts, fitting, kept = leaves
+        least, centres = self.rules.min_detectability, spread.centres[kept]
+        counts, fitting = counts[kept], fitting[kept]
         motif = torch.full_like(kept, -1, dtype=torch.long)
         if frame is None:
-            number = torch.arange(len(counts), device=counts.device)
-            motif[kept] = number
-            plain = Symmetries(centres, torch.ones_like(number), torch.zeros_like(number, dtype=torch.bool))
-            return MotifModel(tree, spread, scale, motif, counts, None, plain)
+            order = torch.argsort(fitting, descending=True, stable=True)
+            motif[kept] = torch.argsort(order)
+            plain = Symmetries(
+                centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
+            )
+            return MotifModel(tree, spread, scale, motif, counts[order], None, plain)
         group, turned = same_turned(centres, counts, spread.white, least, mirror=self.mirror)
-        size = torch.zeros_like(counts).index_add(0, group, counts)[: int(group.max()) + 1]
-        order = torch.argsort(size, descending=True, stable=True)
+        size, fit = (
+            torch.zeros_like(of).index_add(0, group, of)[: int(group.max()) + 1] for of in (counts, fitting)
+        )
+        order = torch.argsort(fit, descending=True, stable=True)
         motif[kept] = torch.argsort(order)[group]
         centres = averaged(turned, counts, group)[order]
         shapes = Symmetries.of(centres, spread.white, least, HARDLY, mirror=self.mirror)
