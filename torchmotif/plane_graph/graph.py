@@ -8,13 +8,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from torchmotif._arrays import as_positions
-from torchmotif.errors import InputError, InputTypeError
+from torchmotif.errors import InputError
 from torchmotif.plane_graph import neighbours
+from torchmotif.plane_graph.checks import as_labels, checked_edges
 from torchmotif.plane_graph.codes import Code, Corners, canonical_shapes
-from torchmotif.plane_graph.cyclic import least_cyclic
 from torchmotif.plane_graph.embedding import Embedding
 from torchmotif.plane_graph.faces import Faces, darts_by_angle
-from torchmotif.plane_graph.tiling import Tiling, describe_tiling
+from torchmotif.plane_graph.tiling import Tiling, describe_tiling, vertex_figures
 
 __all__ = ["PlaneGraph"]
 
@@ -60,21 +60,9 @@ class PlaneGraph:
         self, positions: Any, edges: Any, labels: Any = None, *, max_face: int | None = None
     ) -> None:
         points = as_positions(positions, device="cpu").detach().numpy()
-        pairs = np.asarray(edges)
-        if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu"):
-            raise InputError(
-                f"edges must be pairs of node indices (e, 2), got {pairs.dtype} of shape {pairs.shape}"
-            )
-        pairs = np.sort(pairs.reshape(-1, 2).astype(np.int64), axis=1)
-        if pairs.size and (pairs.min() < 0 or pairs.max() >= len(points)):
-            raise InputError(
-                f"edges must name nodes 0 to {len(points) - 1}, got {pairs.min()} to {pairs.max()}"
-            )
-        key = np.unique(pairs[:, 0] * len(points) + pairs[:, 1])
-        pairs = np.stack([key // max(len(points), 1), key % max(len(points), 1)], axis=1)
-        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        pairs = checked_edges(edges, len(points))
         self.embedding = Embedding(points, pairs, darts_by_angle(points, pairs), max_face)
-        self.labels = None if labels is None else _as_labels(labels, len(points))
+        self.labels = None if labels is None else as_labels(labels, len(points))
 
     @classmethod
     def of(cls, embedding: Embedding, labels: Any = None) -> "PlaneGraph":
@@ -96,7 +84,7 @@ class PlaneGraph:
         """
         graph = cls.__new__(cls)
         graph.embedding = embedding
-        graph.labels = None if labels is None else _as_labels(labels, len(embedding))
+        graph.labels = None if labels is None else as_labels(labels, len(embedding))
         return graph
 
     @classmethod
@@ -143,14 +131,7 @@ class PlaneGraph:
             raise InputError(f"radius must be a positive distance in pixels, got {radius}")
         if k is not None and k < 1:
             raise InputError(f"k must be at least 1, got {k}")
-        delaunay = neighbours.delaunay_edges(points)
-        edges = delaunay.ends
-        if radius is None and k is None:
-            edges = neighbours.first_shell(points, delaunay)
-        if radius is not None:
-            edges = edges[np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) <= radius]
-        if k is not None:
-            edges = neighbours.nearest(points, edges, k)
+        edges = neighbours.chosen_edges(points, radius, k)
         return cls(points, edges, labels, max_face=max_face)
 
     def __len__(self) -> int:
@@ -249,15 +230,7 @@ class PlaneGraph:
         list of tuple or None
             Per node, least under rotation and mirror; None on the rim.
         """
-        figures: list[tuple[int, ...] | None] = [None] * len(self)
-        sides = self.embedding.rotation[2]
-        for degree in np.unique(self.degrees[~self.rim]):
-            nodes = np.flatnonzero(~self.rim & (self.degrees == degree))
-            found, which = np.unique(least_cyclic(sides[nodes, :degree]), axis=0, return_inverse=True)
-            named = [tuple(row) for row in found.tolist()]
-            for node, i in zip(nodes.tolist(), which.tolist(), strict=True):
-                figures[node] = named[i]
-        return figures
+        return vertex_figures(self.embedding.rotation[2], self.degrees, self.rim)
 
     def ring_statistics(self) -> dict[int, int]:
         """How many bounded faces there are of each number of sides."""
@@ -355,15 +328,3 @@ class PlaneGraph:
         if not len(self.faces):
             raise InputError("graph has no bounded face; join more neighbours, by a larger radius or k")
         return self.faces
-
-
-def _as_labels(labels: Any, count: int) -> np.ndarray:
-    host = labels.detach().cpu() if hasattr(labels, "cpu") else labels
-    values = np.asarray(host.double() if hasattr(host, "double") and host.is_floating_point() else host)
-    if values.shape != (count,):
-        raise InputError(f"labels must hold one label for each of {count} nodes, got shape {values.shape}")
-    if values.dtype.kind not in "biuUT":
-        raise InputTypeError(
-            f"labels must be integers or strings, got dtype {values.dtype}; convert them first"
-        )
-    return values

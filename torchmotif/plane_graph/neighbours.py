@@ -10,7 +10,15 @@ from scipy.spatial import Delaunay, QhullError
 
 from torchmotif.errors import InputError
 
-__all__ = ["DelaunayEdges", "check_positions", "delaunay_edges", "first_shell", "nearest", "shell_end"]
+__all__ = [
+    "DelaunayEdges",
+    "check_positions",
+    "chosen_edges",
+    "delaunay_edges",
+    "first_shell",
+    "nearest",
+    "shell_end",
+]
 
 # Shared Voronoi side over distance: 0 across a square or hexagon, 0.58 in a triangular lattice.
 _LEAST_CONTACT = 0.25
@@ -110,6 +118,19 @@ def delaunay_edges(points: np.ndarray) -> DelaunayEdges:
         np.stack([cot[triangle, k], cot[other, facing]], axis=1),
         radius,
     )
+
+
+def chosen_edges(points: np.ndarray, radius: float | None, k: int | None) -> np.ndarray:
+    """Delaunay edges within `radius`, of the `k` nearest, or of the first shell where neither is given; shape (e, 2)."""
+    delaunay = delaunay_edges(points)
+    edges = delaunay.ends
+    if radius is None and k is None:
+        edges = first_shell(points, delaunay)
+    if radius is not None:
+        edges = edges[np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) <= radius]
+    if k is not None:
+        edges = nearest(points, edges, k)
+    return edges
 
 
 def first_shell(points: np.ndarray, edges: DelaunayEdges, end: float | None = None) -> np.ndarray:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from torchmotif.plane_graph.cyclic import least_cyclic
 from torchmotif.plane_graph.faces import Faces
 
-__all__ = ["Tiling", "describe_tiling"]
+__all__ = ["Tiling", "describe_tiling", "vertex_figures"]
 
 # The eleven uniform tilings by vertex figure, and their duals (Grünbaum & Shephard 1987).
 _UNIFORM = {
@@ -108,3 +109,15 @@ def _mean_cell(figure: np.ndarray, faces: Faces, cells: Faces) -> tuple[list[flo
             sides.append(np.linalg.norm(ahead, axis=2))
             angles.append(np.arctan2(turn, (ahead * back).sum(axis=2)))
     return np.concatenate(sides).mean(axis=0).tolist(), np.concatenate(angles).mean(axis=0).tolist()
+
+
+def vertex_figures(sides: np.ndarray, degrees: np.ndarray, rim: np.ndarray) -> list[tuple[int, ...] | None]:
+    """As `PlaneGraph.vertex_figures`, from the sides of the faces around each node, (n, most neighbours)."""
+    figures: list[tuple[int, ...] | None] = [None] * len(degrees)
+    for degree in np.unique(degrees[~rim]):
+        nodes = np.flatnonzero(~rim & (degrees == degree))
+        found, which = np.unique(least_cyclic(sides[nodes, :degree]), axis=0, return_inverse=True)
+        named = [tuple(row) for row in found.tolist()]
+        for node, i in zip(nodes.tolist(), which.tolist(), strict=True):
+            figures[node] = named[i]
+    return figures
