@@ -83,7 +83,7 @@ class ShiftedKernels:
     make : function
         From an offset (row, col) in pixels, neither negative, to kernels of shape (k, size, size).
     mirror : function
-        From kernels, and whether rows and whether columns run the other way, to the kernels at the mirrored offset.
+        From kernels, and whether `rows` and whether `columns` run the other way, to the kernels at the mirrored offset.
     subpixel : int
         Steps of the grid per pixel.
     """
@@ -91,7 +91,7 @@ class ShiftedKernels:
     def __init__(
         self,
         make: Callable[[tuple[float, float]], Tensor],
-        mirror: Callable[[Tensor, bool, bool], Tensor],
+        mirror: Callable[..., Tensor],
         subpixel: int,
     ) -> None:
         self.make, self.mirror, self.subpixel = make, mirror, subpixel
@@ -110,7 +110,8 @@ class ShiftedKernels:
             if step == (row, column):
                 self._made[step] = self.make((row / self.subpixel, column / self.subpixel))
             else:  # ten times faster than to make them
-                self._made[step] = self.mirror(self.at((row, column)), step[0] < 0, step[1] < 0)
+                made = self.at((row, column))
+                self._made[step] = self.mirror(made, rows=step[0] < 0, columns=step[1] < 0)
         return self._made[step]
 
     def steps(self, offsets: Float[Tensor, "n 2"]) -> Int[Tensor, "n 2"]:

@@ -1,6 +1,7 @@
 """The module that takes patches, positions or whole images to Zernike moments, and back."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -277,9 +278,6 @@ class ZernikeBasis(nn.Module):
         )
         return (exact / area).to(self.basis)
 
-    def _mirrored(self, kernels: Tensor, rows: bool, columns: bool) -> Tensor:
-        return mirrored(kernels, self.n_max, rows=rows, columns=columns)
-
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
         data = as_tensor(pixels_of(image), device=self.basis.device, dtype=self.basis.dtype)
@@ -298,7 +296,7 @@ class ZernikeBasis(nn.Module):
 
     def _forget(self) -> None:
         """Drop what was derived from the basis's device and dtype."""
-        self._shifted = ShiftedKernels(self._at, self._mirrored, self.subpixel)
+        self._shifted = ShiftedKernels(self._at, partial(mirrored, n_max=self.n_max), self.subpixel)
         self._synthesis = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ZernikeBasis":
