@@ -18,6 +18,8 @@ from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.patches import inside
 from torchmotif.plane_graph import PlaneGraph
+from torchmotif.plot.style import AT_RIM
+from torchmotif.sites import Sites, find_sites
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +72,16 @@ class MotifResult:
         """Which columns have a whole patch in the image, and so a motif or none for good reason; shape (n,), bool."""
         return np.asarray(inside(self.columns.positions, self.image.shape, self.templates.shape[-1]), bool)
 
+    @property
+    def groups(self) -> np.ndarray:
+        """Motif of every column, -1 for one that is unlike all, -2 for one at the rim; shape (n,), int64."""
+        return np.where((self.labels < 0) & ~self.whole, AT_RIM, self.labels)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """The sublattices that frequent motifs make, and which of them each column and motif sits on or between."""
+        return find_sites(self.columns.positions, self.labels, self.columns.spacing, self.n_motifs)
+
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
         """Groups of up to three neighbouring motifs, counted when they are first asked for.
@@ -97,8 +109,9 @@ class MotifResult:
         Returns
         -------
         pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; angle_deg where
-            motifs were sorted up to rotation, and mirrored where up to mirror images too.
+            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
+            on whose sublattice the column sits, -1 between the sites (see `sites`); angle_deg where motifs were sorted up
+            to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
 
@@ -111,6 +124,7 @@ class MotifResult:
             "intensity": self.columns.intensities,
             "motif": self.labels,
             "probability": self.probabilities,
+            "site": self.sites.columns,
         }
         if self.angles is not None:
             table["angle_deg"] = np.degrees(self.angles)
@@ -123,7 +137,7 @@ class MotifResult:
         return plot.motif_map(
             self.image.numpy(),
             self.columns.positions,
-            self.labels,
+            self.groups,
             spacing=self.columns.spacing,
             pixel_size_nm=self.image.pixel_size_nm,
             ax=ax,
@@ -261,7 +275,7 @@ class MotifResult:
         motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
         self.plot_motifs(motifs)
         chart = Figure(dpi=150)
-        n_motifs = len(np.unique(self.labels))
+        n_motifs = len(np.unique(self.groups))
         self.plot_map(
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )

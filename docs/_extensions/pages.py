@@ -40,6 +40,7 @@ MODULES = (
     "torchmotif.dose",
     "torchmotif.plane_graph",
     "torchmotif.hierarchy",
+    "torchmotif.sites",
     "torchmotif.statistics",
     "torchmotif.strain",
     "torchmotif.field",

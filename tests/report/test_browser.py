@@ -1,5 +1,6 @@
 """The report in a real browser: it must work there, not only look like HTML."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,40 @@ def test_switches_hide_a_motif_and_show_it_again(opened: Any, result: tm.MotifRe
     assert _painted(opened, (230, 159, 0)) > before / 2
     opened.find_element(By.CSS_SELECTOR, "[data-all='off']").click()
     assert not opened.execute_script("return [...torchmotif.groups.values()].some((g) => g.shown)")
+
+
+def test_marks_that_would_hide_the_image_start_switched_off(
+    browser: Any, result: tm.MotifResult, page: Path
+) -> None:
+    shown = "return [...torchmotif.groups.values()].filter((g) => g.shown).map((g) => g.number)"
+    assert set(range(result.n_motifs)) <= set(_opened(browser, page).execute_script(shown))
+    browser.set_window_size(360, 300)
+    try:
+        opened = _opened(browser, page)
+        assert not {0, 1} & set(opened.execute_script(shown))
+        assert "Only what is rare is marked" in opened.find_element(By.ID, "said").text
+        opened.find_element(By.CSS_SELECTOR, "[data-all='on']").click()
+        assert {0, 1} <= set(opened.execute_script(shown))
+    finally:
+        browser.set_window_size(1280, 1000)
+
+
+def test_a_column_that_is_odd_for_its_motif_is_said_to_be(
+    browser: Any, result: tm.MotifResult, tmp_path: Path
+) -> None:
+    here = np.flatnonzero(result.labels == 0)
+    dark = here[np.argsort(np.abs(result.columns.positions[here] - 140).max(axis=1))[0]]
+    intensities = result.columns.intensities.copy()
+    intensities[dark] *= 0.1
+    columns = dataclasses.replace(result.columns, intensities=intensities)
+    dataclasses.replace(result, columns=columns).report(tmp_path / "odd.html")
+    opened = _opened(browser, tmp_path / "odd.html")
+    assert "far darker than usual" in opened.execute_script(
+        "return torchmotif.describe(arguments[0])", int(dark)
+    )
+    said = opened.execute_script("return torchmotif.describe(arguments[0])", int(here[here != dark][0]))
+    assert "usual" not in said
+    assert "on a site of its own motif" in said
 
 
 def test_the_wheel_and_dragging_move_the_image(opened: Any) -> None:

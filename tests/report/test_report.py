@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import torchmotif as tm
 from torchmotif.errors import OutputError
 from torchmotif.report import render
-from torchmotif.report.atlas import resolvable
-from torchmotif.report.groups import RIM, UNLIKE, groups_of, membership
+from torchmotif.report.atlas import cards, resolvable
+from torchmotif.report.groups import RIM, UNLIKE, groups_of
 from torchmotif.report.moments import layout_of, sampled_moments
 from torchmotif.report.pixels import grey, picture, shrunk
 from torchmotif.report.provenance import dose_statement, python_code
@@ -106,7 +106,7 @@ def test_metadata_that_mean_harm_are_shown_as_text(harmful: tm.MotifResult) -> N
 def test_groups_part_all_columns(result: tm.MotifResult) -> None:
     groups = groups_of(result)
     assert sum(group.count for group in groups) == len(result.columns)
-    member = membership(result)
+    member = result.groups
     assert_array_equal(member >= 0, result.labels >= 0)
     noted = int(re.findall(r"(\d+) of \d+ columns lie at the rim", " ".join(result.record["notes"]))[0])
     assert (member == RIM).sum() == noted
@@ -151,6 +151,26 @@ def test_the_dose_is_that_of_the_image(result: tm.MotifResult) -> None:
     electrons = float(said[0].split()[0].replace(",", ""))
     assert electrons == pytest.approx(float(result.image.numpy().mean()), rel=0.01)
     assert "as was given with the image" in said[0]
+
+
+def test_an_offset_of_the_detector_is_pointed_at(result: tm.MotifResult) -> None:
+    record = {"found": {"electrons_per_count": 1.0}}
+    raw = tm.Micrograph(result.image.numpy())
+    assert "offset" not in " ".join(dose_statement(dataclasses.replace(result, image=raw, record=record)))
+    lifted = tm.Micrograph(result.image.numpy() + 90.0)
+    said = " ".join(dose_statement(dataclasses.replace(result, image=lifted, record=record)))
+    assert "Subtract the offset before" in said
+
+
+def test_cards_say_where_a_motif_sits_and_how_its_brightness_scatters(
+    text: str, result: tm.MotifResult
+) -> None:
+    shown = Page(text).text
+    for motif in range(result.n_motifs):
+        assert result.sites.where(motif) in shown
+    median, low, high = cards(result)[0]["brightness"]
+    assert low < median < high
+    assert f"({low:.2f}–{high:.2f})" in shown
 
 
 def test_the_sample_has_the_rare_motifs_and_is_laid_out(result: tm.MotifResult) -> None:

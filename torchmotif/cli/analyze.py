@@ -211,10 +211,13 @@ def _tell(
         f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motif{'s' * (result.n_motifs != 1)}:"
     )
     for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True)):
-        name = "" if site is None else f"  {site[0]} ({site[1]:.0%})"
-        typer.echo(f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}{name}")
-    none = columns - int(result.counts.sum())
-    typer.echo(f"  none:    {none:7,} columns  {none / columns:6.1%}  (at the rim, or unlike all motifs)")
+        name = "" if site is None else f"; in truth {site[0]} ({site[1]:.0%})"
+        typer.echo(
+            f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
+        )
+    for group, name in ((-1, "unlike all motifs"), (-2, "at the rim, with their patch cut off")):
+        count = int((result.groups == group).sum())
+        typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
     files = "map.png, motifs.png, columns.csv, run.json, ..."
     typer.echo(f"written to {out}/: {files}")
     if report:
@@ -225,7 +228,12 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
     """What was found, for machines."""
     columns = len(result.columns)
     motifs = [
-        {"motif": motif, "columns": int(count), "share": count / columns}
+        {
+            "motif": motif,
+            "columns": int(count),
+            "share": count / columns,
+            "sits_on": int(result.sites.motifs[motif]),
+        }
         | ({} if site is None else {"site": site[0], "site_share": site[1]})
         for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True))
     ]
@@ -236,6 +244,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "spacing_nm": result.columns.spacing_nm,
         "motifs": motifs,
         "none": columns - int(result.counts.sum()),
+        "at_rim": int((result.groups == -2).sum()),
         "notes": result.record["notes"],
         "timings_s": result.record["timings_s"],
     }

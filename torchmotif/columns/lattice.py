@@ -152,7 +152,7 @@ def _basis(vectors: Float[Tensor, "p 2"], columns: int, spacing: float) -> Float
     blurred = F.avg_pool2d(near, 3, 1, 1)
     peak = (blurred == F.max_pool2d(blurred, 5, 1, 2)) & (near >= _SHARE * columns)
     centres = (torch.nonzero(peak[0]) - half).to(vectors.dtype) * (spacing / _BINS)
-    members = (vectors[None] - centres[:, None]).norm(dim=2) <= 0.35 * spacing
+    members = torch.cdist(centres, vectors) <= 0.35 * spacing
     mean = (members.to(vectors.dtype) @ vectors) / members.sum(dim=1, keepdim=True).clamp(min=1)
     mean = mean[(mean[:, 0] > 1e-3 * spacing) | ((mean[:, 0].abs() <= 1e-3 * spacing) & (mean[:, 1] > 0))]
     mean = mean[torch.argsort((mean.norm(dim=1) / (0.05 * spacing)).round(), stable=True)]

@@ -78,7 +78,7 @@ def atlas(
             _draw_group(ax, graph, outlines, nodes, styles)
             number = f"no. {len(drawn) + 1}\n" if numbered else ""
             ax.set_title(
-                f"{number}{row['count']:,}\nz {row['z']:+.1f}\n{row['energy_kt']:+.2f} kT",
+                f"{number}{row['count']:,}\nz {_z(row['z'])}\n{row['energy_kt']:+.2f} kT",
                 fontsize=8,
                 linespacing=1.1,
             )
@@ -145,6 +145,11 @@ def growth(
 def _name(graph: PlaneGraph, label: int) -> str:
     name = str(graph.label_names[label])
     return "none" if name == "-1" else name
+
+
+def _z(value: float) -> str:
+    """A z-score; infinite where the null model never has the assembly."""
+    return f"{value:+.1f}".replace("inf", "∞")
 
 
 def _outlines(graph: PlaneGraph) -> dict[int, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.plot.figure import figure_of, new_figure, scale_bar, show_image, side_legend
-from torchmotif.plot.style import motif_style
+from torchmotif.plot.style import AT_RIM, motif_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gallery_grid", "map_axes", "motif_gallery", "motif_map"]
 
+_NAMES = {-1: "none", AT_RIM: "rim"}
 _VECTORS = 5_000  # marks that are drawn one by one in a PDF; more become one picture
 
 
@@ -68,7 +69,7 @@ def motif_map(
     positions : array of shape (n, 2)
         (row, col) in pixels.
     labels : array of shape (n,)
-        Motifs; -1 is none.
+        Motifs; -1 is none, -2 at the rim (see `MotifResult.groups`).
     spacing : float
         Distance between neighbouring columns in pixels; sets the size of the marks.
     pixel_size_nm : (float, float), optional
@@ -90,7 +91,7 @@ def motif_map(
     for motif in motifs:
         here = labels == motif
         style = motif_style(int(motif))
-        name = "none" if motif < 0 else f"{motif}"
+        name = _NAMES.get(int(motif), f"{motif}")
         ax.scatter(
             positions[here, 1],
             positions[here, 0],
@@ -98,7 +99,7 @@ def motif_map(
             c=style.colour,
             marker=style.marker,
             edgecolors="black",
-            linewidths=0.6 if motif < 0 else min(0.3, 0.08 * size),
+            linewidths=0.6 if motif == -1 else min(0.3, 0.08 * size),
             label=f"{name}: {here.sum():,} ({here.mean():.1%})",
             rasterized=len(positions) > _VECTORS,
         )

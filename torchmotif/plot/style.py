@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["OTHER", "Style", "label_styles", "motif_style"]
+__all__ = ["AT_RIM", "OTHER", "Style", "label_styles", "motif_style"]
 
 # Okabe & Ito (2008) without black and grey, which the image itself has: told apart with every kind of colour vision.
 _COLOURS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#F0E442", "#CC79A7", "#0072B2")
 _MARKERS = "osD^vP"  # one for each seven motifs, so that 42 look different
 _HATCHES = ("", "////", "....", "xxxx", "----", "++++")
 OTHER = "#BBBBBB"
+AT_RIM = -2  # in place of a motif: the column's patch reaches over the image's rim
 
 
 class Style(NamedTuple):
@@ -31,13 +32,15 @@ class Style(NamedTuple):
 
 
 def motif_style(motif: int) -> Style:
-    """Colour, marker and hatching of a motif; of -1, which is none, white.
+    """Colour, marker and hatching of a motif; of -1, which is none, white; of -2, at the image's rim, grey.
 
     Examples
     --------
     >>> motif_style(0), motif_style(7).marker, motif_style(-1).colour
     (Style(colour='#E69F00', marker='o', hatch=''), 's', '#FFFFFF')
     """
+    if motif == AT_RIM:
+        return Style(OTHER, ".", "")
     if motif < 0:
         return Style("#FFFFFF", "X", "")
     again = motif // len(_COLOURS) % len(_MARKERS)

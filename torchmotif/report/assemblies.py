@@ -1,6 +1,7 @@
 """The hierarchy: how many assemblies there are, which are frequent, and what energies that stands for."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot import atlas, growth
 from torchmotif.report.figures import bare_figure, inline_svg
-from torchmotif.report.groups import RIM, membership
+from torchmotif.report.groups import RIM
 from torchmotif.statistics import AssemblyStatistics, assembly_statistics
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from torchmotif.result import MotifResult
 
 __all__ = ["hierarchy_section"]
@@ -21,7 +24,7 @@ __all__ = ["hierarchy_section"]
 _MOST = 4000  # columns that are counted: the null model is drawn many times
 _SIZE = 3  # motifs in the largest assemblies
 _SAMPLES = 60  # of the null model
-_ROWS = 8  # of the table, for each size
+_FREQUENT, _RARE = 4, 4  # rows of the table for each size: of all assemblies, and of those with a rare motif
 _INCLUSIONS = 8
 
 
@@ -41,7 +44,9 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
         pictures or None.
     """
     kept = _middle(result)
-    said = f"Of {len(kept):,} columns with a whole patch in the image"
+    whole = int((result.groups != RIM).sum())
+    those = f"the {len(kept):,} nearest to the middle of the image" if whole > len(kept) else "they"
+    said = f"{whole:,} columns have a whole patch in the image; {those} are counted here"
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
         graph = PlaneGraph.from_positions(result.columns.positions[kept], result.labels[kept])
@@ -49,49 +54,59 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
         statistics = assembly_statistics(hierarchy, n_samples=_SAMPLES, n_bootstrap=_SAMPLES)
     except (InputError, ValueError) as error:
         return section | {"note": f"{said}: too few, or too many kinds, to count assemblies ({error})."}
-    whole = int((membership(result) != RIM).sum())
-    note = f"{said}." if whole == len(kept) else f"{said}, those nearest to the middle of {whole:,}."
+    crystal = {*result.sites.columns.tolist(), -1}
+    chosen = replace(statistics, table=_chosen(statistics.table, crystal))
     return section | {
-        "note": note,
+        "note": f"{said}.",
         "levels": [
             {"size": level.size, "assemblies": len(level), "occurrences": len(level.assembly)}
             for level in hierarchy.levels_
         ],
-        "rows": _rows(statistics),
+        "rows": _rows(chosen.table),
         "inclusions": _inclusions(hierarchy),
-        **_pictures(hierarchy, statistics),
+        **_pictures(hierarchy, statistics, chosen),
     }
 
 
 def _middle(result: "MotifResult") -> np.ndarray:
     """Columns off the rim, at most so many, nearest to the middle."""
-    kept = np.flatnonzero(membership(result) != RIM)
+    kept = np.flatnonzero(result.groups != RIM)
     if len(kept) <= _MOST:
         return kept
     away = np.abs(result.columns.positions[kept] - np.array(result.image.shape) / 2).max(axis=1)
     return np.sort(kept[np.argsort(away, kind="stable")[:_MOST]])
 
 
-def _pictures(hierarchy: MotifHierarchy, statistics: AssemblyStatistics) -> dict[str, Any]:
+def _chosen(table: "pd.DataFrame", crystal: set[int]) -> "pd.DataFrame":
+    """The most frequent assemblies of two motifs and more of each size, then the most frequent ones of rare motifs."""
+    import pandas as pd
+
+    found = table[(table["count"] > 0) & (table["size"] > 1)]
+    rare = pd.Series([not {int(one) for one in labels} <= crystal for labels in found["labels"]], found.index)
+    parts = [found.head(0)]
+    for _, part in found.groupby("size"):
+        rest = part.iloc[_FREQUENT:]
+        parts += [part.head(_FREQUENT), rest[rare[rest.index]].head(_RARE)]
+    return pd.concat(parts)
+
+
+def _pictures(
+    hierarchy: MotifHierarchy, statistics: AssemblyStatistics, chosen: AssemblyStatistics
+) -> dict[str, Any]:
     if len(hierarchy.levels_) < 2:
         return {}
     sizes = len(hierarchy.levels_) - 1
     shown, points = bare_figure(10.5, 2.2 * sizes + 0.4), bare_figure(6.0, 4.2)
-    atlas(hierarchy, statistics, n=_ROWS * sizes, numbered=True, figure=shown)
+    atlas(hierarchy, chosen, n=(_FREQUENT + _RARE) * sizes, numbered=True, figure=shown)
     growth(hierarchy, statistics, ax=points.add_subplot())
     return {
-        "atlas": inline_svg(shown, "The most frequent assemblies, with count, z-score and energy"),
+        "atlas": inline_svg(shown, "Assemblies, with count, z-score and energy"),
         "growth": inline_svg(points, "Energies of assemblies against their size"),
     }
 
 
-def _rows(statistics: AssemblyStatistics) -> list[dict[str, Any]]:
-    """The most frequent assemblies of two motifs and more."""
-    table = statistics.table
-    table = table[(table["count"] > 0) & (table["size"] > 1)]
-    rows = []
-    for _, part in table.groupby("size"):
-        rows += part.head(_ROWS).to_dict("records")
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """What the table says of each assembly."""
     return [
         {
             "motifs": _named(row["labels"]),
@@ -102,7 +117,7 @@ def _rows(statistics: AssemblyStatistics) -> list[dict[str, Any]]:
             "error": row["energy_error_kt"] if np.isfinite(row["energy_error_kt"]) else None,
             "character": row["character"],
         }
-        for row in rows
+        for row in table.to_dict("records")
     ]
 
 

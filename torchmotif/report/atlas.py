@@ -46,7 +46,8 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
                 "count": int(counts[motif]),
                 "share": counts[motif] / max(len(result.labels), 1),
                 "probability": float(result.probabilities[here].mean()) if has else None,
-                "brightness": float(np.median(bright[here])) if has else None,
+                "seat": result.sites.where(motif) if has else None,
+                "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
                 "resolvable": resolvable(result, motif),
             }
         )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchmotif.plot import Style, motif_style
+from torchmotif.plot.style import AT_RIM as RIM
 
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
-__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of", "membership"]
+__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of"]
 
-UNLIKE, RIM = -1, -2  # no motif: it fits none; its patch reaches over the image's rim
+UNLIKE = -1  # no motif: it fits none
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Group:
     count : int
     share : float
         Of all columns.
+    crystal : bool
+        Whether it makes a sublattice: the crystal itself, not what is rare in it.
     """
 
     number: int
@@ -35,11 +38,7 @@ class Group:
     style: Style
     count: int
     share: float
-
-
-def membership(result: "MotifResult") -> np.ndarray:
-    """The group of every column, shape (n,)."""
-    return np.where((result.labels < 0) & ~result.whole, RIM, result.labels)
+    crystal: bool
 
 
 def brightness(result: "MotifResult") -> np.ndarray:
@@ -52,14 +51,16 @@ def brightness(result: "MotifResult") -> np.ndarray:
 
 def groups_of(result: "MotifResult") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
-    member = membership(result)
+    member = result.groups
     total = max(len(member), 1)
+    made = set(result.sites.columns.tolist()) - {-1}
     named = [(motif, f"motif {motif}", motif_style(motif)) for motif in range(result.n_motifs)]
     named += [
         (UNLIKE, "unlike all motifs", motif_style(-1)),
-        (RIM, "at the rim", Style("#BBBBBB", ".", "")),
+        (RIM, "at the rim", motif_style(RIM)),
     ]
     counts = {number: int((member == number).sum()) for number, _, _ in named}
     return [
-        Group(number, name, style, counts[number], counts[number] / total) for number, name, style in named
+        Group(number, name, style, counts[number], counts[number] / total, number in made)
+        for number, name, style in named
     ]

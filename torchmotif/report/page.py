@@ -120,8 +120,8 @@ def _facts(result: "MotifResult") -> list[tuple[str, str]]:
     pixel = "not known"
     if result.image.pixel_size_nm is not None:
         row_nm, col_nm = result.image.pixel_size_nm
-        spacing += f" ({result.columns.spacing * (row_nm * col_nm) ** 0.5:.3g} nm)"
-        field += f" ({height * row_nm:.4g} × {width * col_nm:.4g} nm)"
+        spacing += f" ({result.columns.spacing * (row_nm * col_nm) ** 0.5:.3g}\N{NO-BREAK SPACE}nm)"
+        field += f" ({height * row_nm:.4g} × {width * col_nm:.4g}\N{NO-BREAK SPACE}nm)"
         pixel = f"{row_nm:.4g} nm" if row_nm == col_nm else f"{row_nm:.4g} × {col_nm:.4g} nm"
     return [
         ("motifs", f"{result.n_motifs}"),

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dose_statement", "provenance", "python_code"]
 
+_DARKEST = 0.001  # quantile of the pixels that stands for the darkest
+_LIFTED = 0.5  # of the mean; vacuum and the gaps of a lattice are darker in dark field, unless the detector has an offset
+
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
 _USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
 
@@ -42,6 +45,13 @@ def dose_statement(result: "MotifResult") -> list[str]:
     size = result.templates.shape[-1]
     said.append(f"A patch of {size} × {size} pixels holds {_rounded(mean * size**2)} electrons.")
     if not known:
+        darkest = float(np.quantile(finite, _DARKEST)) / float(finite.mean()) if finite.size else 0.0
+        if darkest > _LIFTED:
+            left = _rounded(mean * (1 - darkest) ** 2)
+            said.append(
+                f"Its darkest pixels have {darkest:.0%} of the mean. If that is the detector's offset and not electrons, "
+                f"there are fewer: down to {left} per pixel. Subtract the offset before the analysis to have it right."
+            )
         said.append(
             "The estimate stands and falls with raw counts: images that were filtered, resampled or turned to "
             "8 bits have lost their dose."

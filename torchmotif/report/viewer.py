@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchmotif.report.groups import Group, brightness, membership
+from torchmotif.report.groups import Group, brightness
 from torchmotif.report.pixels import grey, picture, shrunk
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
     height, width = result.image.shape
     factor = math.ceil(max(height, width) / _SHOWN)
     pixels = shrunk(result.image.numpy(), factor)
+    bright = brightness(result)
     return {
         "width": width,
         "height": height,
@@ -43,19 +44,30 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
         "image_width": pixels.shape[1] * factor,
         "image_height": pixels.shape[0] * factor,
         "xy": encoded(result.columns.positions[:, ::-1], "<f4"),
-        "group": encoded(membership(result), "<i2"),
+        "group": encoded(result.groups, "<i2"),
         "probability": encoded(result.probabilities * 255, "u1"),
-        "brightness": encoded(brightness(result), "<f4"),
+        "brightness": encoded(bright, "<f4"),
+        "site": encoded(result.sites.columns, "<i2"),
         "groups": [
             {
                 "number": group.number,
                 "name": group.name,
                 "colour": group.style.colour,
                 "marker": group.style.marker,
+                "crystal": group.crystal,
+                "usual": _usual(bright[result.groups == group.number]),
             }
             for group in groups
         ],
     }
+
+
+def _usual(values: np.ndarray) -> list[float] | None:
+    """Median, and the fences beyond which values are far out (Tukey, 1977): three times the middle half's width off it."""
+    if not len(values):
+        return None
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return [middle, low - 3 * (high - low), high + 3 * (high - low)]
 
 
 def encoded(array: np.ndarray, dtype: str) -> str:

@@ -9,6 +9,7 @@
   const group = unpack(data.group, Int16Array);
   const probability = unpack(data.probability, Uint8Array);
   const brightness = unpack(data.brightness, Float32Array);
+  const site = unpack(data.site, Int16Array);
   const tall = data.pixel_nm ? data.pixel_nm[0] / data.pixel_nm[1] : 1;
   const groups = new Map(data.groups.map((g) => [g.number, { ...g, shown: true, columns: [] }]));
   for (let i = 0; i < group.length; i++) groups.get(group[i]).columns.push(i);
@@ -243,7 +244,14 @@
     if (one.number >= 0) lines[0] += `, probability ${(probability[column] / 255).toFixed(2)}`;
     lines.push(`row ${row.toFixed(1)}, column ${col.toFixed(1)} px`);
     if (data.pixel_nm) lines.push(`y ${(row * data.pixel_nm[0]).toFixed(3)}, x ${(col * data.pixel_nm[1]).toFixed(3)} nm`);
-    lines.push(`brightness ${brightness[column].toFixed(2)} of the median`);
+    const value = brightness[column], ratio = (to) => (value / to).toFixed(2);
+    lines.push(site[column] === one.number ? "on a site of its own motif" : site[column] >= 0 ? `on a site of motif ${site[column]}` : "between the sites");
+    if (one.number < 0) lines.push(`brightness ${ratio(1)} of all columns'`);
+    else {
+      const [middle, low, high] = one.usual;
+      const odd = value < low ? ", far darker than usual" : value > high ? ", far brighter than usual" : "";
+      lines.push(`brightness ${ratio(1)} of all columns', ${ratio(middle)} of its motif's${odd}`);
+    }
     return lines.join("\n");
   }
   function say(column) { $("said").textContent = column < 0 ? "" : describe(column).replaceAll("\n", "; "); }
@@ -312,11 +320,18 @@
   }
   for (const button of document.querySelectorAll("[data-all]")) button.addEventListener("click", () => {
     for (const box of document.querySelectorAll("input[data-group]")) {
-      box.checked = button.dataset.all === "on";
-      groups.get(Number(box.dataset.group)).shown = box.checked;
+      const one = groups.get(Number(box.dataset.group));
+      box.checked = button.dataset.all === "rare" ? !one.crystal && one.number !== -2 : button.dataset.all === "on";
+      one.shown = box.checked;
     }
     redraw();
   });
+  // Where columns lie this close, marks on all of them would hide the image from the first look.
+  if (imageView.spacing * imageView.whole < 14 && data.groups.some((one) => one.crystal)) {
+    document.querySelector('[data-all="rare"]').click();
+    const crystal = data.groups.filter((one) => one.crystal).map((one) => one.name);
+    $("said").textContent = `Only what is rare is marked. The crystal (${crystal.join(", ")}) would hide the image: zoom in, then choose All.`;
+  }
   for (const button of document.querySelectorAll("[data-find]")) {
     const one = groups.get(Number(button.dataset.find));
     let next = 0, order = [];

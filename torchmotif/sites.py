@@ -1,0 +1,156 @@
+"""Sites: on which sublattice of the crystal a column, and so a motif, sits, or between which."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from torchmotif._arrays import as_positions
+from torchmotif.columns import find_lattice
+from torchmotif.errors import InputError
+
+__all__ = ["Sites", "find_sites"]
+
+_NEIGHBOURS = 8  # columns of a sublattice that say where its sites are
+_FEWEST = 3  # of them that are needed
+_REACH = 3.0  # of its own spacings within which they lie; farther away strain adds up
+_FINER = 0.7  # of its own spacing is what its lattice is looked for with: more, and grains 12 degrees apart pass for one
+_NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
+_FREQUENT = (
+    0.1  # of the most frequent motif: a motif on no known site that has as many columns may be a sublattice
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Where columns and motifs sit. A sublattice has the number of its most frequent motif.
+
+    Attributes
+    ----------
+    columns : array of shape (n,), int64
+        Sublattice of each column, of those in no motif too; -1 between the sites, or where no lattice is known.
+    motifs : array of shape (n_motifs,), int64
+        Sublattice on which most columns of each motif sit: the motif's own number where it makes one; -1 where most
+        sit on none.
+    shares : array of shape (n_motifs,), float64
+        Share of the motif's columns that do so, of those in a known lattice; NaN where none is.
+    """
+
+    columns: np.ndarray
+    motifs: np.ndarray
+    shares: np.ndarray
+
+    def where(self, motif: int) -> str:
+        """Where a motif sits, in words.
+
+        Parameters
+        ----------
+        motif : int
+
+        Returns
+        -------
+        str
+            Such as "on the sites of motif 1 (97%)".
+        """
+        site, share = int(self.motifs[motif]), float(self.shares[motif])
+        if np.isnan(share):
+            return "where no lattice is seen"
+        most = "" if share >= 0.995 else f" ({share:.0%})"
+        if site == motif:
+            return f"on sites of its own{most}"
+        return (f"on the sites of motif {site}" if site >= 0 else "between the sites") + most
+
+
+def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None = None) -> Sites:
+    """Sublattices that the frequent motifs make, and which of them each column sits on.
+
+    Motifs are taken in order. One whose columns form a lattice of their own, and do not sit on sites that are known
+    already, makes a sublattice; a column sits on it if its translations lead there from the columns around.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+        (row, col) in pixels.
+    labels : array of shape (n,), int
+        Motif of each column, the most frequent 0; below 0 for none.
+    spacing : float
+        Distance between neighbouring columns in pixels.
+    n_motifs : int, optional
+        By default as many as there are labels.
+
+    Returns
+    -------
+    Sites
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or the spacing is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> square = 10.0 * np.argwhere(np.ones((12, 12)))
+    >>> find_sites(np.vstack([square, [[55.0, 55.0]]]), [*[0] * 100, *[1] * 44, 2], 10.0).motifs.tolist()
+    [0, 0, -1]
+    """
+    points = as_positions(positions).cpu().numpy().astype(np.float64)
+    motif = np.asarray(labels, np.int64)
+    if motif.shape != (len(points),):
+        raise InputError(
+            f"labels must have the shape ({len(points)},), one for each position, got {motif.shape}"
+        )
+    n_motifs = max(n_motifs or 0, int(motif.max(initial=-1)) + 1)
+    site, known = np.full(len(points), -1), np.zeros(len(points), bool)
+    least = np.full(len(points), _NEAR * spacing)
+    most = np.bincount(motif[motif >= 0], minlength=1).max()
+    for number in range(n_motifs):
+        here = motif == number
+        if not here.any() or here.sum() < _FREQUENT * most or (site[here] >= 0).mean() >= 0.5:
+            continue
+        away = _distances(points, points[here])
+        known |= np.isfinite(away)
+        nearer = away < least
+        site[nearer], least[nearer] = number, away[nearer]
+    return Sites(site, *_by_motif(site, motif, known, n_motifs))
+
+
+def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each point is from the nearest site of a sublattice, in pixels; inf where none of its columns are near."""
+    away = np.full(len(points), np.inf)
+    if len(host) <= _NEIGHBOURS:
+        return away
+    own_spacing = float(np.median(cKDTree(host).query(host, k=[2])[0]))
+    lattice = find_lattice(host, _FINER * own_spacing)
+    host, grain = host[lattice.grain >= 0], lattice.grain[lattice.grain >= 0]
+    if not len(host):
+        return away
+    distance, nearest = cKDTree(host).query(
+        points, k=_NEIGHBOURS + 1, distance_upper_bound=_REACH * own_spacing
+    )
+    found = (nearest < len(host)) & (distance > 0)  # a column does not speak for itself
+    nearest = np.where(found, nearest, 0)
+    basis = lattice.vectors[grain[nearest]]
+    step = (points[:, None] - host[nearest])[..., None, :]
+    cells = step @ np.linalg.inv(basis)
+    rest = np.linalg.norm((cells - np.rint(cells)) @ basis, axis=(-2, -1))
+    # A quarter of the columns around decide: of a motif on equivalent sublattices, only some are a translation away.
+    rest = np.sort(np.where(found, rest, np.inf), axis=1)
+    number = found.sum(axis=1)
+    seen = number >= _FEWEST
+    away[seen] = rest[seen, (number[seen] - 1) // 4]
+    return away
+
+
+def _by_motif(
+    site: np.ndarray, motif: np.ndarray, known: np.ndarray, n_motifs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The site of most columns of each motif, and what share of them sit there."""
+    counted = (motif >= 0) & known
+    counts = np.zeros((n_motifs, n_motifs + 1))
+    np.add.at(counts, (motif[counted], site[counted] + 1), 1)
+    total = counts.sum(axis=1)
+    shares = np.divide(counts.max(axis=1, initial=0), total, where=total > 0, out=np.full(n_motifs, np.nan))
+    return np.where(total > 0, counts.argmax(axis=1) - 1, -1), shares
