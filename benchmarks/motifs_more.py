@@ -99,6 +99,55 @@ def bound() -> Iterator[Row]:
         yield {"image": f"#{number} {detector}", "V_Se": int((labels == 1).sum()), **scores}
 
 
+def detectors() -> Iterator[Row]:
+    """Real TiWSe2, two detectors of one field: do both find the same vacancies, and are they those that are labelled?
+
+    The noise of the detectors is independent. A column that both call a vacancy is one in the image, whatever its label.
+    """
+    for number in (11, 25):
+        found, places, labels, heights = [], [], [], []
+        for detector in ("ADF2", "ADF1"):
+            pixels, positions, kinds, spacing = labelled_image(number, detector)
+            size = first_shell(spacing)
+            motif = tm.MotifClassifier().fit(*windows(pixels, positions, size)).labels_.numpy()
+            share = [(kinds[motif == k] == 1).mean() for k in range(motif.max() + 1)]
+            found.append(np.isin(motif, np.flatnonzero(np.array(share) > 0.25)))
+            intact = kinds == 0
+            middle = tm.ZernikeBasis(0, 5)(*windows(pixels, positions, 5)).numpy()[:, 0]
+            _, near = cKDTree(positions[intact]).query(positions, 30)
+            heights.append(middle / np.median(middle[intact][near], axis=1))
+            places.append(positions)
+            labels.append(kinds)
+        distance, other = cKDTree(places[1]).query(places[0])
+        both = distance < 2
+        first, second = found[0][both], found[1][other[both]]
+        vacancy = labels[0][both] == 1
+        against = labels[0][both] == 0
+        height = heights[1][other[both]]
+        groups = {
+            "labelled V_Se": vacancy & first,
+            "labelled Se2, motif of V_Se": against & first,
+            "labelled Se2": against & ~first,
+        }
+        yield {
+            "field": f"#{number}",
+            "F1 ADF2 with ADF1": round(f1(first, second), 3),
+            "ADF2 with labels": round(f1(first, vacancy), 3),
+            "ADF1 with labels": round(f1(second, vacancy), 3),
+            "both with labels": round(f1(first & second, vacancy), 3),
+            "called V_Se by both, labelled Se2": int((first & second & against).sum()),
+            "labelled V_Se, by neither": int((vacancy & ~first & ~second).sum()),
+            "brightness in ADF1 (mean, deviation) of what ADF2 finds": {
+                name: (round(float(height[rows].mean()), 3), round(float(height[rows].std()), 3))
+                for name, rows in groups.items()
+            },
+        }
+
+
+def f1(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / max(one.sum() + other.sum(), 1))
+
+
 def figure_1d() -> Iterator[Row]:
     """Correlation of average patches, 1/50 against full dose, simulated MoSe2, motifs of 20 columns or more."""
     cases = {dose: case for dose, case in simulated(0) if dose in {1.0, 1 / 50}}
@@ -289,6 +338,7 @@ def growth() -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "tiwse2": tiwse2,
     "bound": bound,
+    "detectors": detectors,
     "perfect": perfect,
     "defects": defects,
     "calibration": calibration,

@@ -70,7 +70,16 @@ def test_rim_columns_are_kept_in_no_motif(result: tm.MotifResult) -> None:
 
 def test_the_table_has_nanometres_where_the_image_is_calibrated(result: tm.MotifResult) -> None:
     table = result.to_dataframe()
-    assert list(table) == ["row_px", "col_px", "row_nm", "col_nm", "intensity", "motif", "probability", "site"]
+    assert list(table) == [
+        "row_px",
+        "col_px",
+        "row_nm",
+        "col_nm",
+        "intensity",
+        "motif",
+        "probability",
+        "site",
+    ]
     np.testing.assert_allclose(table["row_nm"], table["row_px"] * 0.02)
     assert result.counts.sum() == (table["motif"] >= 0).sum()
 

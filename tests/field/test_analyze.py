@@ -88,6 +88,16 @@ def test_motifs_separate_the_kinds(whole: tm.field.FieldResult, specimen: tm.dat
     assert whole.templates.shape[0] == whole.n_motifs
 
 
+def test_motifs_learnt_on_a_sample_are_those_of_all_columns(
+    whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchmotif.field.run._LEARNT", len(whole.labels) // 2)
+    monkeypatch.setattr("torchmotif.motifs.sample.FIRST", len(whole.labels) // 4)
+    sampled = analyzed(scan, tmp_path / "sampled")
+    assert sampled.positions.tobytes() == whole.positions.tobytes()
+    assert tm.metrics.ami(sampled.labels, whole.labels) > 0.9
+
+
 def test_assemblies_are_those_of_the_whole_graph(whole: tm.field.FieldResult) -> None:
     graph = tm.PlaneGraph.from_positions(whole.positions, whole.labels)
     expected = tm.MotifHierarchy(2).fit(graph)

@@ -156,6 +156,29 @@ def test_moments_of_a_lower_order_are_refused(patches: tuple[np.ndarray, ...]) -
         model.predict_moments(np.zeros((3, 15)))
 
 
+@pytest.mark.parametrize("learn", ["patches", "moments"])
+def test_a_sample_keeps_the_rare_motifs(learn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen of 12,000 columns: a sample of a quarter has four of them at random, less than a motif needs."""
+    monkeypatch.setattr("torchmotif.motifs.estimator.MOST", 3_000)
+    monkeypatch.setattr("torchmotif.motifs.sample.FIRST", 1_000)
+    rng = np.random.default_rng(0)
+    kinds = np.where(rng.random(12_000) < 0.4, 1, 0)
+    kinds[rng.choice(len(kinds), 15, replace=False)] = 2
+    y, x = np.mgrid[-8:9, -8:9]
+    spot, beside = np.exp(-(x**2 + y**2) / 18), np.exp(-((x - 5) ** 2 + y**2) / 10)
+    windows = rng.poisson(1 + np.stack([20 * spot, 10 * spot, 3 * spot + 20 * beside])[kinds]).astype(
+        np.float32
+    )
+    model = tm.MotifClassifier(n_max=6)
+    if learn == "patches":
+        model.fit(windows)
+    else:
+        model.fit_moments(tm.ZernikeBasis(10, 17)(windows - 5.0), 17, level=5.0)
+    assert model.n_motifs_ == KINDS
+    assert_array_equal(model.labels_[kinds == 2], 2)
+    assert (model.labels_ == kinds).mean() > 0.99
+
+
 def test_patches_on_disk_are_read_in_place(patches: tuple[np.ndarray, ...], tmp_path: Path) -> None:
     windows, offsets, _ = patches
     np.save(tmp_path / "patches.npy", windows)

@@ -8,9 +8,12 @@ from torchmotif.errors import InputError
 from torchmotif.field.engine import single_threaded
 from torchmotif.field.plan import Job
 from torchmotif.motifs import MotifClassifier
+from torchmotif.motifs.sample import with_unlike
 from torchmotif.patches import offsets
 
 __all__ = ["labelled", "learn", "sample_level", "spread_evenly"]
+
+_SCANNED = 4  # times the columns that are learnt on are looked through for what is unlike the common motifs
 
 
 def learn(
@@ -43,20 +46,35 @@ def learn(
     InputError
         If no column has a whole patch.
     """
-    moments, shifts = _sample(jobs, rows, most, random_state)
-    survey = jobs[0].survey
-    if not len(moments):
-        raise InputError(
-            f"patch_size: no column has a whole patch of {survey.patch_size} px; set a smaller patch_size="
+    total = sum(len(kept) for image in rows for kept in image)
+    chosen = spread_evenly(total, most, random_state)
+    level, size = sample_level(jobs), jobs[0].survey.patch_size
+
+    def learnt_on(chosen: np.ndarray) -> MotifClassifier:
+        moments, shifts, _ = _sample(jobs, rows, chosen)
+        if not len(moments):
+            raise InputError(
+                f"patch_size: no column has a whole patch of {size} px; set a smaller patch_size="
+            )
+        classifier = MotifClassifier(
+            n_motifs if n_motifs is None else min(n_motifs, len(moments)),
+            electrons_per_count=electrons_per_count,
+            offset=offset,
+            random_state=random_state,
         )
-    classifier = MotifClassifier(
-        n_motifs if n_motifs is None else min(n_motifs, len(moments)),
-        electrons_per_count=electrons_per_count,
-        offset=offset,
-        random_state=random_state,
-    )
+        return classifier.fit_moments(moments, size, shifts, level=level)
+
+    def unlike(first: np.ndarray) -> np.ndarray:
+        classifier = learnt_on(first)
+        moments, _, index = _sample(jobs, rows, spread_evenly(total, _SCANNED * most, random_state))
+        labels = np.asarray(classifier.predict_moments(moments, level=level).labels)
+        return np.asarray(index[labels < 0])
+
     with single_threaded():
-        return classifier.fit_moments(moments, survey.patch_size, shifts, level=sample_level(jobs))
+        if total > most and n_motifs is None:
+            in_random_order = np.random.default_rng(random_state).permutation(chosen)
+            chosen = with_unlike(in_random_order, unlike, random_state)
+        return learnt_on(chosen)
 
 
 def labelled(classifier: MotifClassifier, moments: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -92,16 +110,17 @@ def spread_evenly(count: int, most: int, random_state: int) -> np.ndarray:
 
 
 def _sample(
-    jobs: Sequence[Job], rows: Sequence[Sequence[np.ndarray]], most: int, random_state: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Moments and offsets of columns spread evenly over all images; their order does not depend on tiles."""
-    total = sum(len(kept) for image in rows for kept in image)
-    chosen = spread_evenly(total, most, random_state)
-    moments, shifts, before = [], [], 0
+    jobs: Sequence[Job], rows: Sequence[Sequence[np.ndarray]], chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moments and offsets of columns that have a whole patch, and which they are of those chosen.
+
+    Columns are numbered over all images, in an order that does not depend on tiles.
+    """
+    moments, shifts, index, before = [], [], [], 0
     for job, image in zip(jobs, rows, strict=True):
         for number, kept in enumerate(image):
             first, last = np.searchsorted(chosen, [before, before + len(kept)])
-            mine = kept[chosen[first:last] - before]
+            mine, numbers = kept[chosen[first:last] - before], chosen[first:last]
             before += len(kept)
             if not len(mine):
                 continue
@@ -109,9 +128,10 @@ def _sample(
             whole = np.isfinite(found[:, 0])
             positions = job.work.load(job.name("columns", number))["positions"][mine[whole]]
             moments.append(found[whole])
+            index.append(numbers[whole])
             zero = job.survey.zoom != 1.0  # there patches are cut about the true centres
             at = offsets(positions, job.survey.patch_size)
             shifts.append(np.zeros_like(at) if zero else at)
     if not moments:
-        return np.zeros((0, 1), np.float32), np.zeros((0, 2))
-    return np.concatenate(moments), np.concatenate(shifts)
+        return np.zeros((0, 1), np.float32), np.zeros((0, 2)), np.zeros(0, np.int64)
+    return np.concatenate(moments), np.concatenate(shifts), np.concatenate(index)

@@ -1,9 +1,11 @@
 """MotifClassifier: from patches to motifs, without supervision."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from sklearn.utils import Tags
+from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, solvable
 from torchmotif.errors import InputError
@@ -48,7 +50,8 @@ class MotifClassifier(MomentClassifier):
         Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
-        Seed of the choice of columns that are learnt on, where there are more than 50,000.
+        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, and up to
+        2,500 of those that are unlike the common motifs, so that rare ones are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
@@ -159,10 +162,18 @@ class MotifClassifier(MomentClassifier):
         shifts = checked_offsets(offsets, n, source.device)
         check_parameters(self, n)
         self._set_scale(self.n_max, size, source.device, source.mean_deviation_least())
-        rows = self._rows(n, source.device)
-        learnt = None if shifts is None else shifts[rows]
-        with solvable("patches"):
+
+        def learn_on(rows: Tensor) -> None:
+            learnt = None if shifts is None else shifts[rows]
             self._learn(self._scale.of_patches(source.take(rows), learnt, finer=True), learnt)
+
+        def assigned() -> Iterator[Assignment]:
+            for rows, windows in source:
+                moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
+                yield self._model.assign(moments, self.outlier_distance)
+
+        with solvable("patches"):
+            self._learn_on_most(n, learn_on, assigned)
         self._summarise(source, shifts, patches)
         return self
 

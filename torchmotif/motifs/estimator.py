@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torchmotif.motifs.model import Assignment, learn
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.report import Resolution
 from torchmotif.motifs.resolve import Conditions, Rules
+from torchmotif.motifs.sample import MOST, with_unlike
 from torchmotif.motifs.scale import MomentScale
 from torchmotif.motifs.source import PatchSource, check_parameters, checked_moments, checked_offsets, n_max_of
 from torchmotif.zernike import ZernikeBasis
@@ -28,7 +29,6 @@ __all__ = ["MomentClassifier", "add_by_label", "joined"]
 _SUBPIXEL = 8  # steps of the offsets per pixel; with 4, rounding them is structure enough to split a motif
 _FINER = 4  # orders more for the noise
 _BATCH = 65_536  # moments that are labelled at a time
-_MAX_LEARNT = 50_000  # columns that the motifs are learnt on
 
 
 class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -77,13 +77,14 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         check_parameters(self, n)
         unit = float(values.square().sum(1).mean().sqrt())
         self._set_scale(min(self.n_max, n_max_of(k)), size, values.device, (level, unit, 0.0))
-        rows = self._rows(n, values.device)
-        learnt = None if shifts is None else shifts[rows]
+        lower = values[:, : len(self.basis_.basis)].split(_BATCH)
+
+        def learn_on(rows: Tensor) -> None:
+            self._learn(self._scale.of_moments(values[rows], level), None if shifts is None else shifts[rows])
+
         with solvable("moments"):
-            self._learn(self._scale.of_moments(values[rows], level), learnt)
-        lower = values[:, : len(self.basis_.basis)]
-        parts = [self._assigned(part, level) for part in lower.split(_BATCH)]
-        self._keep(parts, moments)
+            self._learn_on_most(n, learn_on, lambda: (self._assigned(part, level) for part in lower))
+        self._keep([self._assigned(part, level) for part in lower], moments)
         return self
 
     @keeps_digits
@@ -198,12 +199,22 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _rules(self) -> Rules:
         return Rules(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
 
-    def _rows(self, n: int, device: torch.device) -> Tensor:
-        """Which columns are learnt on."""
-        if n <= _MAX_LEARNT:
-            return torch.arange(n, device=device)
-        chosen = np.random.default_rng(self.random_state).permutation(n)[:_MAX_LEARNT]
-        return torch.from_numpy(np.sort(chosen)).to(device)
+    def _learn_on_most(
+        self, n: int, learn_on: Callable[[Tensor], None], assigned: Callable[[], Iterable[Assignment]]
+    ) -> None:
+        """Learn on all columns, or on a sample that keeps what is rare; with the number of motifs given on any sample."""
+        device = self.basis_.basis.device
+
+        def unlike(first: np.ndarray) -> np.ndarray:
+            learn_on(torch.from_numpy(first).to(device))
+            return torch.nonzero(torch.cat([part.labels for part in assigned()]) < 0)[:, 0].cpu().numpy()
+
+        chosen = np.arange(n)
+        if n > MOST:
+            chosen = np.random.default_rng(self.random_state).permutation(n)[:MOST]
+            if self.n_motifs is None:
+                chosen = with_unlike(chosen, unlike, self.random_state)
+        learn_on(torch.from_numpy(np.sort(chosen)).to(device))
 
     def _set_scale(self, n_max: int, size: int, device: torch.device, pixels: tuple[float, ...]) -> None:
         """Set the basis, and in what units moments are compared: mean, standard deviation and least of the pixels."""
