@@ -41,6 +41,28 @@ def test_columns_in_hexagons_are_between_the_sites() -> None:
     assert sites.where(0) == "on sites of its own"
 
 
+def test_a_site_without_a_column_is_empty() -> None:
+    points, kind = honeycomb()
+    missing = [100, 105, 300]
+    kept = np.delete(np.arange(len(kind)), missing)
+    sites = find_sites(points[kept] + RNG.normal(0, 0.2, (len(kept), 2)), kind[kept], 10.0)
+    inner = ((sites.empty > points[kept].min(axis=0)) & (sites.empty < points[kept].max(axis=0))).all(axis=1)
+    found = sites.empty[inner]
+    distance = np.linalg.norm(found[:, None] - points[missing], axis=2)
+    assert distance.min(axis=0).max() < 1.0
+    assert sites.empty_of[inner][distance.argmin(axis=0)].tolist() == [0, 0, 1]
+
+
+def test_a_column_beside_its_site_does_not_fill_it() -> None:
+    """An atom that relaxed into a vacancy half a bond away leaves the site empty."""
+    points, kind = honeycomb()
+    moved = points.copy()
+    moved[100] += [5.0, 0.0]
+    sites = find_sites(moved, kind, 10.0)
+    assert sites.columns[100] == -1
+    assert np.linalg.norm(sites.empty - points[100], axis=1).min() < 1.0
+
+
 def test_columns_in_no_motif_have_a_site_too() -> None:
     points, kind = honeycomb()
     labels = kind.copy()
@@ -100,4 +122,5 @@ def test_a_result_says_where_its_motifs_sit() -> None:
     assert len(crystal) == 2
     table = result.to_dataframe()
     assert_array_equal(table["site"], result.sites.columns)
+    assert result.empty_sites().empty
     assert set(result.groups) == {*range(result.n_motifs), -2} | ({-1} & set(result.groups))

@@ -20,6 +20,7 @@ from torchmotif.columns import Columns, fill_invalid, find_columns
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.motifs import MotifClassifier
+from torchmotif.noise import suspected_offset
 from torchmotif.patches import extract_patches, first_shell, inside, offsets
 from torchmotif.result import MotifResult
 
@@ -142,6 +143,12 @@ def analyze(
         notes.append(f"only {classifier.n_motifs_} of the {n_motifs} motifs asked for differ at all")
     if classifier.basis_.n_max < n_max:
         notes.append(f"moments to order {classifier.basis_.n_max}: patches of {size} px carry no more")
+    offset = suspected_offset(micrograph.numpy()) if gain is None and polarity == "bright" else None
+    if offset is not None:
+        notes.append(
+            f"the darkest pixels have {offset:.0%} of the mean, which looks like the detector's offset: motifs do not "
+            "mind, but the dose is right only after it is subtracted"
+        )
     record = _record(micrograph, parameters, stages.timings, notes)
     record["found"] = {
         "spacing_px": columns.spacing,

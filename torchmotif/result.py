@@ -82,6 +82,21 @@ class MotifResult:
         """The sublattices that frequent motifs make, and which of them each column and motif sits on or between."""
         return find_sites(self.columns.positions, self.labels, self.columns.spacing, self.n_motifs)
 
+    def empty_sites(self) -> "pd.DataFrame":
+        """Sites of the sublattices within the image where no column was found: whole columns that are missing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of.
+        """
+        import pandas as pd
+
+        margin = self.columns.spacing / 2  # nearer to the rim a column may be there and not be found
+        place = self.sites.empty
+        within = ((place > margin) & (place < np.array(self.image.shape) - 1 - margin)).all(axis=1)
+        return pd.DataFrame(self._places(place[within]) | {"site": self.sites.empty_of[within]})
+
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
         """Groups of up to three neighbouring motifs, counted when they are first asked for.
@@ -115,12 +130,7 @@ class MotifResult:
         """
         import pandas as pd
 
-        positions = self.columns.positions
-        table = {"row_px": positions[:, 0], "col_px": positions[:, 1]}
-        if self.image.pixel_size_nm is not None:
-            row_nm, col_nm = self.image.pixel_size_nm
-            table |= {"row_nm": positions[:, 0] * row_nm, "col_nm": positions[:, 1] * col_nm}
-        table |= {
+        table = self._places(self.columns.positions) | {
             "intensity": self.columns.intensities,
             "motif": self.labels,
             "probability": self.probabilities,
@@ -131,6 +141,14 @@ class MotifResult:
         if self.mirrored is not None:
             table["mirrored"] = self.mirrored
         return pd.DataFrame(table)
+
+    def _places(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of a table that say where something is."""
+        table = {"row_px": positions[:, 0], "col_px": positions[:, 1]}
+        if self.image.pixel_size_nm is not None:
+            row_nm, col_nm = self.image.pixel_size_nm
+            table |= {"row_nm": positions[:, 0] * row_nm, "col_nm": positions[:, 1] * col_nm}
+        return table
 
     def plot_map(self, ax: "Axes | None" = None) -> "Axes":
         """The image with every column in the colour of its motif, see `torchmotif.plot.motif_map`."""
@@ -188,13 +206,14 @@ class MotifResult:
 
         Notes
         -----
-        For people: report.html, columns.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
         from safetensors.numpy import save_file
 
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
+            self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
             columns = {item.name: getattr(self.columns, item.name) for item in fields(self.columns)}
             turned = {"angles": self.angles, "mirrored": self.mirrored}

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
-from torchmotif.columns import find_lattice
+from torchmotif.columns.lattice import dark_sites, find_lattice
 from torchmotif.errors import InputError
 
 __all__ = ["Sites", "find_sites"]
@@ -36,11 +37,18 @@ class Sites:
         sit on none.
     shares : array of shape (n_motifs,), float64
         Share of the motif's columns that do so, of those in a known lattice; NaN where none is.
+    empty : array of shape (k, 2), float64
+        (row, col) in pixels of sites to which half of the shortest translations of a sublattice lead, or more, and where
+        no column is: vacancies of whole columns, and the edge of holes. Some lie outside the image, at its rim.
+    empty_of : array of shape (k,), int64
+        Their sublattice.
     """
 
     columns: np.ndarray
     motifs: np.ndarray
     shares: np.ndarray
+    empty: np.ndarray
+    empty_of: np.ndarray
 
     def where(self, motif: int) -> str:
         """Where a motif sits, in words.
@@ -52,12 +60,12 @@ class Sites:
         Returns
         -------
         str
-            Such as "on the sites of motif 1 (97%)".
+            Such as "on the sites of motif 1 (97% of them)".
         """
         site, share = int(self.motifs[motif]), float(self.shares[motif])
         if np.isnan(share):
             return "where no lattice is seen"
-        most = "" if share >= 0.995 else f" ({share:.0%})"
+        most = "" if share >= 0.995 else f" ({share:.0%} of them)"
         if site == motif:
             return f"on sites of its own{most}"
         return (f"on the sites of motif {site}" if site >= 0 else "between the sites") + most
@@ -106,6 +114,8 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
     site, known = np.full(len(points), -1), np.zeros(len(points), bool)
     least = np.full(len(points), _NEAR * spacing)
     most = np.bincount(motif[motif >= 0], minlength=1).max()
+    empty: list[NDArray[np.float64]] = []
+    of: list[int] = []
     for number in range(n_motifs):
         here = motif == number
         if not here.any() or here.sum() < _FREQUENT * most or (site[here] >= 0).mean() >= 0.5:
@@ -114,7 +124,10 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
         known |= np.isfinite(away)
         nearer = away < least
         site[nearer], least[nearer] = number, away[nearer]
-    return Sites(site, *_by_motif(site, motif, known, n_motifs))
+        empty.append(_empty(points, points[here & (site == number)], _NEAR * spacing))
+        of += [number] * len(empty[-1])
+    motifs, shares = _by_motif(site, motif, known, n_motifs)
+    return Sites(site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64))
 
 
 def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,7 +135,7 @@ def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArra
     away = np.full(len(points), np.inf)
     if len(host) <= _NEIGHBOURS:
         return away
-    own_spacing = float(np.median(cKDTree(host).query(host, k=[2])[0]))
+    own_spacing = _own_spacing(host)
     lattice = find_lattice(host, _FINER * own_spacing)
     host, grain = host[lattice.grain >= 0], lattice.grain[lattice.grain >= 0]
     if not len(host):
@@ -142,6 +155,18 @@ def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArra
     seen = number >= _FEWEST
     away[seen] = rest[seen, (number[seen] - 1) // 4]
     return away
+
+
+def _own_spacing(host: NDArray[np.float64]) -> float:
+    return float(np.median(cKDTree(host).query(host, k=[2])[0]))
+
+
+def _empty(points: NDArray[np.float64], host: NDArray[np.float64], near: float) -> NDArray[np.float64]:
+    """Sites of a sublattice where no column is near."""
+    if len(host) <= _NEIGHBOURS:
+        return np.zeros((0, 2))
+    sites = dark_sites(torch.from_numpy(host), _FINER * _own_spacing(host)).numpy()
+    return np.asarray(sites[cKDTree(points).query(sites)[0] > near]) if len(sites) else sites
 
 
 def _by_motif(

@@ -218,6 +218,10 @@ def _tell(
     for group, name in ((-1, "unlike all motifs"), (-2, "at the rim, with their patch cut off")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
+    empty = result.empty_sites()["site"].value_counts().sort_index()
+    if len(empty):
+        of = ", ".join(f"{count} of motif {site}" for site, count in empty.items())
+        typer.echo(f"  empty:   {empty.sum():7,} sites without a column: {of}")
     files = "map.png, motifs.png, columns.csv, run.json, ..."
     typer.echo(f"written to {out}/: {files}")
     if report:
@@ -244,6 +248,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "spacing_nm": result.columns.spacing_nm,
         "motifs": motifs,
         "none": columns - int(result.counts.sum()),
+        "empty_sites": len(result.empty_sites()),
         "at_rim": int((result.groups == -2).sum()),
         "notes": result.record["notes"],
         "timings_s": result.record["timings_s"],

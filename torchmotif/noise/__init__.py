@@ -3,6 +3,7 @@
 from torchmotif.noise.dose import apply_dose, detected_electrons, relative_dose_series, thin
 from torchmotif.noise.gain import Gain, estimate_gain
 from torchmotif.noise.likelihood import Oracle, class_templates, oracle, poisson_log_likelihood
+from torchmotif.noise.offset import suspected_offset
 from torchmotif.noise.variance import anscombe, inverse_anscombe, moment_variance
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "oracle",
     "poisson_log_likelihood",
     "relative_dose_series",
+    "suspected_offset",
     "thin",
 ]

@@ -67,6 +67,7 @@ def atlas(
     if figure is None:
         figure = new_figure(1.5 * columns, 2.2 * len(sizes) + 0.5)
     styles, outlines = label_styles(graph.label_names), _outlines(graph)
+    closed = np.array(list(outlines), np.int64)
     drawn: list[Axes] = []
     seen: set[int] = set()
     for line, size in enumerate(sizes):
@@ -74,7 +75,8 @@ def atlas(
         for place, row in enumerate(rows, start=1 + line * columns):
             ax = figure.add_subplot(len(sizes), columns, place)
             ax.set_axis_off()
-            nodes = hierarchy.levels_[size - 1].occurrences(row["index"])[0]
+            found = hierarchy.levels_[size - 1].occurrences(row["index"])
+            nodes = found[np.isin(found, closed).all(axis=1).argmax()]  # at the rim cells are open
             _draw_group(ax, graph, outlines, nodes, styles)
             number = f"no. {len(drawn) + 1}\n" if numbered else ""
             ax.set_title(

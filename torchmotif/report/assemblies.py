@@ -50,7 +50,7 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
         graph = PlaneGraph.from_positions(result.columns.positions[kept], result.labels[kept])
-        hierarchy = MotifHierarchy(_SIZE, memory_limit_gb=1.0).fit(graph)
+        hierarchy = MotifHierarchy(_SIZE, corners="none", memory_limit_gb=1.0).fit(graph)
         statistics = assembly_statistics(hierarchy, n_samples=_SAMPLES, n_bootstrap=_SAMPLES)
     except (InputError, ValueError) as error:
         return section | {"note": f"{said}: too few, or too many kinds, to count assemblies ({error})."}

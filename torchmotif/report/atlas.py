@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.plot import motif_style
-from torchmotif.report.groups import brightness
+from torchmotif.report.groups import brightness, fences
 from torchmotif.report.pixels import grey, picture
 
 if TYPE_CHECKING:
@@ -47,11 +47,19 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
                 "share": counts[motif] / max(len(result.labels), 1),
                 "probability": float(result.probabilities[here].mean()) if has else None,
                 "seat": result.sites.where(motif) if has else None,
+                "odd": _odd(bright[here]),
                 "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
                 "resolvable": resolvable(result, motif),
             }
         )
     return found
+
+
+def _odd(values: np.ndarray) -> str:
+    """How many columns of a motif are far darker or brighter than the others."""
+    _, low, high = fences(values) if len(values) else (0.0, 0.0, 0.0)
+    dark, bright = int((values < low).sum()), int((values > high).sum())
+    return ", ".join(f"{n} {word}" for n, word in ((dark, "dark"), (bright, "bright")) if n)
 
 
 def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The groups of columns that a reader can switch on and off: the motifs, and the two reasons to be in none."""
+"""What a reader can switch on and off: the motifs, the two reasons to be in none, and sites without a column."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ from torchmotif.plot.style import AT_RIM as RIM
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
-__all__ = ["RIM", "UNLIKE", "Group", "brightness", "groups_of"]
+__all__ = ["EMPTY", "RIM", "UNLIKE", "Group", "brightness", "fences", "groups_of"]
 
-UNLIKE = -1  # no motif: it fits none
+UNLIKE, EMPTY = -1, -3  # no motif: it fits none; there is no column on the site
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Group:
     Attributes
     ----------
     number : int
-        The motif, or `UNLIKE` or `RIM`.
+        The motif, or `UNLIKE`, `EMPTY` or `RIM`.
     name : str
     style : Style
     count : int
@@ -49,6 +49,12 @@ def brightness(result: "MotifResult") -> np.ndarray:
     return np.nan_to_num(intensities / (typical or 1.0), nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def fences(values: np.ndarray) -> tuple[float, float, float]:
+    """Median, and beyond what values are far out (Tukey, 1977): three times the middle half's width away from it."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return middle, low - 3 * (high - low), high + 3 * (high - low)
+
+
 def groups_of(result: "MotifResult") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
     member = result.groups
@@ -57,9 +63,11 @@ def groups_of(result: "MotifResult") -> list[Group]:
     named = [(motif, f"motif {motif}", motif_style(motif)) for motif in range(result.n_motifs)]
     named += [
         (UNLIKE, "unlike all motifs", motif_style(-1)),
+        (EMPTY, "empty sites", Style("#FFFFFF", "D", "")),
         (RIM, "at the rim", motif_style(RIM)),
     ]
     counts = {number: int((member == number).sum()) for number, _, _ in named}
+    counts[EMPTY] = len(result.empty_sites())
     return [
         Group(number, name, style, counts[number], counts[number] / total, number in made)
         for number, name, style in named

@@ -121,7 +121,7 @@ def _facts(result: "MotifResult") -> list[tuple[str, str]]:
     if result.image.pixel_size_nm is not None:
         row_nm, col_nm = result.image.pixel_size_nm
         spacing += f" ({result.columns.spacing * (row_nm * col_nm) ** 0.5:.3g}\N{NO-BREAK SPACE}nm)"
-        field += f" ({height * row_nm:.4g} × {width * col_nm:.4g}\N{NO-BREAK SPACE}nm)"
+        field += f" ({height * row_nm:.4g}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{width * col_nm:.4g}\N{NO-BREAK SPACE}nm)"
         pixel = f"{row_nm:.4g} nm" if row_nm == col_nm else f"{row_nm:.4g} × {col_nm:.4g} nm"
     return [
         ("motifs", f"{result.n_motifs}"),

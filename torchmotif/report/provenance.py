@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif.noise import suspected_offset
+
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
 __all__ = ["dose_statement", "provenance", "python_code"]
-
-_DARKEST = 0.001  # quantile of the pixels that stands for the darkest
-_LIFTED = 0.5  # of the mean; vacuum and the gaps of a lattice are darker in dark field, unless the detector has an offset
 
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
 _USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
@@ -37,21 +36,23 @@ def dose_statement(result: "MotifResult") -> list[str]:
     known = result.image.electrons_per_pixel is not None
     source = "as was given with the image" if known else "as estimated from the noise of the patches"
     said = [
-        f"{_rounded(mean)} detected electrons per pixel on average, {source} ({gain:.3g} electrons per count)."
+        f"{_rounded(mean)} detected electrons per pixel on average, {source} (one count is {gain:.3g} electrons)."
     ]
+    dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
+    offset = suspected_offset(finite) if dark_field and not known else None
+    if offset is not None:
+        said.insert(
+            0,
+            f"Take these numbers for upper limits: the darkest pixels have {offset:.0%} of the mean, which looks like the "
+            f"detector's offset. If it is, there are only {_rounded(mean * (1 - offset) ** 2)} electrons per pixel. "
+            "Subtract the offset before the analysis to have it right.",
+        )
     if result.image.pixel_size_nm is not None:
         area = float(np.prod(result.image.pixel_size_nm))
-        said.append(f"That is {_rounded(mean / area)} per square nanometre.")
+        said.append(f"That is {_rounded(mean / area / 100)} per square ångström.")
     size = result.templates.shape[-1]
     said.append(f"A patch of {size} × {size} pixels holds {_rounded(mean * size**2)} electrons.")
     if not known:
-        darkest = float(np.quantile(finite, _DARKEST)) / float(finite.mean()) if finite.size else 0.0
-        if darkest > _LIFTED:
-            left = _rounded(mean * (1 - darkest) ** 2)
-            said.append(
-                f"Its darkest pixels have {darkest:.0%} of the mean. If that is the detector's offset and not electrons, "
-                f"there are fewer: down to {left} per pixel. Subtract the offset before the analysis to have it right."
-            )
         said.append(
             "The estimate stands and falls with raw counts: images that were filtered, resampled or turned to "
             "8 bits have lost their dose."

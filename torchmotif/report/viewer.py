@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchmotif.report.groups import Group, brightness
+from torchmotif.report.groups import EMPTY, Group, brightness, fences
 from torchmotif.report.pixels import grey, picture, shrunk
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Arrays are base64 of little-endian numbers, a few bytes for a column.
+        Arrays are base64 of little-endian numbers, a few bytes for a column; empty sites follow the columns.
     """
     height, width = result.image.shape
     factor = math.ceil(max(height, width) / _SHOWN)
     pixels = shrunk(result.image.numpy(), factor)
-    bright = brightness(result)
+    bright, empty = brightness(result), result.empty_sites()
     return {
         "width": width,
         "height": height,
@@ -43,11 +43,13 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
         "image": picture(grey(pixels)),
         "image_width": pixels.shape[1] * factor,
         "image_height": pixels.shape[0] * factor,
-        "xy": encoded(result.columns.positions[:, ::-1], "<f4"),
-        "group": encoded(result.groups, "<i2"),
-        "probability": encoded(result.probabilities * 255, "u1"),
-        "brightness": encoded(bright, "<f4"),
-        "site": encoded(result.sites.columns, "<i2"),
+        "xy": encoded(
+            np.concatenate([result.columns.positions, empty[["row_px", "col_px"]]])[:, ::-1], "<f4"
+        ),
+        "group": encoded(np.append(result.groups, [EMPTY] * len(empty)), "<i2"),
+        "probability": encoded(np.append(result.probabilities * 255, 0 * empty["site"]), "u1"),
+        "brightness": encoded(np.append(bright, 0 * empty["site"]), "<f4"),
+        "site": encoded(np.append(result.sites.columns, empty["site"]), "<i2"),
         "groups": [
             {
                 "number": group.number,
@@ -55,19 +57,13 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
                 "colour": group.style.colour,
                 "marker": group.style.marker,
                 "crystal": group.crystal,
-                "usual": _usual(bright[result.groups == group.number]),
+                "usual": fences(bright[result.groups == group.number])
+                if group.number >= 0 and group.count
+                else None,
             }
             for group in groups
         ],
     }
-
-
-def _usual(values: np.ndarray) -> list[float] | None:
-    """Median, and the fences beyond which values are far out (Tukey, 1977): three times the middle half's width off it."""
-    if not len(values):
-        return None
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    return [middle, low - 3 * (high - low), high + 3 * (high - low)]
 
 
 def encoded(array: np.ndarray, dtype: str) -> str:

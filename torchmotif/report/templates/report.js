@@ -42,8 +42,8 @@
 
   /* Points that can be zoomed and moved, over a picture or over nothing. */
   class View {
-    constructor(name, { points, columns, box, spacing, outline, draw }) {
-      Object.assign(this, { points, columns, box, spacing, outline, background: draw });
+    constructor(name, { points, columns, box, spacing, outline, pale, draw }) {
+      Object.assign(this, { points, columns, box, spacing, outline, pale, background: draw }); // pale: how what is switched off still shows
       this.canvas = $(name);
       this.pen = this.canvas.getContext("2d");
       this.tip = this.canvas.parentElement.querySelector(".tip");
@@ -142,7 +142,12 @@
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, this.width, this.height);
       this.background(this, pen);
-      for (const one of groups.values()) if (one.shown) this.drawGroup(one);
+      for (const one of groups.values()) {
+        if (!one.shown && !this.pale) continue;
+        pen.globalAlpha = one.shown ? 1 : this.pale;
+        this.drawGroup(one);
+      }
+      pen.globalAlpha = 1;
       const k = this.place.get(selected);
       if (k !== undefined) {
         const [x, y] = this.toScreen(k);
@@ -244,13 +249,17 @@
     if (one.number >= 0) lines[0] += `, probability ${(probability[column] / 255).toFixed(2)}`;
     lines.push(`row ${row.toFixed(1)}, column ${col.toFixed(1)} px`);
     if (data.pixel_nm) lines.push(`y ${(row * data.pixel_nm[0]).toFixed(3)}, x ${(col * data.pixel_nm[1]).toFixed(3)} nm`);
+    if (one.number === -3) {
+      lines[0] = `empty site of motif ${site[column]}: no column found`;
+      return lines.join("\n");
+    }
     const value = brightness[column], ratio = (to) => (value / to).toFixed(2);
-    lines.push(site[column] === one.number ? "on a site of its own motif" : site[column] >= 0 ? `on a site of motif ${site[column]}` : "between the sites");
-    if (one.number < 0) lines.push(`brightness ${ratio(1)} of all columns'`);
+    lines.push(site[column] < 0 ? "between the sites" : site[column] === one.number ? "on a site of its own motif" : `on a site of motif ${site[column]}`);
+    if (one.number < 0) lines.push(`brightness ${ratio(1)} × the median of all columns`);
     else {
       const [middle, low, high] = one.usual;
       const odd = value < low ? ", far darker than usual" : value > high ? ", far brighter than usual" : "";
-      lines.push(`brightness ${ratio(1)} of all columns', ${ratio(middle)} of its motif's${odd}`);
+      lines.push(`brightness ${ratio(1)} × the median of all columns, ${ratio(middle)} × that of its motif${odd}`);
     }
     return lines.join("\n");
   }
@@ -307,7 +316,7 @@
     const margin = 0.05 * Math.max(right - left, bottom - top, 1e-6);
     const side = Math.max(right - left, bottom - top) + 2 * margin;
     views.push(new View("layout", {
-      points, columns, spacing: side / 26, outline: 0.7, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
+      points, columns, spacing: side / 26, outline: 0.7, pale: 0.25, box: [left - margin, top - margin, right + margin, bottom + margin], draw() {},
     }));
     Object.defineProperty(views[1], "radius", { get() { return Math.max(2, Math.min(2.8 * (this.scale / this.whole) ** 0.5, 9) * markSize); } });
   }
@@ -318,12 +327,16 @@
     box.addEventListener("change", update);
     update();
   }
+  const show = (one, on) => { document.querySelector(`input[data-group="${one.number}"]`).checked = one.shown = on; };
+  let lookedAt = null;
   for (const button of document.querySelectorAll("[data-all]")) button.addEventListener("click", () => {
     for (const box of document.querySelectorAll("input[data-group]")) {
       const one = groups.get(Number(box.dataset.group));
+      lookedAt = null;
       box.checked = button.dataset.all === "rare" ? !one.crystal && one.number !== -2 : button.dataset.all === "on";
       one.shown = box.checked;
     }
+    say(-1);
     redraw();
   });
   // Where columns lie this close, marks on all of them would hide the image from the first look.
@@ -348,7 +361,9 @@
     button.addEventListener("click", () => {
       if (!order.length) return;
       const column = order[next++ % order.length];
-      document.querySelector(`input[data-group="${one.number}"]`).checked = one.shown = true;
+      // What this button switched on for a look is switched off when the look is at something else.
+      if (lookedAt && lookedAt !== one) show(lookedAt, false);
+      if (!one.shown) { show(one, true); lookedAt = one; }
       selected = column;
       imageView.hideTip();
       imageView.show(imageView.place.get(column));
@@ -359,7 +374,7 @@
     });
   }
   for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => {
-    if (button.dataset.zoom === "fit") imageView.fit(); else imageView.zoom(button.dataset.zoom === "in" ? 1.5 : 1 / 1.5);
+    if (button.dataset.zoom === "fit") { select(-1); say(-1); imageView.fit(); } else imageView.zoom(button.dataset.zoom === "in" ? 1.5 : 1 / 1.5);
   });
   $("mark-size").addEventListener("input", (event) => { markSize = Number(event.target.value); redraw(); });
 
