@@ -45,7 +45,7 @@ def test_the_map_has_an_entry_for_every_motif() -> None:
     labels = rng.integers(-1, 4, 200)
     ax = plot.motif_map(rng.normal(size=(60, 90)), rng.uniform(0, 60, (200, 2)), labels, spacing=8.0)
     entries = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert [entry.split(":")[0] for entry in entries] == ["none", "0", "1", "2", "3"]
+    assert [entry.split(":")[0] for entry in entries] == ["0", "1", "2", "3", "none"]
 
 
 def test_the_map_draws_where_it_is_told() -> None:

@@ -81,7 +81,7 @@ def motif_map(
     -------
     matplotlib Axes
     """
-    motifs = np.unique(labels)
+    motifs = sorted(np.unique(labels).tolist(), key=lambda motif: (motif < 0, abs(motif)))  # none comes last
     if ax is None:
         ax = map_axes(image.shape, pixel_size_nm, n_motifs=len(motifs))
     height, width = image.shape
@@ -90,8 +90,8 @@ def motif_map(
     size = max(0.45 * spacing * points_per_px, 1.2)
     for motif in motifs:
         here = labels == motif
-        style = motif_style(int(motif))
-        name = _NAMES.get(int(motif), f"{motif}")
+        style = motif_style(motif)
+        name = _NAMES.get(motif, f"{motif}")
         ax.scatter(
             positions[here, 1],
             positions[here, 0],
