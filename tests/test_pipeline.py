@@ -79,6 +79,7 @@ def test_the_table_has_nanometres_where_the_image_is_calibrated(result: tm.Motif
         "motif",
         "probability",
         "site",
+        "at_rim",
     ]
     np.testing.assert_allclose(table["row_nm"], table["row_px"] * 0.02)
     assert result.counts.sum() == (table["motif"] >= 0).sum()
@@ -88,6 +89,7 @@ def test_a_saved_result_comes_back_whole(result: tm.MotifResult, tmp_path: Path)
     result.save(tmp_path / "out")
     names = {
         "columns.csv",
+        "empty_sites.csv",
         "map.png",
         "motifs.png",
         "report.html",

@@ -19,7 +19,7 @@ from torchmotif.image import Micrograph
 from torchmotif.patches import inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
-from torchmotif.sites import Sites, find_sites
+from torchmotif.sites import Sites, brightness_at, find_sites
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,14 +88,27 @@ class MotifResult:
         Returns
         -------
         pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of.
+            row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
+            brightness, 0 as in the gaps around and 1 as on that sublattice around: the nearer to 0, the surer. The darkest of
+            the most frequent sublattice come first.
         """
+        return self._empty.copy()
+
+    @cached_property
+    def _empty(self) -> "pd.DataFrame":
         import pandas as pd
 
         margin = self.columns.spacing / 2  # nearer to the rim a column may be there and not be found
         place = self.sites.empty
         within = ((place > margin) & (place < np.array(self.image.shape) - 1 - margin)).all(axis=1)
-        return pd.DataFrame(self._places(place[within]) | {"site": self.sites.empty_of[within]})
+        place, site = place[within], self.sites.empty_of[within]
+        bright = np.full(len(place), np.nan)
+        for motif in np.unique(site):
+            hosts = self.columns.positions[self.labels == motif]
+            here = site == motif
+            bright[here] = brightness_at(self.image.numpy(), place[here], hosts, self.columns.spacing)
+        table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright})
+        return table.sort_values(["site", "brightness"], ignore_index=True)
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
@@ -125,7 +138,8 @@ class MotifResult:
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
-            on whose sublattice the column sits, -1 between the sites (see `sites`); angle_deg where motifs were sorted up
+            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
+            patch is cut off there; angle_deg where motifs were sorted up
             to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
@@ -135,6 +149,7 @@ class MotifResult:
             "motif": self.labels,
             "probability": self.probabilities,
             "site": self.sites.columns,
+            "at_rim": self.groups == AT_RIM,
         }
         if self.angles is not None:
             table["angle_deg"] = np.degrees(self.angles)

@@ -6,19 +6,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
 from torchmotif.columns.lattice import dark_sites, find_lattice
 from torchmotif.errors import InputError
 
-__all__ = ["Sites", "find_sites"]
+__all__ = ["Sites", "brightness_at", "find_sites"]
 
 _NEIGHBOURS = 8  # columns of a sublattice that say where its sites are
 _FEWEST = 3  # of them that are needed
 _REACH = 3.0  # of its own spacings within which they lie; farther away strain adds up
 _FINER = 0.7  # of its own spacing is what its lattice is looked for with: more, and grains 12 degrees apart pass for one
 _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
+_CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
 _FREQUENT = (
     0.1  # of the most frequent motif: a motif on no known site that has as many columns may be a sublattice
 )
@@ -39,7 +41,7 @@ class Sites:
         Share of the motif's columns that do so, of those in a known lattice; NaN where none is.
     empty : array of shape (k, 2), float64
         (row, col) in pixels of sites to which half of the shortest translations of a sublattice lead, or more, and where
-        no column is: vacancies of whole columns, and the edge of holes. Some lie outside the image, at its rim.
+        no column is near: vacancies of whole columns, and the edge of holes. Some lie outside the image, at its rim.
     empty_of : array of shape (k,), int64
         Their sublattice.
     """
@@ -124,7 +126,7 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
         known |= np.isfinite(away)
         nearer = away < least
         site[nearer], least[nearer] = number, away[nearer]
-        empty.append(_empty(points, points[here & (site == number)], _NEAR * spacing))
+        empty.append(_empty(points, points[here & (site == number)], _CLEAR * spacing))
         of += [number] * len(empty[-1])
     motifs, shares = _by_motif(site, motif, known, n_motifs)
     return Sites(site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64))
@@ -155,6 +157,47 @@ def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArra
     seen = number >= _FEWEST
     away[seen] = rest[seen, (number[seen] - 1) // 4]
     return away
+
+
+def brightness_at(
+    image: np.ndarray, places: np.ndarray, hosts: np.ndarray, spacing: float
+) -> NDArray[np.float64]:
+    """How bright an image is where columns are missing, 0 as in the gaps around, 1 as on their sublattice around.
+
+    Parameters
+    ----------
+    image : array of shape (h, w)
+    places : array of shape (k, 2)
+        (row, col) in pixels, within the image.
+    hosts : array of shape (n, 2)
+        Columns of the sublattice.
+    spacing : float
+        Distance between neighbouring columns in pixels.
+
+    Returns
+    -------
+    array of shape (k,)
+        NaN where the sublattice does not stand out.
+    """
+    pixels = np.nan_to_num(np.asarray(image, np.float32), nan=float(np.nanmean(image)), posinf=0, neginf=0)
+    side = max(round(spacing / 3), 1)
+    smooth, reach = uniform_filter(pixels, side, mode="nearest"), round(1.5 * spacing)
+
+    def at(points: np.ndarray) -> NDArray[np.float64]:
+        row, col = np.rint(points).astype(np.int64).T
+        shape = smooth.shape
+        return np.asarray(smooth[row.clip(0, shape[0] - 1), col.clip(0, shape[1] - 1)], np.float64)
+
+    if not len(places) or not len(hosts):
+        return np.full(len(places), np.nan)
+    around = cKDTree(hosts).query(places, k=range(1, min(_NEIGHBOURS, len(hosts)) + 1))[1]
+    usual = np.median(at(hosts)[around], axis=1)
+    offset = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    window = at((places[:, None] + offset).reshape(-1, 2)).reshape(len(places), -1)
+    gap = np.quantile(window, 0.05, axis=1)
+    share = np.full(len(places), np.nan)
+    np.divide(at(places) - gap, usual - gap, where=usual > gap, out=share)
+    return share
 
 
 def _own_spacing(host: NDArray[np.float64]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from torchmotif.plot import motif_style
 from torchmotif.report.groups import brightness, fences
 from torchmotif.report.pixels import grey, picture
+from torchmotif.report.provenance import offset_of
 
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
@@ -49,7 +50,7 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
                 "seat": result.sites.where(motif) if has else None,
                 "odd": _odd(bright[here]),
                 "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
-                "resolvable": resolvable(result, motif),
+                "resolvable": resolvable(result, motif, known_dose=offset_of(result) is None),
             }
         )
     return found
@@ -62,13 +63,15 @@ def _odd(values: np.ndarray) -> str:
     return ", ".join(f"{n} {word}" for n, word in ((dark, "dark"), (bright, "bright")) if n)
 
 
-def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:
+def resolvable(result: "MotifResult", motif: int, *, known_dose: bool = True) -> dict[str, str]:
     """Whether single columns tell a motif from the others at this dose.
 
     Parameters
     ----------
     result : MotifResult
     motif : int
+    known_dose : bool
+        Whether to say down to what dose.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def resolvable(result: "MotifResult", motif: int) -> dict[str, str]:
     reason = f"{distance:.1f} standard deviations of one column from {_motifs(other)}"
     if not hardest.get("resolved", True):
         return {"answer": "no", "reason": f"{reason}; {_needs(hardest)}.{hidden}"}
-    if dose is not None and 0 < dose <= 1:
+    if known_dose and dose is not None and 0 < dose <= 1:
         reason += f"; told apart down to {_fraction(dose)} of this dose"
     return {"answer": "yes" if distance >= _CLEAR else "only in numbers", "reason": f"{reason}.{hidden}"}
 

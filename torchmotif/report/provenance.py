@@ -10,7 +10,7 @@ from torchmotif.noise import suspected_offset
 if TYPE_CHECKING:
     from torchmotif.result import MotifResult
 
-__all__ = ["dose_statement", "provenance", "python_code"]
+__all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
 _USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
@@ -38,15 +38,17 @@ def dose_statement(result: "MotifResult") -> list[str]:
     said = [
         f"{_rounded(mean)} detected electrons per pixel on average, {source} (one count is {gain:.3g} electrons)."
     ]
-    dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
-    offset = suspected_offset(finite) if dark_field and not known else None
+    offset = offset_of(result)
     if offset is not None:
-        said.insert(
-            0,
-            f"Take these numbers for upper limits: the darkest pixels have {offset:.0%} of the mean, which looks like the "
-            f"detector's offset. If it is, there are only {_rounded(mean * (1 - offset) ** 2)} electrons per pixel. "
-            "Subtract the offset before the analysis to have it right.",
+        left = _rounded(mean * (1 - offset) ** 2)
+        doubt = f"The darkest pixels have {offset:.0%} of the mean, which looks like the detector's offset; then the dose is not known"
+        said = [
+            f"{doubt}: {said[0].removesuffix('.')} if all were electrons, {left} if the darkest pixels have none."
+        ]
+        said.append(
+            "Subtract the offset to have it right: tm.analyze(scan.replace(scan.data - offset)). Motifs do not change much by it."
         )
+        return said
     if result.image.pixel_size_nm is not None:
         area = float(np.prod(result.image.pixel_size_nm))
         said.append(f"That is {_rounded(mean / area / 100)} per square ångström.")
@@ -58,6 +60,13 @@ def dose_statement(result: "MotifResult") -> list[str]:
             "8 bits have lost their dose."
         )
     return said
+
+
+def offset_of(result: "MotifResult") -> float | None:
+    """Share of the mean that the darkest pixels have, where the dose is estimated and that looks like an offset."""
+    dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
+    known = result.image.electrons_per_pixel is not None
+    return suspected_offset(result.image.numpy()) if dark_field and not known else None
 
 
 def provenance(result: "MotifResult") -> dict[str, Any]:

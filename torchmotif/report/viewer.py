@@ -48,7 +48,7 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
         ),
         "group": encoded(np.append(result.groups, [EMPTY] * len(empty)), "<i2"),
         "probability": encoded(np.append(result.probabilities * 255, 0 * empty["site"]), "u1"),
-        "brightness": encoded(np.append(bright, 0 * empty["site"]), "<f4"),
+        "brightness": encoded(np.append(bright, empty["brightness"].fillna(0.0)), "<f4"),
         "site": encoded(np.append(result.sites.columns, empty["site"]), "<i2"),
         "groups": [
             {

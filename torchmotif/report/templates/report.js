@@ -251,6 +251,7 @@
     if (data.pixel_nm) lines.push(`y ${(row * data.pixel_nm[0]).toFixed(3)}, x ${(col * data.pixel_nm[1]).toFixed(3)} nm`);
     if (one.number === -3) {
       lines[0] = `empty site of motif ${site[column]}: no column found`;
+      lines.push(`brightness ${brightness[column].toFixed(2)}, where 0 is a gap and 1 a column of motif ${site[column]}`);
       return lines.join("\n");
     }
     const value = brightness[column], ratio = (to) => (value / to).toFixed(2);
@@ -351,7 +352,7 @@
     const middle = [...one.columns].map((i) => brightness[i]).sort((a, b) => a - b)[one.columns.length >> 1];
     const sort = () => {
       // What is like no motif is like nothing else: there the brightest, often adatoms, are worth a look first.
-      const typical = (i) => (one.number < 0 ? -brightness[i] : Math.abs(brightness[i] - middle));
+      const typical = (i) => (one.number === -3 ? 0 : one.number < 0 ? -brightness[i] : Math.abs(brightness[i] - middle));
       const by = { typical, bright: (i) => -brightness[i], dark: (i) => brightness[i], unsure: (i) => probability[i], place: (i) => i }[$("order").value];
       order = [...one.columns].sort((a, b) => by(a) - by(b) || a - b);
       next = 0;
