@@ -14,7 +14,7 @@ from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
-from torchmotif.columns.split import halves
+from torchmotif.columns.split import retold
 from torchmotif.columns.tiles import Tile, each, tiles_of
 
 __all__ = [
@@ -184,23 +184,18 @@ def _revised(
 ) -> tuple[Start, int]:
     """A fit without what it finds to be nothing, with pairs split and `more` that it leaves over; how many are new."""
     axes = _axes(fit)
-    keep = credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
-    pair, half, single = halves(data, usable, fit, CLOSEST * spacing)
-    pair &= keep
-    kept, both = _kept(fit, keep & ~pair), _kept(fit, pair)
-    extra = _left_over(data, usable, fit, spacing) if more else fit.positions[:0]
-    extra = extra[~_near(extra / axes, both.positions / axes, spacing)]
-    positions = [kept.positions, both.positions - half[pair], both.positions + half[pair], extra]
-    intensity = [kept.intensity, both.intensity / 2, both.intensity / 2, fit.intensity.new_zeros(len(extra))]
-    new = 2 * len(both.positions) + len(extra)
-    single = torch.cat([single[keep & ~pair], single.new_ones(new)])
-    return Start(torch.cat(positions), torch.cat(intensity), fit.spline, single), new
-
-
-def _kept(fit: Fit, which: Bool[Tensor, " n"]) -> Start:
-    """Some of the columns of a fit, to go on with."""
-    kept = as_index(which)
-    return Start(fit.positions[kept], fit.intensity[kept], fit.spline)
+    told = retold(data, usable, fit, CLOSEST * spacing)
+    standing = ~told.replaced
+    keep = standing & credible(fit, faintest)
+    keep &= strongest_first(fit.positions / axes, fit.intensity * standing, CLOSEST * spacing)
+    kept = as_index(keep)
+    at, new = fit.positions[kept], told.columns[:, 1:]
+    extra = _left_over(data, usable, fit, spacing) if more else at[:0]
+    extra = extra[~_near(extra / axes, new / axes, spacing)]
+    changed = len(new) + len(extra)
+    intensity = [fit.intensity[kept], told.columns[:, 0].to(fit.intensity.dtype), fit.intensity.new_zeros(len(extra))]
+    single = torch.cat([told.single[kept], told.single.new_ones(changed)])
+    return Start(torch.cat([at, new, extra]), torch.cat(intensity), fit.spline, single), changed
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
