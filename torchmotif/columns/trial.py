@@ -81,7 +81,7 @@ class _Surroundings:
         diagonal = information.diagonal(dim1=1, dim2=2)
         least = 1e-6 * diagonal.amax(dim=1, keepdim=True) + torch.finfo(diagonal.dtype).tiny
         steadied = information.double() + torch.diag_embed(damping[:, None] * diagonal + least)
-        change = torch.linalg.solve(steadied, score.double()).to(columns.dtype).view_as(columns)
+        change = torch.linalg.solve_ex(steadied, score.double()).result.to(columns.dtype).view_as(columns)
         limit = _FAR * self.fit.shape.width.mean()
         length = change[:, :, 1:].norm(dim=2, keepdim=True).clamp(min=1e-12)
         total = intensity.sum(dim=1, keepdim=True)
@@ -118,8 +118,10 @@ def one_or_two(
     """
     reach = int(_REACH * fit.shape.widest) + 1
     side = 2 * reach + 1
-    share = two[:, :, :1] / two[:, :, :1].sum(dim=1, keepdim=True).clamp(min=torch.finfo(two.dtype).tiny)
-    middle = (share * two[:, :, 1:]).sum(dim=1, keepdim=True)
+    least = _FAINT * fit.intensity.abs().mean() + torch.finfo(data.dtype).tiny  # a fit may have less than nothing
+    bright = torch.maximum(two[:, :, :1], least)
+    total = bright.sum(dim=1, keepdim=True)
+    middle = (bright / total * two[:, :, 1:]).sum(dim=1, keepdim=True)
     first = middle[:, 0].round().long()
     first = torch.minimum(first.clamp(min=0), torch.tensor(data.shape, device=first.device) - 1)
     data_, usable_, expected = (
@@ -130,8 +132,7 @@ def one_or_two(
     own = torch.cat([fit.intensity[taken][:, :, None].double(), fit.positions[taken] - origin], dim=2).to(dtype)
     around = _Surroundings(fit, data_, usable_, expected)
     around = _Surroundings(fit, data_, usable_, 2 * expected - around.expected(own))
-    local = torch.cat([two[:, :, :1], two[:, :, 1:] - origin], dim=2).to(dtype)
-    total = two[:, :, :1].sum(dim=1, keepdim=True)
+    local = torch.cat([bright, two[:, :, 1:] - origin], dim=2).to(dtype)
     single = torch.cat([total, middle - origin], dim=2).to(dtype)
     one, alone = around.fitted(single, _STEPS_ONE)
     pair, both = around.fitted(local, _STEPS_TWO)
