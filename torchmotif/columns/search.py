@@ -1,6 +1,6 @@
 """The search: maxima, joint fits of them by tiles, and what these leave over."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -186,16 +186,18 @@ def _revised(
     axes = _axes(fit)
     told = retold(data, usable, fit, CLOSEST * spacing)
     standing = ~told.replaced
-    keep = standing & credible(fit, faintest)
+    keep = standing & credible(replace(fit, sure=told.sure), faintest)
     keep &= strongest_first(fit.positions / axes, fit.intensity * standing, CLOSEST * spacing)
     kept = as_index(keep)
     at, new = fit.positions[kept], told.columns[:, 1:]
     extra = _left_over(data, usable, fit, spacing) if more else at[:0]
     extra = extra[~_near(extra / axes, new / axes, spacing)]
-    changed = len(new) + len(extra)
-    intensity = [fit.intensity[kept], told.columns[:, 0].to(fit.intensity.dtype), fit.intensity.new_zeros(len(extra))]
-    single = torch.cat([told.single[kept], told.single.new_ones(changed)])
-    return Start(torch.cat([at, new, extra]), torch.cat(intensity), fit.spline, single), changed
+    dark = fit.intensity.new_zeros(len(extra))
+    intensity = torch.cat([fit.intensity[kept], told.columns[:, 0].to(dark.dtype), dark])
+    single = torch.cat([told.single[kept], told.single.new_ones(len(new) + len(extra))])
+    sure = torch.cat([told.sure[kept], told.columns_sure, dark > 0])
+    start = Start(torch.cat([at, new, extra]), intensity, fit.spline, single, sure)
+    return start, told.changes + len(extra)
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
@@ -227,8 +229,8 @@ def _near(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float)
 
 def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
-    sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
-    return sure & (fit.intensity > faintest)
+    clear = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
+    return (clear | fit.sure) & (fit.intensity > faintest)
 
 
 def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmotif.columns.fit import Fit
 from torchmotif.columns.model import profiles
 from torchmotif.columns.neighbours import as_index, pairs_within
-from torchmotif.columns.trial import one_or_two
+from torchmotif.columns.trial import Trial, one_or_two
 
 __all__ = ["Retold", "retold"]
 
@@ -32,38 +32,54 @@ class Retold:
     """Columns of a fit that others replace: pairs that were taken for one, and columns that were taken for two."""
 
     replaced: Bool[Tensor, " n"]
-    columns: Float[Tensor, "m 3"]  # intensity, row, column of those that replace them
     single: Bool[Tensor, " n"]  # which of the fit's columns are surely no pairs
+    sure: Bool[Tensor, " n"]  # which of them are told from the columns next to them
+    columns: Float[Tensor, "m 3"]  # intensity, row, column of those that replace them
+    columns_sure: Bool[Tensor, " m"]
+    changes: int  # columns that were split or merged
 
 
 def retold(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, closest: float) -> Retold:
     """Where two columns at least `closest` pixels apart explain an image better than one of a fit, and the reverse."""
+    replaced, sure = torch.zeros_like(fit.held), torch.zeros_like(fit.held)
     if len(fit.positions) == 0:
-        return Retold(fit.held, fit.positions.new_zeros(0, 3), ~fit.held)
-    i, j, one = _merged(data, usable, fit)
-    replaced = torch.zeros_like(fit.held)
-    replaced[i] = replaced[j] = True
+        return Retold(replaced, ~fit.held, sure, fit.positions.new_zeros(0, 3), sure, 0)
     tensor, covariance = _elongation(data, usable, fit)
     pair, half, single = _oblong(tensor, covariance, fit, data.shape)
-    index, two = _split(data, usable, fit, as_index(pair & ~replaced), half, closest)
-    replaced[index] = True
-    return Retold(replaced, torch.cat([one, two.flatten(0, 1)]), single)
+    i, j = _doubtful(fit)
+    index = as_index(pair.index_fill(0, torch.cat([i, j]), False))
+    merged, better, one, two, least = _neighbours(data, usable, fit, i, j, closest)
+    split, halves = _split(data, usable, fit, index, half, closest)
+    replaced[torch.cat([i[merged], j[merged], i[better], j[better], split])] = True
+    twos = torch.cat([two, halves]).flatten(0, 1)
+    new = torch.arange(len(one) + len(twos), device=i.device) >= len(one)
+    changes = len(one) + len(halves)
+    return Retold(replaced, single, (least >= _SAME) & (least < torch.inf), torch.cat([one, twos]), new, changes)
 
 
-def _merged(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor, Float[Tensor, "k 3"]]:
-    """Columns i and j that one column explains as well, and that one."""
+def _doubtful(fit: Fit) -> tuple[Tensor, Tensor]:
+    """Columns i and j so near to each other, and one of them so faint, that they may be one."""
     i, j = pairs_within(fit.positions / fit.shape.width.double(), _NEAR, once=True)
     clear = fit.intensity > _BRIGHT * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
     doubtful = as_index(~(clear[i] & clear[j]) & ~(fit.held[i] | fit.held[j]))
-    i, j = i[doubtful], j[doubtful]
-    taken = torch.stack([i, j], dim=1)
+    return i[doubtful], j[doubtful]
+
+
+def _neighbours(
+    data: Tensor, usable: Tensor, fit: Fit, i: Tensor, j: Tensor, closest: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Trials of columns i and j: which to merge to one, which to place anew, these columns, and the least evidence for each."""
+    taken, n = torch.stack([i, j], dim=1), len(fit.positions)
     trial = one_or_two(data, usable, fit, taken, _columns(fit)[taken])
-    # Each column is merged with one other at most: that which is told apart from it the least.
-    least = trial.evidence.new_full((len(fit.positions),), torch.inf)
+    least = trial.evidence.new_full((n,), torch.inf)
     for end in (i, j):
         least = least.scatter_reduce(0, end, trial.evidence, "amin")
+    # Each column is merged with one other at most: that which is told apart from it the least.
     merged = as_index((trial.evidence < _SAME) & (trial.evidence <= least[i]) & (trial.evidence <= least[j]))
-    return i[merged], j[merged], trial.one[merged]
+    trials = torch.zeros_like(i).new_zeros(n).index_add_(0, taken.flatten(), torch.ones_like(taken).flatten())
+    alone = (trials[i] == 1) & (trials[j] == 1)
+    better = as_index((trial.evidence >= _SAME) & alone & _plausible(trial, fit, data.shape, closest))
+    return merged, better, trial.one[merged], trial.two[better], least
 
 
 def _split(
@@ -75,13 +91,18 @@ def _split(
     share = every.new_tensor([0.5, 1, 1])
     two = torch.stack([every * share - away, every * share + away], dim=1)
     trial = one_or_two(data, usable, fit, index[:, None], two)
-    apart = trial.apart()
-    far = ((apart / fit.shape.width).norm(dim=1) > 2 * _APART) & (apart.norm(dim=1) > closest)
-    last = apart.new_tensor(data.shape) - 0.5
-    inside = ((trial.two[:, :, 1:] > -0.5) & (trial.two[:, :, 1:] < last)).all(dim=2).all(dim=1)
-    fainter = trial.two[:, :, 0].amin(dim=1) / trial.two[:, :, 0].sum(dim=1)
-    pair = as_index((trial.evidence > _TWO) & far & inside & (fainter > _FAINTER))
+    far = (trial.apart() / fit.shape.width).norm(dim=1) > 2 * _APART
+    pair = as_index((trial.evidence > _TWO) & far & _plausible(trial, fit, data.shape, closest))
     return index[pair], trial.two[pair]
+
+
+def _plausible(trial: Trial, fit: Fit, shape: Sequence[int], closest: float) -> Bool[Tensor, " k"]:
+    """Which trials have two columns that may be: in the image, not too near to each other, and neither too faint."""
+    last = trial.two.new_tensor(shape) - 0.5
+    inside = ((trial.two[:, :, 1:] > -0.5) & (trial.two[:, :, 1:] < last)).all(dim=2).all(dim=1)
+    intensity = trial.two[:, :, 0]
+    bright = intensity.amin(dim=1) > _FAINTER * intensity.sum(dim=1)
+    return inside & bright & (trial.apart().norm(dim=1) > closest)
 
 
 def _columns(fit: Fit) -> Float[Tensor, "n 3"]:
