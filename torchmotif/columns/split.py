@@ -16,8 +16,8 @@ from torchmotif.columns.trial import Trial, one_or_two
 __all__ = ["Retold", "retold"]
 
 _APART = 0.9  # widths from the middle of a pair to each half: misfits of the common shape are smaller
-_TWO = 14.0  # twice the logarithm of how much likelier two columns are, from which they are two
-_SAME = 10.0  # and below which two columns are one
+_TWO = 16.0  # twice the logarithm of how much likelier two columns are, from which they are two
+_SAME = 13  # and below which two columns are one
 _FAINTER = 0.15  # of the intensity of a pair: the fainter of it has more
 _NEAR = 3.0  # widths within which two columns may be one
 _BRIGHT = 10.0  # standard deviations of its intensity from which a column is surely there
