@@ -25,7 +25,7 @@ class Trial:
 
     one: Float[Tensor, "k 3"]  # intensity, row, column
     two: Float[Tensor, "k 2 3"]
-    evidence: Float[Tensor, " k"]  # twice the logarithm of how much likelier two are
+    evidence: Float[Tensor, " k"]  # twice the logarithm of how much likelier two are, over their misfit
 
     def apart(self) -> Float[Tensor, "k 2"]:
         """From the first of two columns to the second, in pixels."""
@@ -59,6 +59,14 @@ class _Surroundings:
         """Logarithm of the quasi-likelihood."""
         every = self.fit.shape.noise.likelihood(self.data, expected) * self.usable
         return every.flatten(1).sum(dim=1, dtype=torch.float64)
+
+    def misfit(self, columns: Float[Tensor, "k m 3"]) -> Float[Tensor, " k"]:
+        """Squared residual over variance, averaged under the columns: 1 where only noise is left."""
+        expected = self.expected(columns)
+        weight = (expected - self.others) * self.usable
+        excess = (self.data - expected).square() / self.fit.shape.noise.variance(expected)
+        least = torch.finfo(weight.dtype).tiny
+        return (weight * excess).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1).clamp(min=least)
 
     def step(
         self, columns: Float[Tensor, "k m 3"], expected: Float[Tensor, "k s s"], damping: Float[Tensor, " k"]
@@ -136,5 +144,6 @@ def one_or_two(
     single = torch.cat([total, middle - origin], dim=2).to(dtype)
     one, alone = around.fitted(single, _STEPS_ONE)
     pair, both = around.fitted(local, _STEPS_TWO)
+    evidence = 2 * (both - alone).to(dtype) / around.misfit(pair).clamp(min=1)
     back = torch.cat([torch.zeros_like(origin[:, :, :1]), origin], dim=2)
-    return Trial((one + back)[:, 0].double(), (pair + back).double(), (2 * (both - alone)).to(dtype))
+    return Trial((one + back)[:, 0].double(), (pair + back).double(), evidence)
