@@ -17,7 +17,7 @@ __all__ = ["Retold", "retold"]
 
 _APART = 0.9  # widths from the middle of a pair to each half: misfits of the common shape are smaller
 _TWO = 16.0  # twice the logarithm of how much likelier two columns are, from which they are two
-_SAME = 13  # and below which two columns are one
+_SAME = 13.0  # and below which two columns are one
 _FAINTER = 0.15  # of the intensity of a pair: the fainter of it has more
 _NEAR = 3.0  # widths within which two columns may be one
 _BRIGHT = 10.0  # standard deviations of its intensity from which a column is surely there
@@ -49,13 +49,15 @@ def retold(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, cl
     pair, half, single = _oblong(tensor, covariance, fit, data.shape)
     i, j = _doubtful(fit)
     index = as_index(pair.index_fill(0, torch.cat([i, j]), False))
-    merged, better, one, two, least = _neighbours(data, usable, fit, i, j, closest)
-    split, halves = _split(data, usable, fit, index, half, closest)
+    merged, better, one, two, least = _neighbours(data, usable, fit, i, j, closest=closest)
+    split, halves = _split(data, usable, fit, index, half, closest=closest)
     replaced[torch.cat([i[merged], j[merged], i[better], j[better], split])] = True
     twos = torch.cat([two, halves]).flatten(0, 1)
     new = torch.arange(len(one) + len(twos), device=i.device) >= len(one)
     changes = len(one) + len(halves)
-    return Retold(replaced, single, (least >= _SAME) & (least < torch.inf), torch.cat([one, twos]), new, changes)
+    return Retold(
+        replaced, single, (least >= _SAME) & (least < torch.inf), torch.cat([one, twos]), new, changes
+    )
 
 
 def _doubtful(fit: Fit) -> tuple[Tensor, Tensor]:
@@ -67,7 +69,7 @@ def _doubtful(fit: Fit) -> tuple[Tensor, Tensor]:
 
 
 def _neighbours(
-    data: Tensor, usable: Tensor, fit: Fit, i: Tensor, j: Tensor, closest: float
+    data: Tensor, usable: Tensor, fit: Fit, i: Tensor, j: Tensor, *, closest: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Trials of columns i and j: which to merge to one, which to place anew, these columns, and the least evidence for each."""
     taken, n = torch.stack([i, j], dim=1), len(fit.positions)
@@ -79,12 +81,12 @@ def _neighbours(
     merged = as_index((trial.evidence < _SAME) & (trial.evidence <= least[i]) & (trial.evidence <= least[j]))
     trials = torch.zeros_like(i).new_zeros(n).index_add_(0, taken.flatten(), torch.ones_like(taken).flatten())
     alone = (trials[i] == 1) & (trials[j] == 1)
-    better = as_index((trial.evidence >= _SAME) & alone & _plausible(trial, fit, data.shape, closest))
+    better = as_index((trial.evidence >= _SAME) & alone & _plausible(trial, data.shape, closest))
     return merged, better, trial.one[merged], trial.two[better], least
 
 
 def _split(
-    data: Tensor, usable: Tensor, fit: Fit, index: Tensor, half: Tensor, closest: float
+    data: Tensor, usable: Tensor, fit: Fit, index: Tensor, half: Tensor, *, closest: float
 ) -> tuple[Tensor, Float[Tensor, "k 2 3"]]:
     """Which of some columns are pairs, and the columns of these."""
     every = _columns(fit)[index]
@@ -93,17 +95,18 @@ def _split(
     two = torch.stack([every * share - away, every * share + away], dim=1)
     trial = one_or_two(data, usable, fit, index[:, None], two)
     far = (trial.apart() / fit.shape.width).norm(dim=1) > 2 * _APART
-    pair = as_index((trial.evidence > _TWO) & far & _plausible(trial, fit, data.shape, closest))
+    pair = as_index((trial.evidence > _TWO) & far & _plausible(trial, data.shape, closest))
     return index[pair], trial.two[pair]
 
 
-def _plausible(trial: Trial, fit: Fit, shape: Sequence[int], closest: float) -> Bool[Tensor, " k"]:
+def _plausible(trial: Trial, shape: Sequence[int], closest: float) -> Bool[Tensor, " k"]:
     """Which trials have two columns that may be: in the image, not too near to each other, and neither too faint."""
     last = trial.two.new_tensor(shape) - 0.5
     inside = ((trial.two[:, :, 1:] > -0.5) & (trial.two[:, :, 1:] < last)).all(dim=2).all(dim=1)
     intensity = trial.two[:, :, 0]
     bright = intensity.amin(dim=1) > _FAINTER * intensity.sum(dim=1)
-    return inside & bright & (trial.apart().norm(dim=1) > closest)
+    far: Tensor = trial.apart().norm(dim=1) > closest
+    return inside & bright & far
 
 
 def _columns(fit: Fit) -> Float[Tensor, "n 3"]:

@@ -93,8 +93,12 @@ class _Surroundings:
         limit = _FAR * self.fit.shape.width.mean()
         length = change[:, :, 1:].norm(dim=2, keepdim=True).clamp(min=1e-12)
         total = intensity.sum(dim=1, keepdim=True)
-        brighter = torch.maximum(intensity + change[:, :, :1].clamp(-0.5 * total, 0.5 * total), _FAINT * total)
-        return torch.cat([brighter, columns[:, :, 1:] + change[:, :, 1:] * (limit / length).clamp(max=1)], dim=2)
+        brighter = torch.maximum(
+            intensity + change[:, :, :1].clamp(-0.5 * total, 0.5 * total), _FAINT * total
+        )
+        return torch.cat(
+            [brighter, columns[:, :, 1:] + change[:, :, 1:] * (limit / length).clamp(max=1)], dim=2
+        )
 
     def fitted(self, columns: Float[Tensor, "k m 3"], steps: int) -> tuple[Tensor, Tensor]:
         """Columns of greatest likelihood and the logarithm of that; steps that make it less are not taken."""
@@ -126,7 +130,9 @@ def one_or_two(
     """
     reach = int(_REACH * fit.shape.widest) + 1
     side = 2 * reach + 1
-    least = _FAINT * fit.intensity.abs().mean() + torch.finfo(data.dtype).tiny  # a fit may have less than nothing
+    least = (
+        _FAINT * fit.intensity.abs().mean() + torch.finfo(data.dtype).tiny
+    )  # a fit may have less than nothing
     bright = torch.maximum(two[:, :, :1], least)
     total = bright.sum(dim=1, keepdim=True)
     middle = (bright / total * two[:, :, 1:]).sum(dim=1, keepdim=True)
@@ -137,7 +143,9 @@ def one_or_two(
     )
     origin = (first - reach)[:, None]
     dtype = data.dtype
-    own = torch.cat([fit.intensity[taken][:, :, None].double(), fit.positions[taken] - origin], dim=2).to(dtype)
+    own = torch.cat([fit.intensity[taken][:, :, None].double(), fit.positions[taken] - origin], dim=2).to(
+        dtype
+    )
     around = _Surroundings(fit, data_, usable_, expected)
     around = _Surroundings(fit, data_, usable_, 2 * expected - around.expected(own))
     local = torch.cat([bright, two[:, :, 1:] - origin], dim=2).to(dtype)
