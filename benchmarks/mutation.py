@@ -386,6 +386,7 @@ def main() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     facts = {"seed": arguments.seed, "sample": arguments.sample, "possible": len(possible)}
+    tests: dict[str, Tests] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         for part in ("torchmotif", "tests"):
@@ -397,10 +398,11 @@ def main() -> None:
                 continue
             if time.monotonic() > end:
                 break
-            tests = tests_of(package, folder)
+            if package not in tests:  # once, as tests may be written meanwhile
+                tests[package] = tests_of(package, folder)
             change = mutant(site)
             start = time.monotonic()
-            found = outcome(change, tests, folder)
+            found = outcome(change, tests[package], folder)
             outcomes[site.key] = {
                 "key": site.key,
                 "file": change.file,
