@@ -11,6 +11,7 @@ at a time, in a copy of the repository. The sample are the mutants with the smal
 change, so it stays the same where the source does. Coverage tells which of the package's tests (without the slow ones) come by the
 statement; those run, the fastest first, in a process of their own (Linux, macOS) that stops at the first failure. Where all
 of them pass and the module keeps results in a cache, which one test fills for the next, the others of the package follow.
+After a minute of tests (--patience) a mutant counts as one that survives.
 
 A mutant that survives is a test that is missing, or changes nothing that matters. Outcomes are added to
 results/mutation.json as they come; a mutant whose file has changed since runs again. A survivor that was judged there by
@@ -32,6 +33,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -250,34 +252,46 @@ class Tests:
 
 
 def tests_of(package: str, folder: Path) -> Tests:
-    """The tests that pass without any fault; kept between runs, as long as nothing in the package or its tests changes."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    tests = [
-        p
-        for name in TESTS[package]
-        for p in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
-    ]
-    for path in sorted([*tests, *(ROOT / "torchmotif" / package).glob("*.py")]):
+    """The tests that pass without any fault; kept between runs, file by file, as long as these and the package stay."""
+    result = Tests()
+    for name in TESTS[package]:
+        files = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("test_*.py"))
+        for file in [str(path.relative_to(ROOT)) for path in files] or [name]:
+            kept = Path(tempfile.gettempdir()) / f"torchmotif-mutation-{package}-{_state(package, file)}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(_measured(package, file, folder).__dict__))
+            found = Tests(**json.loads(kept.read_text()))
+            result.seconds |= found.seconds
+            for path, lines in found.by_line.items():
+                known = result.by_line.setdefault(path, {})
+                for line, tests in lines.items():
+                    known[line] = known.get(line, []) + tests
+    return result
+
+
+def _state(package: str, file: str) -> str:
+    """Of a file of tests, its fixtures and the package."""
+    digest = hashlib.sha1(file.encode(), usedforsecurity=False)
+    beside = (ROOT / file).parent.glob("conftest.py")
+    tests = [ROOT / file, *beside] if file.endswith(".py") else []
+    for path in [*tests, *sorted((ROOT / "torchmotif" / package).glob("*.py"))]:
         digest.update(path.read_bytes())
-    kept = Path(tempfile.gettempdir()) / f"torchmotif-mutation-{package}-{digest.hexdigest()[:12]}.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(_measured(package, folder).__dict__))
-    return Tests(**json.loads(kept.read_text()))
+    return digest.hexdigest()[:12]
 
 
-def _measured(package: str, folder: Path) -> Tests:
+def _measured(package: str, file: str, folder: Path) -> Tests:
     import xml.etree.ElementTree as ET  # reads what pytest has just written
 
     from coverage import CoverageData
 
-    report = folder / f"{package}.xml"
+    report = folder / "tests.xml"
     covered = [
         f"--cov={folder}/torchmotif/{package}",
         "--cov-context=test",
         "--cov-report=",
         "--cov-fail-under=0",
     ]
-    run_tests(folder, [f"--junitxml={report}", *covered, *TESTS[package]], {})
+    run_tests(folder, [f"--junitxml={report}", *covered, file], {})
     result = Tests()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314
         if all(case.find(bad) is None for bad in ("failure", "error", "skipped")):
@@ -290,25 +304,22 @@ def _measured(package: str, folder: Path) -> Tests:
         for line, contexts in data.contexts_by_lineno(path).items():
             tests = set()
             for test, _, phase in (context.partition("|") for context in contexts):
-                if not test:  # on import
-                    tests |= set(result.seconds)
-                elif phase == "setup":  # of a fixture that others may share
-                    tests |= {
-                        other for other in result.seconds if other.split("::")[0] == test.split("::")[0]
-                    }
-                else:
-                    tests.add(test)
+                # What runs on import, or for a fixture that others may share, runs for all.
+                tests |= {test} if test and phase != "setup" else set(result.seconds)
             lines[str(line)] = sorted(tests)
+    (folder / ".coverage").unlink(missing_ok=True)
     return result
 
 
-def outcome(change: Mutant, tests: Tests, folder: Path) -> str:
+def outcome(change: Mutant, tests: Tests, folder: Path, patience: float) -> str:
     """What the tests make of a mutant: killed, timed out, survived."""
     (folder / change.file).write_text(change.source, encoding="utf-8")
     try:
         first = tests.of(change)
         cached = "cache" in change.source
-        for chosen in (first, tests.rest(first) if cached or not first else []):
+        for some in (first, tests.rest(first) if cached or not first else []):
+            spent = accumulate(tests.seconds[test] for test in some)
+            chosen = [test for test, until in zip(some, spent, strict=True) if until <= patience]
             status = run_tests(folder, ["-x", *chosen], tests.limits()) if chosen else 0
             if status != 0:
                 return "timed out" if status == -1 else "killed"
@@ -367,6 +378,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds of tests; what survives them survives"
+    )
     parser.add_argument("--only", nargs="+", choices=list(TESTS), default=list(TESTS))
     parser.add_argument("--survivors", action="store_true", help="run those again that survived")
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -402,7 +416,7 @@ def main() -> None:
                 tests[package] = tests_of(package, folder)
             change = mutant(site)
             start = time.monotonic()
-            found = outcome(change, tests[package], folder)
+            found = outcome(change, tests[package], folder, arguments.patience)
             outcomes[site.key] = {
                 "key": site.key,
                 "file": change.file,
