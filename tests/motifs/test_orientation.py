@@ -35,6 +35,7 @@ def moments_of(*around: float, middle: float = 1.0, basis: ZernikeBasis = BASIS)
 
 THREE, SIX, TWO = moments_of(1.0, 1.0, 1.0), moments_of(*[1.0] * 6, middle=0.5), moments_of(1.0, 1.0)
 ONE, CHIRAL = moments_of(1.0, 0.4, 0.4), moments_of(1.2, 0.6, 0.1, middle=0.7)
+FOUR, FIVE = moments_of(*[1.0] * 4), moments_of(*[1.0] * 5, middle=0.5)
 SHARP = 1e4 * torch.eye(len(ONE), dtype=torch.float64)  # single columns tell everything
 ALL = torch.stack([SIX, THREE, TWO, ONE, CHIRAL])
 
@@ -45,10 +46,11 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-3) -> bool:
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_symmetries_are_seen(mirror: bool) -> None:
-    turned = rotate(ALL, torch.tensor([0.3, 1.0, 2.0, 4.0, 0.5], dtype=torch.float64))
+    shapes = torch.cat([ALL, torch.stack([FOUR, FIVE])])
+    turned = rotate(shapes, torch.tensor([0.3, 1.0, 2.0, 4.0, 0.5, 0.1, 3.0], dtype=torch.float64))
     found = Symmetries.of(turned, SHARP, 0.0, HARDLY, mirror=mirror)
-    assert found.folds.tolist() == [6, 3, 2, 1, 1]
-    assert found.chiral.tolist() == [False, False, False, False, mirror]
+    assert found.folds.tolist() == [6, 3, 2, 1, 1, 4, 5]
+    assert found.chiral.tolist() == [False] * 4 + [mirror] + [False] * 2
     assert close(found.centres, turned, atol=0.05)
     for centre, fold in zip(found.centres, found.folds.tolist(), strict=True):
         assert close(rotate(centre, 2 * math.pi / fold), centre, atol=1e-9)

@@ -315,6 +315,29 @@ def test_patches_are_read_a_batch_at_a_time() -> None:
     np.testing.assert_array_equal(source.take(torch.tensor([3, 20])), patches[[3, 20]])
 
 
+def test_of_dark_patches_the_mean_is_nothing() -> None:
+    patches = np.zeros((4, 3, 3))
+    assert PatchSource(patches, None).mean_deviation_least() == (0.0, 0.0, 0.0)
+    patches[1:] = 2.0
+    assert PatchSource(patches, None).mean_deviation_least() == pytest.approx((1.5, 0.75**0.5, 0.0))
+
+
+def test_patches_on_disk_are_not_read_before_they_are_asked_for() -> None:
+    class OnDisk:
+        shape, read = (100, 5, 5), 0
+
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            self.read += len(range(*rows.indices(100)))
+            return np.ones((len(range(*rows.indices(100))), 5, 5))
+
+    data = OnDisk()
+    source = PatchSource(data, None)
+    assert data.read == 0
+    source.batch = 30
+    next(iter(source))
+    assert data.read == 30
+
+
 def test_a_window_larger_than_a_batch_is_one() -> None:
     assert PatchSource(np.zeros((2, 6000, 6000), np.uint8)[:, :, :], None).batch == 1
 
