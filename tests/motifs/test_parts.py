@@ -444,6 +444,30 @@ def test_the_sides_of_a_split_have_the_noise_of_their_patches(generator: torch.G
     np.testing.assert_allclose(double.skew[0], 4 * sides_.skew[0])
 
 
+def test_the_evidence_is_the_gain_in_likelihood_less_its_price(generator: torch.Generator) -> None:
+    moments = torch.randn(500, 28, generator=generator, dtype=torch.float64)
+    moments[:60] += 5 * UP
+    moments[:, 9] *= 2  # what varies beyond the noise
+    for split in propose_splits(moments, torch.eye(28, dtype=torch.float64), SMALL):
+        x = (moments @ split.axes).numpy()
+        wide = split.intrinsic.numpy() + np.eye(x.shape[1])
+        first, second = (stats.multivariate_normal(mean.numpy(), wide).logpdf(x) for mean in split.means)
+        both = np.logaddexp(math.log(1 - split.share) + first, math.log(split.share) + second).sum()
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(x.T, bias=True)))
+        one = vectors * np.maximum(values, 1) @ vectors.T  # nowhere narrower than the noise
+        single = stats.multivariate_normal(x.mean(0), one).logpdf(x).sum()
+        price = (x.shape[1] + 1) * math.log(500)
+        assert split.evidence == pytest.approx(2 * (both - single) - price, abs=0.1)
+
+
+@pytest.mark.parametrize(("gain", "stands_out"), [(5.0, False), (8.0, True)])
+def test_what_stands_out_gains_more_than_starts_in_noise_do(gain: float, stands_out: bool) -> None:
+    means = torch.tensor([[0.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
+    split = mixture(0.2, torch.zeros(2, 2, dtype=torch.float64), means)
+    # Twice the gain in log-likelihood for each of three parameters, less their price.
+    assert replace(split, evidence=3 * gain - 3 * math.log(100)).stands_out() == stands_out
+
+
 def test_a_matched_filter_is_the_best_direction(generator: torch.Generator) -> None:
     root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
     covariance = root @ root.T + torch.eye(6, dtype=torch.float64)
@@ -503,7 +527,7 @@ def spot(row: float, col: float) -> torch.Tensor:
     return moments / moments.norm()
 
 
-MIDDLE, UP, RIGHT = spot(0, 0), spot(-4, 0), spot(0, 4)
+UP, RIGHT = spot(-4, 0), spot(0, 4)
 
 
 def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
