@@ -344,10 +344,8 @@ def _digest(name: str) -> str:
 
 
 def save(outcomes: dict[str, dict[str, Any]], **facts: Any) -> None:
-    outcomes |= (
-        recorded() | outcomes
-    )  # what another run has found meanwhile, and verdicts on what is to run again
-    mutants = sorted(outcomes.values(), key=lambda one: (one["file"], one["line"], one["key"]))
+    """Add outcomes to those on record, which another run, or a verdict, may have changed meanwhile."""
+    mutants = sorted((recorded() | outcomes).values(), key=lambda one: (one["file"], one["line"], one["key"]))
     text = json.dumps({**facts, "mutants": mutants}, indent=1) + "\n"
     part = RESULTS.with_suffix(".part")
     part.write_text(text)
@@ -428,7 +426,7 @@ def main() -> None:
             if found == "survived":
                 judged = before.get(site.key, {})
                 outcomes[site.key] |= {key: judged[key] for key in ("verdict", "equivalent") if key in judged}
-            save(outcomes, **facts)
+            save({site.key: outcomes[site.key]}, **facts)
             print(
                 f"{found:9} {time.monotonic() - start:5.1f} s {change.file}:{change.lines.start} {change.what}",
                 flush=True,

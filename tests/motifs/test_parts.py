@@ -582,6 +582,13 @@ def test_a_tree_has_as_many_leaves_as_asked_for(n_motifs: int) -> None:
         assert all(len(kind[labels == i].unique()) == 1 for i in range(4))
 
 
+def test_what_all_columns_share_does_not_matter() -> None:
+    moments, kind = groups([300, 100], [9 * UP])
+    moments[:, 0] += 100
+    labels = grown(moments).log_probabilities(moments).argmax(1)
+    assert labels.tolist() == kind.tolist()
+
+
 def test_a_single_column_is_not_parted() -> None:
     moments = torch.randn(1, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert len(grown(moments, n_motifs=2).leaves) == 1
