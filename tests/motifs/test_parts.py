@@ -495,6 +495,14 @@ def test_a_valley_is_as_deep_as_it_is_without_noise(distance: float, width: floa
     )
 
 
+@pytest.mark.parametrize("step", [5, 8])
+def test_a_side_may_have_peaks_of_its_own(step: int) -> None:
+    rng = np.random.default_rng(0)
+    values = torch.from_numpy(rng.normal(size=3000) + step * rng.choice(3, 3000, p=(0.2, 0.6, 0.2)))
+    for threshold in (0.5 * step, 1.5 * step):
+        assert valley_at(values, threshold, *sides(values, threshold)) < 0.01
+
+
 def test_a_threshold_beyond_the_peaks_parts_nothing() -> None:
     values = torch.from_numpy(np.random.default_rng(0).normal(size=500))
     for threshold in (-9.0, 9.0):
