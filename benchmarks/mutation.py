@@ -3,7 +3,7 @@
 python benchmarks/mutation.py --sample 220 --seed 0               the mutants of that sample that have no outcome yet
 python benchmarks/mutation.py --sample 220 --minutes 5            as many of them as fit in the time; call it again
 python benchmarks/mutation.py --only zernike --sample 20
-python benchmarks/mutation.py --survivors                         those that survived again, after tests were added
+python benchmarks/mutation.py --survivors                         those that survived and have no verdict, after tests were added
 python benchmarks/mutation.py --table                             what is in results/mutation.json, survivors with verdicts
 
 Operators, comparisons, constants, conditions and statements of zernike/, noise/, plane_graph/ and motifs/ are changed, one
@@ -380,7 +380,9 @@ def main() -> None:
         "--patience", type=float, default=60, help="seconds of tests; what survives them survives"
     )
     parser.add_argument("--only", nargs="+", choices=list(TESTS), default=list(TESTS))
-    parser.add_argument("--survivors", action="store_true", help="run those again that survived")
+    parser.add_argument(
+        "--survivors", action="store_true", help="run those again that survived and have no verdict"
+    )
     parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     possible = all_sites(list(TESTS))
@@ -389,9 +391,7 @@ def main() -> None:
     if arguments.table:
         return show({site.key: outcomes[site.key] for site in chosen if site.key in outcomes})
     if arguments.survivors:
-        again = {
-            key for key, one in outcomes.items() if one["outcome"] == "survived" and not one.get("equivalent")
-        }
+        again = {k for k, one in outcomes.items() if one["outcome"] == "survived" and "verdict" not in one}
         chosen = [site for site in chosen if site.key in again]
         outcomes = {}
     end = time.monotonic() + 60 * arguments.minutes

@@ -460,6 +460,21 @@ def test_the_evidence_is_the_gain_in_likelihood_less_its_price(generator: torch.
         assert split.evidence == pytest.approx(2 * (both - single) - price, abs=0.1)
 
 
+def test_sides_have_the_means_and_the_scatter_of_their_columns(generator: torch.Generator) -> None:
+    moments = 3.0 + torch.randn(1500, 28, generator=generator, dtype=torch.float64)
+    moments[:500] += 9 * UP
+    moments += 2 * torch.randn(1500, 1, generator=generator, dtype=torch.float64) * RIGHT
+    split = propose_splits(moments, torch.eye(28, dtype=torch.float64), SMALL)[0]
+    x, second = moments @ split.axes, split.responsibilities > 0.5
+    assert {int(second.sum()), int((~second).sum())} == {500, 1000}
+    means = torch.stack([x[~second].mean(0), x[second].mean(0)])
+    torch.testing.assert_close(split.means, means, atol=0.02, rtol=0)
+    scatter = torch.cov((x - means[second.long()]).T).reshape(len(split.intrinsic), -1)
+    wide = split.intrinsic + torch.eye(len(scatter), dtype=torch.float64)
+    assert float((wide - scatter).abs().max()) < 0.1
+    assert float(scatter.diagonal().max()) > 2
+
+
 @pytest.mark.parametrize(("gain", "stands_out"), [(5.0, False), (8.0, True)])
 def test_what_stands_out_gains_more_than_starts_in_noise_do(gain: float, stands_out: bool) -> None:
     means = torch.tensor([[0.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
@@ -504,9 +519,11 @@ def test_a_side_may_have_peaks_of_its_own(step: int) -> None:
 
 
 def test_a_threshold_beyond_the_peaks_parts_nothing() -> None:
-    values = torch.from_numpy(np.random.default_rng(0).normal(size=500))
-    for threshold in (-9.0, 9.0):
-        assert valley_at(values, threshold, *sides(values, 0.0)) == 1.0
+    rng = np.random.default_rng(0)
+    for distance, share in ((0.0, 0.5), (9.0, 0.3), (9.0, 0.7)):
+        values = torch.from_numpy(rng.normal(size=500) + distance * (rng.random(500) < share))
+        for threshold in (-9.0, 20.0):
+            assert valley_at(values, threshold, *sides(values, distance / 2)) == 1.0
 
 
 class WhiteNoise(CountingNoise):
