@@ -253,3 +253,11 @@ def test_the_shell_ends_in_the_middle_of_the_widest_gap(
     points = 10 * grid.reshape(-1, 2)
     points += np.random.default_rng(0).normal(scale=noise, size=points.shape)
     assert least < shell_end(points, delaunay_edges(points)) < most
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_nodes_without_edges_have_no_faces(count: int) -> None:
+    points = np.arange(2.0 * count).reshape(count, 2)
+    graph = tm.PlaneGraph(points, np.zeros((0, 2), int))
+    assert len(graph) == len(np.unique(graph.embedding.components)) == count
+    assert len(graph.faces) == 0
