@@ -589,6 +589,12 @@ def test_a_tree_has_a_leaf_for_every_group() -> None:
     assert sides_ == [[(0,), (1,)]]
 
 
+def test_both_sides_of_a_split_are_split_again() -> None:
+    moments, kind = groups([300, 200, 150, 100], [12 * UP, 9 * RIGHT, 12 * UP + 9 * RIGHT])
+    labels = grown(moments).log_probabilities(moments).argmax(1)
+    assert labels.tolist() == kind.tolist()
+
+
 @pytest.mark.parametrize("by", [3.0, -3.0])
 def test_of_equally_frequent_leaves_the_brighter_is_first(by: float) -> None:
     moments, kind = groups([100, 100], [9 * UP])
