@@ -3,16 +3,19 @@
 python benchmarks/mutation.py --sample 220 --seed 0               the mutants of that sample that have no outcome yet
 python benchmarks/mutation.py --sample 220 --minutes 5            as many of them as fit in the time; call it again
 python benchmarks/mutation.py --only zernike --sample 20
+python benchmarks/mutation.py --survivors                         those that survived and have no verdict, after tests were added
 python benchmarks/mutation.py --table                             what is in results/mutation.json, survivors with verdicts
 
 Operators, comparisons, constants, conditions and statements of zernike/, noise/, plane_graph/ and motifs/ are changed, one
-at a time, in a copy of the repository. Coverage tells which of the package's tests (without the slow ones) come by the
+at a time, in a copy of the repository. The sample are the mutants with the smallest hashes of the seed, the statement and the
+change, so it stays the same where the source does. Coverage tells which of the package's tests (without the slow ones) come by the
 statement; those run, the fastest first, in a process of their own (Linux, macOS) that stops at the first failure. Where all
 of them pass and the module keeps results in a cache, which one test fills for the next, the others of the package follow.
+After a minute of tests (--patience) a mutant counts as one that survives.
 
 A mutant that survives is a test that is missing, or changes nothing that matters. Outcomes are added to
 results/mutation.json as they come; a mutant whose file has changed since runs again. A survivor that was judged there by
-hand ("verdict": a reason, "equivalent": true where no test could see it) keeps its verdict.
+hand ("verdict": a reason, "equivalent": true where no test could see it) keeps its verdict as long as it survives.
 """
 
 import argparse
@@ -22,24 +25,29 @@ import importlib
 import json
 import math
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
 TESTS = {
-    "zernike": ["tests/zernike"],
-    "noise": ["tests/noise"],
-    "plane_graph": ["tests/hierarchy/test_plane_graph.py", "tests/hierarchy/test_codes.py"],
-    "motifs": ["tests/motifs", "tests/hardening/test_determinism.py"],
+    "zernike": ["tests/zernike", "torchmotif/zernike"],  # the second: the examples in docstrings
+    "noise": ["tests/noise", "torchmotif/noise"],
+    "plane_graph": [
+        "tests/hierarchy/test_plane_graph.py",
+        "tests/hierarchy/test_codes.py",
+        "torchmotif/plane_graph",
+    ],
+    "motifs": ["tests/motifs", "tests/hardening/test_determinism.py", "torchmotif/motifs"],
 }
 PRELOADED = ("torch", "numpy", "scipy.spatial", "scipy.ndimage", "sklearn.utils.estimator_checks", "hypothesis", "networkx",
              "matplotlib.figure", "beartype", "jaxtyping", "skimage", "pytest")  # fmt: skip
@@ -50,6 +58,20 @@ SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.And: (ast.Or,), ast.Or: (ast.And,), ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,),
     ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one change would be made."""
+
+    key: str  # of file, function, statement and change: the same as long as these are
+    file: str
+    node: int  # number of it among those of the file
+    change: int  # and of the change among those of the node
+
+    def score(self, seed: int) -> str:
+        """By which the sample is drawn."""
+        return _short(f"{seed}:{self.key}", 40)
 
 
 @dataclass(frozen=True)
@@ -120,21 +142,43 @@ class _Replace(ast.NodeTransformer):
         return self.new if node is self.old else self.generic_visit(node)
 
 
-def all_sites(packages: list[str]) -> list[tuple[str, int, int]]:
-    """File, number of the site in it, and number of the change, for every mutant there could be."""
+def all_sites(packages: list[str]) -> list[Site]:
+    """Every mutant there could be."""
     found = []
     for package in packages:
         for path in sorted((ROOT / "torchmotif" / package).glob("*.py")):
             name = str(path.relative_to(ROOT))
-            for i, node in enumerate(sites(ast.parse(path.read_text(encoding="utf-8")))):
-                found += [(name, i, j) for j, _ in enumerate(changes(node))]
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            places, alike = dict(_places(tree, "", "")), Counter[str]()
+            for i, node in enumerate(sites(tree)):
+                for j, (what, _) in enumerate(changes(node)):
+                    function, head = places[node]
+                    key = f"{name}:{function}:{_short(f'{head}|{what}', 8)}"
+                    alike[key] += 1
+                    found.append(Site(f"{key}:{alike[key]}", name, i, j))
     return found
 
 
-def mutant(name: str, site: int, change: int) -> Mutant:
-    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-    node = list(sites(tree))[site]
-    what, new = list(changes(node))[change]
+def _places(node: ast.AST, function: str, head: str) -> Iterator[tuple[ast.AST, tuple[str, str]]]:
+    """Of every node below, the function or class it is in, and its statement without those within."""
+    if isinstance(node, ast.stmt):
+        inner = {name: [] for name in ("body", "orelse", "finalbody", "handlers") if hasattr(node, name)}
+        head = ast.unparse(_with(node, **inner))
+    yield node, (function, head)
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        function = f"{function}.{node.name}".lstrip(".")
+    for child in ast.iter_child_nodes(node):
+        yield from _places(child, function, head)
+
+
+def _short(text: str, length: int) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:length]
+
+
+def mutant(site: Site) -> Mutant:
+    tree = ast.parse((ROOT / site.file).read_text(encoding="utf-8"))
+    node = list(sites(tree))[site.node]
+    what, new = list(changes(node))[site.change]
     statement = min(
         (s for s in ast.walk(tree) if isinstance(s, ast.stmt) and any(part is node for part in ast.walk(s))),
         key=lambda s: sum(1 for _ in ast.walk(s)),
@@ -143,11 +187,24 @@ def mutant(name: str, site: int, change: int) -> Mutant:
     last = inner[0].lineno - 1 if inner else statement.end_lineno or statement.lineno
     lines = range(statement.lineno, max(last, statement.lineno) + 1)
     source = ast.unparse(ast.fix_missing_locations(_Replace(node, new).visit(tree)))
-    return Mutant(name, lines, what, source)
+    return Mutant(site.file, lines, what, source)
 
 
-def run_tests(folder: Path, options: list[str], seconds: float) -> int:
-    """Exit status of pytest in a fork of this process, which has the slow imports behind it; -1 where time ran out."""
+class _Alarm:
+    """Ends the process where a test takes much longer than it did without a fault."""
+
+    def __init__(self, limits: dict[str, float]) -> None:
+        self._limits = limits
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        signal.alarm(math.ceil(self._limits.get(nodeid, 1200)))
+
+
+def run_tests(folder: Path, options: list[str], limits: dict[str, float]) -> int:
+    """Exit status of pytest in a fork of this process, which has the slow imports behind it; -1 where time ran out.
+
+    `limits` are those of the tests in seconds.
+    """
     child = os.fork()
     if child == 0:
         sys.dont_write_bytecode = True
@@ -156,11 +213,15 @@ def run_tests(folder: Path, options: list[str], seconds: float) -> int:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        signal.alarm(math.ceil(seconds))
+        signal.alarm(60)  # until the first test
+        hypothesis = importlib.import_module("hypothesis")
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # a smaller example tells no more
+        hypothesis.settings.register_profile("mutants", phases=phases)
+        hypothesis.settings.load_profile("mutants")
         pytest = importlib.import_module("pytest")
-        usual = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        usual = ["-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
         usual += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis was imported before
-        os._exit(int(pytest.main([*usual, *options])))
+        os._exit(int(pytest.main([*usual, *options], plugins=[_Alarm(limits)])))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else -1
 
@@ -181,39 +242,56 @@ class Tests:
     def rest(self, done: list[str]) -> list[str]:
         return sorted(set(self.seconds) - set(done), key=self.seconds.__getitem__)
 
-    def limit(self, chosen: list[str]) -> float:
-        return 20 + 4 * sum(self.seconds[test] for test in chosen)
+    def limits(self) -> dict[str, float]:
+        """Of every test in seconds; any may have to prepare what those of its file share."""
+        files: dict[str, float] = {}
+        for test, seconds in self.seconds.items():
+            file = test.split("::")[0]
+            files[file] = max(files.get(file, 0.0), seconds)
+        return {test: 10 + 4 * files[test.split("::")[0]] for test in self.seconds}
 
 
 def tests_of(package: str, folder: Path) -> Tests:
-    """The tests that pass without any fault; kept between runs, as long as nothing in the package or its tests changes."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    tests = [
-        p
-        for name in TESTS[package]
-        for p in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
-    ]
-    for path in sorted([*tests, *(ROOT / "torchmotif" / package).glob("*.py")]):
+    """The tests that pass without any fault; kept between runs, file by file, as long as these and the package stay."""
+    result = Tests()
+    for name in TESTS[package]:
+        files = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("test_*.py"))
+        for file in [str(path.relative_to(ROOT)) for path in files] or [name]:
+            kept = Path(tempfile.gettempdir()) / f"torchmotif-mutation-{package}-{_state(package, file)}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(_measured(package, file, folder).__dict__))
+            found = Tests(**json.loads(kept.read_text()))
+            result.seconds |= found.seconds
+            for path, lines in found.by_line.items():
+                known = result.by_line.setdefault(path, {})
+                for line, tests in lines.items():
+                    known[line] = known.get(line, []) + tests
+    return result
+
+
+def _state(package: str, file: str) -> str:
+    """Of a file of tests, its fixtures and the package."""
+    digest = hashlib.sha1(file.encode(), usedforsecurity=False)
+    beside = (ROOT / file).parent.glob("conftest.py")
+    tests = [ROOT / file, *beside] if file.endswith(".py") else []
+    for path in [*tests, *sorted((ROOT / "torchmotif" / package).glob("*.py"))]:
         digest.update(path.read_bytes())
-    kept = Path(tempfile.gettempdir()) / f"torchmotif-mutation-{package}-{digest.hexdigest()[:12]}.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(_measured(package, folder).__dict__))
-    return Tests(**json.loads(kept.read_text()))
+    return digest.hexdigest()[:12]
 
 
-def _measured(package: str, folder: Path) -> Tests:
+def _measured(package: str, file: str, folder: Path) -> Tests:
     import xml.etree.ElementTree as ET  # reads what pytest has just written
 
     from coverage import CoverageData
 
-    report = folder / f"{package}.xml"
+    report = folder / "tests.xml"
     covered = [
         f"--cov={folder}/torchmotif/{package}",
         "--cov-context=test",
         "--cov-report=",
         "--cov-fail-under=0",
     ]
-    run_tests(folder, [f"--junitxml={report}", *covered, *TESTS[package]], 1200)
+    run_tests(folder, [f"--junitxml={report}", *covered, file], {})
     result = Tests()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314
         if all(case.find(bad) is None for bad in ("failure", "error", "skipped")):
@@ -226,26 +304,23 @@ def _measured(package: str, folder: Path) -> Tests:
         for line, contexts in data.contexts_by_lineno(path).items():
             tests = set()
             for test, _, phase in (context.partition("|") for context in contexts):
-                if not test:  # on import
-                    tests |= set(result.seconds)
-                elif phase == "setup":  # of a fixture that others may share
-                    tests |= {
-                        other for other in result.seconds if other.split("::")[0] == test.split("::")[0]
-                    }
-                else:
-                    tests.add(test)
+                # What runs on import, or for a fixture that others may share, runs for all.
+                tests |= {test} if test and phase != "setup" else set(result.seconds)
             lines[str(line)] = sorted(tests)
+    (folder / ".coverage").unlink(missing_ok=True)
     return result
 
 
-def outcome(change: Mutant, tests: Tests, folder: Path) -> str:
+def outcome(change: Mutant, tests: Tests, folder: Path, patience: float) -> str:
     """What the tests make of a mutant: killed, timed out, survived."""
     (folder / change.file).write_text(change.source, encoding="utf-8")
     try:
         first = tests.of(change)
         cached = "cache" in change.source
-        for chosen in (first, tests.rest(first) if cached or not first else []):
-            status = run_tests(folder, ["-x", *chosen], tests.limit(chosen)) if chosen else 0
+        for some in (first, tests.rest(first) if cached or not first else []):
+            spent = accumulate(tests.seconds[test] for test in some)
+            chosen = [test for test, until in zip(some, spent, strict=True) if until <= patience]
+            status = run_tests(folder, ["-x", *chosen], tests.limits()) if chosen else 0
             if status != 0:
                 return "timed out" if status == -1 else "killed"
         return "survived"
@@ -255,8 +330,12 @@ def outcome(change: Mutant, tests: Tests, folder: Path) -> str:
 
 def kept_outcomes() -> dict[str, dict[str, Any]]:
     """What earlier runs found, as far as the files are still the same."""
+    return {key: one for key, one in recorded().items() if one["of"] == _digest(one["file"])}
+
+
+def recorded() -> dict[str, dict[str, Any]]:
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return {one["key"]: one for one in record.get("mutants", []) if one["of"] == _digest(one["file"])}
+    return {one["key"]: one for one in record.get("mutants", [])}
 
 
 def _digest(name: str) -> str:
@@ -265,8 +344,8 @@ def _digest(name: str) -> str:
 
 
 def save(outcomes: dict[str, dict[str, Any]], **facts: Any) -> None:
-    outcomes |= kept_outcomes() | outcomes  # what another run has found meanwhile
-    mutants = sorted(outcomes.values(), key=lambda one: (one["file"], one["line"], one["key"]))
+    """Add outcomes to those on record, which another run, or a verdict, may have changed meanwhile."""
+    mutants = sorted((recorded() | outcomes).values(), key=lambda one: (one["file"], one["line"], one["key"]))
     text = json.dumps({**facts, "mutants": mutants}, indent=1) + "\n"
     part = RESULTS.with_suffix(".part")
     part.write_text(text)
@@ -297,48 +376,62 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds of tests; what survives them survives"
+    )
     parser.add_argument("--only", nargs="+", choices=list(TESTS), default=list(TESTS))
+    parser.add_argument(
+        "--survivors", action="store_true", help="run those again that survived and have no verdict"
+    )
     parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    outcomes = kept_outcomes()
+    possible = all_sites(list(TESTS))
+    chosen = sorted(possible, key=lambda site: site.score(arguments.seed))[: arguments.sample]
+    before, outcomes = recorded(), kept_outcomes()
     if arguments.table:
-        return show(outcomes)
+        return show({site.key: outcomes[site.key] for site in chosen if site.key in outcomes})
+    if arguments.survivors:
+        again = {k for k, one in outcomes.items() if one["outcome"] == "survived" and "verdict" not in one}
+        chosen = [site for site in chosen if site.key in again]
+        outcomes = {}
     end = time.monotonic() + 60 * arguments.minutes
     for module in PRELOADED:
         importlib.import_module(module)
-    possible = all_sites(list(TESTS))
-    chosen = random.Random(arguments.seed).sample(possible, min(arguments.sample, len(possible)))  # noqa: S311
     facts = {"seed": arguments.seed, "sample": arguments.sample, "possible": len(possible)}
+    tests: dict[str, Tests] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         for part in ("torchmotif", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         for site in chosen:
-            key = ":".join(map(str, site))
-            package = Path(site[0]).parts[1]
-            if key in outcomes or package not in arguments.only:
+            package = Path(site.file).parts[1]
+            if site.key in outcomes or package not in arguments.only:
                 continue
             if time.monotonic() > end:
                 break
-            tests = tests_of(package, folder)
-            change = mutant(*site)
+            if package not in tests:  # once, as tests may be written meanwhile
+                tests[package] = tests_of(package, folder)
+            change = mutant(site)
             start = time.monotonic()
-            found = outcome(change, tests, folder)
-            outcomes[key] = {
-                "key": key,
+            found = outcome(change, tests[package], folder, arguments.patience)
+            outcomes[site.key] = {
+                "key": site.key,
                 "file": change.file,
                 "of": _digest(change.file),
                 "line": change.lines.start,
                 "what": change.what,
                 "outcome": found,
             }
-            save(outcomes, **facts)
+            if found == "survived":
+                judged = before.get(site.key, {})
+                outcomes[site.key] |= {key: judged[key] for key in ("verdict", "equivalent") if key in judged}
+            save({site.key: outcomes[site.key]}, **facts)
             print(
                 f"{found:9} {time.monotonic() - start:5.1f} s {change.file}:{change.lines.start} {change.what}",
                 flush=True,
             )
-    show(outcomes)
+    show({site.key: outcomes[site.key] for site in chosen if site.key in outcomes})
     return None
 
 

@@ -165,3 +165,24 @@ def test_codes_hold_the_names_of_labels() -> None:
     assert graph.canonical_code()[0] == ("Mo", "V_Se")
     with pytest.raises(tm.errors.InputError, match="at least one"):
         graph.canonical_code([])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shapes_do_not_depend_on_the_order_of_columns(lattice: Lattice, seed: int) -> None:
+    positions = np.random.default_rng(seed).permutation(lattice("square", 11))
+    graph = tm.PlaneGraph.from_positions(positions)
+    for group, expected in zip(
+        connected_groups(graph.embedding.rotation[0], 4), POLYFORMS["square", False][:4], strict=True
+    ):
+        whole = group[~graph.rim[group].any(axis=1)]
+        assert len(canonical_shapes(graph.embedding, whole, reflections=False).codes) == expected
+
+
+@pytest.mark.parametrize("corners", ["none", "gaps", "faces"])
+def test_codes_do_not_depend_on_what_is_elsewhere(corners: str) -> None:
+    points, edges = [[0, 0], [0, 9], [9, 4], [9, 14]], [[0, 1], [1, 2], [2, 0], [1, 3], [2, 3]]
+    star = [[60, 60], [60, 66], [66, 60], [60, 54], [54, 60], [64, 64], [56, 56]]
+    alone = tm.PlaneGraph(points, edges)
+    beside = tm.PlaneGraph(points + star, edges + [[4, i] for i in range(5, 11)])
+    for piece in ([0, 1, 2, 3], [0, 1, 2], [1, 3], [0]):
+        assert alone.canonical_code(piece, corners=corners) == beside.canonical_code(piece, corners=corners)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, Delaunay
 
 import torchmotif as tm
+from torchmotif.plane_graph.neighbours import delaunay_edges, shell_end
 from torchmotif.plane_graph.tiling import _UNIFORM
 
 Lattice = Callable[[str, int], np.ndarray]
@@ -238,3 +239,25 @@ def test_a_negative_zero_is_a_zero() -> None:
     assert np.signbit(signed).any()
     graphs = [tm.PlaneGraph.from_positions(points) for points in (plain, signed)]
     assert [sorted(map(len, graph.faces)) for graph in graphs] == [[4] * 12] * 2
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("aspect", "least", "most"), [(1.3, 1.47, 1.51), (1.4, 1.53, 1.57), (1.5, 1.32, 1.36), (1.6, 1.37, 1.41)]
+)
+def test_the_shell_ends_in_the_middle_of_the_widest_gap(
+    aspect: float, least: float, most: float, noise: float
+) -> None:
+    # Of a rectangular lattice: distances of 1 and of the aspect, sought between 1.25 and 1.65.
+    grid = np.stack(np.meshgrid(np.arange(12.0), aspect * np.arange(12.0), indexing="ij"), axis=-1)
+    points = 10 * grid.reshape(-1, 2)
+    points += np.random.default_rng(0).normal(scale=noise, size=points.shape)
+    assert least < shell_end(points, delaunay_edges(points)) < most
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_nodes_without_edges_have_no_faces(count: int) -> None:
+    points = np.arange(2.0 * count).reshape(count, 2)
+    graph = tm.PlaneGraph(points, np.zeros((0, 2), int))
+    assert len(graph) == len(np.unique(graph.embedding.components)) == count
+    assert len(graph.faces) == 0

@@ -224,6 +224,23 @@ def test_patches_of_another_size_are_refused(patches: tuple[np.ndarray, ...]) ->
         model.predict(patches[0][:, 1:-1, 1:-1])
 
 
+def test_the_mean_alone_tells_bright_from_dark() -> None:
+    patches = np.random.default_rng(0).poisson(np.repeat([5.0, 20.0], 60)[:, None, None], (120, 9, 9))
+    model = tm.MotifClassifier(2, n_max=0).fit(patches)
+    assert model.counts_.tolist() == [60, 60]
+    assert (model.labels_ == np.repeat([1, 0], 60)).all()  # the brighter first
+
+
+def test_moments_of_whole_pixels_need_no_level() -> None:
+    patches = np.random.default_rng(0).poisson(np.repeat([5.0, 20.0], 60)[:, None, None], (120, 9, 9))
+    moments = tm.ZernikeBasis(4, 9)(patches.astype(np.float32))
+    model = tm.MotifClassifier(2).fit_moments(moments, 9)
+    assert_array_equal(model.labels_, tm.MotifClassifier(2).fit_moments(moments, 9, level=0.0).labels_)
+    found, known = model.predict_moments(moments), model.predict_moments(moments, level=0.0)
+    assert_array_equal(found.scores, known.scores)
+    assert_array_equal(found.labels, model.labels_)
+
+
 def test_predict_before_fit_says_so() -> None:
     with pytest.raises(NotFittedError):
         tm.MotifClassifier().predict(np.zeros((5, 9, 9)))

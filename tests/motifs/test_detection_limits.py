@@ -21,6 +21,15 @@ def faint(draw: Draw) -> tuple[tm.MotifClassifier, int]:
     return model, int(np.bincount(labels[(kinds == "Se2") & (labels >= 0)]).argmax())
 
 
+@pytest.fixture(scope="module")
+def plain() -> tm.MotifClassifier:
+    """Two motifs of a column in the middle."""
+    y, x = np.mgrid[-8:9, -8:9]
+    disk = 20.0 * np.exp(-(x**2 + y**2) / 18)
+    rates = np.repeat([1.0 + disk, 1.0 + 0.5 * disk], 100, axis=0)
+    return tm.MotifClassifier().fit(np.random.default_rng(0).poisson(rates))
+
+
 @pytest.mark.slow
 def test_vacancies_that_were_not_found_need_the_dose_at_which_they_are(
     faint: tuple[tm.MotifClassifier, int],
@@ -59,9 +68,13 @@ def test_what_would_be_found_here_would_be(faint: tuple[tm.MotifClassifier, int]
     ],
     ids=str,
 )
-@pytest.mark.slow
-def test_questions_out_of_range_are_refused(
-    faint: tuple[tm.MotifClassifier, int], arguments: dict[str, float]
-) -> None:
+def test_questions_out_of_range_are_refused(plain: tm.MotifClassifier, arguments: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(arguments))):
-        faint[0].detection_limits(**arguments)
+        plain.detection_limits(**arguments)
+
+
+@pytest.mark.parametrize("change", [-1.0, -0.1, 0.5])
+def test_one_answer_for_each_motif(plain: tm.MotifClassifier, change: float) -> None:
+    limits = plain.detection_limits(change, 0.5)
+    assert [limit.motif for limit in limits] == [0, 1]
+    assert {limit.change for limit in limits} == {change}

@@ -66,6 +66,12 @@ def test_images_without_a_gain_are_refused(image: np.ndarray, message: str) -> N
         tm.noise.estimate_gain(image)
 
 
+def test_a_constant_image_has_no_gain() -> None:
+    for value, offset in ((7.0, 0.0), (0.1, 0.0), (7.0, None), (0.0, None)):
+        with pytest.raises(tm.errors.InputError, match="no noise that grows"):
+            tm.noise.estimate_gain(np.full((128, 128), value), offset=offset)
+
+
 def test_an_impossible_order_is_refused() -> None:
     with pytest.raises(tm.errors.InputError, match="order"):
         tm.noise.estimate_gain(np.ones((128, 128)), order=1)

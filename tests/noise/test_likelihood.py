@@ -69,13 +69,14 @@ def test_class_templates_are_means() -> None:
             lambda: tm.noise.poisson_log_likelihood(torch.ones(2, 5, 5), torch.ones(3, 2, 5, 5)),
             "templates must have",
         ),
+        (lambda: tm.noise.poisson_log_likelihood(torch.ones(2), torch.ones(3)), "templates must have"),
         (lambda: tm.noise.poisson_log_likelihood(torch.ones(2, 5, 5), -torch.ones(3, 5, 5)), "not negative"),
         (lambda: tm.noise.oracle(torch.ones(2, 5, 5), torch.ones(3, 5, 5), [1, 2]), "3 numbers"),
         (lambda: tm.noise.oracle(torch.ones(2, 5, 5), torch.ones(2, 5, 5), [0, 0]), "priors"),
         (lambda: tm.noise.class_templates(torch.ones(2, 5, 5), ["a"]), "one for each"),
         (lambda: tm.noise.class_templates(torch.ones(0, 5, 5), []), "at least one"),
     ],
-    ids=["size", "own", "negative", "priors", "no-priors", "labels", "none"],
+    ids=["size", "own", "flat", "negative", "priors", "no-priors", "labels", "none"],
 )
 def test_bad_input_is_refused(call, message: str) -> None:
     with pytest.raises(tm.errors.InputError, match=message):

@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+from scipy.special import j0
 
 import torchmotif as tm
 from torchmotif.zernike import choose_n_max, choose_patch_size
@@ -45,3 +48,13 @@ def test_noise_has_no_patch_size() -> None:
             choose(spoilt)
     with pytest.raises(tm.errors.InputError, match="room for a patch"):
         choose_n_max(torch.zeros(20, 20), 33)
+
+
+@pytest.mark.parametrize("period", [12, 16])
+def test_the_profile_of_a_wave_is_a_bessel_function(period: int) -> None:
+    phase = 2 * math.pi * torch.arange(160) / period
+    choice = choose_patch_size(torch.cos(phase).expand(160, -1))
+    known = torch.from_numpy(j0(2 * math.pi * choice.radii.numpy() / period))
+    far = choice.radii > 2 * period
+    assert float((choice.profile - known)[far].abs().max()) < 0.07
+    assert float((choice.profile / known)[far & (known.abs() > 0.15)].mean()) == pytest.approx(1, abs=0.1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import torchmotif as tm
 from torchmotif.zernike import complex_orders, orders, osa_index, to_complex, to_real
+from torchmotif.zernike._angles import highest_angle
 
 
 def simulated_patch(size: int, angle: float = 0.0, mirrored: bool = False) -> Tensor:
@@ -261,3 +262,20 @@ def test_the_sites_of_mose2_have_their_symmetries() -> None:
 def test_bad_input_is_refused(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises((tm.errors.InputError, tm.errors.InputTypeError), match=message):
         call()
+
+
+def test_the_highest_value_of_a_wave_is_that_of_a_fine_grid(generator: torch.Generator) -> None:
+    parts = torch.randn(2, 600, 16, generator=generator, dtype=torch.float64)
+    coefficients = torch.complex(*parts)
+    coefficients[:200, 1] *= 8  # one slow wave that is strong
+    coefficients[200:400, 1:] *= torch.arange(1, 16) ** 2
+    value, angle = highest_angle(coefficients)
+    grid = torch.arange(1024, dtype=torch.float64) * (2 * math.pi / 1024)
+    waves = torch.exp(1j * torch.arange(16)[:, None] * grid)
+    known = (coefficients @ waves).real.amax(1)
+    scale = coefficients.abs().sum(1)
+    assert float(((known - value) / scale).max()) < 1e-9
+    assert float(((value - known) / scale).max()) < 1e-3
+    there = (coefficients * torch.exp(1j * torch.arange(16) * angle[:, None])).real.sum(1)
+    torch.testing.assert_close(there, value)
+    assert bool(((angle >= 0) & (angle < 2 * math.pi)).all())

@@ -294,3 +294,16 @@ def test_a_copy_projects_alike_and_is_sent_without_derived_kernels(device: torch
     moments = basis.project(image, positions)
     assert len(pickle.dumps(basis)) == small
     assert torch.equal(copy.deepcopy(basis).project(image, positions), moments)
+
+
+@pytest.mark.parametrize("count", [1, 9, 700])
+def test_windows_in_blocks_have_the_moments_of_windows_in_groups(
+    count: int, generator: torch.Generator
+) -> None:
+    basis = tm.ZernikeBasis(4, 9, subpixel=2)
+    patches = torch.rand(count, 9, 9, generator=generator)
+    steps = torch.randint(-1, 2, (count, 2), generator=generator)
+    grouped = basis._shifted.project(lambda rows: patches[rows], steps, patches.device)
+    # As on an accelerator, where no number of windows is known beforehand.
+    blocks = basis._shifted._project_in_blocks(lambda rows: patches[rows], steps)
+    torch.testing.assert_close(blocks, grouped, atol=1e-5, rtol=1e-4)

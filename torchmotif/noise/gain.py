@@ -109,6 +109,11 @@ def estimate_gain(image: Any, *, offset: float | None = None, order: int = 4) ->
     data = as_tensor(pixels, dtype=torch.float64)
     if not bool(torch.isfinite(data).all()):
         raise InputError("image has values that are not finite; crop them off first")
+    if bool((data == data[0, 0]).all()):
+        raise InputError(
+            f"image has no noise that grows with its intensity: every pixel is {float(data[0, 0]):g}; "
+            "give an image of counted electrons"
+        )
     level = float(data.mean())
     data = data - level
     noise, weights = _noise_power(data, order)

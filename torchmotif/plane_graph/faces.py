@@ -164,6 +164,8 @@ class Faces(Sequence[np.ndarray]):
 
 def signed_areas(points: np.ndarray, nodes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Area inside each closed walk, positive where it is counter-clockwise as seen."""
+    if not len(nodes):
+        return np.zeros(0)
     after = np.arange(1, len(nodes) + 1)
     after[offsets[1:] - 1] = offsets[:-1]
     x, y = points[nodes, 1], -points[nodes, 0]
