@@ -191,7 +191,8 @@ def _revised(
     kept = as_index(keep)
     at, new = fit.positions[kept], told.columns[:, 1:]
     extra = _left_over(data, usable, fit, spacing) if more else at[:0]
-    extra = extra[~_near(extra / axes, new / axes, spacing)]
+    if len(new):
+        extra = extra[~_near(extra / axes, new / axes, spacing)]
     dark = fit.intensity.new_zeros(len(extra))
     intensity = torch.cat([fit.intensity[kept], told.columns[:, 0].to(dark.dtype), dark])
     single = torch.cat([told.single[kept], told.single.new_ones(len(new) + len(extra))])

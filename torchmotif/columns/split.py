@@ -73,6 +73,9 @@ def _neighbours(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Trials of columns i and j: which to merge to one, which to place anew, these columns, and the least evidence for each."""
     taken, n = torch.stack([i, j], dim=1), len(fit.positions)
+    if len(i) == 0:  # nothing to wait for
+        twos = fit.positions.new_zeros(0, 2, 3)
+        return i, i, twos[:, 0], twos, fit.intensity.new_full((n,), torch.inf)
     trial = one_or_two(data, usable, fit, taken, _columns(fit)[taken])
     least = trial.evidence.new_full((n,), torch.inf)
     for end in (i, j):
@@ -90,6 +93,8 @@ def _split(
 ) -> tuple[Tensor, Float[Tensor, "k 2 3"]]:
     """Which of some columns are pairs, and the columns of these."""
     every = _columns(fit)[index]
+    if len(index) == 0:
+        return index, every.new_zeros(0, 2, 3)
     away = torch.cat([torch.zeros_like(half[:, :1]), half], dim=1)[index]
     share = every.new_tensor([0.5, 1, 1])
     two = torch.stack([every * share - away, every * share + away], dim=1)
