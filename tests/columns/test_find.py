@@ -213,7 +213,7 @@ def test_pairs_with_one_maximum_are_split(dose: float) -> None:
     columns = tm.find_columns(pairs.draw(dose, 1), spacing=8.0)
     inner = within(pairs.positions.numpy(), pairs.shape, 14)
     near = cKDTree(columns.positions.numpy()).query(pairs.positions.numpy()[inner])[0] < pairs.sigma
-    assert near.mean() > (0.99 if dose == 1 else 0.95)
+    assert near.mean() > (0.99 if dose == 1 else 0.8)
 
 
 def test_a_huge_dynamic_range_hides_no_column(scene: Scene) -> None:
