@@ -133,6 +133,7 @@ def test_a_result_says_where_its_motifs_sit() -> None:
     result = tm.analyze(specimen.draw(), progress=False)
     crystal = [motif for motif in range(result.n_motifs) if result.sites.motifs[motif] == motif]
     assert len(crystal) == 2
+    assert result.sites.sublattices == crystal
     table = result.to_dataframe()
     assert_array_equal(table["site"], result.sites.columns)
     assert result.empty_sites().empty

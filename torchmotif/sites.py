@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
-from torchmotif.columns.lattice import dark_sites, find_lattice
+from torchmotif.columns.lattice import Lattice, dark_sites, find_lattice
 from torchmotif.errors import InputError
 
 __all__ = ["Sites", "brightness_at", "find_sites"]
@@ -22,8 +22,9 @@ _FINER = 0.7  # of its own spacing is what its lattice is looked for with: more,
 _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
 _CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
 _FREQUENT = (
-    0.1  # of the most frequent motif: a motif on no known site that has as many columns may be a sublattice
+    0.1  # of the most frequent motif: one on no known site that has as many columns may be a sublattice
 )
+_BATCH = 1_000  # places whose surroundings are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,11 @@ class Sites:
     shares: np.ndarray
     empty: np.ndarray
     empty_of: np.ndarray
+
+    @property
+    def sublattices(self) -> list[int]:
+        """The motifs that make a sublattice: the crystal, not what is rare in it."""
+        return [number for number in np.unique(self.columns).tolist() if number >= 0]
 
     def where(self, motif: int) -> str:
         """Where a motif sits, in words.
@@ -120,37 +126,38 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
     of: list[int] = []
     for number in range(n_motifs):
         here = motif == number
-        if not here.any() or here.sum() < _FREQUENT * most or (site[here] >= 0).mean() >= 0.5:
+        if here.sum() <= _NEIGHBOURS or here.sum() < _FREQUENT * most or (site[here] >= 0).mean() >= 0.5:
             continue
-        away = _distances(points, points[here])
+        host = points[here]
+        own_spacing = float(np.median(cKDTree(host).query(host, k=[2])[0]))
+        lattice = find_lattice(torch.from_numpy(host), _FINER * own_spacing)
+        away = _distances(points, host, lattice, _REACH * own_spacing)
         known |= np.isfinite(away)
         nearer = away < least
         site[nearer], least[nearer] = number, away[nearer]
-        empty.append(_empty(points, points[here & (site == number)], _CLEAR * spacing))
+        on = site[here] == number
+        places = dark_sites(torch.from_numpy(host[on]), _FINER * own_spacing, lattice.of(on)).numpy()
+        empty.append(places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places)
         of += [number] * len(empty[-1])
     motifs, shares = _by_motif(site, motif, known, n_motifs)
     return Sites(site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64))
 
 
-def _distances(points: NDArray[np.float64], host: NDArray[np.float64]) -> NDArray[np.float64]:
+def _distances(
+    points: NDArray[np.float64], host: NDArray[np.float64], lattice: Lattice, reach: float
+) -> NDArray[np.float64]:
     """How far each point is from the nearest site of a sublattice, in pixels; inf where none of its columns are near."""
     away = np.full(len(points), np.inf)
-    if len(host) <= _NEIGHBOURS:
-        return away
-    own_spacing = _own_spacing(host)
-    lattice = find_lattice(host, _FINER * own_spacing)
-    host, grain = host[lattice.grain >= 0], lattice.grain[lattice.grain >= 0]
+    grain, vectors = lattice.grain.numpy(), lattice.vectors.numpy()
+    host, grain = host[grain >= 0], grain[grain >= 0]
     if not len(host):
         return away
-    distance, nearest = cKDTree(host).query(
-        points, k=_NEIGHBOURS + 1, distance_upper_bound=_REACH * own_spacing
-    )
+    distance, nearest = cKDTree(host).query(points, k=_NEIGHBOURS + 1, distance_upper_bound=reach)
     found = (nearest < len(host)) & (distance > 0)  # a column does not speak for itself
     nearest = np.where(found, nearest, 0)
-    basis = lattice.vectors[grain[nearest]]
     step = (points[:, None] - host[nearest])[..., None, :]
-    cells = step @ np.linalg.inv(basis)
-    rest = np.linalg.norm((cells - np.rint(cells)) @ basis, axis=(-2, -1))
+    cells = step @ np.linalg.inv(vectors)[grain[nearest]]
+    rest = np.linalg.norm((cells - np.rint(cells)) @ vectors[grain[nearest]], axis=(-2, -1))
     # A quarter of the columns around decide: of a motif on equivalent sublattices, only some are a translation away.
     rest = np.sort(np.where(found, rest, np.inf), axis=1)
     number = found.sum(axis=1)
@@ -192,24 +199,13 @@ def brightness_at(
         return np.full(len(places), np.nan)
     around = cKDTree(hosts).query(places, k=range(1, min(_NEIGHBOURS, len(hosts)) + 1))[1]
     usual = np.median(at(hosts)[around], axis=1)
-    offset = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    window = at((places[:, None] + offset).reshape(-1, 2)).reshape(len(places), -1)
-    gap = np.quantile(window, 0.05, axis=1)
+    offset = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1)
+    parts = np.array_split(places, range(_BATCH, len(places), _BATCH))
+    windows = (at((part[:, None, None] + offset).reshape(-1, 2)).reshape(len(part), -1) for part in parts)
+    gap = np.concatenate([np.quantile(window, 0.05, axis=1) for window in windows])
     share = np.full(len(places), np.nan)
     np.divide(at(places) - gap, usual - gap, where=usual > gap, out=share)
     return share
-
-
-def _own_spacing(host: NDArray[np.float64]) -> float:
-    return float(np.median(cKDTree(host).query(host, k=[2])[0]))
-
-
-def _empty(points: NDArray[np.float64], host: NDArray[np.float64], near: float) -> NDArray[np.float64]:
-    """Sites of a sublattice where no column is near."""
-    if len(host) <= _NEIGHBOURS:
-        return np.zeros((0, 2))
-    sites = dark_sites(torch.from_numpy(host), _FINER * _own_spacing(host)).numpy()
-    return np.asarray(sites[cKDTree(points).query(sites)[0] > near]) if len(sites) else sites
 
 
 def _by_motif(

@@ -1,6 +1,6 @@
 """Lattices in a set of columns: basis vectors and sublattices, grain by grain, and the sites they predict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Lattice:
     vectors: Any
     grain: Any
     sublattice: Any
+
+    def of(self, columns: Any) -> "Lattice":
+        """The same of some of the columns, by a mask or their numbers."""
+        return replace(self, grain=self.grain[columns], sublattice=self.sublattice[columns])
 
 
 @keeps_digits
@@ -94,9 +98,14 @@ def find_lattice(positions: Any, spacing: float) -> Lattice:
     return Lattice(like(bases[order], positions), like(grain, positions), like(sublattice, positions))
 
 
-def dark_sites(positions: Float[Tensor, "n 2"], spacing: float) -> Float[Tensor, "k 2"]:
-    """Places to which half of the six shortest translations lead from a column, and where no column is."""
-    lattice = find_lattice(positions, spacing)
+def dark_sites(
+    positions: Float[Tensor, "n 2"], spacing: float, lattice: Lattice | None = None
+) -> Float[Tensor, "k 2"]:
+    """Places to which half of the six shortest translations lead from a column, and where no column is.
+
+    `lattice` is that of the columns, of tensors; by default it is looked for.
+    """
+    lattice = lattice or find_lattice(positions, spacing)
     moves = _translations(lattice.vectors)
     known = lattice.grain >= 0
     target = (positions[known, None] + moves[lattice.grain[known]]).reshape(-1, 2)

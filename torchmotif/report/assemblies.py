@@ -54,7 +54,7 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
         statistics = assembly_statistics(hierarchy, n_samples=_SAMPLES, n_bootstrap=_SAMPLES)
     except (InputError, ValueError) as error:
         return section | {"note": f"{said}: too few, or too many kinds, to count assemblies ({error})."}
-    crystal = {*result.sites.columns.tolist(), -1}
+    crystal = {*result.sites.sublattices, -1}
     chosen = replace(statistics, table=_chosen(statistics.table, crystal))
     return section | {
         "note": f"{said}.",

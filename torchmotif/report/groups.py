@@ -59,7 +59,7 @@ def groups_of(result: "MotifResult") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
     member = result.groups
     total = max(len(member), 1)
-    made = set(result.sites.columns.tolist()) - {-1}
+    made = result.sites.sublattices
     named = [(motif, f"motif {motif}", motif_style(motif)) for motif in range(result.n_motifs)]
     named += [
         (UNLIKE, "unlike all motifs", motif_style(-1)),
