@@ -26,11 +26,19 @@ def runs(
     image: Shaped[Tensor, "..."], first: Int[Tensor, "..."], size: int, out: Tensor | None = None
 ) -> Shaped[Tensor, "... {size}"]:
     """Runs of `size` neighbours in memory, from the given flat indices on; `out` is memory to put them into."""
+    return _selected(image, first.flatten(), (size,), (1,), out).view(*first.shape, size)
+
+
+def _selected(
+    image: Tensor, first: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], out: Tensor | None
+) -> Tensor:
+    """Blocks of memory of one shape, from each of some flat indices on."""
     flat = image.contiguous().view(-1)
-    every = flat.as_strided((max(flat.numel() - size + 1, 0), size), (1, 1), flat.storage_offset())
+    reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    every = flat.as_strided((max(flat.numel() - reach, 0), *shape), (1, *strides), flat.storage_offset())
     if out is None and not image.requires_grad:  # gradients do not flow through given memory
-        out = empty(image, first.numel(), size)
-    return torch.index_select(every, 0, first.flatten(), out=out).view(*first.shape, size)
+        out = empty(image, len(first), *shape)
+    return torch.index_select(every, 0, first, out=out)
 
 
 def _flat(start: Tensor, width: int) -> Tensor:
@@ -40,18 +48,11 @@ def _flat(start: Tensor, width: int) -> Tensor:
 def _gather(image: Tensor, first: Tensor, size: int, out: Tensor | None = None) -> Tensor:
     width = image.shape[1]
     if size >= _WHOLE and image.device.type == "cpu" and not image.requires_grad:
-        return _whole(image, first, size, out)
+        # Windows selected one by one, not row by row: a tenth faster where rows are long.
+        memory = None if out is None else out.view(-1, size, size)
+        return _selected(image, first, (size, size), (width, 1), memory)
     rows = torch.arange(0, size * width, width, device=image.device)
     return runs(image, first[:, None] + rows, size, out)
-
-
-def _whole(image: Tensor, first: Tensor, size: int, out: Tensor | None) -> Tensor:
-    """Windows selected one by one, not row by row: a tenth faster where rows are long."""
-    flat, width = image.contiguous().view(-1), image.shape[1]
-    count = max(flat.numel() - (size - 1) * width - size + 1, 0)
-    every = flat.as_strided((count, size, size), (1, width, 1), flat.storage_offset())
-    memory = empty(image, len(first), size, size) if out is None else out.view(len(first), size, size)
-    return torch.index_select(every, 0, first, out=memory)
 
 
 class Windows:

@@ -29,6 +29,7 @@ from torchmotif.cli.common import (
 )
 from torchmotif.cli.replay import replayed
 from torchmotif.errors import InputError
+from torchmotif.plot.style import AT_RIM
 
 if TYPE_CHECKING:
     from torchmotif.datasets import Specimen
@@ -215,7 +216,7 @@ def _tell(
         typer.echo(
             f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
         )
-    for group, name in ((-1, "unlike all motifs"), (-2, "at the rim, with their patch cut off")):
+    for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with their patch cut off")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
     empty = result.empty_sites()["site"].value_counts().sort_index()
@@ -249,7 +250,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "motifs": motifs,
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
-        "at_rim": int((result.groups == -2).sum()),
+        "at_rim": int((result.groups == AT_RIM).sum()),
         "notes": result.record["notes"],
         "timings_s": result.record["timings_s"],
     }

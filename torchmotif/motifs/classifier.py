@@ -50,8 +50,8 @@ class MotifClassifier(MomentClassifier):
         Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
-        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, and up to
-        2,500 of those that are unlike the common motifs, so that rare ones are not lost.
+        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, in which
+        up to 2,500 of those that are unlike the common motifs take the place of others, so that rare ones are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
@@ -168,9 +168,7 @@ class MotifClassifier(MomentClassifier):
             self._learn(self._scale.of_patches(source.take(rows), learnt, finer=True), learnt)
 
         def assigned() -> Iterator[Assignment]:
-            for rows, windows in source:
-                moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
-                yield self._model.assign(moments, self.outlier_distance)
+            return (part for _, part in self._assignments(source, shifts))
 
         with solvable("patches"):
             self._learn_on_most(n, learn_on, assigned)

@@ -277,14 +277,19 @@ class MomentClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.counts_ = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)[1:].cpu().numpy()
         self.reconstructions_ = like(self._scale.reconstructed(self._model.shapes.centres), original)
 
+    def _assignments(self, source: PatchSource, shifts: Tensor | None) -> Iterator[tuple[Tensor, Assignment]]:
+        """The patches that are learnt from, batch by batch, with what the model says of them."""
+        for rows, windows in source:
+            moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
+            yield windows, self._model.assign(moments, self.outlier_distance)
+
     def _summarise(self, source: PatchSource, shifts: Tensor | None, patches: Any) -> None:
         """Label all patches, and set their mean in every motif."""
         parts = []
         total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
-        for rows, windows in source:
-            moments = self._scale.of_patches(windows, None if shifts is None else shifts[rows])
-            parts.append(self._model.assign(moments, self.outlier_distance))
-            add_by_label(total, parts[-1].labels + 1, windows)
+        for windows, part in self._assignments(source, shifts):
+            parts.append(part)
+            add_by_label(total, part.labels + 1, windows)
         self._keep(parts, patches)
         count = torch.from_numpy(self.counts_).to(source.device)[:, None, None].clamp(min=1)
         mean = (total[1:].reshape(-1, source.size, source.size) / count).float()

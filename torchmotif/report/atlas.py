@@ -34,7 +34,7 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
     counts = result.counts
     seen = result.templates[counts > 0]
     limits = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
-    bright = brightness(result)
+    bright, known_dose = brightness(result), offset_of(result) is None
     found = []
     for motif in range(result.n_motifs):
         here = result.labels == motif
@@ -50,7 +50,7 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
                 "seat": result.sites.where(motif) if has else None,
                 "odd": _odd(bright[here]),
                 "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
-                "resolvable": resolvable(result, motif, known_dose=offset_of(result) is None),
+                "resolvable": resolvable(result, motif, known_dose=known_dose),
             }
         )
     return found
@@ -58,7 +58,9 @@ def cards(result: "MotifResult") -> list[dict[str, Any]]:
 
 def _odd(values: np.ndarray) -> str:
     """How many columns of a motif are far darker or brighter than the others."""
-    _, low, high = fences(values) if len(values) else (0.0, 0.0, 0.0)
+    if not len(values):
+        return ""
+    _, low, high = fences(values)
     dark, bright = int((values < low).sum()), int((values > high).sum())
     return ", ".join(f"{n} {word}" for n, word in ((dark, "dark"), (bright, "bright")) if n)
 

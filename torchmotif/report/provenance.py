@@ -42,13 +42,11 @@ def dose_statement(result: "MotifResult") -> list[str]:
     if offset is not None:
         left = _rounded(mean * (1 - offset) ** 2)
         doubt = f"The darkest pixels have {offset:.0%} of the mean, which looks like the detector's offset; then the dose is not known"
-        said = [
-            f"{doubt}: {said[0].removesuffix('.')} if all were electrons, {left} if the darkest pixels have none."
+        remedy = "Subtract the offset to have it right: tm.analyze(scan.replace(scan.data - offset)). Motifs do not change much by it."
+        return [
+            f"{doubt}: {said[0].removesuffix('.')} if all were electrons, {left} if the darkest pixels have none.",
+            remedy,
         ]
-        said.append(
-            "Subtract the offset to have it right: tm.analyze(scan.replace(scan.data - offset)). Motifs do not change much by it."
-        )
-        return said
     if result.image.pixel_size_nm is not None:
         area = float(np.prod(result.image.pixel_size_nm))
         said.append(f"That is {_rounded(mean / area / 100)} per square ångström.")

@@ -33,7 +33,7 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
     height, width = result.image.shape
     factor = math.ceil(max(height, width) / _SHOWN)
     pixels = shrunk(result.image.numpy(), factor)
-    bright, empty = brightness(result), result.empty_sites()
+    bright, member, empty = brightness(result), result.groups, result.empty_sites()
     return {
         "width": width,
         "height": height,
@@ -46,9 +46,9 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
         "xy": encoded(
             np.concatenate([result.columns.positions, empty[["row_px", "col_px"]]])[:, ::-1], "<f4"
         ),
-        "group": encoded(np.append(result.groups, [EMPTY] * len(empty)), "<i2"),
+        "group": encoded(np.append(member, [EMPTY] * len(empty)), "<i2"),
         "probability": encoded(np.append(result.probabilities * 255, 0 * empty["site"]), "u1"),
-        "brightness": encoded(np.append(bright, empty["brightness"].fillna(0.0)), "<f4"),
+        "brightness": encoded(np.append(bright, empty["brightness"]), "<f4"),
         "site": encoded(np.append(result.sites.columns, empty["site"]), "<i2"),
         "groups": [
             {
@@ -57,9 +57,7 @@ def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
                 "colour": group.style.colour,
                 "marker": group.style.marker,
                 "crystal": group.crystal,
-                "usual": fences(bright[result.groups == group.number])
-                if group.number >= 0 and group.count
-                else None,
+                "usual": fences(bright[member == group.number]) if (member == group.number).any() else None,
             }
             for group in groups
         ],

@@ -251,7 +251,7 @@
     if (data.pixel_nm) lines.push(`y ${(row * data.pixel_nm[0]).toFixed(3)}, x ${(col * data.pixel_nm[1]).toFixed(3)} nm`);
     if (one.number === -3) {
       lines[0] = `empty site of motif ${site[column]}: no column found`;
-      lines.push(`brightness ${brightness[column].toFixed(2)}, where 0 is a gap and 1 a column of motif ${site[column]}`);
+      if (!Number.isNaN(brightness[column])) lines.push(`brightness ${brightness[column].toFixed(2)}, where 0 is a gap and 1 a column of motif ${site[column]}`);
       return lines.join("\n");
     }
     const value = brightness[column], ratio = (to) => (value / to).toFixed(2);
@@ -333,10 +333,9 @@
   for (const button of document.querySelectorAll("[data-all]")) button.addEventListener("click", () => {
     for (const box of document.querySelectorAll("input[data-group]")) {
       const one = groups.get(Number(box.dataset.group));
-      lookedAt = null;
-      box.checked = button.dataset.all === "rare" ? !one.crystal && one.number !== -2 : button.dataset.all === "on";
-      one.shown = box.checked;
+      show(one, button.dataset.all === "rare" ? !one.crystal && one.number !== -2 : button.dataset.all === "on");
     }
+    lookedAt = null;
     say(-1);
     redraw();
   });
