@@ -1,0 +1,54 @@
+"""Patches of Gaussian columns, their moments, and directions in moment space that tests of the parts share."""
+
+import math
+
+import torch
+
+from torchmotif.zernike import ZernikeBasis
+
+SIZE = 21
+
+
+def spots(heights: list[float], width: float = 6.0) -> torch.Tensor:
+    """A patch of Gaussian columns: one in the middle, the others evenly around it."""
+    axis = torch.arange(SIZE, dtype=torch.float64) - (SIZE - 1) / 2
+    around = 2 * math.pi * torch.arange(len(heights) - 1, dtype=torch.float64) / max(len(heights) - 1, 1)
+    row = torch.cat([torch.zeros(1), -6 * torch.sin(around)])[:, None]
+    col = torch.cat([torch.zeros(1), 6 * torch.cos(around)])[:, None]
+    height = torch.tensor(heights, dtype=torch.float64)
+    down, across = torch.exp(-((axis - row) ** 2) / width), torch.exp(-((axis - col) ** 2) / width)
+    return torch.einsum("s,sr,sc->rc", height, down, across)
+
+
+def moments_of(patches: torch.Tensor, basis: ZernikeBasis) -> torch.Tensor:
+    return basis(patches.float()).double()
+
+
+BASIS = ZernikeBasis(10, SIZE)
+RADIUS = torch.hypot(*torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2] * 2, indexing="ij"))
+KERNELS = moments_of(torch.eye(SIZE**2).reshape(-1, SIZE, SIZE), BASIS)  # what each pixel adds to the moments
+
+
+FULL, HALF = (0.2 + spots([height] + [1.0] * 3) for height in (4.0, 2.0))
+
+
+def cumulants(rate: torch.Tensor, axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second and third cumulants of the moments of Poisson counts: sums over the pixels."""
+    along = KERNELS @ axes
+    second = torch.einsum("p,pa,pb->ab", rate.flatten(), along, along)
+    return second, torch.einsum("p,pa,pb,pc->abc", rate.flatten(), along, along, along)
+
+
+SMALL = ZernikeBasis(6, SIZE)
+
+
+def spot(row: float, col: float) -> torch.Tensor:
+    """The direction in moment space in which there is more of a column at a place, but for a slope."""
+    axis = torch.arange(SIZE) - (SIZE - 1) / 2
+    patch = torch.exp(-((axis - row) ** 2) / 9)[:, None] * torch.exp(-((axis - col) ** 2) / 9)
+    moments = moments_of(patch[None], SMALL)[0]
+    moments[:3] = 0
+    return moments / moments.norm()
+
+
+UP, RIGHT = spot(-4, 0), spot(0, 4)

@@ -1,0 +1,132 @@
+import pytest
+import torch
+from drawn import RADIUS, RIGHT, SIZE, SMALL, UP, moments_of
+
+from torchmotif.motifs.noise import CountingNoise
+from torchmotif.motifs.resolve import Conditions, Rules
+from torchmotif.motifs.tree import MotifTree, grow
+
+
+class WhiteNoise(CountingNoise):
+    """Noise of moments that scatter by 1."""
+
+    def __init__(self, moments: torch.Tensor) -> None:
+        self.moments = moments
+
+    def covariance(self, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return torch.eye(self.moments.shape[1], dtype=torch.float64)
+
+    def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
+        return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
+
+
+RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
+
+
+def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moments of groups of columns in noise, all but the first moved; and which column is of which."""
+    kind = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    moments = torch.randn(len(kind), 28, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return moments + torch.stack([0 * moments[0], *moved])[kind], kind
+
+
+def grown(moments: torch.Tensor, rules: Rules = RULES, n_motifs: int | None = None) -> MotifTree:
+    return grow(moments, WhiteNoise(moments), SMALL, rules, n_motifs=n_motifs)
+
+
+def test_a_tree_has_a_leaf_for_every_group() -> None:
+    moments, kind = groups([300, 100, 200], [9 * UP, 9 * RIGHT])
+    tree = grown(moments)
+    logs = tree.log_probabilities(moments)
+    torch.testing.assert_close(logs.exp().sum(1), torch.ones(600, dtype=torch.float64))
+    assert logs.argmax(1).tolist() == torch.tensor([0, 2, 1])[kind].tolist()  # the most frequent first
+    assert len(tree.splits) == 2
+    assert not tree.candidates
+    here = Conditions(RULES, 600, 600)
+    found, perhaps = tree.resolutions(torch.arange(3), here)
+    assert not perhaps
+    assert [one.resolved for one in found] == [True, True]
+    (one, two), last = sorted(found[0].motifs, key=len), found[1].motifs
+    assert sorted(one + two) == [0, 1, 2]
+    assert sorted(last[0] + last[1]) == sorted(two)
+    # Where leaves are one motif in two orientations, nothing tells them apart; what fits none is left out.
+    assert tree.resolutions(torch.tensor([0, 0, 0]), here)[0] == []
+    sides_ = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, 0]), here)[0]]
+    assert sides_ == [[(0,), (1,)]]
+    sides_ = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, -1]), here)[0]]
+    assert sides_ == [[(0,), (1,)]]
+
+
+def test_both_sides_of_a_split_are_split_again() -> None:
+    moments, kind = groups([300, 200, 150, 100], [12 * UP, 9 * RIGHT, 12 * UP + 9 * RIGHT])
+    labels = grown(moments).log_probabilities(moments).argmax(1)
+    assert labels.tolist() == kind.tolist()
+
+
+@pytest.mark.parametrize("by", [3.0, -3.0])
+def test_of_equally_frequent_leaves_the_brighter_is_first(by: float) -> None:
+    moments, kind = groups([100, 100], [9 * UP])
+    moments[kind == 1, 0] += by
+    first = grown(moments).log_probabilities(moments).argmax(1) == 0
+    assert bool((first == (kind == (by > 0))).all())
+
+
+@pytest.mark.parametrize("n_motifs", [1, 2, 4])
+def test_a_tree_has_as_many_leaves_as_asked_for(n_motifs: int) -> None:
+    moments, kind = groups([300, 100, 200], [9 * UP, 9 * RIGHT])
+    tree = grown(moments, n_motifs=n_motifs)
+    labels = tree.log_probabilities(moments).argmax(1)
+    assert labels.unique().tolist() == list(range(n_motifs))
+    if n_motifs == 4:  # what is supported comes before what is forced
+        assert all(len(kind[labels == i].unique()) == 1 for i in range(4))
+
+
+def test_what_all_columns_share_does_not_matter() -> None:
+    moments, kind = groups([300, 100], [9 * UP])
+    moments[:, 0] += 100
+    labels = grown(moments).log_probabilities(moments).argmax(1)
+    assert labels.tolist() == kind.tolist()
+
+
+def test_a_single_column_is_not_parted() -> None:
+    moments = torch.randn(1, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert len(grown(moments, n_motifs=2).leaves) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "motifs"),
+    [
+        ((RADIUS > 0.85 * SIZE / 2) & (RADIUS < SIZE / 2), 1),  # what lies beyond shines in at the rim
+        (1.0 + 0 * RADIUS, 1),
+        (torch.arange(SIZE).expand(SIZE, -1), 1),  # a slope
+        (torch.roll(torch.exp(-(RADIUS**2) / 9), 4, 0), 2),
+    ],
+    ids=["rim", "constant", "slope", "column"],
+)
+def test_flat_differences_and_those_at_the_rim_are_no_motifs(pattern: torch.Tensor, motifs: int) -> None:
+    difference = moments_of(pattern[None], SMALL)[0]
+    moments, _ = groups([300, 100], [9 * difference / difference.norm()])
+    assert len(grown(moments).leaves) == motifs
+
+
+@pytest.mark.parametrize(("count", "distance", "motifs"), [(4, 20.0, 1), (6, 20.0, 2), (200, 1.5, 1)])
+def test_groups_that_are_too_rare_or_too_alike_are_no_leaves(
+    count: int, distance: float, motifs: int
+) -> None:
+    moments, _ = groups([400, count], [distance * UP])
+    assert len(grown(moments).leaves) == motifs
+
+
+def test_what_lacks_only_dose_is_a_candidate() -> None:
+    moments, _ = groups([500, 120], [3.5 * UP])
+    rules = Rules(min_evidence=10.0, min_detectability=6.0, max_valley=1.0, min_share=0.003)
+    tree = grown(moments, rules)
+    assert len(tree.leaves) == 1
+    ((node, split),) = tree.candidates
+    assert node == 0
+    assert split.detectability() == pytest.approx(3.5, rel=0.2)
+    _, (hint,) = tree.resolutions(torch.zeros(1, dtype=torch.long), Conditions(rules, 620, 620))
+    assert hint.motifs == ((0,), (0,))
+    assert not hint.resolved
+    assert hint.least_relative_dose > 1
+    assert tree.resolutions(torch.tensor([-1]), Conditions(rules, 620, 620))[1] == []
