@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 import torchmotif as tm
 from torchmotif.patches import inside
 
+sys.path.insert(0, str(Path(__file__).parent))
 SIZE = 37
 
 

@@ -1,12 +1,16 @@
-"""Patches of Gaussian columns, their moments, and directions in moment space that tests of the parts share."""
+"""Patches of Gaussian columns, their moments, directions in moment space, and rules: what tests of the parts share."""
 
 import math
 
+import numpy as np
 import torch
 
+from torchmotif.motifs.resolve import Rules
+from torchmotif.motifs.sides import Sides
 from torchmotif.zernike import ZernikeBasis
 
 SIZE = 21
+RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
 
 
 def spots(heights: list[float], width: float = 6.0) -> torch.Tensor:
@@ -27,8 +31,6 @@ def moments_of(patches: torch.Tensor, basis: ZernikeBasis) -> torch.Tensor:
 BASIS = ZernikeBasis(10, SIZE)
 RADIUS = torch.hypot(*torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2] * 2, indexing="ij"))
 KERNELS = moments_of(torch.eye(SIZE**2).reshape(-1, SIZE, SIZE), BASIS)  # what each pixel adds to the moments
-
-
 FULL, HALF = (0.2 + spots([height] + [1.0] * 3) for height in (4.0, 2.0))
 
 
@@ -52,3 +54,13 @@ def spot(row: float, col: float) -> torch.Tensor:
 
 
 UP, RIGHT = spot(-4, 0), spot(0, 4)
+
+
+def sides(
+    step: float,
+    intrinsic: float = 0.0,
+    noise: tuple[float, float] = (1.0, 1.0),
+    skew: tuple[float, float] = (0.0, 0.0),
+    share: float = 0.5,
+) -> Sides:
+    return Sides(np.array([step]), np.array([intrinsic]), np.array([noise]), np.array([skew]), share)

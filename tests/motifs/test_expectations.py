@@ -5,27 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawn import RULES, sides
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, stats
 from sklearn.mixture import GaussianMixture
 
 from torchmotif.motifs.report import Resolution, found_detectability
-from torchmotif.motifs.resolve import Conditions, Rules, expected, least_factor
+from torchmotif.motifs.resolve import Conditions, expected, least_factor
 from torchmotif.motifs.sides import Sides
 from torchmotif.motifs.split import Split
 
-RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
 NEVER = float("inf")
-
-
-def sides(
-    step: float,
-    intrinsic: float = 0.0,
-    noise: tuple[float, float] = (1.0, 1.0),
-    skew: tuple[float, float] = (0.0, 0.0),
-    share: float = 0.5,
-) -> Sides:
-    return Sides(np.array([step]), np.array([intrinsic]), np.array([noise]), np.array([skew]), share)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import math
 
 import pytest
+from drawn import RULES, sides
 
 from torchmotif.motifs.limit import CentralColumn, DetectionLimit, Question
-from torchmotif.motifs.resolve import Conditions, Rules
+from torchmotif.motifs.resolve import Conditions
 
-RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
 NEVER = float("inf")
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from drawn import RADIUS, RIGHT, SIZE, SMALL, UP, moments_of
+from drawn import RADIUS, RIGHT, RULES, SIZE, SMALL, UP, moments_of
 
 from torchmotif.motifs.noise import CountingNoise
 from torchmotif.motifs.resolve import Conditions, Rules
@@ -18,9 +18,6 @@ class WhiteNoise(CountingNoise):
 
     def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
         return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
-
-
-RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
 
 
 def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
