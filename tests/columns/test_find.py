@@ -136,6 +136,20 @@ def test_flags_say_what_is_special(scene: Scene) -> None:
     assert np.median(columns.intensities.numpy()[bright]) == pytest.approx(2500, rel=0.05)
 
 
+def test_the_centres_of_hexagons_are_dark_columns() -> None:
+    specimen = tm.datasets.mose2((256, 256), 0.015, vacancy_rate=0.0)
+    columns = specimen.truth.positions.numpy()
+    distance = 0.3289 / 0.015  # px, between hexagons, as between columns of one kind
+    image = specimen.draw(1.0, torch.Generator().manual_seed(0))
+    found = tm.find_columns(image, polarity="dark", spacing=distance).positions.numpy()
+    here = within(found, image.shape, distance)
+    nearest = cKDTree(columns).query(found[here], k=3)[0]
+    cells = within(columns, image.shape, distance).sum() / 2
+    assert here.sum() == pytest.approx(cells, rel=0.05)
+    # The three nearest columns are as far away as a side of the hexagon is long.
+    assert np.abs(nearest / (distance / 3**0.5) - 1).max() < 0.25
+
+
 def test_a_column_too_dark_to_be_seen_is_predicted_by_its_lattice(scene: Scene) -> None:
     inner = torch.as_tensor(within(scene.positions.numpy(), scene.shape, 40))
     gone = int(torch.nonzero(inner & (scene.intensities == 2500))[0])
@@ -213,7 +227,7 @@ def test_pairs_with_one_maximum_are_split(dose: float) -> None:
     columns = tm.find_columns(pairs.draw(dose, 1), spacing=8.0)
     inner = within(pairs.positions.numpy(), pairs.shape, 14)
     near = cKDTree(columns.positions.numpy()).query(pairs.positions.numpy()[inner])[0] < pairs.sigma
-    assert near.mean() > (0.99 if dose == 1 else 0.8)
+    assert near.mean() > (0.99 if dose == 1 else 0.95)
 
 
 def test_a_huge_dynamic_range_hides_no_column(scene: Scene) -> None:

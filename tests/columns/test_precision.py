@@ -44,8 +44,9 @@ def rms(values: np.ndarray) -> float:
         (honeycomb(), 1 / 50, None),
         (dumbbells(), 1.0, 8.0),
         (dumbbells(), 1 / 10, 8.0),
+        (dumbbells(), 1 / 50, 8.0),
     ],
-    ids=["honeycomb", "honeycomb 1/10", "honeycomb 1/50", "dumbbells", "dumbbells 1/10"],
+    ids=["honeycomb", "honeycomb 1/10", "honeycomb 1/50", "dumbbells", "dumbbells 1/10", "dumbbells 1/50"],
 )
 def test_errors_are_near_the_cramer_rao_bound_and_as_large_as_claimed(
     scene: Scene, dose: float, spacing: float | None

@@ -27,6 +27,7 @@ class Fit:
     covariance: Float[Tensor, "n 3 3"]  # of intensity, row, column
     quality: Float[Tensor, " n"]
     held: Bool[Tensor, " n"]
+    sure: Bool[Tensor, " n"]  # as in `Start`
     shape: Shape
     expected: Float[Tensor, "h w"]
     spline: Float[Tensor, "a b"]  # coefficients of the background
@@ -98,6 +99,7 @@ def fit_columns(
         fitter.covariance(draft=draft),
         fitter.intensity if draft else fitter.quality(),
         held,
+        torch.zeros_like(held) if start.sure is None else start.sure,
         fitter.shape,
         fitter.expected,
         fitter.spline,

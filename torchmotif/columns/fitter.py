@@ -40,6 +40,7 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     noise: Noise
+    excess: Float[Tensor, ""]  # variance of their elongations over what noise lets expect, at least 1
 
     @cached_property
     def widest(self) -> float:
@@ -55,6 +56,9 @@ class Start:
     intensity: Float[Tensor, " n"]
     spline: Float[Tensor, "a b"] | None = None
     single: Bool[Tensor, " n"] | None = None  # those that tell the common width; by default all
+    sure: Bool[Tensor, " n"] | None = (
+        None  # those that trials told from the columns next to them; by default none
+    )
 
     @staticmethod
     def at(positions: Float[Tensor, "n 2"]) -> "Start":

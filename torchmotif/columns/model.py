@@ -33,6 +33,23 @@ class Noise:
         """Of pixels with the given expected values, never below a fiftieth of the middle of the range."""
         return _variance(expected, (self.low, self.high), (self.at_low, self.at_high))
 
+    def likelihood(self, data: Tensor, expected: Tensor) -> Tensor:
+        """Logarithm of the quasi-likelihood of pixels, but for what depends on the data alone.
+
+        The integral of (data - m) / variance(m) over m (Wedderburn 1974); for Poisson counts it is that of Poisson.
+        """
+        floor = 0.02 * (self.at_low + self.at_high) / 2
+        span = self.at_high - self.at_low
+        if abs(span) <= 1e-3 * (self.at_low + self.at_high):  # the same noise everywhere
+            return -0.5 * (data - expected).square() / ((self.at_low + self.at_high) / 2)
+        slope = span / (self.high - self.low)
+        turn = self.low + (floor - self.at_low) / slope  # from here on the variance is no longer at its least
+        beyond, over = expected - turn, data - turn
+        flat = (over * beyond - 0.5 * beyond.square()) / floor
+        growth = (slope * beyond / floor).clamp(min=0)
+        rising = (over + floor / slope) * torch.log1p(growth) / slope - beyond / slope
+        return torch.where(growth > 0, rising, flat)
+
     def fitted(
         self,
         expected: Float[Tensor, " p"],

@@ -1,6 +1,6 @@
 """The search: maxima, joint fits of them by tiles, and what these leave over."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,7 +14,7 @@ from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
-from torchmotif.columns.split import halves
+from torchmotif.columns.split import excess, retold
 from torchmotif.columns.tiles import Tile, each, tiles_of
 
 __all__ = [
@@ -123,14 +123,15 @@ def _learned(
 ) -> tuple[Shape, Tensor]:
     """The common shape of columns, from one tile, and the least intensity of a column."""
     width = image.data.new_tensor(image.axes) * (WIDTH * spacing)
-    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0))
+    shape = Shape(width, Noise(-1.0, 1.0, 1.0, 1.0), width.new_ones(()))
     data, usable, local = _view(image, tile, positions)
     start = Start.at(local)
     for number, (steps, settled) in enumerate(_LESSONS, start=1):
         fit = fit_columns(
             data, usable, start, spacing, shape, steps=steps, learn=True, settled=settled, draft=True
         )
-        shape, faintest = fit.shape, _FAINTEST * _upper_decile(fit.intensity)
+        shape = replace(fit.shape, excess=excess(data, usable, fit))
+        fit, faintest = replace(fit, shape=shape), _FAINTEST * _upper_decile(fit.intensity)
         if number < len(_LESSONS):
             start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
     return shape, faintest
@@ -184,23 +185,21 @@ def _revised(
 ) -> tuple[Start, int]:
     """A fit without what it finds to be nothing, with pairs split and `more` that it leaves over; how many are new."""
     axes = _axes(fit)
-    keep = credible(fit, faintest) & strongest_first(fit.positions / axes, fit.intensity, CLOSEST * spacing)
-    pair, half, single = halves(data, usable, fit, CLOSEST * spacing)
-    pair &= keep
-    kept, both = _kept(fit, keep & ~pair), _kept(fit, pair)
-    extra = _left_over(data, usable, fit, spacing) if more else fit.positions[:0]
-    extra = extra[~_near(extra / axes, both.positions / axes, spacing)]
-    positions = [kept.positions, both.positions - half[pair], both.positions + half[pair], extra]
-    intensity = [kept.intensity, both.intensity / 2, both.intensity / 2, fit.intensity.new_zeros(len(extra))]
-    new = 2 * len(both.positions) + len(extra)
-    single = torch.cat([single[keep & ~pair], single.new_ones(new)])
-    return Start(torch.cat(positions), torch.cat(intensity), fit.spline, single), new
-
-
-def _kept(fit: Fit, which: Bool[Tensor, " n"]) -> Start:
-    """Some of the columns of a fit, to go on with."""
-    kept = as_index(which)
-    return Start(fit.positions[kept], fit.intensity[kept], fit.spline)
+    told = retold(data, usable, fit, CLOSEST * spacing)
+    standing = ~told.replaced
+    keep = standing & credible(replace(fit, sure=told.sure), faintest)
+    keep &= strongest_first(fit.positions / axes, fit.intensity * standing, CLOSEST * spacing)
+    kept = as_index(keep)
+    at, new = fit.positions[kept], told.columns[:, 1:]
+    extra = _left_over(data, usable, fit, spacing) if more else at[:0]
+    if len(new):
+        extra = extra[~_near(extra / axes, new / axes, spacing)]
+    dark = fit.intensity.new_zeros(len(extra))
+    intensity = torch.cat([fit.intensity[kept], told.columns[:, 0].to(dark.dtype), dark])
+    single = torch.cat([told.single[kept], told.single.new_ones(len(new) + len(extra))])
+    sure = torch.cat([told.sure[kept], told.columns_sure, dark > 0])
+    start = Start(torch.cat([at, new, extra]), intensity, fit.spline, single, sure)
+    return start, told.changes + len(extra)
 
 
 def _left_over(data: Tensor, usable: Tensor, fit: Fit, spacing: float) -> Float[Tensor, "n 2"]:
@@ -232,8 +231,8 @@ def _near(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float)
 
 def credible(fit: Fit, faintest: Tensor) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
-    sure = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
-    return sure & (fit.intensity > faintest)
+    clear = fit.intensity > _SURE * fit.covariance[:, 0, 0].clamp(min=0).sqrt()
+    return (clear | fit.sure) & (fit.intensity > faintest)
 
 
 def _view(image: Prepared, tile: Tile, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,151 @@
+"""One column or two: pairs with one maximum, neighbours that are none, images of unlike columns, and that tiles do not matter."""
+
+import numpy as np
+import pytest
+import torch
+from probes import Scene, dumbbells, honeycomb
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.columns.fit import fit_columns
+from torchmotif.columns.fitter import Shape, Start
+from torchmotif.columns.model import Noise
+from torchmotif.columns.parts import columns_of_part, measure_common
+from torchmotif.columns.trial import one_or_two
+
+LOW = 1 / 50
+POISSON = Noise(0.0, 1.0, 0.0, 1.0)
+DRAWS = 3
+
+
+def inner(positions: np.ndarray, side: int, margin: float = 18) -> np.ndarray:
+    return ((positions > margin) & (positions < side - 1 - margin)).all(axis=1)
+
+
+def pair(gap: float) -> Scene:
+    """Two columns of 90 counts at the low dose altogether, `gap` pixels apart, in the middle of 61 pixels."""
+    half = torch.tensor([0.6, 0.8]).double() * gap / 2
+    places = torch.stack([30 - half, 30 + half])
+    return Scene(places, torch.tensor([2500.0, 2000.0]).double(), 3.0, 0.5, (61, 61))
+
+
+def evidence(scene: Scene, draws: int) -> np.ndarray:
+    """Twice the logarithm of how much likelier two columns than one are, for several draws of a pair."""
+    found = []
+    for seed in range(draws):
+        data = scene.draw(LOW, seed).float()
+        shape = Shape(torch.tensor([3.0, 3.0]), POISSON, torch.ones(()))
+        fit = fit_columns(
+            data, torch.ones_like(data) > 0, Start.at(torch.tensor([[30.0, 30.0]]).double()), 13.0, shape
+        )
+        away = torch.tensor([0.0, 2.5, 2.5]).double()
+        column = torch.cat([fit.intensity[:, None].double(), fit.positions], dim=1)
+        half = column * torch.tensor([0.5, 1, 1]).double()
+        two = torch.stack([half - away, half + away], dim=1)
+        found.append(one_or_two(data, data >= 0, fit, torch.tensor([[0]]), two).evidence.item())
+    return np.array(found)
+
+
+def test_pairs_of_few_counts_are_told_from_single_columns() -> None:
+    scene = dumbbells()
+    truth = scene.positions.numpy()
+    kept = inner(truth, scene.shape[0])
+    missed = thirds = 0
+    for seed in range(DRAWS):
+        found = tm.find_columns(scene.draw(LOW, 100 + seed).numpy(), spacing=8.0).positions
+        missed += int((cKDTree(found).query(truth[kept])[0] > scene.sigma).sum())
+        thirds += int(inner(found, scene.shape[0]).sum() - kept.sum())
+    assert missed <= 0.03 * DRAWS * kept.sum()
+    assert abs(thirds) <= 0.03 * DRAWS * kept.sum()
+
+
+def test_single_columns_of_few_counts_stay_single() -> None:
+    scene = honeycomb(vacancy=0.0)
+    near = every = 0
+    for seed in range(DRAWS):
+        found = tm.find_columns(scene.draw(LOW, 100 + seed).numpy()).positions
+        here = inner(found, scene.shape[0])
+        near += int((cKDTree(found).query(found[here], k=2)[0][:, 1] < 3 * scene.sigma).sum())
+        every += int(here.sum())
+    assert near <= 0.03 * every  # both of a false pair count
+
+
+@pytest.mark.parametrize("dose", [1.0, 1 / 10])
+def test_oval_columns_are_no_pairs(dose: float) -> None:
+    scene = honeycomb(vacancy=0.0)
+    rows, cols = (torch.arange(160).double() - at[:, None] for at in scene.positions.unbind(1))
+    # All columns a third wider along a diagonal, as astigmatism makes them; the width of the fit is along rows and columns.
+    along, across = (rows[:, :, None] + cols[:, None]) / 2**0.5, (rows[:, :, None] - cols[:, None]) / 2**0.5
+    picture = torch.exp(-(along**2) / (2 * 3.4**2) - across**2 / (2 * 2.6**2)) / (2 * np.pi * 3.4 * 2.6)
+    expected = dose * ((scene.intensities[:, None, None] * picture).sum(dim=0) + 0.5)
+    found = tm.find_columns(
+        torch.poisson(expected, generator=torch.Generator().manual_seed(0)).numpy()
+    ).positions
+    here = inner(found, 160)
+    assert (cKDTree(found).query(found[here], k=2)[0][:, 1] > 2.5 * 3).all()
+
+
+def tailed(scene: Scene, dose: float) -> torch.Tensor:
+    """An image whose columns all differ a little in their width: no common Gaussian describes them."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.full(scene.shape, scene.background).double()
+    widths = 3 * (1 + 0.15 * torch.randn(len(scene.positions), 2, generator=generator).double())
+    rows, cols = (
+        torch.exp(-((torch.arange(side) - at[:, None]) ** 2) / (2 * width[:, None] ** 2))
+        / (2 * np.pi) ** 0.5
+        / width[:, None]
+        for side, at, width in zip(scene.shape, scene.positions.unbind(1), widths.unbind(1), strict=True)
+    )
+    image += torch.einsum("n,nr,nc->rc", scene.intensities, rows, cols)
+    return torch.poisson(dose * image, generator=generator)
+
+
+def test_what_columns_differ_by_is_no_evidence_for_pairs() -> None:
+    scene = honeycomb(vacancy=0.0)
+    alike = measure_common([scene.draw(1.0, 0).numpy()]).excess
+    image = tailed(scene, 1.0).numpy()
+    assert alike < 1.6
+    assert measure_common([image]).excess > 5 * alike
+    found = tm.find_columns(image).positions
+    here = inner(found, 160)
+    assert (cKDTree(found).query(found[here], k=2)[0][:, 1] > 2.5 * 3).all()
+
+
+def test_the_evidence_for_two_grows_with_their_distance() -> None:
+    one, near, far = (evidence(pair(gap), 8) for gap in (0.0, 5.0, 9.0))
+    assert np.median(one) < np.median(near) < np.median(far)
+    assert (one < 16).mean() >= 7 / 8
+    assert (far > 16).all()
+
+
+@pytest.mark.parametrize("noise", [POISSON, Noise(0.0, 5.0, 2.0, 0.0), Noise(-1.0, 3.0, 1.0, 1.0)])
+def test_the_likelihood_is_the_integral_of_the_score(noise: Noise) -> None:
+    data = torch.tensor([0.0, 1.0, 7.0]).double()
+    for low, high in ((0.002, 0.3), (0.5, 4.0), (3.0, 6.0)):
+        m = torch.linspace(low, high, 20_001).double()
+        score = (data[:, None] - m) / noise.variance(m)
+        integral = torch.trapezoid(score, m, dim=1)
+        ends = [noise.likelihood(data, torch.full_like(data, end)) for end in (low, high)]
+        torch.testing.assert_close(ends[1] - ends[0], integral, rtol=1e-5, atol=1e-6)
+
+
+def test_the_likelihood_of_counts_is_that_of_poisson() -> None:
+    counts, mean = torch.tensor([0.0, 2.0, 5.0]).double(), torch.tensor([0.5, 3.0]).double()
+    ours = POISSON.likelihood(counts, mean[1:]) - POISSON.likelihood(counts, mean[:1])
+    poisson = torch.distributions.Poisson
+    theirs = poisson(mean[1]).log_prob(counts) - poisson(mean[0]).log_prob(counts)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_pairs_of_few_counts_are_the_same_in_parts() -> None:
+    scene = dumbbells(side=260)
+    image = scene.draw(LOW, 5).numpy()
+    common = measure_common([image], spacing=8.0)
+    whole = columns_of_part(image, common)["positions"]
+    cut, reach = 130, common.margin
+    upper = columns_of_part(image[: cut + reach], common)["positions"]
+    lower = columns_of_part(image[cut - reach :], common)["positions"] + [cut - reach, 0]
+    parts = np.concatenate([upper[upper[:, 0] < cut], lower[lower[:, 0] >= cut]])
+    # One column or two may be as likely as can be; then a part may say otherwise than the whole.
+    assert (cKDTree(whole).query(parts)[0] < 0.5).mean() > 0.97
+    assert (cKDTree(parts).query(whole)[0] < 0.5).mean() > 0.97
