@@ -207,6 +207,12 @@ def test_a_dose_that_shows_nothing_finds_almost_nothing(seed: int) -> None:
     assert len(tm.find_columns(scan, spacing=12.6)) <= 10
 
 
+@pytest.mark.parametrize("seed", [0, 11, 19])
+def test_maxima_that_all_turn_out_to_be_nothing_are_no_columns(seed: int) -> None:
+    scan = tm.datasets.mose2((256, 256)).draw(1 / 500, torch.Generator().manual_seed(seed))
+    assert len(tm.find_columns(scan)) <= 10
+
+
 @pytest.mark.parametrize("dose", [1 / 1000, 1 / 20_000])
 def test_single_electrons_are_no_columns(dose: float) -> None:
     scan = tm.datasets.mose2((200, 230)).draw(dose, torch.Generator().manual_seed(0))

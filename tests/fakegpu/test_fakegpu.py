@@ -7,12 +7,14 @@ import pytest
 
 
 @pytest.mark.slow
-def test_everything_holds_on_the_stand_in_gpu() -> None:
+def test_everything_holds_on_the_stand_in_gpu(pytestconfig: pytest.Config) -> None:
     """In a process of its own: the device cannot be taken back once it is registered."""
     here = Path(__file__).parent
     root = here.parents[1]
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "TORCHMOTIF_FAKE_GPU": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", str(here / "device_checks.py")]
+    # Warnings are to it what they are to this process: with old versions, -W default.
+    warnings = [f"-W{filter_}" for filter_ in pytestconfig.getoption("pythonwarnings") or ()]
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", *warnings, str(here / "device_checks.py")]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

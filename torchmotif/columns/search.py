@@ -265,5 +265,7 @@ def _margin(image: Prepared, spacing: float) -> int:
 
 
 def _upper_decile(values: Tensor) -> Tensor:
+    if len(values) == 0:  # every one of them turned out to be nothing
+        return values.sum()
     decile: Tensor = values.kthvalue(max(1, round(0.9 * len(values)))).values
     return decile
