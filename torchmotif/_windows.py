@@ -1,5 +1,6 @@
 """Square windows of an image as one batched gather."""
 
+import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
@@ -8,6 +9,7 @@ from torchmotif._memory import empty
 
 __all__ = ["Windows", "gather_windows", "runs"]
 
+_FEW = 1500  # windows that numpy gathers faster: it has less to do before it begins
 _WHOLE = 24  # pixels of a row from which windows are selected as a whole on a CPU
 
 
@@ -19,7 +21,18 @@ def gather_windows(
     Every row of a window is one contiguous run of memory, so rows are selected, not pixels: 20 times faster than
     indexing pixel by pixel.
     """
+    on_host = image.device.type == "cpu" and not image.requires_grad and image.dtype != torch.bfloat16
+    if on_host and len(start) < _FEW:
+        return _few(image, start, size)
     return _gather(image, _flat(start, image.shape[1]), size)
+
+
+def _few(image: Tensor, start: Tensor, size: int) -> Tensor:
+    (h, w), pixels = image.shape, image.contiguous().numpy()
+    row, col = pixels.strides
+    shape = (max(h - size + 1, 0), max(w - size + 1, 0), size, size)
+    every = np.ndarray(shape, pixels.dtype, pixels, strides=(row, col, row, col))
+    return torch.from_numpy(every[tuple(start.numpy().T)])
 
 
 def runs(
