@@ -1,6 +1,5 @@
 """The joint fit: all columns of a tile, the background under them and their common width, by maximum likelihood."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ from torchmotif.columns.fitter import Fitter, Shape, Start
 __all__ = ["Fit", "fit_columns"]
 
 _FRESH = 3  # steps after which the matrix is assembled anew
-_WORSE = 1.02  # of the least misfit: a step that leads to more is taken back
+_WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in the end taken back
+_HALVINGS = 3
 _NEAR = 0.02  # squared step, in standard deviations, after which a fit is done
 _ROUGH = 2  # steps from nothing after which covariances mean something
 
@@ -40,26 +40,45 @@ def _learn(fitter: Fitter, steps: int, *, settled: bool, fresh: bool) -> None:
         fitter.assemble(fitter.expected)
         if number >= _ROUGH or not fresh:
             fitter.blunt()
-        fitter.step(move=True, widen=len(fitter.positions) > 0)  # no column, no width
+        _step(fitter, fitter.misfit(), widen=len(fitter.positions) > 0)  # no column, no width
     fitter.learn_noise(settled=settled)
 
 
 def _converge(fitter: Fitter, steps: int) -> None:
     """Steps until they no longer lead far; those that make the fit worse are taken back."""
-    best, least, worse = fitter.state(), math.inf, False
+    fitter.assemble(fitter.expected)
+    best, least, worse = fitter.state(), float(fitter.misfit()), False
     for number in range(steps):
-        if worse or number % _FRESH == 0:
+        if worse or (number and number % _FRESH == 0):
             fitter.assemble(fitter.expected)
-        far = fitter.step(move=True, widen=False)
-        reached, misfit = torch.stack([far, fitter.misfit()]).tolist()  # an accelerator is asked once
+        most = fitter.data.new_tensor(_WORSE * least)
+        reached, misfit = _step(fitter, most, widen=False)
         worse = not misfit <= _WORSE * least
-        if worse:  # columns that the image hardly tells apart run away
+        if worse:
             fitter.restore(best)
             continue
         if misfit < least:
             best, least = fitter.state(), misfit
         if reached < _NEAR:
             break
+
+
+def _step(fitter: Fitter, most: Tensor, *, widen: bool) -> tuple[float, float]:
+    """One step, halved while its misfit is more than `most`: how far it led at first, and the misfit it has.
+
+    Columns that the image hardly tells apart run away, and wide ones that overlap with their background.
+    """
+    before = fitter.state()
+    far = fitter.step(move=True, widen=widen)
+    reached, misfit, limit = torch.stack(
+        [far, fitter.misfit(), most]
+    ).tolist()  # an accelerator is asked once
+    for _ in range(_HALVINGS):
+        if misfit <= limit:
+            break
+        fitter.halfway(before)
+        misfit = float(fitter.misfit())
+    return reached, misfit
 
 
 def fit_columns(

@@ -149,14 +149,20 @@ class Fitter:
         """Mean squared residual over variance."""
         return ((self.data - self.expected).square() / self.variance * self.usable).mean()
 
-    def state(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the steps have reached: positions, intensities, background."""
-        return self.positions, self.intensity, self.spline
+    def state(self) -> tuple[Tensor, ...]:
+        """What the steps have reached: positions, intensities, background, width."""
+        return self.positions, self.intensity, self.spline, self.shape.width
 
-    def restore(self, state: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Go back to an earlier state."""
-        self.positions, self.intensity, self.spline = state
+    def restore(self, state: tuple[Tensor, ...]) -> None:
+        """Go to another state."""
+        self.positions, self.intensity, self.spline, width = state
+        if width is not self.shape.width:
+            self.shape = replace(self.shape, width=width)
         self.look()
+
+    def halfway(self, state: tuple[Tensor, ...]) -> None:
+        """Go half of the way back to an earlier state."""
+        self.restore(tuple((old + new) / 2 for old, new in zip(state, self.state(), strict=True)))
 
     def learn_noise(self, *, settled: bool) -> None:
         """Take the noise from the residuals."""

@@ -21,11 +21,10 @@ _SAME = 13.0  # and below which two columns are one
 _FAINTER = 0.15  # of the intensity of a pair: the fainter of it has more
 _NEAR = 3.0  # widths within which two columns may be one
 _BRIGHT = 10.0  # standard deviations of its intensity from which a column is surely there
-_DOUBTED = 2.5  # standard deviations from which a column may be a pair and does not tell the common width
-_OVAL = _APART**2  # squared widths: with a smaller elongation it is no pair, however significant
+_DOUBTED = 2.5  # standard deviations of its elongation from which a column may be a pair
+_OVAL = 0.4  # squared widths: of one that is more elongated the width is not learned
 _MANY = 20  # columns that tell how much they differ; fewer do not
 _MIDDLE = 0.455  # median of the square of a standard normal variable
-_SPREAD = 2.0  # standard deviations that the elongation of a pair may be too small
 _ROUND = 0.5  # of the greater elongation: where the smaller is more, there is a blob and no pair
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)  # derivatives in the order of _elongation
 
@@ -147,13 +146,13 @@ def _oblong(
     u = axes[:, :, 1]
     along = torch.stack([u[:, 0] ** 2, u[:, 0] * u[:, 1], u[:, 1] ** 2], dim=1)
     error = (along[:, None] @ covariance @ along[:, :, None])[:, 0, 0].clamp(min=0).sqrt()
-    doubted = (size[:, 1] > _OVAL) & (size[:, 1] > _DOUBTED * error) & (size[:, 0] < _ROUND * size[:, 1])
-    far = size[:, 1] + _SPREAD * error > _APART**2
+    oblong = (size[:, 1] > _DOUBTED * error) & (size[:, 0] < _ROUND * size[:, 1])
+    pair, single = oblong & (size[:, 1] > _APART**2), ~(oblong & (size[:, 1] > _OVAL))
     vector = u * size[:, 1:].clamp(min=0).sqrt() * fit.shape.width
     vector = vector.to(fit.positions.dtype)
     reach, last = vector.abs(), vector.new_tensor(shape) - 1
     inside = ((fit.positions >= reach) & (fit.positions <= last - reach)).all(dim=1)
-    return doubted & far & inside & ~fit.held, vector, ~doubted
+    return pair & inside & ~fit.held, vector, single
 
 
 def _elongation(data: Tensor, usable: Tensor, fit: Fit) -> tuple[Tensor, Tensor]:

@@ -57,8 +57,9 @@ class _Surroundings:
 
     def likelihood(self, expected: Float[Tensor, "k s s"]) -> Float[Tensor, " k"]:
         """Logarithm of the quasi-likelihood."""
-        every = self.fit.shape.noise.likelihood(self.data, expected) * self.usable
-        return every.flatten(1).sum(dim=1, dtype=torch.float64)
+        # In double precision: the terms of noise that hardly grows cancel each other.
+        every = self.fit.shape.noise.likelihood(self.data.double(), expected.double())
+        return (every * self.usable).flatten(1).sum(dim=1)
 
     def misfit(self, columns: Float[Tensor, "k m 3"]) -> Float[Tensor, " k"]:
         """Squared residual over variance, averaged under the columns: 1 where only noise is left."""
