@@ -6,7 +6,7 @@ The bound takes width and background as known and all positions and intensities 
 and overlapping pairs (2.7 widths apart) are counted apart. BIAS_DRAWS is the number of draws of the honeycomb that tell its
 bias at a fiftieth of the dose: about 70 columns each, so that 430 draws give a standard error of 0.0035 px; a quarter of
 them tells it at the higher doses. Beside the standard deviation of errors over claimed errors stands 1.48 times the
-median of their sizes, which few columns that are none do not touch.
+median of their sizes, which few columns that are none do not touch. Doubled are columns around which two were found.
 """
 
 import json
@@ -21,6 +21,7 @@ import torchmotif as tm
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "columns"))
 from probes import Scene, dumbbells, honeycomb
 
+_TWICE = 2.0  # widths around a true column: where two were found there it was taken for two
 RESULTS = Path(__file__).parent / "results" / "columns_precision.json"
 
 
@@ -45,16 +46,18 @@ def measure(scene: Scene, dose: float, spacing: float | None, draws: int) -> lis
     inner = ((truth > 14) & (truth < side - 15)).all(axis=1)
     bound = scene.bound(dose)
     every = {name: ([], [], []) for name in groups(scene, inner)}
-    missed = dict.fromkeys(every, 0)
+    missed, doubled = dict.fromkeys(every, 0), dict.fromkeys(every, 0)
     for seed in range(draws):
         columns = tm.find_columns(scene.draw(dose, seed).numpy(), spacing=spacing)
         distance, index = cKDTree(columns.positions).query(truth)
+        two = cKDTree(columns.positions).query(truth, k=2)[0][:, 1] < _TWICE * scene.sigma
         claims = np.column_stack([columns.intensity_errors / dose, columns.position_errors])
         found = np.column_stack([columns.intensities / dose, columns.positions])
         wanted = np.column_stack([scene.intensities.numpy(), truth])
         for name, mask in groups(scene, inner).items():
             near = mask & (distance < scene.sigma)
             missed[name] += int((mask & ~near).sum())
+            doubled[name] += int((mask & two).sum())
             error = found[index[near]] - wanted[near]
             for store, part in zip(every[name], (error, bound[near], claims[index[near]]), strict=True):
                 store.append(part)
@@ -68,6 +71,7 @@ def measure(scene: Scene, dose: float, spacing: float | None, draws: int) -> lis
                 "dose": dose,
                 "columns": len(error),
                 "missed": missed[name],
+                "doubled": doubled[name],
                 "bound_px": float(np.sqrt((limit[:, 1:] ** 2).mean())),
                 "position_ratio": float(np.sqrt((error[:, 1:] ** 2).mean() / (limit[:, 1:] ** 2).mean())),
                 "bias_px": float(np.abs(error[:, 1:].mean(axis=0)).max()),

@@ -102,10 +102,10 @@ def tailed(scene: Scene, dose: float) -> torch.Tensor:
 
 def test_what_columns_differ_by_is_no_evidence_for_pairs() -> None:
     scene = honeycomb(vacancy=0.0)
-    alike = measure_common([scene.draw(1.0, 0).numpy()]).excess
+    alike = measure_common([scene.draw(1.0, 0).numpy()]).unevenness
     image = tailed(scene, 1.0).numpy()
     assert alike < 1.6
-    assert measure_common([image]).excess > 5 * alike
+    assert measure_common([image]).unevenness > 5 * alike
     found = tm.find_columns(image).positions
     here = inner(found, 160)
     assert (cKDTree(found).query(found[here], k=2)[0][:, 1] > 2.5 * 3).all()

@@ -40,7 +40,9 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     noise: Noise
-    excess: Float[Tensor, ""]  # variance of their elongations over what noise lets expect, at least 1
+    unevenness: Float[
+        Tensor, ""
+    ]  # variance of the columns' elongations over what noise lets expect, at least 1
 
     @cached_property
     def widest(self) -> float:

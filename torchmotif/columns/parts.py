@@ -53,7 +53,7 @@ class Common:
         See `torchmotif.columns.model.Noise`.
     faintest : float
         Least intensity of a column.
-    excess : float
+    unevenness : float
         Variance of the columns' elongations over what noise lets expect.
     """
 
@@ -68,7 +68,7 @@ class Common:
     width: Pair = (1.0, 1.0)
     noise: tuple[float, float, float, float] = (-1.0, 1.0, 1.0, 1.0)
     faintest: float = 0.0
-    excess: float = 1.0
+    unevenness: float = 1.0
 
     @property
     def margin(self) -> int:
@@ -98,7 +98,7 @@ class Common:
 
     def shape(self, like_: Tensor) -> Shape:
         """Width and noise of the columns."""
-        return Shape(like_.new_tensor(self.width), Noise(*self.noise), like_.new_tensor(self.excess))
+        return Shape(like_.new_tensor(self.width), Noise(*self.noise), like_.new_tensor(self.unevenness))
 
 
 def measure_common(
@@ -172,7 +172,7 @@ def measure_common(
         width=(float(shape.width[0]), float(shape.width[1])),
         noise=(noise_model.low, noise_model.high, noise_model.at_low, noise_model.at_high),
         faintest=least,
-        excess=float(shape.excess),
+        unevenness=float(shape.unevenness),
     )
 
 

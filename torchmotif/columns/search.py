@@ -14,7 +14,7 @@ from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
-from torchmotif.columns.split import excess, retold
+from torchmotif.columns.split import retold, unevenness
 from torchmotif.columns.tiles import Tile, each, tiles_of
 
 __all__ = [
@@ -130,7 +130,7 @@ def _learned(
         fit = fit_columns(
             data, usable, start, spacing, shape, steps=steps, learn=True, settled=settled, draft=True
         )
-        shape = replace(fit.shape, excess=excess(data, usable, fit))
+        shape = replace(fit.shape, unevenness=unevenness(data, usable, fit))
         fit, faintest = replace(fit, shape=shape), _FAINTEST * _upper_decile(fit.intensity)
         if number < len(_LESSONS):
             start, _ = _revised(data, usable, fit, spacing, faintest=faintest)

@@ -13,7 +13,7 @@ from torchmotif.columns.model import profiles
 from torchmotif.columns.neighbours import as_index, pairs_within
 from torchmotif.columns.trial import Trial, one_or_two
 
-__all__ = ["Retold", "excess", "retold"]
+__all__ = ["Retold", "retold", "unevenness"]
 
 _APART = 0.9  # widths from the middle of a pair to each half: misfits of the common shape are smaller
 _TWO = 16.0  # twice the logarithm of how much likelier two columns are, from which they are two
@@ -41,7 +41,7 @@ class Retold:
     changes: int  # columns that were split or merged
 
 
-def excess(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit) -> Float[Tensor, ""]:
+def unevenness(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit) -> Float[Tensor, ""]:
     """Variance of the columns' elongations over what their noise lets expect, at least 1.
 
     It is 1 where columns are alike and electrons are counted. Tails, tilts, neighbours in depth and drift make it more, for most
@@ -62,7 +62,7 @@ def retold(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, cl
     if len(fit.positions) == 0:
         return Retold(replaced, ~fit.held, sure, fit.positions.new_zeros(0, 3), sure, 0)
     tensor, covariance = _elongation(data, usable, fit)
-    pair, half, single = _oblong(tensor, covariance * fit.shape.excess, fit, data.shape)
+    pair, half, single = _oblong(tensor, covariance * fit.shape.unevenness, fit, data.shape)
     i, j = _doubtful(fit)
     index = as_index(pair.index_fill(0, torch.cat([i, j]), False))
     merged, better, one, two, least = _neighbours(data, usable, fit, i, j, closest=closest)
@@ -71,7 +71,7 @@ def retold(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, cl
     twos = torch.cat([two, halves]).flatten(0, 1)
     new = torch.arange(len(one) + len(twos), device=i.device) >= len(one)
     changes = len(one) + len(halves)
-    told = (least >= _SAME * fit.shape.excess) & (least < torch.inf)
+    told = (least >= _SAME * fit.shape.unevenness) & (least < torch.inf)
     return Retold(replaced, single, told, torch.cat([one, twos]), new, changes)
 
 
@@ -99,7 +99,7 @@ def _neighbours(
     merged = as_index((trial.evidence < _SAME) & (trial.evidence <= least[i]) & (trial.evidence <= least[j]))
     trials = torch.zeros_like(i).new_zeros(n).index_add_(0, taken.flatten(), torch.ones_like(taken).flatten())
     alone = (trials[i] == 1) & (trials[j] == 1)
-    told = trial.evidence >= _SAME * fit.shape.excess
+    told = trial.evidence >= _SAME * fit.shape.unevenness
     better = as_index(told & alone & _plausible(trial, data.shape, closest))
     return merged, better, trial.one[merged], trial.two[better], least
 
@@ -116,7 +116,9 @@ def _split(
     two = torch.stack([every * share - away, every * share + away], dim=1)
     trial = one_or_two(data, usable, fit, index[:, None], two)
     far = (trial.apart() / fit.shape.width).norm(dim=1) > 2 * _APART
-    pair = as_index((trial.evidence > _TWO * fit.shape.excess) & far & _plausible(trial, data.shape, closest))
+    pair = as_index(
+        (trial.evidence > _TWO * fit.shape.unevenness) & far & _plausible(trial, data.shape, closest)
+    )
     return index[pair], trial.two[pair]
 
 
