@@ -234,7 +234,7 @@ def section(runs: dict[str, Run]) -> str:
         "",
         (
             "Simulated MoSe2, patches of 33 px with moments to order 10, of 65 px to order 20; 20 principal components. mahotas is "
-            "timed on 50 patches. `--full` adds 100,000 patches and the lower doses, at which stages but clustering cost the same."
+            "timed on 50 patches. `--full` adds 100,000 patches and the lower doses: what a stage costs depends on the dose in clustering and where PCA iterates."
         ),
         "",
     ]

@@ -9,7 +9,8 @@ from torchmotif._memory import empty
 
 __all__ = ["Windows", "gather_windows", "runs"]
 
-_FEW = 1500  # windows that numpy gathers faster: it has less to do before it begins
+_FEW = 1500  # windows: fewer are gathered by numpy, whose single call begins 0.05 ms sooner
+_NUMPYS = {torch.uint8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64}
 _WHOLE = 24  # pixels of a row from which windows are selected as a whole on a CPU
 
 
@@ -18,11 +19,11 @@ def gather_windows(
 ) -> Shaped[Tensor, "n {size} {size}"]:
     """Windows of `size` pixels whose first pixels are at `start`; all must lie in the image.
 
-    Every row of a window is one contiguous run of memory, so rows are selected, not pixels: 20 times faster than
-    indexing pixel by pixel.
+    Every row of a window is one contiguous run of memory, so on a GPU and of small windows rows are selected, not pixels:
+    20 times faster than indexing pixel by pixel.
     """
-    on_host = image.device.type == "cpu" and not image.requires_grad and image.dtype != torch.bfloat16
-    if on_host and len(start) < _FEW:
+    plain = type(image) is Tensor and image.device.type == "cpu" and not image.requires_grad
+    if plain and image.dtype in _NUMPYS and len(start) < _FEW:
         return _few(image, start, size)
     return _gather(image, _flat(start, image.shape[1]), size)
 

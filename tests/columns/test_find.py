@@ -136,11 +136,12 @@ def test_flags_say_what_is_special(scene: Scene) -> None:
     assert np.median(columns.intensities.numpy()[bright]) == pytest.approx(2500, rel=0.05)
 
 
-def test_the_centres_of_hexagons_are_dark_columns() -> None:
+@pytest.mark.parametrize(("dose", "seed"), [(1.0, 3), (1.0, 5), (1 / 10, 4)])
+def test_the_centres_of_hexagons_are_dark_columns(dose: float, seed: int) -> None:
     specimen = tm.datasets.mose2((256, 256), 0.015, vacancy_rate=0.0)
     columns = specimen.truth.positions.numpy()
     distance = 0.3289 / 0.015  # px, between hexagons, as between columns of one kind
-    image = specimen.draw(1.0, torch.Generator().manual_seed(0))
+    image = specimen.draw(dose, torch.Generator().manual_seed(seed))
     found = tm.find_columns(image, polarity="dark", spacing=distance).positions.numpy()
     here = within(found, image.shape, distance)
     nearest = cKDTree(columns).query(found[here], k=3)[0]

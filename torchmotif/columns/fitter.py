@@ -58,9 +58,7 @@ class Start:
     intensity: Float[Tensor, " n"]
     spline: Float[Tensor, "a b"] | None = None
     single: Bool[Tensor, " n"] | None = None  # those that tell the common width; by default all
-    sure: Bool[Tensor, " n"] | None = (
-        None  # those that trials told from the columns next to them; by default none
-    )
+    sure: Bool[Tensor, " n"] | None = None  # those that trials told from their neighbours; by default none
 
     @staticmethod
     def at(positions: Float[Tensor, "n 2"]) -> "Start":

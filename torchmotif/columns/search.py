@@ -183,7 +183,7 @@ def fit_tile(
 def _revised(
     data: Tensor, usable: Tensor, fit: Fit, spacing: float, *, faintest: Tensor, more: bool = True
 ) -> tuple[Start, int]:
-    """A fit without what it finds to be nothing, with pairs split and `more` that it leaves over; how many are new."""
+    """A fit without what it finds to be nothing, with pairs split or merged and `more` that it leaves over; how many changes."""
     axes = _axes(fit)
     told = retold(data, usable, fit, CLOSEST * spacing)
     standing = ~told.replaced
@@ -198,6 +198,7 @@ def _revised(
     intensity = torch.cat([fit.intensity[kept], told.columns[:, 0].to(dark.dtype), dark])
     single = torch.cat([told.single[kept], told.single.new_ones(len(new) + len(extra))])
     sure = torch.cat([told.sure[kept], told.columns_sure, dark > 0])
+    # Those that are new may still lie too near to others; the next revision, or the end of the search, sees to it.
     start = Start(torch.cat([at, new, extra]), intensity, fit.spline, single, sure)
     return start, told.changes + len(extra)
 

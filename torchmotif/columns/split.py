@@ -23,8 +23,8 @@ _NEAR = 3.0  # widths within which two columns may be one
 _BRIGHT = 10.0  # standard deviations of its intensity from which a column is surely there
 _DOUBTED = 2.5  # standard deviations of its elongation from which a column may be a pair
 _OVAL = 0.4  # squared widths: of one that is more elongated the width is not learned
-_MANY = 20  # columns that tell how much they differ; fewer do not
-_MIDDLE = 0.455  # median of the square of a standard normal variable
+_MANY = 20  # columns, from which their unevenness can be told
+_MEDIAN = 0.455  # median of the square of a standard normal variable
 _ROUND = 0.5  # of the greater elongation: where the smaller is more, there is a blob and no pair
 _ALONG_ROWS, _ALONG_COLS = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)  # derivatives in the order of _elongation
 
@@ -53,7 +53,7 @@ def unevenness(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit
     q = torch.stack([tensor[:, 0, 0], 2 * tensor[:, 0, 1], tensor[:, 1, 1]], dim=1)
     least = torch.finfo(q.dtype).tiny
     squares = q.square() / covariance.diagonal(dim1=1, dim2=2).clamp(min=least)
-    return (squares.median() / _MIDDLE).clamp(min=1)
+    return (squares.median() / _MEDIAN).clamp(min=1)
 
 
 def retold(data: Float[Tensor, "h w"], usable: Bool[Tensor, "h w"], fit: Fit, closest: float) -> Retold:

@@ -131,9 +131,8 @@ def one_or_two(
     """
     reach = int(_REACH * fit.shape.widest) + 1
     side = 2 * reach + 1
-    least = (
-        _FAINT * fit.intensity.abs().mean() + torch.finfo(data.dtype).tiny
-    )  # a fit may have less than nothing
+    # A fit may have less than nothing.
+    least = _FAINT * fit.intensity.abs().mean() + torch.finfo(data.dtype).tiny
     bright = torch.maximum(two[:, :, :1], least)
     total = bright.sum(dim=1, keepdim=True)
     middle = (bright / total * two[:, :, 1:]).sum(dim=1, keepdim=True)
