@@ -230,10 +230,10 @@ def device_section(name: str, run: Run) -> list[str]:
 def section(runs: dict[str, Run]) -> str:
     lines = [
         BEGIN,
-        "## Throughput: `pytest benchmarks --device cpu --benchmark-json=cpu.json`, then `python benchmarks/results.py cpu.json`",
+        "## Throughput",
         "",
         (
-            "Simulated MoSe2, patches of 33 px with moments to order 10, of 65 px to order 20; 20 principal components. mahotas is "
+            "`pytest benchmarks --device cpu --benchmark-json=cpu.json`, then `python benchmarks/results.py cpu.json`. Simulated MoSe2, patches of 33 px with moments to order 10, of 65 px to order 20; 20 principal components. mahotas is "
             "timed on 50 patches. `--full` adds 100,000 patches and the lower doses: what a stage costs depends on the dose in clustering and where PCA iterates."
         ),
         "",
