@@ -217,7 +217,7 @@ def show(outcomes: dict[str, dict[str, Any]]) -> None:
     """Counts by package, and the survivors."""
     print("| package | mutants | killed | equivalent | killed of the others |\n|---|---|---|---|---|")
     for package in [*TESTS, ""]:
-        mine = [one for one in outcomes.values() if f"/{package}" in one["file"]]
+        mine = [one for one in outcomes.values() if one["file"].startswith(f"torchmotif/{package}")]
         killed = sum(one["outcome"] != "survived" for one in mine)
         same = sum(bool(one.get("equivalent")) for one in mine)
         share = f"{killed / (len(mine) - same):.0%}" if len(mine) > same else ""
