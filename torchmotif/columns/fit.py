@@ -47,24 +47,23 @@ def _learn(fitter: Fitter, steps: int, *, settled: bool, fresh: bool) -> None:
 def _converge(fitter: Fitter, steps: int) -> None:
     """Steps until they no longer lead far; those that make the fit worse are taken back."""
     fitter.assemble(fitter.expected)
-    best, least, worse = fitter.state(), float(fitter.misfit()), False
+    best, most, worse = fitter.state(), _WORSE * fitter.misfit(), False
     for number in range(steps):
         if worse or (number and number % _FRESH == 0):
             fitter.assemble(fitter.expected)
-        most = fitter.data.new_tensor(_WORSE * least)
-        reached, misfit = _step(fitter, most, widen=False)
-        worse = not misfit <= _WORSE * least
+        reached, misfit, limit = _step(fitter, most, widen=False)
+        worse = not misfit <= limit
         if worse:
             fitter.restore(best)
             continue
-        if misfit < least:
-            best, least = fitter.state(), misfit
+        if _WORSE * misfit < limit:
+            best, most = fitter.state(), fitter.data.new_tensor(_WORSE * misfit)
         if reached < _NEAR:
             break
 
 
-def _step(fitter: Fitter, most: Tensor, *, widen: bool) -> tuple[float, float]:
-    """One step, halved while its misfit is more than `most`: how far it led at first, and the misfit it has.
+def _step(fitter: Fitter, most: Tensor, *, widen: bool) -> tuple[float, float, float]:
+    """One step, halved while its misfit is more than `most`: how far it led at first, the misfit it has, and `most`.
 
     Columns that the image hardly tells apart run away, and wide ones that overlap with their background.
     """
@@ -78,7 +77,7 @@ def _step(fitter: Fitter, most: Tensor, *, widen: bool) -> tuple[float, float]:
             break
         fitter.halfway(before)
         misfit = float(fitter.misfit())
-    return reached, misfit
+    return reached, misfit, limit
 
 
 def fit_columns(
