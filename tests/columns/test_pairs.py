@@ -8,9 +8,9 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns.fit import fit_columns
-from torchmotif.columns.fitter import Shape, Start
 from torchmotif.columns.model import Noise
 from torchmotif.columns.parts import columns_of_part, measure_common
+from torchmotif.columns.shape import Shape, Start
 from torchmotif.columns.trial import one_or_two
 
 LOW = 1 / 50

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, solvable
-from torchmotif.columns.fitter import Shape
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
 from torchmotif.columns.result import Columns
 from torchmotif.columns.scale import measure
 from torchmotif.columns.search import WIDTH, Found, at_nearest, completed, fitted, seen
+from torchmotif.columns.shape import Shape
 from torchmotif.errors import InputError
 
 __all__ = ["described", "find_columns"]

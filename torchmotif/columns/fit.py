@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns.fitter import Fitter, Shape, Start
+from torchmotif.columns.fitter import Fitter
+from torchmotif.columns.shape import Shape, Start
 
 __all__ = ["Fit", "fit_columns"]
 

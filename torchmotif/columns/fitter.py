@@ -1,8 +1,7 @@
 """The state of a joint fit of columns, background and common width, and what its steps are made of."""
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from torchmotif._windows import runs
 from torchmotif.columns.curvature import blunting
-from torchmotif.columns.model import Noise, profiles, spline_basis
+from torchmotif.columns.model import profiles, spline_basis
 from torchmotif.columns.neighbours import pairs_within
 from torchmotif.columns.normal import (
     Blocks,
@@ -24,46 +23,15 @@ from torchmotif.columns.normal import (
     spline_blocks,
     steadied_factor,
 )
+from torchmotif.columns.shape import Shape, Start
 
-__all__ = ["Fitter", "Shape", "Start"]
+__all__ = ["Fitter"]
 
 _OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gaussian's overlap is 0.2 %
 _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 # Standard deviations of its intensity, neighbours known, below which a column may not be there.
 _DOUBTFUL = 6.0
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """What all columns of an image have in common."""
-
-    width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
-    noise: Noise
-    unevenness: Float[
-        Tensor, ""
-    ]  # variance of the columns' elongations over what noise lets expect, at least 1
-
-    @cached_property
-    def widest(self) -> float:
-        """The larger of the widths, asked for once."""
-        return float(self.width.max())
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where a fit sets out: from an earlier fit, or from positions alone, with intensities of 0."""
-
-    positions: Float[Tensor, "n 2"]
-    intensity: Float[Tensor, " n"]
-    spline: Float[Tensor, "a b"] | None = None
-    single: Bool[Tensor, " n"] | None = None  # those that tell the common width; by default all
-    sure: Bool[Tensor, " n"] | None = None  # those that trials told from their neighbours; by default none
-
-    @staticmethod
-    def at(positions: Float[Tensor, "n 2"]) -> "Start":
-        """Nothing but positions."""
-        return Start(positions, positions.new_zeros(len(positions)).float())
 
 
 class Fitter:
@@ -172,7 +140,7 @@ class Fitter:
         noise = self.shape.noise.fitted(
             self.expected.flatten()[usable], residual, unknowns=unknowns, settled=settled
         )
-        self.shape = replace(self.shape, noise=noise)
+        self.shape = self.shape.but(noise=noise)
 
     def blunt(self) -> None:
         """Allow for the curvature of the model in the steps that follow."""

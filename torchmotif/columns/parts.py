@@ -13,12 +13,12 @@ from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import Pair, filter_gain, noise_level
 from torchmotif.columns.find import described
-from torchmotif.columns.fitter import Shape
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import strongest_first
 from torchmotif.columns.prepare import OUTLIER, Prepared
 from torchmotif.columns.scale import measure
 from torchmotif.columns.search import MARGIN, Found, at_nearest, credible, fit_tile, learned
+from torchmotif.columns.shape import Shape
 from torchmotif.errors import InputError
 
 __all__ = ["Common", "columns_of_part", "measure_common"]

@@ -9,11 +9,11 @@ from torch import Tensor
 from torchmotif.columns.detect import CLOSEST, maxima, outstanding
 from torchmotif.columns.filters import filter_gain, maxima_density, noise_level, reach_of, significance
 from torchmotif.columns.fit import Fit, fit_columns
-from torchmotif.columns.fitter import Shape, Start
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import Noise
 from torchmotif.columns.neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns.prepare import Prepared
+from torchmotif.columns.shape import Shape, Start
 from torchmotif.columns.split import retold, unevenness
 from torchmotif.columns.tiles import Tile, each, tiles_of
 
@@ -130,7 +130,7 @@ def _learned(
         fit = fit_columns(
             data, usable, start, spacing, shape, steps=steps, learn=True, settled=settled, draft=True
         )
-        shape = replace(fit.shape, unevenness=unevenness(data, usable, fit))
+        shape = fit.shape.but(unevenness=unevenness(data, usable, fit))
         fit, faintest = replace(fit, shape=shape), _FAINTEST * _upper_decile(fit.intensity)
         if number < len(_LESSONS):
             start, _ = _revised(data, usable, fit, spacing, faintest=faintest)
