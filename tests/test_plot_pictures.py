@@ -152,9 +152,6 @@ def test_the_picture_is_as_it_was(
     assert compare_images(str(expected), str(drawn), TOLERANCE) is None
 
 
-@pytest.mark.skipif(
-    mpl.__version_info__ < (3, 11), reason="matplotlib before 3.11 puts images half a pixel elsewhere"
-)
 @pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.__name__)
 def test_the_picture_is_of_vectors(
     draw: Callable[[tm.PlaneGraph], Axes], graph: tm.PlaneGraph, tmp_path: Path
