@@ -29,6 +29,7 @@ def gather_windows(
 
 
 def _few(image: Tensor, start: Tensor, size: int) -> Tensor:
+    """Windows as numpy indexes a view of all; a negative start would count from the other rim."""
     (h, w), pixels = image.shape, image.contiguous().numpy()
     row, col = pixels.strides
     shape = (max(h - size + 1, 0), max(w - size + 1, 0), size, size)

@@ -70,9 +70,8 @@ def _step(fitter: Fitter, most: Tensor, *, widen: bool) -> tuple[float, float, f
     """
     before = fitter.state()
     far = fitter.step(move=True, widen=widen)
-    reached, misfit, limit = torch.stack(
-        [far, fitter.misfit(), most]
-    ).tolist()  # an accelerator is asked once
+    # An accelerator is asked once.
+    reached, misfit, limit = torch.stack([far, fitter.misfit(), most]).tolist()
     for _ in range(_HALVINGS):
         if misfit <= limit:
             break

@@ -106,7 +106,7 @@ class Fitter:
         self.spline = self.spline + change.spline
         if widen:
             factor = (change.width / self.shape.width).clamp(-0.2, 0.2)
-            self.shape = replace(self.shape, width=self.shape.width * (1 + factor))
+            self.shape = self.shape.but(width=self.shape.width * (1 + factor))
         self.look()
         if len(far) == 0:
             return self.data.new_zeros(())
@@ -124,13 +124,13 @@ class Fitter:
     def restore(self, state: tuple[Tensor, ...]) -> None:
         """Go to another state."""
         self.positions, self.intensity, self.spline, width = state
-        if width is not self.shape.width:
-            self.shape = replace(self.shape, width=width)
+        self.shape = self.shape.but(width=width)
         self.look()
 
     def halfway(self, state: tuple[Tensor, ...]) -> None:
         """Go half of the way back to an earlier state."""
-        self.restore(tuple((old + new) / 2 for old, new in zip(state, self.state(), strict=True)))
+        pairs = zip(state, self.state(), strict=True)
+        self.restore(tuple(new if old is new else (old + new) / 2 for old, new in pairs))
 
     def learn_noise(self, *, settled: bool) -> None:
         """Take the noise from the residuals."""

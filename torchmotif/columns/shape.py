@@ -18,9 +18,8 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     noise: Noise
-    unevenness: Float[
-        Tensor, ""
-    ]  # variance of the columns' elongations over what noise lets expect, at least 1
+    # Variance of the columns' elongations over what noise lets expect, at least 1.
+    unevenness: Float[Tensor, ""]
 
     @cached_property
     def widest(self) -> float:
@@ -28,9 +27,9 @@ class Shape:
         return float(self.width.max())
 
     def but(self, **changes: Any) -> "Shape":
-        """The same with other noise or unevenness; what was asked for is not asked for again."""
+        """The same with some changes; what an accelerator was asked for of this width is not asked for again."""
         other = replace(self, **changes)
-        if "widest" in self.__dict__:
+        if "widest" in self.__dict__ and other.width is self.width:
             other.__dict__["widest"] = self.widest
         return other
 
