@@ -1,26 +1,24 @@
 """find_columns: from an image to its atomic columns."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, solvable
-from torchmotif.columns.neighbours import pairs_within
-from torchmotif.columns.prepare import Prepared, pixel_nm, prepare
+from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
+from torchmotif._threads import in_threads
+from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image, pixels_and_mask
+from torchmotif.columns.grid import Grid, kept_columns, tile_side
+from torchmotif.columns.lattice import dark_sites
+from torchmotif.columns.model import ImageModel
 from torchmotif.columns.result import Columns
-from torchmotif.columns.scale import measure
-from torchmotif.columns.search import WIDTH, Found, at_nearest, completed, fitted, seen
-from torchmotif.columns.shape import Shape
+from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
 from torchmotif.errors import InputError
 
-__all__ = ["described", "find_columns"]
-
-_OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
-_CUT = 2.3  # widths from the rim within which a column loses more than a hundredth of its intensity
+__all__ = ["find_columns"]
 
 
 @keeps_digits
@@ -49,7 +47,7 @@ def find_columns(
         Distance between neighbouring columns in pixels; by default see `characteristic_spacing`.
     threshold : float, optional
         Least height of a column above its background, in the image's units. Without it, and beside it, a column
-        must be three standard deviations above nothing, and a twentieth of the upper decile of all.
+        must be above 3 sigma, and above 5 % of the 90th percentile of all.
     polarity : {"bright", "dark"}
         Whether columns are brighter (dark field) or darker (bright field) than what surrounds them.
     mask : boolean array of shape (h, w), optional
@@ -82,75 +80,76 @@ def find_columns(
     """
     if polarity not in {"bright", "dark"}:
         raise InputError(f"polarity must be 'bright' or 'dark', got {polarity!r}")
-    prepared = prepare(image, mask, dark=polarity == "dark", device=device)
-    if spacing is None:
-        spacing = measure(prepared.data, prepared.axes, None).pixels
-    elif not 2 <= spacing < math.inf:
+    if spacing is not None and not 2 <= spacing < math.inf:
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
-    positions, height = seen(prepared, spacing)
-    if not refine or len(positions) == 0:
-        keep = _ordered(positions)
-        keep = keep[height[keep] * prepared.scale >= (threshold or 0.0)]
-        area = 2 * math.pi * (WIDTH * spacing) ** 2
-        results = {"positions": positions[keep], "intensities": height[keep] * (prepared.scale * area)}
-        return _result(results, image, spacing, None)
-    with solvable("image"):
-        found, shape = fitted(prepared, positions, spacing)
-    if threshold is not None:
-        least = threshold / prepared.scale * 2 * math.pi * shape.width.prod()
-        found = found.where(found.intensity >= least)
+    pixels, axes, nm = pixels_and_mask(image, mask, device)
+
+    def result(arrays: dict[str, Tensor], spacing: float, width: tuple[float, float] | None) -> Columns:
+        kept = {name: like(values, pixels_of(image)) for name, values in arrays.items()}
+        return Columns(**kept, spacing=spacing, spacing_nm=None if nm is None else spacing * nm, width=width)
+
+    try:
+        model = calibrate_image(pixels, axes=axes, dark=polarity == "dark", spacing=spacing)
+    except NoColumnsError as error:
+        none = columns_at(pixels[None], error.model, *_no_columns(pixels))
+        none.pop("tile")
+        if not refine:
+            none = {name: none[name] for name in ("positions", "intensities")}
+        return result(none, error.model.spacing, None)
+    if not refine:
+        found = _in_tiles(pixels, model, lambda windows, _: peaks_of_tiles(windows, model))
+        found = {name: values[found["intensities"] >= (threshold or 0.0)] for name, values in found.items()}
+        found["intensities"] *= 2 * math.pi * (START_WIDTH * model.spacing) ** 2
+        return result(found, model.spacing, None)
+    found = _in_tiles(pixels, model, lambda windows, _: columns_of_tiles(windows, model, threshold=threshold))
     if include_dark_sites:
-        found = completed(prepared, found, shape, spacing)
-    last = found.positions.new_tensor(prepared.shape) - 0.5
-    found = found.where(
-        ((found.positions > -0.5) & (found.positions < last)).all(dim=1)
-    )  # beyond it: held at the rim
-    found = found.where(_ordered(found.positions))
-    return _result(described(found, prepared, shape), image, spacing, shape)
+        found = _completed(pixels, model, found["positions"])
+    found.setdefault("is_predicted", torch.zeros_like(found["is_rim"]))
+    return result(found, model.spacing, model.width)
 
 
-def _result(arrays: dict[str, Tensor], image: Any, spacing: float, shape: Shape | None) -> Columns:
-    """Columns with arrays of the kind that `image` is."""
-    nm = pixel_nm(image)
-    return Columns(
-        **{name: like(values, pixels_of(image)) for name, values in arrays.items()},
-        spacing=float(spacing),
-        spacing_nm=None if nm is None else spacing * nm,
-        width=None if shape is None else (float(shape.width[0]), float(shape.width[1])),
-    )
+def _no_columns(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions, tiles and which are fixed, of nothing."""
+    tile = torch.zeros(0, dtype=torch.long, device=pixels.device)
+    return torch.zeros(0, 2, dtype=torch.float64, device=pixels.device), tile, tile > 0
 
 
-def described(found: Found, image: Prepared, shape: Shape) -> dict[str, Tensor]:
-    """The attributes of `Columns` that are arrays."""
-    errors = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    edge = torch.minimum(found.positions, found.positions.new_tensor(image.shape) - 1 - found.positions)
-    at_edge = (edge < _CUT * shape.width).any(dim=1)
-    reach = math.ceil(_CUT * float(shape.width.max()))
-    at_gap = _touches(found.positions, ~(image.usable | image.saturated), reach)
-    overlapping = torch.zeros(len(found), dtype=torch.bool, device=found.positions.device)
-    overlapping[pairs_within(found.positions / shape.width.double(), _OVERLAPPING)[0]] = True
-    return {
-        "positions": found.positions,
-        "intensities": found.intensity * image.scale,
-        "position_errors": errors[:, 1:],
-        "intensity_errors": errors[:, 0] * image.scale,
-        "fit_quality": found.quality,
-        "is_rim": at_edge | at_gap,
-        "is_overlapping": overlapping,
-        "is_saturated": _touches(found.positions, image.saturated, 1),
-        "is_predicted": found.predicted,
-    }
+def _in_tiles(
+    pixels: Float[Tensor, "h w"],
+    model: ImageModel,
+    stage: Callable[[Float[Tensor, "t h w"], Int[Tensor, "t 4"]], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """What a stage finds in the tiles of an image, each column once, by row and column; it is told the windows."""
+    grid = Grid((pixels.shape[0], pixels.shape[1]), tile_side(model.spacing), model.margin)
+
+    def work(numbers: list[int]) -> dict[str, Tensor]:
+        boxes = [grid[number].window for number in numbers]
+        windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])
+        corners = torch.tensor(boxes).to(pixels.device)
+        found = stage(windows, corners)
+        tile = found.pop("tile")
+        return found | {"tile": tile + numbers[0], "positions": found["positions"] + corners[tile, :2]}
+
+    parts = in_threads(work, grid.batches(), pixels.device)
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
+    keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(pixels.device)
+    return {name: values[keep] for name, values in found.items() if name != "tile"}
 
 
-def _touches(positions: Float[Tensor, "n 2"], pixels: Bool[Tensor, "h w"], reach: int) -> Bool[Tensor, " n"]:
-    """Which positions have one of the given pixels at most `reach` rows and columns away."""
-    if not bool(pixels.any()):
-        return torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
-    wide = F.max_pool2d(pixels[None, None].float(), 2 * reach + 1, 1, reach)[0, 0] > 0
-    return at_nearest(wide, positions)
+def _completed(
+    pixels: Float[Tensor, "h w"], model: ImageModel, positions: Float[Tensor, "n 2"]
+) -> dict[str, Tensor]:
+    """Columns together with the sites that the lattice around them predicts, fitted anew with these fixed."""
+    axes = torch.tensor(model.axes, dtype=torch.float64).to(pixels.device)
+    sites = dark_sites(positions / axes, model.spacing) * axes
+    last = sites.new_tensor(pixels.shape) - 0.5
+    sites = sites[((sites >= -0.5) & (sites <= last)).all(dim=1)]
+    every = torch.cat([positions, sites])
 
+    def stage(windows: Tensor, corners: Tensor) -> dict[str, Tensor]:
+        inside = (every >= corners[:, None, :2] - 0.5) & (every <= corners[:, None, 2:] - 0.5)
+        tile, which = torch.nonzero(inside.all(dim=2)).unbind(1)
+        return columns_at(windows, model, every[which] - corners[tile, :2], tile, which >= len(positions))
 
-def _ordered(positions: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:
-    """Order by row, then column."""
-    by_column = torch.argsort(positions[:, 1], stable=True)
-    return by_column[torch.argsort(positions[by_column, 0], stable=True)]
+    return _in_tiles(pixels, model, stage)

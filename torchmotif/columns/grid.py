@@ -2,18 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torchmotif.columns.detect import CLOSEST
-from torchmotif.columns.neighbours import pairs_within, strongest_first
+from torchmotif.columns._neighbours import pairs_within, strongest_first
+from torchmotif.columns._peaks import CLOSEST
 
-__all__ = ["GUARD", "Grid", "Tile", "keep_at_seams", "tile_side"]
+__all__ = ["GUARD", "Grid", "Tile", "keep_at_seams", "kept_columns", "tile_side"]
 
-_SIDE = 512  # pixels of a tile's core: some tens of megabytes of intermediates
+_SIDE = 1024  # pixels of a tile's core: margins are a fifth of the work, intermediates some hundred megabytes
 _SPACINGS = 40.0  # least side of a core in spacings: the margin around it is four of them
+_BATCH = 1448 * 1448  # pixels of the cores that are worked on at a time: of 2048 x 2048 pixels, half
 GUARD = 0.3  # spacings beyond its core in which a tile keeps columns, for the seams
 
 
@@ -109,6 +111,16 @@ class Grid:
             for col in range(max(j - 1, 0), min(j + 2, cols))
         ]
 
+    def batches(self) -> list[list[int]]:
+        """Numbers of the tiles of every batch: two at least where there are two tiles, so that two cores have work.
+
+        They do not depend on who does the work: products of matrices may differ in their last digit with how many there are.
+        """
+        h, w = self.shape
+        count = min(len(self), max(2, math.ceil(h * w / _BATCH)))
+        edges = [len(self) * i // count for i in range(count + 1)]
+        return [list(range(first, last)) for first, last in pairwise(edges)]
+
     def samples(self, per_axis: int = 3, side: int = 768) -> list[tuple[int, int, int, int]]:
         """Windows on which what is common to the image is measured: a few, spread evenly, whatever the tiles."""
         axes = []
@@ -120,6 +132,28 @@ class Grid:
                 first = [min(max(m - side // 2, 0), length - side) for m in middle]
                 axes.append([(a, a + side) for a in first])
         return [(top, left, bottom, right) for top, bottom in axes[0] for left, right in axes[1]]
+
+
+def kept_columns(
+    grid: Grid,
+    tile: np.ndarray,
+    positions: np.ndarray,
+    intensities: np.ndarray,
+    *,
+    spacing: float,
+    axes: tuple[float, float],
+) -> np.ndarray:
+    """Numbers of the columns of an image among those that its tiles found, by row, then column; see `keep_at_seams`."""
+    near, owned = np.zeros(len(tile), bool), np.zeros(len(tile), bool)
+    for number in range(len(grid)):
+        mine = slice(*np.searchsorted(tile, [number, number + 1]))
+        near[mine] = grid[number].holds(positions[mine], grid.shape, GUARD * spacing)
+        owned[mine] = grid[number].holds(positions[mine], grid.shape)
+    index = np.flatnonzero(near)
+    arrays = (values[index] for values in (tile, positions, intensities, owned))
+    index = index[keep_at_seams(grid, *arrays, spacing=spacing, axes=axes)]
+    order: np.ndarray = index[np.lexsort(positions[index].T[::-1])]
+    return order
 
 
 def keep_at_seams(

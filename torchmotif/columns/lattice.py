@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from torchmotif._arrays import as_positions, keeps_digits, like
-from torchmotif.columns.neighbours import pairs_within, strongest_first
+from torchmotif.columns._neighbours import pairs_within, strongest_first
 from torchmotif.errors import InputError
 
 __all__ = ["Lattice", "dark_sites", "find_lattice"]

@@ -1,187 +1,130 @@
-"""The model image: round columns of one shape on a smooth background, with noise that grows with intensity."""
+"""What all columns of an image have in common, and a batch of its tiles, ready to be filtered and fitted."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._windows import gather_windows
+__all__ = ["ImageModel", "Pair", "Tiles"]
 
-__all__ = ["Noise", "Profiles", "gaussians", "profiles", "spline_basis"]
+Pair = tuple[float, float]
 
-_USUAL = 0.999  # share of the pixels that are no sparks
-_SAMPLE = 200_000  # pixels that tell the noise to half a per cent
-_REACH = 3.5  # widths beyond which a column's Gaussian is nothing
+_MARGIN = 4.0  # spacings around a tile that are fitted with it
 
 
-@dataclass(frozen=True, eq=False)
-class Noise:
-    """Variance of a pixel whose expected value is m: at_low + (at_high - at_low) (m - low) / (high - low).
+@dataclass(frozen=True)
+class ImageModel:
+    """What all columns of an image have in common, and what tells them from its noise.
 
-    Poisson noise of any gain, offset and read noise has this form.
+    Measured once, on windows chosen without regard to any tiling, it makes the columns of every tile the same
+    whatever the tiles are.
+
+    Attributes
+    ----------
+    spacing : float
+        Distance between neighbouring columns in pixels; where pixels are not square, in pixels of the same area.
+    level, scale : float
+        Mean and standard deviation of the pixels.
+    usual : (float, float)
+        Pixels beyond this range are hot, or X-ray spikes.
+    limit : float or None
+        Value of saturated pixels.
+    dark : bool
+        Whether columns are darker than what surrounds them.
+    axes : (float, float)
+        Pixels along (rows, columns) per side of a square pixel of the same area: the pixel aspect.
+    least : float
+        Height in the matched-filtered image above which a maximum is a column.
+    width : (float, float)
+        Standard deviation of the columns' Gaussian along (rows, columns) in pixels.
+    noise : (float, float, float, float)
+        Of the pixels less `level` over `scale`: two expected values, and the variances there.
+    faintest : float
+        Least intensity of a column, over `scale`.
+    overdispersion : float
+        Variance of the columns' elongations over what counting electrons lets expect, at least 1.
     """
 
-    low: float
-    high: float
-    at_low: float
-    at_high: float
-
-    def variance(self, expected: Tensor) -> Tensor:
-        """Of pixels with the given expected values, never below a fiftieth of the middle of the range."""
-        return _variance(expected, (self.low, self.high), (self.at_low, self.at_high))
-
-    def likelihood(self, data: Tensor, expected: Tensor) -> Tensor:
-        """Logarithm of the quasi-likelihood of pixels, but for what depends on the data alone.
-
-        The integral of (data - m) / variance(m) over m (Wedderburn 1974); for Poisson counts it is that of Poisson.
-        """
-        floor = 0.02 * (self.at_low + self.at_high) / 2
-        span = self.at_high - self.at_low
-        if abs(span) <= 1e-3 * (self.at_low + self.at_high):  # the same noise everywhere
-            return -0.5 * (data - expected).square() / ((self.at_low + self.at_high) / 2)
-        slope = span / (self.high - self.low)
-        turn = self.low + (floor - self.at_low) / slope  # from here on the variance is no longer at its least
-        beyond, over = expected - turn, data - turn
-        flat = (over * beyond - 0.5 * beyond.square()) / floor
-        growth = (slope * beyond / floor).clamp(min=0)
-        rising = (over + floor / slope) * torch.log1p(growth) / slope - beyond / slope
-        return torch.where(growth > 0, rising, flat)
-
-    def fitted(
-        self,
-        expected: Float[Tensor, " p"],
-        residual: Float[Tensor, " p"],
-        *,
-        unknowns: int = 0,
-        settled: bool = True,
-    ) -> "Noise":
-        """The noise of residuals about their expected values, by weighted least squares; outliers are left out.
-
-        `unknowns` were fitted, and the residuals are smaller for it. Where one end of the range has no noise, all
-        pixels count the same; the dark ones the more as long as the columns are not `settled`, whose misfit is no noise.
-        """
-        residual = residual * math.sqrt(len(residual) / max(len(residual) - unknowns, len(residual) / 2, 1))
-        every = max(1, len(expected) // _SAMPLE)
-        expected, residual = expected[::every], residual[::every]
-        ends = [expected.kthvalue(max(1, round(share * len(expected)))).values for share in (0.01, 0.99)]
-        low, high = torch.stack(ends).tolist()
-        if not high > low:
-            return self
-        square = residual.square()
-        share = ((expected - low) / (high - low)).clamp(
-            0, 1
-        )  # beyond the range a variance would turn negative
-        variance = self.variance(expected)
-        for _ in range(3):
-            usual = square < 100 * variance  # sparks are not noise
-            usual |= usual.double().mean() < _USUAL  # single electrons are, however few the dose leaves
-            weight = usual / variance.square()
-            a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
-            p, q = ((weight * square * v).sum() for v in (1 - share, share))
-            determinant = a * c - b * b
-            first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
-            fine = (first > 0) & (last > 0)  # else the better of the two solutions on the border
-            if settled:  # there the few counts of the dark pixels are fitted too well to tell
-                weight = usual / variance
-                a, c = ((weight * v**2).sum() for v in (1 - share, share))
-                p, q = ((weight * square * v).sum() for v in (1 - share, share))
-            at_low = p * p / a > q * q / c
-            first = torch.where(fine, first, torch.where(at_low, p / a, 0 * p)).double()
-            last = torch.where(fine, last, torch.where(at_low, 0 * q, q / c)).double()
-            variance = _variance(expected, (low, high), (first, last))
-        return Noise(low, high, *torch.stack([first, last]).tolist())
-
-
-def _variance(expected: Tensor, ends: tuple[float, float], values: tuple[Any, Any]) -> Tensor:
-    """A line through two values at the ends of a range, never below a fiftieth of that in its middle."""
-    slope = (values[1] - values[0]) / (ends[1] - ends[0])
-    line: Tensor = values[0] + slope * (expected - ends[0])
-    return line.clamp(min=0.02 * (values[0] + values[1]) / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Profiles:
-    """The separable Gaussians of columns on the pixels around them.
-
-    Along each axis: the Gaussian, its derivative with respect to the centre, and to the width.
-    """
-
-    start: Int[Tensor, "n 2"]  # first pixel of each window in an image padded by `reach`
-    rows: Float[Tensor, "n 3 s"]
-    cols: Float[Tensor, "n 3 s"]
-    reach: int
+    spacing: float
+    level: float
+    scale: float
+    usual: Pair
+    limit: float | None
+    dark: bool
+    axes: Pair
+    least: float = 0.0
+    width: Pair = (1.0, 1.0)
+    noise: tuple[float, float, float, float] = (-1.0, 1.0, 1.0, 1.0)
+    faintest: float = 0.0
+    overdispersion: float = 1.0
 
     @property
-    def size(self) -> int:
-        """Side of the windows in pixels."""
-        return 2 * self.reach + 1
+    def margin(self) -> int:
+        """Pixels around a tile that must be seen with it."""
+        return round(_MARGIN * self.spacing * max(self.axes))
 
-    def render(
-        self, amplitude: Float[Tensor, " n"], shape: tuple[int, int], row: int = 0, col: int = 0
-    ) -> Tensor:
-        """The sum over columns of amplitude times the given profiles, in a padded image of `shape`."""
-        rows = amplitude[:, None] * self.rows[:, row]
-        return self._placed(rows[:, :, None] * self.cols[:, col][:, None, :], shape)
+    @property
+    def area(self) -> float:
+        """Intensity of a column of height 1."""
+        return 2 * math.pi * self.width[0] * self.width[1]
 
-    def mixed(self, amplitudes: Float[Tensor, "n 3 3"], shape: tuple[int, int]) -> Tensor:
-        """The sum over columns of all products of one profile along rows and one along columns, as `render`."""
-        return self._placed(self.rows.mT @ amplitudes @ self.cols, shape)
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers for JSON."""
+        return asdict(self)
 
-    def _placed(self, value: Float[Tensor, "n s s"], shape: tuple[int, int]) -> Tensor:
-        step = torch.arange(self.size, device=value.device)
-        index = (
-            (self.start[:, 0, None, None] + step[:, None]) * shape[1] + self.start[:, 1, None, None] + step
-        )
-        return (
-            value.new_zeros(shape[0] * shape[1]).index_add_(0, index.flatten(), value.flatten()).view(shape)
-        )
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ImageModel":
+        """What `as_dict` gave, also after JSON made lists of tuples."""
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)
 
-    def windows(self, padded: Float[Tensor, "h w"]) -> Float[Tensor, "n s s"]:
-        """Each column's pixels of a padded image."""
-        return gather_windows(padded, self.start, self.size)
+    def normalised(self, windows: Float[Tensor, "t h w"]) -> "Tiles":
+        """Pixels as they were read, ready to be filtered and fitted."""
+        usable = (windows >= self.usual[0]) & (windows <= self.usual[1])  # what is not finite is neither
+        data = (torch.where(usable, windows, self.level) - self.level) / self.scale
+        saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
+        return Tiles((-data if self.dark else data).float(), usable & ~saturated, saturated)
 
 
-def profiles(
-    positions: Float[Tensor, "n 2"],
-    width: Float[Tensor, " 2"],
-    shape: tuple[int, int],
-    widest: float | None = None,
-) -> Profiles:
-    """The profiles of columns in an image of `shape`, with standard deviations `width` along (rows, columns).
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """A batch of tiles of one shape, ready to be filtered and fitted.
 
-    `widest` is the larger of the widths, where that is known: to ask an accelerator for it takes time.
+    Attributes
+    ----------
+    data : Tensor of shape (t, h, w), float32
+        Mean near 0 and standard deviation near 1, columns bright, all finite.
+    usable : boolean Tensor of shape (t, h, w)
+        Pixels that were measured: finite, not masked, not saturated, not hot.
+    saturated : boolean Tensor of shape (t, h, w)
     """
-    reach = max(2, math.ceil(_REACH * (float(width.max()) if widest is None else widest)))
-    start = torch.minimum(
-        torch.round(positions).long().clamp(min=0), torch.tensor(shape, device=positions.device) - 1
-    )
-    step = torch.arange(-reach, reach + 1, device=positions.device)
-    offset = ((start - positions)[:, :, None] + step).to(width.dtype)
-    rows, cols = (gaussians(offset[:, axis], width[axis]) for axis in range(2))
-    return Profiles(start, rows, cols, reach)
 
+    data: Float[Tensor, "t h w"]
+    usable: Bool[Tensor, "t h w"]
+    saturated: Bool[Tensor, "t h w"]
 
-def gaussians(offset: Float[Tensor, "n s"], width: Tensor) -> Float[Tensor, "n 3 s"]:
-    """Normalised Gaussian at pixel minus centre, its derivative by the centre and by the width."""
-    scaled = offset / width
-    value = torch.exp(-0.5 * scaled**2) / (math.sqrt(2 * math.pi) * width)
-    return torch.stack([value, value * scaled / width, value * (scaled**2 - 1) / width], dim=1)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number, rows and columns."""
+        t, h, w = self.data.shape
+        return t, h, w
 
+    @property
+    def measured(self) -> Bool[Tensor, "t h w"]:
+        """Pixels where a column may be."""
+        return self.usable | self.saturated
 
-def spline_basis(length: int, step: float, like_: Tensor) -> Float[Tensor, "length m"]:
-    """Cubic B-splines at least `step` pixels apart, sampled at the pixels of an axis (de Boor 1978)."""
-    intervals = max(1, int(length / step))
-    pixel = torch.arange(length, device=like_.device, dtype=like_.dtype) * (intervals / length)
-    centre = torch.arange(-1, intervals + 2, device=like_.device, dtype=like_.dtype)
-    return cubic_spline(pixel[:, None] - centre)
+    def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
+        """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
+        _, h, w = self.shape
+        return positions + torch.stack([tile * float(4 * (h + w)), torch.zeros_like(tile)], dim=1)
 
-
-def cubic_spline(x: Tensor) -> Tensor:
-    """The cubic B-spline with unit knots, centred at 0."""
-    x = x.abs()
-    inner = 2 / 3 - x**2 + x**3 / 2
-    outer = (2 - x).clamp(min=0) ** 3 / 6
-    return torch.where(x < 1, inner, outer)
+    def at(self, pixels: Tensor, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Tensor:
+        """Values of the pixels nearest to positions."""
+        _, h, w = self.shape
+        row, col = positions.round().long().unbind(1)
+        values: Tensor = pixels[tile, row.clamp(0, h - 1), col.clamp(0, w - 1)]
+        return values

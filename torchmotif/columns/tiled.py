@@ -1,23 +1,26 @@
 """Columns of many tiles at once: the stage that every source of pixels goes through."""
 
-from typing import Any
-
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif.columns.parts import Common as ImageModel
-from torchmotif.columns.parts import columns_of_part
-from torchmotif.columns.parts import measure_common as calibrate
+from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._neighbours import as_index, pairs_within, strongest_first
+from torchmotif.columns._peaks import CLOSEST, maxima, running_max
+from torchmotif.columns._search import FAINTEST, converge, fit_tiles, is_significant
+from torchmotif.columns.calibrate import calibrate
+from torchmotif.columns.model import ImageModel, Tiles
 
-__all__ = ["ImageModel", "calibrate", "columns_of_tiles"]
+__all__ = ["ImageModel", "calibrate", "columns_at", "columns_of_tiles", "peaks_of_tiles"]
+
+_OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
+_CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
 def columns_of_tiles(
     windows: Float[Tensor, "t h w"], model: ImageModel, *, threshold: float | None = None
 ) -> dict[str, Tensor]:
-    """The columns of a batch of tiles.
+    """The columns of a batch of tiles; those of a tile do not depend on the others, but for rounding.
 
     Parameters
     ----------
@@ -35,12 +38,93 @@ def columns_of_tiles(
         tile (n,), the number of its tile, ascending; positions (n, 2) float64 in pixels of its window; intensities,
         position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, as in `Columns`.
     """
-    least = 0.0 if threshold is None else threshold * 2 * np.pi * model.width[0] * model.width[1]
-    parts: list[dict[str, Any]] = []
-    for number, window in enumerate(windows):
-        found = columns_of_part(window.cpu().numpy(), model, windows.device)
-        keep = found["intensities"] >= least if threshold is not None else slice(None)
-        found = {name: values[keep] for name, values in found.items()}
-        parts.append({"tile": np.full(len(found["positions"]), number), **found})
-    names = parts[0] if parts else {}
-    return {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names}
+    tiles = model.normalised(windows)
+    at, _, tile = _peaks(tiles, model)
+    fit = fit_tiles(tiles, model, at, tile)
+    covariance = fit.covariance()
+    keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved)
+    keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
+    if threshold is not None:
+        keep &= fit.intensity >= threshold / model.scale * model.area
+    keep = as_index(keep)
+    alone = as_index(strongest_first(fit.spread[keep], fit.intensity[keep], CLOSEST * model.spacing))
+    return _described(fit, covariance, model, keep[alone])
+
+
+def columns_at(
+    windows: Float[Tensor, "t h w"],
+    model: ImageModel,
+    positions: Float[Tensor, "n 2"],
+    tile: Int[Tensor, " n"],
+    fixed: Bool[Tensor, " n"],
+) -> dict[str, Tensor]:
+    """The columns of a batch of tiles fitted anew from given positions, of which some are fixed; see `columns_of_tiles`.
+
+    is_predicted says which those are.
+    """
+    tiles = model.normalised(windows)
+    start = Start.at(positions, tile)
+    start = Start(positions, tile, start.intensity, fixed, start.single, start.resolved)
+    fit = Fit(tiles, start, Shape.of(model, FAINTEST, positions.device), model.spacing)
+    converge(fit, 9)
+    covariance = fit.covariance()
+    keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit))
+    return _described(fit, covariance, model, keep) | {"is_predicted": fit.fixed[keep]}
+
+
+def peaks_of_tiles(windows: Float[Tensor, "t h w"], model: ImageModel) -> dict[str, Tensor]:
+    """The maxima of a batch of tiles as they are: tile, positions, and for intensities their heights in the image's units."""
+    at, height, tile = _peaks(model.normalised(windows), model)
+    order = torch.argsort(tile, stable=True)
+    return {"tile": tile[order], "positions": at[order], "intensities": height[order] * model.scale}
+
+
+def _peaks(tiles: Tiles, model: ImageModel) -> tuple[Tensor, Tensor, Tensor]:
+    at, height, tile = maxima(tiles, tiles.data, model.spacing, model.axes)
+    keep = as_index((height >= model.least) & tiles.at(tiles.measured, at, tile))
+    return at[keep], height[keep], tile[keep]
+
+
+def _described(
+    fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel, keep: Int[Tensor, " k"]
+) -> dict[str, Tensor]:
+    """The attributes of `Columns` that are arrays, of some columns, ordered by tile."""
+    keep = keep[torch.argsort(fit.tile[keep], stable=True)]
+    errors = covariance[keep].diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    quality = fit.quality()[keep]
+    positions, tile, tiles = fit.positions[keep], fit.tile[keep], fit.tiles
+    _, h, w = tiles.shape
+    row, col = positions.unbind(1)
+    near, across = fit.shape.width * _CUT
+    at_edge = (torch.minimum(row, h - 1 - row) < near) | (torch.minimum(col, w - 1 - col) < across)
+    reach = int(_CUT * max(model.width)) + 1
+    at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
+    overlapping = torch.zeros_like(at_edge)
+    pairs = pairs_within(tiles.spread(positions, tile) / fit.shape.width.double(), _OVERLAPPING)
+    overlapping = overlapping.index_fill(0, pairs[0], value=True)
+    return {
+        "tile": tile,
+        "positions": positions,
+        "intensities": fit.intensity[keep] * model.scale,
+        "position_errors": errors[:, 1:],
+        "intensity_errors": errors[:, 0] * model.scale,
+        "fit_quality": quality,
+        "is_rim": at_edge | at_gap,
+        "is_overlapping": overlapping,
+        "is_saturated": _touches(tiles, positions, tile, tiles.saturated, 1),
+    }
+
+
+def _touches(
+    tiles: Tiles, positions: Tensor, tile: Tensor, pixels: Bool[Tensor, "t h w"], reach: int
+) -> Bool[Tensor, " n"]:
+    """Which positions have one of the given pixels at most `reach` rows and columns away."""
+    wide = running_max(running_max(pixels.float(), reach, -1), reach, -2) > 0
+    return tiles.at(wide, positions, tile)
+
+
+def _within(fit: Fit) -> Bool[Tensor, " n"]:
+    """Which columns lie in their tile, not held at its border."""
+    _, h, w = fit.tiles.shape
+    row, col = fit.positions.unbind(1)
+    return (row > -0.5) & (row < h - 0.5) & (col > -0.5) & (col < w - 0.5)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchmotif.columns.model import Pair
+
 __all__ = [
-    "Pair",
     "blur",
     "filter_gain",
     "matched_filter",
@@ -18,19 +19,18 @@ __all__ = [
     "significance",
 ]
 
-Pair = tuple[float, float]
-
 _LOOKED_AT, _FEW = 10_000, 32  # pixels that tell whether an image has few levels, and how many those are
+_AT_A_TIME = 4_000_000  # values of the kernel, tilted in as many ways
 _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
 
-def blur(data: Float[Tensor, "h w"], sigma: float) -> Float[Tensor, "h w"]:
-    """Gaussian blur with mirrored rims."""
+def blur(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
+    """Gaussian blur with mirrored borders."""
     padded, margin = _mirrored(data, math.ceil(3 * sigma))
-    shape = (padded.shape[0], padded.shape[1])
+    shape = (padded.shape[-2], padded.shape[-1])
     transfer = _transfer(shape, (sigma, sigma), data)
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=shape)
-    return blurred[margin : margin + data.shape[0], margin : margin + data.shape[1]]
+    return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
 
 
 def reach_of(spacing: float) -> int:
@@ -39,52 +39,57 @@ def reach_of(spacing: float) -> int:
 
 
 def matched_filter(
-    data: Float[Tensor, "h w"], spacing: float, axes: Pair, zoom: int
-) -> Float[Tensor, "h2 w2"]:
+    data: Float[Tensor, "t h w"], spacing: float, axes: Pair, zoom: int
+) -> Float[Tensor, "t h2 w2"]:
     """Difference of Gaussians of the columns' scale, on a grid `zoom` times finer.
 
     `axes` are the pixels along (rows, columns) per unit in which the spacing is given.
     """
     padded, margin = _mirrored(data, reach_of(spacing))
-    h, w = padded.shape
+    h, w = padded.shape[-2:]
     narrow, wide = (
         _transfer((h, w), (share * spacing * axes[0], share * spacing * axes[1]), data)
         for share in (_NARROW, _WIDE)
     )
     spectrum = torch.fft.rfft2(padded) * (narrow - wide)
     if zoom > 1:  # zeros at the high frequencies: exact interpolation of the band-limited image
-        fine = spectrum.new_zeros(h * zoom, w * zoom // 2 + 1)
+        fine = spectrum.new_zeros(len(data), h * zoom, w * zoom // 2 + 1)
         half = h // 2
-        fine[: half + 1, : w // 2 + 1] = spectrum[: half + 1]
-        fine[-(h - half - 1) :, : w // 2 + 1] = spectrum[half + 1 :]
+        fine[:, : half + 1, : w // 2 + 1] = spectrum[:, : half + 1]
+        fine[:, -(h - half - 1) :, : w // 2 + 1] = spectrum[:, half + 1 :]
         spectrum = fine * zoom**2
     filtered: Tensor = torch.fft.irfft2(spectrum, s=(h * zoom, w * zoom))
-    return filtered[margin * zoom : (h - margin) * zoom, margin * zoom : (w - margin) * zoom]
+    return filtered[:, margin * zoom : (h - margin) * zoom, margin * zoom : (w - margin) * zoom]
 
 
-def noise_level(data: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
-    """Standard deviation of white noise, from the differences across 2 x 2 pixels (after Donoho 1994).
+def noise_level(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
+    """Standard deviation of white noise in every tile, from the differences across 2 x 2 pixels (after Donoho 1994).
 
-    The root mean square of the lower nine tenths, which columns and sparks hardly touch; of all where the image
-    has few levels, as counts of a few electrons have, whose noise is no Gaussian.
+    The root mean square of the lower nine tenths, which columns and X-ray spikes hardly touch; of all where the images
+    have few levels, as counts of a few electrons have, whose noise is no Gaussian.
     """
-    corner = (data[1:, 1:] + data[:-1, :-1] - data[1:, :-1] - data[:-1, 1:]).abs().flatten()
-    if len(data.flatten()[:_LOOKED_AT].unique()) < _FEW:
-        return corner.square().mean().div(4).sqrt()
-    count = math.ceil(0.9 * len(corner))
-    limit = corner.kthvalue(count).values
-    below = corner[corner < limit]  # the rest of the lower nine tenths are equal to the limit
-    square = below.square().sum() + (count - len(below)) * limit.square()
+    corner = (data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]).abs().flatten(1)
+    if _is_coarse(data):
+        return corner.square().mean(1).div(4).sqrt()
+    count = math.ceil(0.9 * corner.shape[1])
+    limit = corner.kthvalue(count, dim=1, keepdim=True).values
+    below = corner < limit  # the rest of the lower nine tenths are equal to the limit
+    square = (corner.square() * below).sum(1) + (count - below.sum(1)) * limit[:, 0].square()
     share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
     return (square / count).div(4 * share).sqrt()
 
 
+def _is_coarse(data: Tensor) -> bool:
+    """Whether pixels have the few levels of single electrons."""
+    return len(data.flatten()[:_LOOKED_AT].unique()) < _FEW
+
+
 def significance(
-    height: Float[Tensor, " n"], data: Float[Tensor, "h w"], level: Tensor, spacing: float, axes: Pair
+    height: Float[Tensor, " n"], data: Float[Tensor, "..."], level: Tensor, spacing: float, axes: Pair
 ) -> Float[Tensor, " n"]:
     """Heights of maxima in standard deviations of the filtered noise, whose level before the filter is `level`.
 
-    Single electrons make no Gaussian noise. Where the image has the few levels of single electrons, the height is
+    Single electrons make no Gaussian noise. Where pixels have the few levels of single electrons, the height is
     given that is as rare in Gaussian noise, by the saddle point of the Poisson process (Daniels 1954).
     """
     noise = (level * filter_gain(spacing)).clamp(min=torch.finfo(height.dtype).tiny)
@@ -96,11 +101,13 @@ def significance(
     side = 2 * reach_of(spacing * max(axes)) + 1
     point = data.new_zeros(side, side)
     point[side // 2, side // 2] = 1
-    kernel = matched_filter(point, spacing, axes, 1).double().flatten() * electron
+    kernel = matched_filter(point[None], spacing, axes, 1).double().flatten() * electron
     tilt = torch.linspace(0, 60, 500, dtype=torch.float64, device=data.device) / kernel.max()
-    grown = torch.exp(tilt[:, None] * kernel)
-    cumulant = rate * (grown - 1 - tilt[:, None] * kernel).sum(dim=1)
-    reached = rate * (kernel * (grown - 1)).sum(dim=1)
+    sums = []
+    for some in tilt.split(max(1, _AT_A_TIME // len(kernel))):
+        grown = torch.exp(some[:, None] * kernel) - 1
+        sums.append(torch.stack([(grown - some[:, None] * kernel).sum(dim=1), (kernel * grown).sum(dim=1)]))
+    cumulant, reached = (rate * torch.cat(sums, dim=1)).unbind()
     rarity = (2 * (tilt * reached - cumulant)).clamp(min=0).sqrt()
     after = torch.searchsorted(reached, height.double().clamp(max=reached[-1])).clamp(1, len(tilt) - 1)
     share = (height - reached[after - 1]) / (reached[after] - reached[after - 1])
@@ -130,8 +137,8 @@ def _variances(spacing: float) -> Pair:
 
 
 def _mirrored(data: Tensor, margin: int) -> tuple[Tensor, int]:
-    margin = min(margin, min(data.shape) - 1)
-    return F.pad(data[None, None], (margin,) * 4, mode="reflect")[0, 0], margin
+    margin = min(margin, min(data.shape[-2:]) - 1)
+    return F.pad(data[:, None], (margin,) * 4, mode="reflect")[:, 0], margin
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:

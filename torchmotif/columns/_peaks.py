@@ -1,44 +1,45 @@
-"""Detection: maxima of a matched-filtered image that stand out of its noise."""
+"""Maxima of a matched-filtered image that stand out of its noise."""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif.columns.filters import Pair, matched_filter, maxima_density
-from torchmotif.columns.neighbours import strongest_first
+from torchmotif.columns._filters import matched_filter, maxima_density
+from torchmotif.columns._neighbours import strongest_first
+from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["CLOSEST", "maxima", "outstanding"]
+__all__ = ["CLOSEST", "maxima", "outstanding", "running_max"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
-_FAINTEST = 0.1  # of the upper decile of heights: what is lower is a ripple of the filter
+_FAINTEST = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
 
 
 def maxima(
-    data: Float[Tensor, "h w"], spacing: float, axes: Pair
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """Positions in pixels (float64) and heights of all maxima at the scale of columns `spacing` apart."""
+    tiles: Tiles, data: Float[Tensor, "t h w"], spacing: float, axes: Pair
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Positions in pixels (float64), heights and tiles of all maxima at the scale of columns `spacing` apart."""
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
     filtered = matched_filter(data, spacing, axes, zoom)
     pooled = filtered
     for axis, along in enumerate(axes):
-        pooled = _running_max(pooled, max(1, round(0.3 * spacing * along * zoom)), axis)
-    peaks = (filtered == pooled) & (filtered > 0)
-    index = torch.nonzero(peaks)
-    height = filtered[peaks]
+        pooled = running_max(pooled, max(1, round(0.3 * spacing * along * zoom)), axis - 2)
+    index = torch.nonzero((filtered == pooled) & (filtered > 0))
+    tile, height = index[:, 0], filtered[tuple(index.unbind(1))]
     positions = _vertices(filtered, index) / zoom
-    alone = strongest_first(positions / positions.new_tensor(axes), height, CLOSEST * spacing)
-    return positions[alone], height[alone]
+    square = positions / torch.stack([positions.new_full((), along) for along in axes])
+    alone = torch.nonzero(strongest_first(tiles.spread(square, tile), height, CLOSEST * spacing))[:, 0]
+    return positions[alone], height[alone], tile[alone]
 
 
-def _running_max(image: Float[Tensor, "h w"], reach: int, axis: int) -> Float[Tensor, "h w"]:
-    """Greatest value within `reach` pixels along an axis, by doubling: faster on a CPU than pooling."""
+def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[Tensor, "t h w"]:
+    """Greatest value within `reach` pixels along an axis, -1 or -2, by doubling: no cost that grows with the reach."""
     wide = 2 * reach + 1
-    margin = (reach, reach, 0, 0) if axis == 1 else (0, 0, reach, reach)
+    margin = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)
     result, span = F.pad(image, margin, value=-math.inf), 1
     while span < wide:
         shift = min(span, wide - span)
@@ -62,23 +63,22 @@ def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area
     rank = torch.arange(1, len(height) + 1, device=height.device)
     good = (expected <= _FALSE_SHARE * rank) & (score > 2)
     last = torch.where(good, rank, 0).max()
-    keep = torch.zeros_like(height, dtype=torch.bool)
-    keep[order] = rank <= last
+    keep = torch.zeros_like(height, dtype=torch.bool).index_copy(0, order, rank <= last)
     upper = ordered[(last // 10).clamp(max=len(height) - 1)]
     return keep & (height >= _FAINTEST * upper)
 
 
-def _vertices(filtered: Tensor, index: Tensor) -> Float[Tensor, "n 2"]:
+def _vertices(filtered: Float[Tensor, "t h w"], index: Int[Tensor, "n 3"]) -> Float[Tensor, "n 2"]:
     """Vertex of the parabola through the three points around each maximum, along each axis, float64."""
-    padded = F.pad(filtered[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
-    row, col = index[:, 0] + 1, index[:, 1] + 1
-    middle = padded[row, col]
+    tile, row, col = index.unbind(1)
+    _, h, w = filtered.shape
+    middle = filtered[tile, row, col]
     shifts = []
     for before, after in (
-        (padded[row - 1, col], padded[row + 1, col]),
-        (padded[row, col - 1], padded[row, col + 1]),
+        (filtered[tile, (row - 1).clamp(min=0), col], filtered[tile, (row + 1).clamp(max=h - 1), col]),
+        (filtered[tile, row, (col - 1).clamp(min=0)], filtered[tile, row, (col + 1).clamp(max=w - 1)]),
     ):
         curvature = before - 2 * middle + after
         shift = 0.5 * (before - after) / torch.where(curvature == 0, torch.ones_like(curvature), curvature)
         shifts.append(shift.clamp(-0.5, 0.5))
-    return index.double() + torch.stack(shifts, dim=1).double()
+    return index[:, 1:].double() + torch.stack(shifts, dim=1).double()

@@ -1,7 +1,7 @@
-"""Scale: the distance between neighbouring columns, from the image itself."""
+"""Spacing: the distance between neighbouring columns, from the image itself."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits
-from torchmotif.columns.detect import maxima, outstanding
-from torchmotif.columns.filters import Pair, blur, filter_gain, noise_level
-from torchmotif.columns.neighbours import pairs_within
-from torchmotif.columns.prepare import pixel_nm, prepare
-from torchmotif.columns.tiles import each, tiles_of
+from torchmotif.columns._filters import blur, filter_gain, noise_level
+from torchmotif.columns._neighbours import as_index, pairs_within
+from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns.model import Pair, Tiles
 from torchmotif.errors import InputError
 
 __all__ = ["Spacing", "characteristic_spacing", "measure"]
 
 _STEPS = 2  # bins of the radial profile per pixel
+_SPLITS = 4  # times that what was held together is split
 _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
 _UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
@@ -99,38 +99,40 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
     >>> round(characteristic_spacing(specimen.image).nm, 2)
     0.19
     """
-    prepared = prepare(image, device=device)
-    return measure(prepared.data, prepared.axes, pixel_nm(image))
+    from torchmotif.columns.calibrate import levels, pixels_and_mask, windows_of
+
+    pixels, axes, nm = pixels_and_mask(image, None, device)
+    windows = windows_of(pixels)
+    found = measure(levels(windows, axes=axes, limit=None, dark=False).normalised(windows), axes)
+    return replace(found, nm=None if nm is None else found.pixels * nm)
 
 
-def measure(data: Float[Tensor, "h w"], axes: Pair, nm: float | None) -> Spacing:
-    """The spacing of a prepared image whose pixels have a side of `nm`."""
-    lags, profile, noise = _radial_autocorrelation(data, axes)
+def measure(tiles: Tiles, axes: Pair) -> Spacing:
+    """The spacing in some windows of an image, in pixels."""
+    lags, profile, noise = _radial_autocorrelation(tiles.data, axes)
     ring = _first_ring(profile, noise)
-    pixels = _nearest_columns(data, ring, axes)
-    return Spacing(
-        pixels, None if nm is None else pixels * nm, ring, lags.cpu().numpy(), profile.cpu().numpy()
-    )
+    pixels = _nearest_columns(tiles, ring, axes)
+    return Spacing(pixels, None, ring, lags.cpu().numpy(), profile.cpu().numpy())
 
 
-def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Tensor, Tensor, Tensor]:
+def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """Distances in pixels, the radial mean of the autocorrelation there, and its standard deviation in pure noise."""
-    parts = _parts(data)
-    reach = min(min(part.shape) for part in parts) // 2
+    reach = min(data.shape[1:]) // 2
     axis = torch.arange(-reach, reach + 1, device=data.device, dtype=data.dtype)
-    correlation = torch.stack(each(lambda part: _autocorrelation(part, axis), parts, data.device)).mean(dim=0)
+    correlation = sum(_autocorrelation(part, axis) for part in data) / len(data)
+    assert isinstance(correlation, Tensor)
     radius = torch.hypot(axis[:, None] / axes[0], axis[None, :] / axes[1])
-    bins = torch.round(radius * _STEPS).long()
-    keep = bins <= reach * _STEPS / max(axes)
-    count = torch.bincount(bins[keep]).to(data.dtype)
-    profile = torch.bincount(bins[keep], correlation[keep]) / count.clamp(min=1)
+    bins = torch.round(radius * _STEPS).long().flatten()
+    most = math.ceil(1.5 * _STEPS * reach / min(axes)) + 2
+    count = correlation.new_zeros(most).index_add_(0, bins, torch.ones_like(radius).flatten())
+    profile = correlation.new_zeros(most).index_add_(0, bins, correlation.flatten()) / count.clamp(min=1)
+    last = math.floor(reach * _STEPS / max(axes)) + 1
+    count, profile = count[:last], profile[:last]
     profile = torch.where(count > 0, profile, profile.roll(1))
     profile = F.avg_pool1d(F.pad(profile[None, None], (1, 1), mode="replicate"), 3, 1)[0, 0]
-    lags = torch.arange(len(profile), device=data.device, dtype=data.dtype) / _STEPS
-    pixels = sum(part.numel() for part in parts)
-    noise = (
-        correlation[reach, reach] / (count.clamp(min=1) / 2 * pixels).sqrt()
-    )  # each lag counts twice, as + and -
+    lags = torch.arange(last, device=data.device, dtype=data.dtype) / _STEPS
+    # Each lag counts twice, as + and -.
+    noise = correlation[reach, reach] / (count.clamp(min=1) / 2 * data.numel()).sqrt()
     scale = profile[2 * _STEPS :].abs().max()  # noise that is white ends after the zero lag
     return lags, profile / scale, noise / scale
 
@@ -138,7 +140,7 @@ def _radial_autocorrelation(data: Float[Tensor, "h w"], axes: Pair) -> tuple[Ten
 def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
     """Mean product of pixels `axis` apart along rows and columns, after slow background is taken off."""
     h, w = data.shape
-    flat = data - blur(data, max(min(h, w) / 8, 4.0))
+    flat = data - blur(data[None], max(min(h, w) / 8, 4.0))[0]
     power = torch.fft.rfft2(flat, s=(2 * h, 2 * w)).abs() ** 2
     reach = len(axis) // 2
     product = torch.roll(torch.fft.irfft2(power), (reach, reach), dims=(0, 1))[: len(axis), : len(axis)]
@@ -153,23 +155,23 @@ def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> flo
     clear = _CLEAR * torch.hypot(noise, noise[where])
     peak = (values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:])
     high = (rise[1:-1] > 0.1 * rise.max()) & (rise > clear)[1:-1]
-    found = torch.nonzero(peak & high).flatten()
+    found = torch.nonzero(peak & high)[:, 0]
     if len(found) == 0:
         raise InputError(
             "image shows no regular spacing of columns; give spacing=... in pixels if you know that there is one"
         )
-    i = int(found[0]) + 1
-    left, middle, right = (float(v) for v in values[i - 1 : i + 2])
+    first = found[:1] + 1
+    i, left, middle, right = torch.cat([first, values[first - 1], values[first], values[first + 1]]).tolist()
     curvature = left - 2 * middle + right
     shift = 0.5 * (left - right) / curvature if curvature != 0 else 0.0
-    return (i + 2 * _STEPS + shift) / _STEPS
+    return float((i + 2 * _STEPS + shift) / _STEPS)
 
 
-def _nearest_columns(data: Float[Tensor, "h w"], ring: float, axes: Pair) -> float:
+def _nearest_columns(tiles: Tiles, ring: float, axes: Pair) -> float:
     """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly."""
-    spacing = ring
-    for _ in range(4):
-        quartiles = _distances(data, max(0.6 * spacing, 2.0), 1.5 * spacing, axes)
+    spacing, level = ring, noise_level(tiles.data).median()
+    for _ in range(_SPLITS):
+        quartiles = _distances(tiles, level, max(0.6 * spacing, 2.0), 1.5 * spacing, axes)
         if quartiles is None:
             return spacing
         lower, nearest, upper = quartiles
@@ -179,27 +181,19 @@ def _nearest_columns(data: Float[Tensor, "h w"], ring: float, axes: Pair) -> flo
     return spacing
 
 
-def _distances(data: Tensor, spacing: float, radius: float, axes: Pair) -> tuple[float, float, float] | None:
+def _distances(
+    tiles: Tiles, level: Tensor, spacing: float, radius: float, axes: Pair
+) -> tuple[float, float, float] | None:
     """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
-    noise = torch.stack(each(noise_level, _parts(data), data.device)).median() * filter_gain(spacing)
-
-    def look(part: Tensor) -> Tensor:
-        positions, height = maxima(part, spacing, axes)
-        keep = outstanding(height, noise, spacing, part.numel())
-        square = positions[keep] / positions.new_tensor(axes)
-        i, j = pairs_within(square, radius)
-        nearest = square.new_full((len(square),), torch.inf)
-        nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-        return nearest[torch.isfinite(nearest)]
-
-    every = torch.cat(each(look, _parts(data), data.device))
-    if len(every) < 3:
+    positions, height, tile = maxima(tiles, tiles.data, spacing, axes)
+    keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel()))
+    square = positions[keep] / torch.stack([positions.new_full((), along) for along in axes])
+    square = tiles.spread(square, tile[keep])
+    i, j = pairs_within(square, radius)
+    nearest = square.new_full((len(square),), torch.inf)
+    nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
+    nearest = nearest[as_index(torch.isfinite(nearest))]
+    if len(nearest) < 3:
         return None
-    lower, nearest, upper = every.quantile(every.new_tensor([0.25, 0.5, 0.75])).tolist()
-    return lower, nearest, upper
-
-
-def _parts(data: Float[Tensor, "h w"]) -> list[Tensor]:
-    """Up to nine parts of an image, evenly spread."""
-    parts = list(tiles_of((data.shape[0], data.shape[1]), 0))
-    return [part.cut(data) for part in parts[:: math.ceil(len(parts) / 9)]]
+    lower, middle, upper = nearest.quantile(torch.linspace(0.25, 0.75, 3).to(nearest)).tolist()
+    return lower, middle, upper

@@ -1,0 +1,245 @@
+"""The equations of one step of the joint fit: every column with its neighbours, the background, the common width."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif.columns._neighbours import Neighbours
+
+__all__ = ["Equations", "Smoothing", "Unknowns", "covariance_of", "inverse3", "spline_band", "spline_index", "squeezed"]
+
+_MOST = 40  # steps of conjugate gradients
+_LOOK = 5  # steps after which the host asks whether all tiles have converged
+_TOLERANCE = 1e-2  # of the first residual: the step is one of many
+_CLOSEST = 8  # neighbours whose positions are unknown too in a column's covariance
+_CHUNK = 2048  # columns whose covariances are inverted at a time
+
+
+def squeezed(
+    left: Float[Tensor, "h a"], images: Float[Tensor, "t h w"], right: Float[Tensor, "w b"]
+) -> Float[Tensor, "t a b"]:
+    """Products left^T image right of every tile."""
+    t = len(images)
+    return torch.bmm(torch.bmm(left.mT.expand(t, -1, -1), images), right.expand(t, -1, -1))
+
+
+def inverse3(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
+    """Inverses by cofactors: no question to the host whether one is singular."""
+    a, b, c = matrix.unbind(1)
+    columns = [torch.linalg.cross(*two) for two in ((b, c), (c, a), (a, b))]
+    determinant = (a * columns[0]).sum(1)
+    inverse: Tensor = torch.stack(columns, dim=2) / determinant[:, None, None]
+    return inverse
+
+
+def spline_band(
+    weights: Float[Tensor, "t h w"], rows: Float[Tensor, "h a"], cols: Float[Tensor, "w b"]
+) -> Float[Tensor, "t ab 49"]:
+    """Fisher information of the background: each spline with those at most three knots away along either axis."""
+
+    def shifted(basis: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(basis, (3, 3))
+        count = basis.shape[1]
+        return torch.cat([basis * padded[:, k : k + count] for k in range(7)], dim=1)
+
+    products = squeezed(shifted(rows), weights, shifted(cols))
+    t, a, b = len(weights), rows.shape[1], cols.shape[1]
+    return products.view(t, 7, a, 7, b).permute(0, 2, 4, 1, 3).reshape(t, a * b, 49)
+
+
+def spline_index(shape: tuple[int, int, int], device: torch.device) -> Int[Tensor, "m 49"]:
+    """Numbers of the splines that the entries of `spline_band` belong to, over all tiles; -1 for none."""
+    t, a, b = shape
+    number = torch.arange(t * a * b, device=device).view(shape)
+    padded = torch.nn.functional.pad(number, (3, 3, 3, 3), value=-1)
+    return padded.unfold(1, 7, 1).unfold(2, 7, 1).reshape(-1, 49)
+
+
+class Smoothing(NamedTuple):
+    """The background's information if all weights were equal, which is a Kronecker product of one matrix for each axis."""
+
+    rows: Float[Tensor, "a a"]  # inverses
+    cols: Float[Tensor, "b b"]
+    diagonal: Float[Tensor, "a b"]  # of the product
+
+    @staticmethod
+    def of(rows: Float[Tensor, "h a"], cols: Float[Tensor, "w b"]) -> "Smoothing":
+        """From the splines along both axes."""
+        gram = [basis.mT @ basis for basis in (rows.double(), cols.double())]
+        raised = [one + 1e-4 * torch.diag(one.diagonal()) for one in gram]
+        inverse = [torch.linalg.inv_ex(one).inverse.to(rows.dtype) for one in raised]
+        diagonal = gram[0].diagonal()[:, None] * gram[1].diagonal()
+        return Smoothing(*inverse, diagonal.to(rows.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Unknowns:
+    """How the unknowns of a step lie in one vector: three of each column, three zeros, the splines of all tiles, widths.
+
+    Attributes
+    ----------
+    columns : int
+    spline : (int, int, int)
+        Tiles, and splines along rows and columns.
+    widths : int
+        2 where the common width is fitted, else 0.
+    tile : Tensor of shape (n,)
+    """
+
+    columns: int
+    spline: tuple[int, int, int]
+    widths: int
+    tile: Int[Tensor, " n"]
+
+    @property
+    def parts(self) -> list[int]:
+        """Their lengths."""
+        return [3 * self.columns, 3, math.prod(self.spline), self.widths]
+
+    @property
+    def home(self) -> Int[Tensor, " v"]:
+        """The tile of each; a width is fitted to one tile alone."""
+        tiles = torch.arange(self.spline[0], device=self.tile.device)
+        return torch.cat(
+            [
+                self.tile.repeat_interleave(3, output_size=3 * self.columns),
+                self.tile.new_zeros(3),
+                tiles.repeat_interleave(self.spline[1] * self.spline[2], output_size=self.parts[2]),
+                self.tile.new_zeros(self.widths),
+            ]
+        )
+
+    def joined(self, columns: Tensor, spline: Tensor, width: Tensor) -> Float[Tensor, " v"]:
+        """One vector of the three kinds."""
+        return torch.cat([columns.flatten(), columns.new_zeros(3), spline.flatten(), width])
+
+    def split(self, x: Float[Tensor, " v"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns (n, 3), splines (t, a, b) and widths (k,)."""
+        columns, _, spline, width = x.split(self.parts)
+        return columns.view(-1, 3), spline.view(self.spline), width
+
+
+@dataclass(frozen=True, eq=False)
+class Equations:
+    """The matrix of one step, row by row.
+
+    Attributes
+    ----------
+    unknowns : Unknowns
+    own : Tensor of shape (n, 3, 3)
+        Of each column by itself.
+    rows : Tensor of shape (n, 3, l)
+        Of each column by itself, with the q splines under it, and with its neighbours.
+    index : Tensor of shape (n, l)
+        Which unknowns those are.
+    splines : int
+        The number q.
+    band : Tensor of shape (m, 49)
+        Of each spline with those around.
+    band_index : Tensor of shape (m, 49)
+        Which unknowns those are.
+    smoothing : Smoothing
+    free : boolean Tensor of shape (t,)
+        Tiles whose background is fitted.
+    border : Tensor of shape (k, v)
+        Of the widths with everything.
+    """
+
+    unknowns: Unknowns
+    own: Float[Tensor, "n 3 3"]
+    rows: Float[Tensor, "n 3 l"]
+    index: Int[Tensor, "n l"]
+    splines: int
+    band: Float[Tensor, "m 49"]
+    band_index: Int[Tensor, "m 49"]
+    smoothing: Smoothing
+    free: Bool[Tensor, " t"]
+    border: Float[Tensor, "k v"]
+
+    def times(self, x: Float[Tensor, " v"]) -> Float[Tensor, " v"]:
+        """The matrix times `x`."""
+        n = self.unknowns.columns
+        columns = torch.bmm(self.rows, x[self.index][:, :, None]).flatten()
+        spline = (self.band * x[self.band_index]).sum(1)
+        under = slice(3, 3 + self.splines)
+        upward = torch.bmm(x[: 3 * n].view(n, 1, 3), self.rows[:, :, under]).flatten()
+        spline.index_add_(0, self.index[:, under].flatten() - (3 * n + 3), upward)
+        every = torch.cat([columns, columns.new_zeros(3), spline, columns.new_zeros(self.unknowns.widths)])
+        if self.unknowns.widths:
+            width = x[-self.unknowns.widths :]
+            every = every + width @ self.border
+            every[-self.unknowns.widths :] = self.border @ x
+        return every
+
+    def solve(self, right: Float[Tensor, " v"]) -> Float[Tensor, " v"]:
+        """The solution for `right` by conjugate gradients, preconditioned with the blocks of columns and background."""
+        inverse, (rows, cols, diagonal), unknowns = inverse3(self.own), self.smoothing, self.unknowns
+        home, tiles = unknowns.home, unknowns.spline[0]
+        tiny = torch.finfo(rows.dtype).tiny
+        # The weights of a tile are not equal: their local means scale what would be the inverse if they were.
+        weight = self.band[:, 24].view(unknowns.spline) / diagonal
+        least = 1e-3 * weight.flatten(1).amax(1)[:, None, None] + tiny
+        scale = torch.maximum(weight, least).rsqrt() * self.free[:, None, None]
+        # Where no column has an intensity yet, the image says nothing of their width.
+        width_scale = 1 / self.border[:, -unknowns.widths :].diagonal().clamp(min=tiny)
+
+        def precondition(x: Tensor) -> Tensor:
+            columns, spline, width = unknowns.split(x)
+            smooth = scale * squeezed(rows, scale * spline, cols)
+            return unknowns.joined(torch.bmm(inverse, columns[:, :, None]), smooth, width_scale * width)
+
+        def dot(x: Tensor, y: Tensor) -> Tensor:
+            return x.new_zeros(tiles).index_add_(0, home, x * y)
+
+        x = torch.zeros_like(right)
+        residual, direction = right, precondition(right)
+        size = first = dot(residual, direction)
+        converged = ~(size > 0)
+        for number in range(1, _MOST + 1):
+            image = self.times(direction)
+            length = torch.where(converged, 0.0, size / dot(direction, image))[home]  # nothing changes any more
+            x = x.addcmul(length, direction)
+            residual = residual.addcmul(length, image, value=-1)
+            step = precondition(residual)
+            before, size = size, dot(residual, step)
+            converged = converged | ~(size > _TOLERANCE**2 * first)
+            if number % _LOOK == 0 and bool(converged.all()):
+                break
+            direction = step.addcmul(torch.where(converged, 0.0, size / before)[home], direction)
+        return x
+
+
+def covariance_of(
+    own: Float[Tensor, "n 3 3"],
+    shared: Float[Tensor, "n l 3 3"],
+    neighbours: Neighbours,
+    which: Int[Tensor, " k"],
+) -> Float[Tensor, "k 3 3"]:
+    """Covariance of the intensity, row and column of some columns, their neighbours being unknown too.
+
+    The information of a column with up to eight overlapping neighbours, and of these among themselves, is
+    inverted as a whole (Cramer-Rao); what lies further out is taken as known.
+    """
+    n, every = len(own), neighbours.every
+    # One row more, for the neighbours that are none: they know themselves and share nothing.
+    alone = torch.eye(3, dtype=own.dtype, device=own.device)
+    own = torch.cat([own, alone[None]])
+    every = torch.cat([every, every.new_full((1, every.shape[1]), n)])
+    shared = torch.cat([shared, shared.new_zeros(1, *shared.shape[1:])])
+    near = every[:n, :_CLOSEST]
+    parts = [own[:0]]
+    for some in which.split(_CHUNK):
+        group = torch.cat([some[:, None], near[some]], dim=1)
+        # What each of a group shares with each other: its entry in the table of the one, where it has one.
+        same = (every[group][:, :, None, :] == group[:, None, :, None]) & (group < n)[:, None, :, None]
+        matrix = torch.einsum("ngol,nglpq->ngpoq", same.to(own.dtype), shared[group])
+        k = group.shape[1]
+        index = torch.arange(k, device=own.device)
+        matrix[:, index, :, index] = own[group].transpose(0, 1)
+        whole = matrix.reshape(len(some), 3 * k, 3 * k).double()
+        parts.append(torch.linalg.inv_ex(whole).inverse[:, :3, :3].to(own.dtype))
+    return torch.cat(parts)

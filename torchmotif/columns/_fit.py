@@ -1,0 +1,442 @@
+"""The joint fit: all columns of a batch of tiles, and the background under them, by maximum likelihood."""
+
+import math
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif._windows import runs
+from torchmotif.columns._equations import (
+    Equations,
+    Smoothing,
+    Unknowns,
+    covariance_of,
+    inverse3,
+    spline_band,
+    spline_index,
+    squeezed,
+)
+from torchmotif.columns._filters import blur
+from torchmotif.columns._neighbours import Neighbours
+from torchmotif.columns._noise import Noise
+from torchmotif.columns._profiles import Profiles, gaussians, profiles, spline_basis, window_reach
+from torchmotif.columns.model import ImageModel, Tiles
+
+__all__ = ["Fit", "Moving", "Shape", "Start"]
+
+_OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gaussian's overlap is 0.2 %
+_KNOTS = 4.0  # spacings between the background's knots
+_CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
+# Standard deviations of its intensity, neighbours known, below which a column may not be there.
+_DOUBTFUL = 6.0
+_FURTHEST = 0.5  # widths that a column moves in one step
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What the columns of an image have in common, as tensors on their device."""
+
+    width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
+    widest: float
+    noise: Noise
+    overdispersion: Float[Tensor, ""]
+    usual: Float[Tensor, ""]  # upper decile of the intensities; 0 where it is not known
+
+    @staticmethod
+    def of(model: ImageModel, faintest: float, device: torch.device) -> "Shape":
+        """Of a model whose least intensity is `faintest` times the upper decile."""
+        width, over, usual = torch.tensor([*model.width, model.overdispersion, model.faintest / faintest]).to(
+            device
+        ).split([2, 1, 1])  # fmt: skip
+        return Shape(width, max(model.width), Noise.of(model.noise, device), over[0], usual[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a fit sets out: from an earlier fit, or from positions alone, with intensities of 0."""
+
+    positions: Float[Tensor, "n 2"]
+    tile: Int[Tensor, " n"]
+    intensity: Float[Tensor, " n"]
+    fixed: Bool[Tensor, " n"]  # keep their positions
+    single: Bool[Tensor, " n"]  # tell the common width
+    resolved: Bool[Tensor, " n"]  # trials told them from their neighbours
+    spline: Float[Tensor, "t a b"] | None = None
+
+    @staticmethod
+    def at(positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> "Start":
+        """Nothing but positions."""
+        no = torch.zeros_like(tile, dtype=torch.bool)
+        return Start(positions, tile, positions[:, 0].float() * 0, no, ~no, no)
+
+
+class Moving(NamedTuple):
+    """What a step changes."""
+
+    rows: Int[Tensor, " k"]  # columns
+    local: int  # so many of them alone; of the tiles of the others all columns move, and the background
+    whole: Bool[Tensor, " t"]  # those tiles
+
+
+class _Blocks(NamedTuple):
+    """The matrix of the normal equations for columns of intensity 1: it changes little from step to step."""
+
+    own: Float[Tensor, "n 3 3"]
+    shared: Float[Tensor, "n k 3 3"]  # with the neighbours of greater numbers
+    to_nodes: Float[Tensor, "n 3 q"]
+    nodes: Int[Tensor, "n q"]  # splines under a column, of all tiles
+
+
+class Fit:
+    """Columns fitted to a batch of tiles: their state, and the steps that improve it.
+
+    Scores are weighted with the variance of each pixel; for counts of electrons that is the Poisson likelihood.
+    What happens to a tile does not depend on the other tiles.
+    """
+
+    def __init__(self, tiles: Tiles, start: Start, shape: Shape, spacing: float) -> None:
+        self.tiles, self.spacing, self.shape = tiles, spacing, shape
+        self.data, self.usable = tiles.data, tiles.usable
+        self.positions, self.tile, self.intensity = start.positions, start.tile, start.intensity
+        self.fixed, self.single, self.resolved = start.fixed, start.single, start.resolved
+        self.stuck = start.fixed  # those that left the tile, too
+        step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
+        self.rows, self.cols = (spline_basis(length, step, self.data) for length in tiles.shape[1:])
+        self.smoothing = Smoothing.of(self.rows, self.cols)
+        self.bias: Tensor | float = 0.0
+        flat = self.data.new_zeros(tiles.shape[0], self.rows.shape[1], self.cols.shape[1])
+        self.spline = flat if start.spline is None else start.spline
+        self.band_index = spline_index(self.spline.shape, self.data.device)
+        self._find_neighbours()
+        self.look()
+        if start.spline is None:
+            # What to expect of an image before anything is fitted to it: means over about a column.
+            self.assemble(blur(self.data, shape.widest))
+            self.step(move=False)
+        self.assemble(self.expected)
+
+    def continued(self, start: Start, kept: Int[Tensor, " k"]) -> "Fit":
+        """The fit with the `kept` of its columns, and after them those of `start` that are new; no matrix is made yet."""
+        fit = copy(self)
+        fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
+        fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
+        new = torch.arange(len(kept), len(fit), device=kept.device)
+        fit.stuck = torch.cat([self.stuck[kept], fit.fixed[new]])
+        fit._find_neighbours()
+        left = self.rendered.index_fill(0, kept, 0.0)  # what is gone is taken off the model image
+        gone = torch.nonzero(left)[:, 0]
+        fit.canvas = self.canvas.clone()
+        self.profile.at(gone).add(fit.canvas, -left[gone, None, None])
+        added = self._profiles(fit.positions[new], fit.tile[new])
+        added.add(fit.canvas, fit.intensity[new, None, None])
+        fit.profile, fit.rendered = self.profile.at(kept).joined(added), fit.intensity
+        fit.expected = fit.profile.crop(fit.canvas) + fit.background
+        blocks = [torch.cat([old[kept], old.new_zeros(len(new), *old.shape[1:])]) for old in self.blocks]
+        blocks[1] = fit.data.new_zeros(*fit.neighbours.later.shape, 3, 3)
+        fit.blocks = _Blocks(*blocks)
+        return fit
+
+    def _find_neighbours(self) -> None:
+        at = self.tiles.spread(self.positions, self.tile)
+        self.neighbours = Neighbours.within(at / self.shape.width.double(), _OVERLAP)
+
+    def _profiles(self, positions: Float[Tensor, "k 2"], tile: Int[Tensor, " k"]) -> Profiles:
+        return profiles(positions, tile, self.shape.width, self.tiles.shape, self.reach)
+
+    def __len__(self) -> int:
+        """Count the columns."""
+        return len(self.positions)
+
+    @property
+    def axes(self) -> Float[Tensor, " 2"]:
+        """Pixels along (rows, columns) per side of a square pixel of the same area, by the widths of the columns."""
+        width = self.shape.width
+        return (width / width.prod().sqrt()).double()
+
+    @property
+    def spread(self) -> Float[Tensor, "n 2"]:
+        """Positions for the search of neighbours, in square pixels."""
+        return self.tiles.spread(self.positions, self.tile) / self.axes
+
+    def in_tiles(self, values: Tensor) -> Tensor:
+        """Sums of the columns' values in every tile."""
+        total = torch.zeros(len(self.data), dtype=values.dtype, device=values.device)
+        return total.index_add_(0, self.tile, values)
+
+    def curvature(self) -> None:
+        """Allow for the curvature of the model in the steps that follow: the bias correction of Firth (1993).
+
+        Every column follows its own noise, so that a common width fitted with them comes out too small. To second order
+        the bias is that of data changed by minus half the trace of the covariance times the second derivatives of the model
+        (Cox & Snell 1968, Box 1971); to add that half to the data takes it off.
+        """
+        every = torch.arange(len(self), device=self.data.device)
+        covariance = torch.nan_to_num(covariance_of(*self.information(), self.neighbours, every))
+        width, intensity = self.shape.width, self.intensity
+        amplitudes = covariance.new_zeros(len(self), 3, 3)  # profile along rows, along columns
+        amplitudes[:, 1, 0], amplitudes[:, 0, 1] = covariance[:, 0, 1], covariance[:, 0, 2]
+        amplitudes[:, 1, 1] = intensity * covariance[:, 1, 2]
+        # A Gaussian's second derivative by its centre is the one by its width, over the width.
+        amplitudes[:, 2, 0] = intensity * covariance[:, 1, 1] / (2 * width[0])
+        amplitudes[:, 0, 2] = intensity * covariance[:, 2, 2] / (2 * width[1])
+        canvas = self.profile.canvas()
+        self.profile.add(canvas, amplitudes)
+        self.bias = self.profile.crop(canvas)
+
+    def look(self, moving: Moving | None = None) -> None:
+        """Bring the model image up to date after some columns, or all, and the background have changed."""
+        if moving is None:
+            self.reach = window_reach(self.shape.widest)
+            self.profile = self._profiles(self.positions, self.tile)
+            self.canvas = self.profile.canvas()
+            self.profile.add(self.canvas, self.intensity[:, None, None])
+        else:
+            rows, alone = moving.rows, moving.rows[: moving.local]
+            new = self._profiles(self.positions[rows], self.tile[rows])
+            by_tile = self.canvas.view(len(self.data), -1, self.canvas.shape[1])
+            self.canvas = by_tile.masked_fill(moving.whole[:, None, None], 0.0).flatten(0, 1)
+            self.profile.at(alone).add(self.canvas, -self.rendered[alone, None, None])
+            self.profile = self.profile.replaced(rows, new)
+            new.add(self.canvas, self.intensity[rows, None, None])
+        self.rendered = self.intensity
+        self.background = squeezed(self.rows.mT, self.spline, self.cols.mT)
+        self.expected = self.profile.crop(self.canvas) + self.background
+
+    def weigh(self, expected: Float[Tensor, "t h w"], where: Tensor | None = None) -> None:
+        """Weights of the pixels, in some tiles or in all."""
+        weights = self.usable / self.shape.noise.variance(expected)
+        self.weights = weights if where is None else torch.where(where[:, None, None], weights, self.weights)
+
+    def assemble(
+        self, expected: Float[Tensor, "t h w"], rows: Tensor | None = None, where: Tensor | None = None
+    ) -> None:
+        """Weights and matrix for the state as it is, of some columns and tiles or of all; they serve for several steps."""
+        self.weigh(expected, where)
+        padded = self.profile.pad(self.weights)
+        band = spline_band(self.weights, self.rows, self.cols)
+        if rows is None:
+            rows = torch.arange(len(self), device=self.data.device)
+            self.blocks, self.band = self._blocks(rows, padded), band
+            return
+        # What two neighbours share is kept with the first of them.
+        wanted = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device).index_fill(0, rows, value=True)
+        rows = torch.nonzero(wanted[:-1] | wanted[self.neighbours.later].any(1))[:, 0]
+        pairs = zip(self.blocks, self._blocks(rows, padded), strict=True)
+        self.blocks = _Blocks(*(old.index_copy(0, rows, one) for old, one in pairs))
+        self.band = band if where is None else torch.where(where[:, None, None], band, self.band)
+
+    def everything(self) -> Moving:
+        """All columns of all tiles."""
+        every = torch.arange(len(self), device=self.data.device)
+        return Moving(every, 0, torch.ones_like(self.data[:, 0, 0], dtype=torch.bool))
+
+    def step(
+        self, moving: Moving | None = None, *, move: bool = True, widen: bool = False
+    ) -> Float[Tensor, " k"]:
+        """One Gauss-Newton step of the quasi-likelihood: of intensities and background, and what else may change.
+
+        Returns how far the step led each column, squared, in standard deviations; those at the border or too faint to be
+        there count as 0.
+        """
+        moving = moving or self.everything()
+        picked = moving.rows
+        equations, right = self._equations(picked, move=move, widen=widen, free=moving.whole)
+        columns, spline, width = equations.unknowns.split(equations.solve(right))
+        far = (equations.unknowns.split(right)[0] * columns).sum(dim=1)
+        positions, intensity = self.positions[picked], self.intensity[picked] + columns[:, 0]
+        if move:  # columns that are fixed have no shift
+            limit = _FURTHEST * self.shape.width.mean()
+            length = columns[:, 1:].norm(dim=1, keepdim=True).clamp(min=1e-12)
+            shorter = (limit / length).clamp(max=1)
+            intensity = self.intensity[picked] + columns[:, 0] * shorter[:, 0]
+            moved = positions + (columns[:, 1:] * shorter).double()
+            _, h, w = self.tiles.shape
+            positions = torch.stack([moved[:, 0].clamp(-0.5, h - 0.5), moved[:, 1].clamp(-0.5, w - 0.5)], dim=1)
+            outside = (moved != positions).any(dim=1)  # those would go back and forth
+            self.stuck = self.stuck.index_copy(0, picked, self.stuck[picked] | outside)
+            far = far * ~outside
+        self.positions = self.positions.index_copy(0, picked, positions)
+        self.intensity = self.intensity.index_copy(0, picked, intensity)
+        self.spline = self.spline + spline
+        if widen:
+            factor = (width / self.shape.width).clamp(-0.2, 0.2)
+            most = self.spacing / 2 * self.axes.to(factor)  # of wider columns two would be one
+            wider = torch.minimum(self.shape.width * (1 + factor), most)
+            self.shape = replace(self.shape, width=wider)  # the windows follow when the host has asked for it
+        self.look(moving)
+        return far * (intensity.square() * self.blocks.own[picked, 0, 0] > _DOUBTFUL**2)
+
+    @property
+    def state(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the steps have reached: positions, intensities, background, width."""
+        return self.positions, self.intensity, self.spline, self.shape.width
+
+    def mix(self, state: tuple[Tensor, ...], share: float, where: Bool[Tensor, " t"]) -> None:
+        """Go a share of the way to another state, in some tiles."""
+        here = where[self.tile]
+        picked = (here[:, None], here, where[:, None, None], where.any())
+        self.positions, self.intensity, self.spline, width = (
+            torch.where(chosen & (new != old), new + share * (old - new), new)
+            for chosen, old, new in zip(picked, state, self.state, strict=True)
+        )
+        self.shape = replace(self.shape, width=width)
+        self.look()
+
+    def misfit(self) -> Float[Tensor, " t"]:
+        """Mean squared residual over variance in every tile."""
+        return ((self.data - self.expected).square() * self.weights).flatten(1).mean(1)
+
+    def covariance(self, *, draft: bool = False) -> Float[Tensor, "n 3 3"]:
+        """Of intensity, row and column of every column; a draft is exact for those that may not be there."""
+        own, shared = self.information()
+        every = torch.arange(len(own), device=own.device)
+        if not draft:
+            return covariance_of(own, shared, self.neighbours, every)
+        covariance = inverse3(own)
+        doubtful = self.intensity < _DOUBTFUL * covariance[:, 0, 0].clamp(min=0).sqrt()
+        which = torch.nonzero(doubtful)[:, 0]
+        return covariance.index_copy(0, which, covariance_of(own, shared, self.neighbours, which))
+
+    def quality(self) -> Float[Tensor, " n"]:
+        """Squared residual over variance, averaged under each column's profile: 1 where only noise is left."""
+        excess = (self.data - self.expected).square() * self.weights
+        usable = self.usable.to(self.data.dtype)
+        total, weight = (self.profile.projected(self.profile.pad(image))[:, 0] for image in (excess, usable))
+        return total / weight.clamp(min=1e-6)
+
+    def information(self) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n l 3 3"]]:
+        """Fisher information of columns, and of them with their neighbours, at their intensities."""
+        scales = self._scales()
+        return self._own(self.blocks.own, scales, self.tile), self._shared(scales)
+
+    def _equations(
+        self, picked: Tensor, *, move: bool, widen: bool, free: Bool[Tensor, " t"]
+    ) -> tuple[Equations, Float[Tensor, " v"]]:
+        scales = self._scales()
+        scales[:, 1:] *= (~self.stuck & move)[:, None]
+        profile, mine, tile = self.profile.at(picked), scales[picked], self.tile[picked]
+        n, k, shape = len(picked), 2 * widen, self.spline.shape
+        unknowns = Unknowns(n, (shape[0], shape[1], shape[2]), k, tile)
+        slopes = self._width_slopes() if widen else []
+
+        def products(image: Tensor) -> Tensor:
+            """Of an image with all derivatives of the expected one."""
+            columns = profile.projected(profile.pad(image)) * mine
+            widths = torch.stack([(image * slope).sum() for slope in slopes]) if k else image.new_zeros(0)
+            return unknowns.joined(columns, squeezed(self.rows, image, self.cols), widths)
+
+        own = self._own(self.blocks.own[picked], mine, tile)
+        # Neighbours that do not change are none: the first of the zeros.
+        number = torch.full((len(self) + 1,), n, device=picked.device)
+        number = number.index_copy(0, picked, torch.arange(n, device=picked.device))
+        nodes, three = 3 * n + 3, torch.arange(3, device=picked.device)
+        index = [
+            3 * number[picked, None] + three,
+            nodes + self.blocks.nodes[picked],
+            (3 * number[self.neighbours.every[picked]][:, :, None] + three).flatten(1),
+        ]
+        shared = self._shared(scales, picked).permute(0, 2, 1, 3).flatten(2)
+        to_nodes = self.blocks.to_nodes[picked] * mine[:, :, None]
+        equations = Equations(
+            unknowns,
+            own,
+            torch.cat([own, to_nodes, shared], dim=2),
+            torch.cat(index, dim=1),
+            to_nodes.shape[2],
+            self.band.flatten(0, 1),
+            torch.where(self.band_index < 0, 3 * n, nodes + self.band_index),
+            self.smoothing,
+            free,
+            torch.stack([products(self.weights * slope) for slope in slopes])
+            if k
+            else own.new_zeros(0, sum(unknowns.parts)),
+        )
+        return equations, products((self.data - self.expected + self.bias) * self.weights)
+
+    def _scales(self) -> Float[Tensor, "n 3"]:
+        """A derivative by position is proportional to the intensity, one by intensity is not."""
+        return torch.stack([torch.ones_like(self.intensity), self.intensity, self.intensity], dim=1)
+
+    def _own(
+        self, own: Float[Tensor, "k 3 3"], scales: Float[Tensor, "k 3"], tile: Int[Tensor, " k"]
+    ) -> Float[Tensor, "k 3 3"]:
+        """Blocks that can be inverted, and steps that stay sensible.
+
+        Even a column of which the image says nothing has an intensity of the size of the usual ones and lies within
+        about half a spacing.
+        """
+        scaled = own * scales[:, :, None] * scales[:, None, :]
+        usual = self.shape.usual
+        # A millionth of what the pixels can say of an intensity.
+        least = 1e-6 * self.weights.flatten(1).amax(1) / (4 * math.pi * self.shape.width.prod())
+        least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)[tile]
+        place = torch.full_like(least, (2 / self.spacing) ** 2)
+        return scaled + torch.diag_embed(torch.stack([least, place, place], dim=1))
+
+    def _shared(self, scales: Float[Tensor, "n 3"], picked: Tensor | None = None) -> Float[Tensor, "k l 3 3"]:
+        """Blocks of columns with their neighbours; zero for none."""
+        table, rows = self.neighbours, slice(None) if picked is None else picked
+        other = torch.cat([scales, scales.new_zeros(1, 3)])[table.every[rows]]
+        return table.shared(self.blocks.shared, rows) * scales[rows, None, :, None] * other[:, :, None, :]
+
+    def _width_slopes(self) -> list[Float[Tensor, "t h w"]]:
+        """Derivatives of the expected image by the widths, of the columns that tell them."""
+        slopes = []
+        for row, col in ((2, 0), (0, 2)):
+            amplitudes = self.data.new_zeros(len(self), 3, 3)
+            amplitudes[:, row, col] = self.intensity * self.single
+            canvas = self.profile.canvas()
+            self.profile.add(canvas, amplitudes)
+            slopes.append(self.profile.crop(canvas))
+        return slopes
+
+    def _blocks(self, rows: Int[Tensor, " k"], padded: Float[Tensor, "th2 w2"]) -> _Blocks:
+        profile = self.profile.at(rows)
+        nowhere = self.positions.new_full((1, 2), -1e6)  # of a neighbour that is none: its Gaussian is 0 here
+        others = torch.cat([self.positions, nowhere])[self.neighbours.later[rows]]
+        parts = [self._block(profile.at(part), others[part], padded) for part in profile.chunks()]
+        if not parts:
+            parts = [self._block(profile, others, padded)]
+        own, shared, to_nodes, nodes = (torch.cat(part) for part in zip(*parts, strict=True))
+        return _Blocks(own, shared, to_nodes, self.tile[rows, None] * self.spline[0].numel() + nodes)
+
+    def _block(self, profile: Profiles, others: Float[Tensor, "c k 2"], padded: Tensor) -> tuple[Tensor, ...]:
+        """Information of columns with themselves, their later neighbours and the splines under them, and these."""
+        n, k, s = len(profile), others.shape[1], profile.size
+        pixel = profile.first[:, :, None] + torch.arange(s, device=padded.device)
+        offset = (pixel[:, None] - others[..., None]).to(padded.dtype)
+        left, right, nodes = [], [], []
+        for axis, (basis, mine) in enumerate(((self.rows, profile.rows), (self.cols, profile.cols))):
+            first, values = _splines(basis, pixel[:, axis])
+            nodes.append(first)
+            near = gaussians(offset[:, :, axis].reshape(n * k, s), self.shape.width[axis], 2)
+            both = torch.cat([mine[:, None, :2], near.view(n, k, 2, s)], dim=1)
+            products = (
+                (mine[:, None, :2, None] * both[:, :, None]).flatten(1, 3),
+                (mine[:, :2, None] * values[:, None]).flatten(1, 2),
+            )
+            (left if axis == 0 else right).extend(products)
+        sides = torch.cat(left, dim=1) @ profile.windows(padded)
+        near, under = sides.split([4 * (k + 1), sides.shape[1] - 4 * (k + 1)], dim=1)
+        pairs = torch.bmm(near.reshape(-1, 4, s), right[0].view(-1, 4, s).mT).view(n, k + 1, 2, 2, 2, 2)
+        # Intensity, row and column are the value along both axes, the derivative along rows, and that along columns.
+        shared = pairs.permute(0, 1, 4, 2, 5, 3).reshape(n, k + 1, 4, 4)[:, :, :3, :3]
+        q, p = (index.shape[1] for index in nodes)
+        splines = torch.bmm(under, right[1].mT).view(n, 2, q, 2, p)
+        to_nodes = splines.permute(0, 3, 1, 2, 4).reshape(n, 4, q * p)[:, :3]
+        index = nodes[0][:, :, None] * self.cols.shape[1] + nodes[1][:, None, :]
+        return shared[:, 0], shared[:, 1:], to_nodes, index.flatten(1)
+
+
+def _splines(basis: Float[Tensor, "h a"], pixel: Int[Tensor, "n s"]) -> tuple[Tensor, Tensor]:
+    """Numbers (n, q) of the splines that reach into windows along one axis, and their values (n, q, s) there."""
+    length, count = basis.shape
+    wide = min(count, 5)
+    first = (pixel[:, 0] * (count - 3) // length).clamp(0, count - wide)
+    inside = pixel.clamp(0, length - 1)  # beyond the border the weights are 0
+    values = runs(basis, inside * count + first[:, None], wide).mT
+    return first[:, None] + torch.arange(wide, device=first.device), values

@@ -1,0 +1,143 @@
+"""Neighbours within a distance, on the device of the positions."""
+
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["Neighbours", "as_index", "near_to", "pairs_within", "strongest_first", "within_group"]
+
+_ROW = 1 << 31  # cells from one row of cells to the next: more than there are
+_LOOK = 4  # rounds after which the host asks whether any position is undecided
+
+
+def as_index(which: Tensor) -> Int[Tensor, " k"]:
+    """Numbers of the rows that a mask or an index picks: each indexing by a mask has the host wait for its size."""
+    return torch.nonzero(which)[:, 0] if which.dtype == torch.bool else which
+
+
+def within_group(group: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Running number of each element among those of its group; groups are ascending numbers, side by side."""
+    place = torch.arange(len(group), device=group.device)
+    new = torch.ones_like(group, dtype=torch.bool)
+    new[1:] = group[1:] != group[:-1]
+    return place - torch.where(new, place, 0).cummax(0).values if len(group) else place
+
+
+def pairs_within(
+    positions: Float[Tensor, "n 2"], radius: float, *, once: bool = False
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """All ordered pairs (i, j), i != j, of positions at most `radius` apart; with `once` those with i < j.
+
+    Linear in their number.
+
+    Positions are sorted into square cells of side `radius`; the candidates of a position are the three runs of
+    sorted positions that fill the three rows of cells around it.
+    """
+    n, device = len(positions), positions.device
+    if n < 2:
+        none = torch.zeros(0, dtype=torch.long, device=device)
+        return none, none
+    cell = ((positions - positions.min(dim=0).values) / radius).long()
+    key = cell[:, 0] * _ROW + cell[:, 1] + 1
+    ordered, order = torch.sort(key)
+    first, many = [], []
+    for row in (-_ROW, 0, _ROW):
+        begin = torch.searchsorted(ordered, key + (row - 1))
+        first.append(begin)
+        many.append(torch.searchsorted(ordered, key + (row + 1), right=True) - begin)
+    starts, counts = torch.cat(first), torch.cat(many)
+    run = torch.repeat_interleave(counts)
+    within = torch.arange(len(run), device=device) - (counts.cumsum(0) - counts)[run]
+    i, j = run % n, order[starts[run] + within]
+    near = (positions[i] - positions[j]).square().sum(dim=1) <= radius**2
+    near &= i < j if once else i != j
+    kept = as_index(near)
+    return i[kept], j[kept]
+
+
+def near_to(
+    one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float
+) -> Bool[Tensor, " n"]:
+    """Which positions have one of some others within a radius."""
+    i, j = pairs_within(torch.cat([one, other]), radius)
+    near = torch.zeros(len(one) + len(other), dtype=torch.int32, device=one.device)
+    return near.index_add_(0, i, (j >= len(one)).int())[: len(one)] > 0
+
+
+def strongest_first(
+    positions: Float[Tensor, "n 2"], strength: Float[Tensor, " n"], radius: float
+) -> Bool[Tensor, " n"]:
+    """Which positions stay when each in turn, from the strongest on, removes all others within `radius`.
+
+    Ties go to the first. All local winners are decided at once, so a few rounds suffice.
+    """
+    n, device = len(positions), positions.device
+    i, j = pairs_within(positions, radius)
+    rank = torch.empty(n, dtype=torch.long, device=device)
+    rank[torch.argsort(strength, descending=True, stable=True)] = torch.arange(n, device=device)
+    removes = rank[i] > rank[j]  # j may remove i
+    undecided = torch.ones(n, dtype=torch.bool, device=device)
+    kept = torch.zeros_like(undecided)
+
+    def reached(by: Tensor) -> Tensor:
+        """Which positions a stronger one of the given ones is near to."""
+        hits = torch.zeros(n, dtype=torch.int32, device=device)
+        return hits.index_add_(0, i, (by[j] & removes).int()) > 0
+
+    for number in count(1):  # what is decided stays so, and one more round does no harm
+        winners = undecided & ~reached(undecided)
+        kept |= winners
+        undecided &= ~(winners | reached(winners))
+        if len(i) == 0 or (number % _LOOK == 0 and not bool(undecided.any())):
+            break
+    return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Columns that share information with each other, as tables with one row for each column.
+
+    Attributes
+    ----------
+    later : Tensor of shape (n, k), int64
+        The neighbours of each column that have a greater number; n stands for none.
+    every : Tensor of shape (n, l), int64
+        All its neighbours; n stands for none.
+    block : Tensor of shape (n, l), int64
+        Which of the n k entries of `later` tells what it shares with each of `every`; n k more where that is the
+        transposed one; 2 n k for none.
+    """
+
+    later: Int[Tensor, "n k"]
+    every: Int[Tensor, "n l"]
+    block: Int[Tensor, "n l"]
+
+    @staticmethod
+    def within(positions: Float[Tensor, "n 2"], radius: float) -> "Neighbours":
+        """Those of positions at most `radius` apart."""
+        n = len(positions)
+        i, j = pairs_within(positions, radius, once=True)
+        order = torch.argsort(i * n + j)  # sums are then taken in an order that far positions have no part in
+        i, j = i[order], j[order]
+        slot = within_group(i)
+        both, other = torch.cat([i, j]), torch.cat([j, i])
+        order = torch.argsort(both * n + other)
+        place = within_group(both[order])
+        width, most = (0, 0) if len(i) == 0 else torch.stack([slot.max(), place.max()]).add(1).tolist()
+        later = torch.full((n, width), n, device=i.device)
+        later[i, slot] = j
+        entry = i * width + slot
+        every, block = torch.full((n, most), n, device=i.device), torch.full((n, most), 2 * n * width, device=i.device)
+        every[both[order], place] = other[order]
+        block[both[order], place] = torch.cat([entry, entry + n * width])[order]
+        return Neighbours(later, every, block)
+
+    def shared(
+        self, blocks: Float[Tensor, "n k 3 3"], rows: Int[Tensor, " r"] | slice
+    ) -> Float[Tensor, "r l 3 3"]:
+        """For some columns and their neighbours the block of derivatives (of the one, of the other); zero for none."""
+        once = blocks.flatten(0, 1)
+        return torch.cat([once, once.mT, once.new_zeros(1, 3, 3)])[self.block[rows]]

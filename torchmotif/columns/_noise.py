@@ -1,0 +1,118 @@
+"""The noise of an image: a variance that grows with what is expected of a pixel, as counts of electrons have it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Noise"]
+
+_USUAL = 0.999  # share of the pixels that are no X-ray spikes
+_SAMPLE = 200_000  # pixels that tell the noise to half a per cent
+_LEAST = 0.02  # of the variance in the middle of the range: no pixel has less, be it ever so dark
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Variance of a pixel whose expected value is m: at_low + (at_high - at_low) (m - low) / (high - low).
+
+    Poisson noise of any gain, offset and read noise has this form. The numbers are float64 tensors of no dimension, so that
+    an accelerator need not be asked for them.
+    """
+
+    low: Float[Tensor, ""]
+    high: Float[Tensor, ""]
+    at_low: Float[Tensor, ""]
+    at_high: Float[Tensor, ""]
+
+    @staticmethod
+    def of(values: tuple[float, float, float, float], device: torch.device | None = None) -> "Noise":
+        """From four numbers."""
+        return Noise(*torch.tensor(values, dtype=torch.float64).to(device).unbind())
+
+    def numbers(self) -> tuple[float, float, float, float]:
+        """The four numbers."""
+        low, high, at_low, at_high = torch.stack([self.low, self.high, self.at_low, self.at_high]).tolist()
+        return low, high, at_low, at_high
+
+    @property
+    def _slope(self) -> Tensor:
+        return (self.at_high - self.at_low) / (self.high - self.low)
+
+    @property
+    def _floor(self) -> Tensor:
+        return _LEAST * (self.at_low + self.at_high) / 2
+
+    def variance(self, expected: Tensor) -> Tensor:
+        """Of pixels with the given expected values."""
+        line: Tensor = self.at_low + self._slope * (expected - self.low)
+        return line.clamp(min=self._floor.to(line.dtype))
+
+    def likelihood(self, data: Tensor, expected: Tensor) -> Tensor:
+        """Logarithm of the quasi-likelihood of pixels, but for what depends on the data alone.
+
+        The integral of (data - m) / variance(m) over m (Wedderburn 1974); for Poisson counts it is that of Poisson.
+        """
+        span, both = self.at_high - self.at_low, self.at_low + self.at_high
+        even = span.abs() <= 1e-3 * both  # the same noise everywhere
+        slope, floor = torch.where(even, 1.0, self._slope), self._floor
+        turn = self.low + (floor - self.at_low) / slope  # from here on the variance is no longer at its least
+        beyond, over = expected - turn, data - turn
+        flat = (over * beyond - 0.5 * beyond.square()) / floor
+        growth = (slope * beyond / floor).clamp(min=0)
+        rising = (over + floor / slope) * torch.log1p(growth) / slope - beyond / slope
+        uneven = torch.where(growth > 0, rising, flat)
+        return torch.where(even, -(data - expected).square() / both, uneven)
+
+    def fitted(
+        self,
+        expected: Float[Tensor, " p"],
+        residual: Float[Tensor, " p"],
+        *,
+        unknowns: int = 0,
+        converged: bool = True,
+    ) -> "Noise":
+        """The noise of residuals about their expected values, by weighted least squares; outliers are left out.
+
+        `unknowns` were fitted, and the residuals are smaller for it. Where one end of the range has no noise, all
+        pixels count the same; the dark ones the more as long as the columns have not `converged`, whose misfit is no noise.
+        """
+        residual = residual * math.sqrt(len(residual) / max(len(residual) - unknowns, len(residual) / 2, 1))
+        every = max(1, len(expected) // _SAMPLE)
+        expected, residual = expected[::every], residual[::every]
+        ends = [expected.kthvalue(max(1, round(share * len(expected)))).values for share in (0.01, 0.99)]
+        low, high = (end.double() for end in ends)
+        known = high > low
+        span = torch.where(known, high - low, 1.0)
+        square = residual.square()
+        share = ((expected - low) / span).clamp(0, 1)  # beyond the range a variance would turn negative
+        variance = self.variance(expected)
+        found = self
+        for _ in range(3):
+            usual = _usual(square, variance)
+            weight = usual / variance.square()
+            a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
+            p, q = ((weight * square * v).sum() for v in (1 - share, share))
+            determinant = a * c - b * b
+            first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
+            fine = (first > 0) & (last > 0)  # else the better of the two solutions on the border
+            if converged:  # there the few counts of the dark pixels are fitted too well to tell
+                weight = usual / variance
+                a, c = ((weight * v**2).sum() for v in (1 - share, share))
+                p, q = ((weight * square * v).sum() for v in (1 - share, share))
+            dark = p * p / a > q * q / c
+            first = torch.where(fine, first, torch.where(dark, p / a, 0 * p)).double()
+            last = torch.where(fine, last, torch.where(dark, 0 * q, q / c)).double()
+            ends = (self.low, self.high, self.at_low, self.at_high)
+            new = (low, low + span, first, last)
+            found = Noise(*(torch.where(known, one, old) for one, old in zip(new, ends, strict=True)))
+            variance = found.variance(expected)
+        return found
+
+
+def _usual(square: Float[Tensor, " p"], variance: Float[Tensor, " p"]) -> Bool[Tensor, " p"]:
+    """Pixels that are no X-ray spikes; single electrons are none, however few the dose leaves."""
+    usual = square < 100 * variance
+    return usual | (usual.double().mean() < _USUAL)

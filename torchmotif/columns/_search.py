@@ -1,0 +1,237 @@
+"""The search: joint fits of the maxima of a batch of tiles, and what these leave over."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif.columns._filters import filter_gain, maxima_density
+from torchmotif.columns._fit import Fit, Moving, Shape, Start
+from torchmotif.columns._neighbours import as_index, near_to, strongest_first
+from torchmotif.columns._pairs import resolve_pairs
+from torchmotif.columns._peaks import CLOSEST, maxima
+from torchmotif.columns.model import ImageModel, Tiles
+
+__all__ = ["FAINTEST", "converge", "converge_common", "fit_tiles", "is_significant", "revised"]
+
+_SIGNIFICANT = 3.0  # standard deviations of its intensity that a column must stand above nothing
+FAINTEST = 0.05  # of the 90th percentile of intensities: no column is fainter
+_FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
+_APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
+_MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
+_TOUCHED = 1.1  # spacings around a change within which columns are fitted again
+_REVISIONS = 3  # times that a fit is searched for what it has left over or taken for one
+_ROUGH = 2  # steps after which the residual shows what is missing
+_STEPS = 9  # at most, to the end
+_REASSEMBLED = 3  # steps after which the matrix is made anew
+_WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in the end taken back
+_HALVINGS = 3
+_NEAR = 0.02  # squared step, in standard deviations, after which a column has converged
+_FEW = 0.001  # of a tile's columns: so few need not converge
+_MANY = 0.1  # of a tile's columns: while so many still move, its background and all its columns are fitted
+
+
+def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Fit:
+    """The fit of a batch of tiles from their maxima, with what a first fit leaves over, without what it finds to be nothing."""
+    shape = Shape.of(model, FAINTEST, at.device)
+    fit = Fit(tiles, Start.at(at, tile), shape, model.spacing)
+    faintest, judged = shape.usual * FAINTEST, torch.ones_like(fit.fixed)
+    converge(fit, _ROUGH)
+    for number in range(_REVISIONS):
+        start, kept, touched, changes = revised(fit, faintest, judged)
+        fit, touched = fit.continued(start, kept), touched & (changes > 0)[start.tile]
+        if number == _REVISIONS - 1 or not bool(touched.any()):
+            break
+        judged = converge(fit, _ROUGH, touched)
+    converge(fit, _STEPS, torch.ones_like(fit.fixed))
+    start, kept, touched, _ = revised(fit, faintest, torch.ones_like(fit.fixed), more=False)
+    fit = fit.continued(start, kept)
+    converge(fit, _STEPS, touched)
+    fit.assemble(fit.expected)
+    return fit
+
+
+def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> Bool[Tensor, " n"]:
+    """Steps until they no longer lead far; those that make the fit of a tile worse are taken back there.
+
+    The columns that are `active` are fitted as long as they move, and all of a tile, with its background, as long as many of
+    them do. By default all, whose matrix is there. Returns which columns were fitted.
+    """
+    assembled = active is None
+    active = torch.ones_like(fit.fixed) if active is None else active
+    fitted = torch.zeros_like(active)
+    count = fit.in_tiles(torch.ones_like(fit.intensity)).clamp(min=1)
+    best, most = fit.state, fit.misfit()
+    worse = torch.zeros_like(count, dtype=torch.bool)
+
+    def chosen() -> tuple[Tensor, Tensor, Tensor]:
+        """Columns that move alone, and those of tiles that move as a whole; these tiles; and how many are which."""
+        share = fit.in_tiles(active.float()) / count
+        whole = share > _MANY
+        alone = active & ((share > _FEW) & ~whole)[fit.tile]
+        every = whole[fit.tile]
+        return torch.cat([alone, every]), whole, torch.stack([alone.sum(), every.sum(), worse.sum()])
+
+    mask, whole, numbers = chosen()
+    local, rest, _ = numbers.tolist()
+    for number in range(steps):
+        if local + rest == 0:
+            break
+        # The rows that a mask picks, whose number is known: the host need not wait for it.
+        rows = torch.argsort(~mask, stable=True)[: local + rest] % len(fit)
+        moving = Moving(rows, local, whole)
+        fitted = fitted.index_fill(0, rows, value=True)
+        if number % _REASSEMBLED == 0 and not (assembled and number == 0):
+            some = fit.in_tiles(torch.zeros_like(count[fit.tile]).index_fill(0, rows, 1.0)) > 0
+            fit.assemble(fit.expected, None if len(rows) == len(fit) else rows, some)
+        if number == 0:
+            most = _WORSE * fit.misfit()
+        before = fit.state
+        far = fit.step(moving)
+        active = torch.zeros_like(active).index_copy(0, rows, far > _NEAR)
+        misfit = fit.misfit()
+        worse = ~(misfit <= most)
+        mask, whole, numbers = chosen()
+        local, rest, wrong = numbers.tolist()
+        if wrong:
+            misfit = _halved(fit, before, best, most, worse)
+            active = active | worse[fit.tile]
+            mask, whole, numbers = chosen()
+            local, rest, _ = numbers.tolist()
+        better = _WORSE * misfit < most
+        most = torch.where(better, _WORSE * misfit, most)
+        kept = (better[fit.tile, None], better[fit.tile], better[:, None, None], better.any())
+        pairs = zip(kept, fit.state, best, strict=True)
+        best = tuple(torch.where(which, new, old) for which, new, old in pairs)  # type: ignore[assignment]
+    return fitted
+
+
+def _halved(fit: Fit, before: tuple[Tensor, ...], best: tuple[Tensor, ...], most: Tensor, worse: Tensor) -> Tensor:
+    """Halve the step of tiles in which it makes the fit worse, in the end take it back; the misfit then.
+
+    Columns that the image hardly tells apart diverge, and wide ones that overlap with their background.
+    """
+    for _ in range(_HALVINGS):
+        fit.mix(before, 0.5, worse)
+        worse = worse & ~(fit.misfit() <= most)
+        if not bool(worse.any()):
+            return fit.misfit()
+    fit.mix(best, 1.0, worse)
+    fit.assemble(fit.expected, as_index(worse[fit.tile]), worse)
+    return fit.misfit()
+
+
+def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Float[Tensor, ""]:
+    """Steps that fit what all columns of one tile have in common as well: their width and the noise.
+
+    Returns the upper decile of their intensities. A `fresh` fit sets out from nothing: its first covariances mean nothing.
+    """
+    usable = as_index(fit.usable.flatten())
+    one = torch.ones_like(fit.usable[:, 0, 0])
+
+    def learn() -> Tensor:
+        residual = (fit.data - fit.expected).flatten()[usable]
+        unknowns = 3 * len(fit) + fit.spline.numel()
+        expected = fit.expected.flatten()[usable]
+        noise = fit.shape.noise.fitted(expected, residual, unknowns=unknowns, converged=converged)
+        n = len(fit)  # every one of them may have turned out to be nothing
+        usual = fit.intensity.abs().kthvalue(max(1, round(0.9 * n))).values if n else fit.intensity.sum()
+        fit.shape = replace(fit.shape, noise=noise, usual=usual)
+        return usual
+
+    for number in range(steps):
+        learn()
+        fit.assemble(fit.expected)
+        if number >= _ROUGH or not fresh:
+            fit.curvature()
+        before, most = fit.state, fit.misfit()
+        fit.step(widen=len(fit) > 0)  # no column, no width
+        for halving in range(_HALVINGS + 1):
+            misfit, limit, widest = torch.cat([fit.misfit(), most, fit.shape.width.max()[None]]).tolist()
+            fit.shape = replace(fit.shape, widest=widest)
+            if misfit <= limit or halving == _HALVINGS:
+                break
+            fit.mix(before, 0.5, one)
+    return learn()
+
+
+def revised(
+    fit: Fit, faintest: Tensor, judged: Bool[Tensor, " n"], *, more: bool = True
+) -> tuple[Start, Int[Tensor, " k"], Bool[Tensor, " m"], Int[Tensor, " t"]]:
+    """A fit without what it finds to be nothing, with pairs split or merged and `more` that it leaves over.
+
+    Of columns that are not `judged` all stay, and tiles without any stay as they are. Also which columns are kept, which of all
+    are new or near to a change, and how many changes there are in every tile.
+    """
+    fit.weigh(fit.expected)
+    covariance, closest = fit.covariance(draft=True), CLOSEST * fit.spacing
+    pairs = resolve_pairs(fit, covariance, judged, closest)
+    standing = ~pairs.replaced
+    keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged)
+    keep &= strongest_first(fit.spread, fit.intensity * standing, closest) | ~judged
+    kept, at, tile = as_index(keep), fit.positions, fit.tile
+    new, new_tile = pairs.columns[:, 1:], pairs.tile
+    if more:
+        open_ = fit.in_tiles(judged.long()) > 0
+        extra, extra_tile = _left_over(fit, open_, torch.cat([at, new]), torch.cat([tile, new_tile]))
+    else:
+        extra, extra_tile = at[:0], tile[:0]
+    changes = pairs.changes.index_add(0, extra_tile, torch.ones_like(extra_tile))
+    none = torch.zeros_like(extra_tile, dtype=torch.bool)
+    no = torch.zeros_like(new_tile, dtype=torch.bool)
+    dark = torch.zeros_like(extra[:, 0]).to(fit.intensity.dtype)
+    # Those that are new may still lie too near to others; the next revision, or the end of the search, sees to it.
+    start = Start(
+        torch.cat([at[kept], new, extra]),
+        torch.cat([tile[kept], new_tile, extra_tile]),
+        torch.cat([fit.intensity[kept], pairs.columns[:, 0].to(dark.dtype), dark]),
+        torch.cat([fit.fixed[kept], no, none]),
+        torch.cat([pairs.single[kept], ~no, ~none]),
+        torch.cat([pairs.resolved[kept], pairs.columns_resolved, none]),
+        fit.spline,
+    )
+    gone = as_index(~keep)
+    centres = fit.tiles.spread(torch.cat([at[gone], new, extra]), torch.cat([tile[gone], new_tile, extra_tile]))
+    ours = fit.tiles.spread(start.positions, start.tile)
+    touched = near_to(ours / fit.axes, centres / fit.axes, _TOUCHED * fit.spacing)
+    touched |= torch.arange(len(touched), device=touched.device) >= len(kept)
+    return start, kept, touched, changes
+
+
+def _left_over(
+    fit: Fit, open_: Bool[Tensor, " t"], others: Float[Tensor, "m 2"], other_tile: Int[Tensor, " m"]
+) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
+    """Columns that the residual shows: those too near to brighter ones to be maxima themselves; not near to `others`."""
+    row, col = fit.axes.tolist()
+    score = (fit.data - fit.expected) * fit.usable * fit.weights.sqrt()
+    at, height, tile = maxima(fit.tiles, score, fit.spacing, (row, col))
+    # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
+    roughness = _medians(height, tile, len(fit.data)) / _MEDIAN
+    height = height / torch.clamp(roughness, min=filter_gain(fit.spacing))[tile]
+    _, h, w = fit.tiles.shape
+    expected = h * w * maxima_density(height, fit.spacing)
+    count = fit.in_tiles(torch.ones_like(fit.intensity))
+    clear = (expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile]
+    spread = fit.tiles.spread(at, tile) / fit.axes
+    clear &= ~near_to(spread, fit.tiles.spread(others, other_tile) / fit.axes, _APART * fit.spacing)
+    chosen = as_index(clear)
+    return at[chosen], tile[chosen]
+
+
+def _medians(values: Float[Tensor, " n"], tile: Int[Tensor, " n"], tiles: int) -> Float[Tensor, " t"]:
+    """Median of the values in every tile (the lower of two middle ones); 0 where there are none."""
+    order = torch.argsort(values)
+    order = order[torch.argsort(tile[order], stable=True)]
+    count = torch.zeros(tiles, dtype=torch.long, device=tile.device).index_add_(0, tile, torch.ones_like(tile))
+    middle = count.cumsum(0) - count + (count - 1).clamp(min=0) // 2
+    found = torch.cat([values[order], values.new_zeros(1)])[middle.clamp(max=len(values))]
+    return torch.where(count > 0, found, 0.0)
+
+
+def is_significant(
+    fit: Fit, covariance: Float[Tensor, "n 3 3"], faintest: Tensor, resolved: Bool[Tensor, " n"]
+) -> Bool[Tensor, " n"]:
+    """Which columns are bright enough to be there."""
+    clear = fit.intensity > _SIGNIFICANT * covariance[:, 0, 0].clamp(min=0).sqrt()
+    return (clear | resolved) & (fit.intensity > faintest)

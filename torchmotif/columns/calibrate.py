@@ -1,0 +1,262 @@
+"""Calibration: what all columns of an image have in common, from some windows of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif.columns._filters import filter_gain, noise_level, significance
+from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._noise import Noise
+from torchmotif.columns._pairs import overdispersion
+from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._search import FAINTEST, converge_common, revised
+from torchmotif.columns.grid import Grid
+from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.spacing import measure
+from torchmotif.errors import InputError
+
+__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image", "levels", "pixels_and_mask", "windows_of"]
+
+OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
+START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
+_SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
+_LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
+_LEAST_SIDE = 256  # pixels of it
+# Steps that learn the shape, and whether columns have converged by then.
+_LESSONS = ((6, False), (3, False), (3, True))
+_AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
+_SAMPLE = 1_000_000  # pixels that tell the range of an image: torch's quantiles take no more than 16 million
+
+
+class NoColumnsError(InputError):
+    """An image whose columns do not stand out of its noise; `model` is what is known of it."""
+
+    def __init__(self, model: ImageModel) -> None:
+        self.model = model
+        super().__init__(
+            "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
+        )
+
+
+def pixels_and_mask(
+    image: Any, mask: Any, device: DeviceLike
+) -> tuple[Float[Tensor, "h w"], Pair, float | None]:
+    """Pixels, not finite where they are left out; their aspect; the side in nm of a square one of the same area.
+
+    Raises
+    ------
+    InputError
+        If the image has fewer than 16 pixels a side or no finite pixel, or the mask does not fit.
+    """
+    pixels = pixels_of(image)
+    if min(pixels.shape) < 16:
+        raise InputError(
+            f"image must have at least 16 pixels a side, got {tuple(pixels.shape)}; columns cannot be told from noise"
+        )
+    values = as_tensor(np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device)
+    masks = [mask] * (mask is not None)
+    if isinstance(pixels, np.ma.MaskedArray):
+        masks.append(np.ma.getmaskarray(pixels))
+    for one in masks:
+        hidden = as_tensor(one, dtype=None, name="mask")
+        if hidden.dtype != torch.bool or hidden.shape != values.shape:
+            raise InputError(
+                f"mask must be boolean and have the image's shape {tuple(values.shape)}, true where pixels are to be "
+                f"ignored; got {hidden.dtype} {tuple(hidden.shape)}"
+            )
+        values = torch.where(hidden.to(values.device), torch.nan, values)
+    if not bool(torch.isfinite(values).any()):
+        raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
+    size = getattr(image, "pixel_size_nm", None)
+    if size is None:
+        return values, (1.0, 1.0), None
+    side = float(np.sqrt(size[0] * size[1]))
+    return values, (side / size[0], side / size[1]), side
+
+
+def windows_of(pixels: Float[Tensor, "h w"], per_axis: int = 3) -> Float[Tensor, "t h2 w2"]:
+    """The windows of an image in memory on which it is calibrated."""
+    shape = (pixels.shape[0], pixels.shape[1])
+    return torch.stack([pixels[a:c, b:d] for a, b, c, d in Grid(shape, 512, 0).samples(per_axis)])
+
+
+def calibrate_image(
+    pixels: Float[Tensor, "h w"], *, axes: Pair, dark: bool, spacing: float | None
+) -> ImageModel:
+    """The model of an image in memory, from few windows; from more where these show no columns."""
+    tops = top_two(-pixels if dark else pixels)
+    limit = saturation_limit([tops])
+    limit = -limit if dark and limit is not None else limit
+    for per_axis in (3, 8):
+        windows = windows_of(pixels, per_axis)
+        try:
+            return calibrate(windows, axes=axes, limit=limit, dark=dark, spacing=spacing)
+        except InputError:
+            if per_axis == 8 or len(windows) == 1:
+                raise
+    raise AssertionError  # the loop returns or raises
+
+
+def calibrate(
+    windows: Sequence[Any] | Tensor,
+    *,
+    axes: Pair = (1.0, 1.0),
+    limit: float | None = None,
+    dark: bool = False,
+    spacing: float | None = None,
+    device: DeviceLike = None,
+) -> ImageModel:
+    """What the columns of an image, or of the frames of a stack, have in common, from some windows of them.
+
+    Parameters
+    ----------
+    windows : Tensor of shape (t, h, w), or sequence of arrays of shape (h, w)
+        At least 16 pixels a side, all of one shape; not finite where a pixel was not measured.
+    axes, limit, dark
+        See `ImageModel`.
+    spacing
+        See `find_columns`.
+    device : str or torch.device, optional
+
+    Returns
+    -------
+    ImageModel
+
+    Raises
+    ------
+    InputError
+        If there is no finite pixel, no contrast, no regular spacing and none is given, or no column.
+    """
+    if not isinstance(windows, Tensor):
+        windows = torch.stack([as_tensor(one, device=device) for one in windows])
+    model = levels(windows, axes=axes, limit=limit, dark=dark)
+    tiles = model.normalised(windows)
+    if spacing is None:
+        spacing = measure(tiles, axes).pixels
+    model = replace(model, spacing=spacing)
+    at, height, tile = maxima(tiles, tiles.data, spacing, axes)
+    level, area = noise_level(tiles.data).median(), tiles.data.numel()
+    keep = outstanding(height, level * filter_gain(spacing), spacing, area)
+    score = significance(height, tiles.data, level, spacing, axes)
+    rare = outstanding(height, height / score, spacing, area)
+    # Where most are but a few electrons together, only those that are rare even then.
+    keep = torch.where(rare.sum() < _SIGNIFICANT * keep.sum(), rare, keep)
+    keep &= tiles.at(tiles.measured, at, tile)
+    least = float(torch.where(keep, height, torch.inf).min()) if len(height) else np.inf
+    if least == np.inf:
+        raise NoColumnsError(model)
+    model = replace(model, least=least)
+    return _learned(tiles, model, at[keep], tile[keep])
+
+
+def levels(
+    windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool
+) -> ImageModel:
+    """Mean, standard deviation and usual range of the pixels; the rest of the model is still to be measured."""
+    flat = windows.flatten()
+    sample = flat[:: max(1, len(flat) // _SAMPLE)]
+    sample = sample[torch.isfinite(sample)].double()
+    if len(sample) == 0:
+        raise InputError(
+            "image has no finite pixel where it was looked at: all are NaN or infinite; check how it was exported"
+        )
+    shares = torch.tensor([0.001, 0.5, 0.999], dtype=torch.float64).to(sample.device)
+    low, middle, high = sample.quantile(shares).tolist()
+    reach = OUTLIER * (high - low) if high > low else np.inf
+    usual = (windows - middle).abs() <= reach
+    count = usual.sum()
+    mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
+    beyond = torch.where(usual, windows - mean.to(windows.dtype), 0.0)
+    scale = (beyond.double().square().sum() / count).sqrt()
+    mean, scale, spread = torch.stack([mean, scale, beyond.double().abs().max()]).tolist()
+    if not scale > 0 or spread == 0 or _is_constant(windows, usual):
+        raise InputError(
+            "image is constant where it was looked at: it has no columns; check that the right channel was read"
+        )
+    return ImageModel(0.0, mean, scale, (middle - reach, middle + reach), limit, dark, axes)
+
+
+def _is_constant(windows: Tensor, usual: Tensor) -> bool:
+    least, most = torch.where(usual, windows, torch.inf).min(), torch.where(usual, windows, -torch.inf).max()
+    return bool(least == most)
+
+
+def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> ImageModel:
+    """The model with the common shape of the columns, from where they are most frequent, and their least intensity."""
+    part, positions = _densest(tiles, model, at, tile)
+    spacing, device = model.spacing, part.data.device
+    start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
+    width = torch.tensor(model.axes).to(device) * (START_WIDTH * spacing)
+    one = width.new_ones(())
+    shape = Shape(width, float(width.max()), Noise.of((-1.0, 1.0, 1.0, 1.0), device), one, one * 0)
+    for number, (steps, converged) in enumerate(_LESSONS, start=1):
+        fit = Fit(part, start, shape, spacing)
+        usual = converge_common(fit, steps, converged=converged, fresh=start.spline is None)
+        fit.assemble(fit.expected)
+        shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
+        fit.shape = shape
+        if number < len(_LESSONS):
+            start, _, _, _ = revised(fit, FAINTEST * usual, torch.ones_like(fit.fixed))
+    wide, over, faintest = (
+        shape.width.tolist(),
+        *torch.stack([shape.overdispersion.double(), FAINTEST * shape.usual.double()]).tolist(),
+    )
+    return replace(
+        model, width=(wide[0], wide[1]), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
+    )
+
+
+def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor]:
+    """The part of the windows with the most columns, and their positions in it."""
+    side = round(max(_LEARNED * model.spacing, _LEAST_SIDE))
+    t, h, w = tiles.shape
+    grid = Grid((h, w), side, model.margin)
+    parts = [grid[number] for number in range(len(grid))]
+    cores = torch.tensor([part.core for part in parts], dtype=at.dtype).to(at.device)
+    inside = ((at[:, None] >= cores[:, :2] - 0.5) & (at[:, None] < cores[:, 2:] - 0.5)).all(2)
+    count = torch.zeros(t, len(parts), device=at.device).index_add_(0, tile, inside.float())
+    window, part = divmod(int(count.argmax()), len(parts))
+    top, left, bottom, right = parts[part].window
+    chosen = (images[window : window + 1, top:bottom, left:right] for images in
+              (tiles.data, tiles.usable, tiles.saturated))  # fmt: skip
+    origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
+    local = at[tile == window] - origin
+    within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
+    return Tiles(*chosen), local[within]
+
+
+def top_two(pixels: Tensor) -> list[tuple[float, int]]:
+    """The two greatest finite values that occur, and how often."""
+    finite = torch.where(torch.isfinite(pixels), pixels, -torch.inf)
+    top = finite.max()
+    below = torch.where(finite == top, -torch.inf, finite).max()
+    found = torch.stack([top.double(), below.double(), (finite == top).sum(), (finite == below).sum()])
+    first, second, many, fewer = found.tolist()
+    return [(value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf]
+
+
+def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
+    """The greatest value of an image where more pixels have it than the next lower one, and not by chance.
+
+    Parameters
+    ----------
+    tops : sequence
+        What `top_two` gave for the parts of the image.
+    """
+    count: dict[float, int] = {}
+    for found in tops:
+        for value, times in found:
+            count[value] = count.get(value, 0) + times
+    ranked = sorted(count, reverse=True)
+    if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
+        return None
+    return ranked[0]
+
+
+
