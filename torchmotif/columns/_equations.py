@@ -13,7 +13,7 @@ from torchmotif.columns._neighbours import Neighbours
 __all__ = ["Equations", "Smoothing", "Unknowns", "covariance_of", "inverse3", "spline_band", "spline_index", "squeezed"]
 
 _MOST = 40  # steps of conjugate gradients
-_LOOK = 5  # steps after which the host asks whether all tiles have converged
+_LOOK = 8  # steps after which an accelerator is asked whether all tiles have converged: the host waits for each answer
 _TOLERANCE = 1e-2  # of the first residual: the step is one of many
 _CLOSEST = 8  # neighbours whose positions are unknown too in a column's covariance
 _CHUNK = 2048  # columns whose covariances are inverted at a time
@@ -197,6 +197,7 @@ class Equations:
 
         x = torch.zeros_like(right)
         residual, direction = right, precondition(right)
+        look = 1 if x.device.type == "cpu" else _LOOK
         size = first = dot(residual, direction)
         converged = ~(size > 0)
         for number in range(1, _MOST + 1):
@@ -207,7 +208,7 @@ class Equations:
             step = precondition(residual)
             before, size = size, dot(residual, step)
             converged = converged | ~(size > _TOLERANCE**2 * first)
-            if number % _LOOK == 0 and bool(converged.all()):
+            if number % look == 0 and bool(converged.all()):
                 break
             direction = step.addcmul(torch.where(converged, 0.0, size / before)[home], direction)
         return x

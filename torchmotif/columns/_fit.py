@@ -119,18 +119,16 @@ class Fit:
             self.step(move=False)
         self.assemble(self.expected)
 
-    def continued(self, start: Start, kept: Int[Tensor, " k"]) -> "Fit":
-        """The fit with the `kept` of its columns, and after them those of `start` that are new; no matrix is made yet."""
+    def continued(self, start: Start, kept: Int[Tensor, " k"], gone: Int[Tensor, " g"]) -> "Fit":
+        """The fit without those `gone` of its columns, and after them those of `start` that are new; no matrix is made yet."""
         fit = copy(self)
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
         new = torch.arange(len(kept), len(fit), device=kept.device)
         fit.stuck = torch.cat([self.stuck[kept], fit.fixed[new]])
         fit._find_neighbours()
-        left = self.rendered.index_fill(0, kept, 0.0)  # what is gone is taken off the model image
-        gone = torch.nonzero(left)[:, 0]
         fit.canvas = self.canvas.clone()
-        self.profile.at(gone).add(fit.canvas, -left[gone, None, None])
+        self.profile.at(gone).add(fit.canvas, -self.rendered[gone, None, None])
         added = self._profiles(fit.positions[new], fit.tile[new])
         added.add(fit.canvas, fit.intensity[new, None, None])
         fit.profile, fit.rendered = self.profile.at(kept).joined(added), fit.intensity
@@ -420,7 +418,7 @@ class Fit:
                 (mine[:, :2, None] * values[:, None]).flatten(1, 2),
             )
             (left if axis == 0 else right).extend(products)
-        sides = torch.cat(left, dim=1) @ profile.windows(padded)
+        sides = torch.bmm(torch.cat(left, dim=1), profile.windows(padded))
         near, under = sides.split([4 * (k + 1), sides.shape[1] - 4 * (k + 1)], dim=1)
         pairs = torch.bmm(near.reshape(-1, 4, s), right[0].view(-1, 4, s).mT).view(n, k + 1, 2, 2, 2, 2)
         # Intensity, row and column are the value along both axes, the derivative along rows, and that along columns.

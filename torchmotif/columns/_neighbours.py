@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["Neighbours", "as_index", "near_to", "pairs_within", "strongest_first", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
-_LOOK = 4  # rounds after which the host asks whether any position is undecided
+_LOOK = 5  # rounds after which the host asks whether any position is undecided
 
 
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
@@ -26,12 +26,10 @@ def within_group(group: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     return place - torch.where(new, place, 0).cummax(0).values if len(group) else place
 
 
-def pairs_within(
-    positions: Float[Tensor, "n 2"], radius: float, *, once: bool = False
-) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
-    """All ordered pairs (i, j), i != j, of positions at most `radius` apart; with `once` those with i < j.
-
-    Linear in their number.
+def _candidates(
+    positions: Float[Tensor, "n 2"], radius: float
+) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"], Bool[Tensor, " c"]]:
+    """Ordered pairs (i, j) among which are all at most `radius` apart, and which those are.
 
     Positions are sorted into square cells of side `radius`; the candidates of a position are the three runs of
     sorted positions that fill the three rows of cells around it.
@@ -39,32 +37,37 @@ def pairs_within(
     n, device = len(positions), positions.device
     if n < 2:
         none = torch.zeros(0, dtype=torch.long, device=device)
-        return none, none
-    cell = ((positions - positions.min(dim=0).values) / radius).long()
+        return none, none, none > 0
+    cell = ((positions - positions.amin(dim=0)) / radius).long()
     key = cell[:, 0] * _ROW + cell[:, 1] + 1
     ordered, order = torch.sort(key)
-    first, many = [], []
-    for row in (-_ROW, 0, _ROW):
-        begin = torch.searchsorted(ordered, key + (row - 1))
-        first.append(begin)
-        many.append(torch.searchsorted(ordered, key + (row + 1), right=True) - begin)
-    starts, counts = torch.cat(first), torch.cat(many)
+    rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + key
+    starts = torch.searchsorted(ordered, (rows - 1).flatten())
+    counts = torch.searchsorted(ordered, (rows + 1).flatten(), right=True) - starts
     run = torch.repeat_interleave(counts)
     within = torch.arange(len(run), device=device) - (counts.cumsum(0) - counts)[run]
     i, j = run % n, order[starts[run] + within]
     near = (positions[i] - positions[j]).square().sum(dim=1) <= radius**2
-    near &= i < j if once else i != j
-    kept = as_index(near)
+    return i, j, near & (i != j)
+
+
+def pairs_within(
+    positions: Float[Tensor, "n 2"], radius: float, *, once: bool = False
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+    """All ordered pairs (i, j), i != j, of positions at most `radius` apart; with `once` those with i < j.
+
+    Linear in their number.
+    """
+    i, j, near = _candidates(positions, radius)
+    kept = as_index(near & (i < j) if once else near)
     return i[kept], j[kept]
 
 
-def near_to(
-    one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float
-) -> Bool[Tensor, " n"]:
+def near_to(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
     """Which positions have one of some others within a radius."""
-    i, j = pairs_within(torch.cat([one, other]), radius)
-    near = torch.zeros(len(one) + len(other), dtype=torch.int32, device=one.device)
-    return near.index_add_(0, i, (j >= len(one)).int())[: len(one)] > 0
+    i, j, near = _candidates(torch.cat([one, other]), radius)
+    hits = torch.zeros(len(one) + len(other), dtype=torch.int32, device=one.device)
+    return hits.index_add_(0, i, (near & (j >= len(one))).int())[: len(one)] > 0
 
 
 def strongest_first(
@@ -75,10 +78,10 @@ def strongest_first(
     Ties go to the first. All local winners are decided at once, so a few rounds suffice.
     """
     n, device = len(positions), positions.device
-    i, j = pairs_within(positions, radius)
+    i, j, near = _candidates(positions, radius)
     rank = torch.empty(n, dtype=torch.long, device=device)
     rank[torch.argsort(strength, descending=True, stable=True)] = torch.arange(n, device=device)
-    removes = rank[i] > rank[j]  # j may remove i
+    removes = near & (rank[i] > rank[j])  # j may remove i
     undecided = torch.ones(n, dtype=torch.bool, device=device)
     kept = torch.zeros_like(undecided)
 

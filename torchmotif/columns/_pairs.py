@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -202,9 +203,9 @@ def _scores(profile: Profiles, score: Tensor, weights: Tensor) -> tuple[Tensor, 
     """Products (n, 9) of the score with all profiles along rows and columns, and (n, 9, 9) of these with each other."""
     rows, cols = profile.rows, profile.cols
     n, _, side = rows.shape
-    first = (rows @ profile.windows(score) @ cols.mT).flatten(1)
+    first = torch.bmm(torch.bmm(rows, profile.windows(score)), cols.mT).flatten(1)
     both_rows, both_cols = ((part[:, :, None] * part[:, None]).view(n, 9, side) for part in (rows, cols))
-    products = (both_rows @ profile.windows(weights) @ both_cols.mT).view(n, 3, 3, 3, 3)
+    products = torch.bmm(torch.bmm(both_rows, profile.windows(weights)), both_cols.mT).view(n, 3, 3, 3, 3)
     return first, products.permute(0, 1, 3, 2, 4).reshape(n, 9, 9)
 
 
@@ -229,20 +230,19 @@ class _Surroundings:
     data: Float[Tensor, "k s s"]
     usable: Bool[Tensor, "k s s"]
     others: Float[Tensor, "k s s"]
+    width: Float[Tensor, "km2 1"]  # of a Gaussian along rows and columns in turn
+    furthest: Float[Tensor, ""]  # that a column moves in one step
 
-    def waves(self, columns: Float[Tensor, "k m 3"]) -> tuple[Tensor, Tensor]:
-        """Gaussians and their derivatives by the centre along rows and columns (k, m, 2, s)."""
-        k, m, _ = columns.shape
+    def waves(self, columns: Float[Tensor, "k m 3"]) -> Float[Tensor, "k m 2 2 s"]:
+        """Gaussians and their derivatives by the centre, along rows and columns."""
         pixel = torch.arange(self.data.shape[-1], device=columns.device, dtype=columns.dtype)
         offset = pixel - columns[:, :, 1:, None]
-        width = self.fit.shape.width
-        rows, cols = (gaussians(offset[:, :, axis].flatten(0, 1), width[axis], 2) for axis in range(2))
-        return rows.view(k, m, 2, len(pixel)), cols.view(k, m, 2, len(pixel))
+        return gaussians(offset.flatten(0, 2), self.width, 2).view(*columns.shape[:2], 2, 2, -1)
 
-    def expected(self, columns: Float[Tensor, "k m 3"]) -> Float[Tensor, "k s s"]:
+    def expected(self, columns: Float[Tensor, "k m 3"], waves: Tensor) -> Float[Tensor, "k s s"]:
         """The model image with some columns in addition to the others."""
-        rows, cols = self.waves(columns)
-        return self.others + (columns[:, :, :1] * rows[:, :, 0]).mT @ cols[:, :, 0]
+        rows, cols = waves[:, :, 0, 0], waves[:, :, 1, 0]
+        return torch.baddbmm(self.others, (columns[:, :, :1] * rows).mT, cols)
 
     def likelihood(self, expected: Float[Tensor, "k s s"]) -> Float[Tensor, " k"]:
         """Logarithm of the quasi-likelihood."""
@@ -250,61 +250,65 @@ class _Surroundings:
         every = self.fit.shape.noise.likelihood(self.data.double(), expected.double())
         return (every * self.usable).flatten(1).sum(dim=1)
 
-    def misfit(self, columns: Float[Tensor, "k m 3"]) -> Float[Tensor, " k"]:
+    def misfit(self, expected: Float[Tensor, "k s s"]) -> Float[Tensor, " k"]:
         """Squared residual over variance, averaged under the columns: 1 where only noise is left."""
-        expected = self.expected(columns)
         weight = (expected - self.others) * self.usable
         excess = (self.data - expected).square() / self.fit.shape.noise.variance(expected)
         least = torch.finfo(weight.dtype).tiny
         return (weight * excess).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1).clamp(min=least)
 
-    def step(
-        self, columns: Float[Tensor, "k m 3"], expected: Float[Tensor, "k s s"], damping: Float[Tensor, " k"]
-    ) -> Float[Tensor, "k m 3"]:
+    def step(self, state: "_State", damping: Float[Tensor, " k"]) -> Float[Tensor, "k m 3"]:
         """One damped step of Fisher scoring (Levenberg 1944)."""
-        rows, cols = self.waves(columns)
-        intensity = columns[:, :, :1]
-        slopes = torch.stack(
-            [
-                rows[:, :, 0, :, None] * cols[:, :, 0, None],
-                (intensity * rows[:, :, 1])[..., None] * cols[:, :, 0, None],
-                (intensity * rows[:, :, 0])[..., None] * cols[:, :, 1, None],
-            ],
-            dim=2,
-        ).flatten(3)
-        slopes = slopes.flatten(1, 2)
-        weights = (self.usable / self.fit.shape.noise.variance(expected)).flatten(1)
-        score = (slopes @ (weights * (self.data - expected).flatten(1))[:, :, None])[:, :, 0]
-        information = (slopes * weights[:, None]) @ slopes.mT
+        columns, waves, expected = state
+        (k, m, _), intensity = columns.shape, columns[:, :, :1]
+        rows, cols = waves.unbind(2)
+        # Intensity, row and column: the value along both axes, the derivative along rows, and that along columns.
+        grown = torch.cat([rows[:, :, :1], intensity[..., None] * rows.flip(2)], dim=2)
+        along = torch.cat([cols[:, :, :1], cols], dim=2)
+        slopes = (grown[..., None] * along[:, :, :, None]).view(k, 3 * m, -1)
+        weights = (self.usable / self.fit.shape.noise.variance(expected)).view(k, 1, -1)
+        residual = (self.data - expected).view(k, -1, 1)
+        weighted = slopes * weights
+        information, score = torch.bmm(weighted, slopes.mT), torch.bmm(weighted, residual)
         diagonal = information.diagonal(dim1=1, dim2=2)
         least = 1e-6 * diagonal.amax(dim=1, keepdim=True) + torch.finfo(diagonal.dtype).tiny
-        regularised = information.double() + torch.diag_embed(damping[:, None] * diagonal + least)
+        regularised = (information + torch.diag_embed(damping[:, None] * diagonal + least)).double()
         change = torch.linalg.solve_ex(regularised, score.double()).result.to(columns.dtype).view_as(columns)
-        limit = _FURTHEST * self.fit.shape.width.mean()
         length = change[:, :, 1:].norm(dim=2, keepdim=True).clamp(min=1e-12)
         total = intensity.sum(dim=1, keepdim=True)
-        brighter = torch.maximum(
-            intensity + change[:, :, :1].clamp(-0.5 * total, 0.5 * total), _FAINT * total
-        )
-        return torch.cat(
-            [brighter, columns[:, :, 1:] + change[:, :, 1:] * (limit / length).clamp(max=1)], dim=2
-        )
+        bounded = torch.minimum(torch.maximum(change[:, :, :1], -0.5 * total), 0.5 * total)
+        brighter = torch.maximum(intensity + bounded, _FAINT * total)
+        return torch.cat([brighter, columns[:, :, 1:] + change[:, :, 1:] * (self.furthest / length).clamp(max=1)], 2)
 
-    def fitted(self, columns: Float[Tensor, "k m 3"], steps: int) -> tuple[Tensor, Tensor]:
-        """Columns of greatest likelihood and the logarithm of that; steps that make it less are not taken."""
-        expected = self.expected(columns)
-        best = self.likelihood(expected)
+    def fitted(self, columns: Float[Tensor, "k m 3"], steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns of greatest likelihood, the logarithm of that, and what they let expect; only steps that better it are taken."""
+        state = self.state(columns)
+        best = self.likelihood(state.expected)
         damping = torch.full_like(best, 1e-2)
         for _ in range(steps):
-            tried = self.step(columns, expected, damping)
-            image = self.expected(tried)
-            reached = self.likelihood(image)
+            tried = self.state(self.step(state, damping))
+            reached = self.likelihood(tried.expected)
             better = reached > best
-            columns = torch.where(better[:, None, None], tried, columns)
-            expected = torch.where(better[:, None, None], image, expected)
+            state = _State(
+                *(
+                    torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)
+                    for new, old in zip(tried, state, strict=True)
+                )
+            )
             best = torch.where(better, reached, best)
             damping = torch.where(better, damping / 5, damping * 5)
-        return columns, best
+        return state.columns, best, state.expected
+
+    def state(self, columns: Float[Tensor, "k m 3"]) -> "_State":
+        """Columns with what follows from them."""
+        waves = self.waves(columns)
+        return _State(columns, waves, self.expected(columns, waves))
+
+
+class _State(NamedTuple):
+    columns: Float[Tensor, "k m 3"]
+    waves: Float[Tensor, "k m 2 2 s"]
+    expected: Float[Tensor, "k s s"]
 
 
 def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"]) -> Trial:
@@ -343,9 +347,17 @@ def _tried(
     data, usable, expected = (gather_windows(image, start, side) for image in images)
     origin = torch.stack([row, col], dim=1)[:, None] - reach
     shift = torch.cat([torch.zeros_like(origin[:, :, :1]), origin], dim=2)
-    around = _Surroundings(fit, data, usable, expected)
-    around = _Surroundings(fit, data, usable, 2 * expected - around.expected((taken - shift).to(dtype)))
-    one, alone = around.fitted((torch.cat([total, middle], dim=2) - shift).to(dtype), _STEPS_ONE)
-    pair, both = around.fitted((two - shift).to(dtype), _STEPS_TWO)
-    evidence = 2 * (both - alone).to(dtype) / around.misfit(pair).clamp(min=1)
+    width = fit.shape.width
+
+    def around(others: Tensor, many: int) -> _Surroundings:
+        return _Surroundings(
+            fit, data, usable, others, width.repeat(many * len(two))[:, None], _FURTHEST * width.mean()
+        )
+
+    everything = around(expected, taken.shape[1]).state((taken - shift).to(dtype)).expected
+    others = 2 * expected - everything
+    one, alone, _ = around(others, 1).fitted((torch.cat([total, middle], dim=2) - shift).to(dtype), _STEPS_ONE)
+    places = around(others, 2)
+    pair, both, reached = places.fitted((two - shift).to(dtype), _STEPS_TWO)
+    evidence = 2 * (both - alone).to(dtype) / places.misfit(reached).clamp(min=1)
     return (one + shift)[:, 0].double(), (pair + shift).double(), evidence

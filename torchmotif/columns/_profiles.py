@@ -113,7 +113,7 @@ class Profiles:
         a, b = amplitudes.shape[1:]
         corner = self.start[:, 0] * width + self.start[:, 1]
         for part in self.chunks():
-            value = self.rows[part, :a].mT @ amplitudes[part] @ self.cols[part, :b]
+            value = torch.bmm(torch.bmm(self.rows[part, :a].mT, amplitudes[part]), self.cols[part, :b])
             flat.index_add_(0, (corner[part, None] + offset).flatten(), value.flatten())
 
     def projected(self, padded: Float[Tensor, "th2 w2"]) -> Float[Tensor, "n 3"]:
@@ -123,7 +123,7 @@ class Profiles:
 
     def _products(self, part: slice, padded: Tensor) -> Tensor:
         mine = self.at(part)
-        both = mine.rows[:, :2] @ mine.windows(padded) @ mine.cols[:, :2].mT
+        both = torch.bmm(torch.bmm(mine.rows[:, :2], mine.windows(padded)), mine.cols[:, :2].mT)
         return both.mT.flatten(1)[:, :3]
 
 
@@ -136,13 +136,13 @@ def profiles(
 ) -> Profiles:
     """The profiles of columns in tiles, with standard deviations `width` along (rows, columns)."""
     _, h, w = tiles
-    nearest = torch.round(positions).long()
-    row, col = nearest[:, 0].clamp(0, h - 1), nearest[:, 1].clamp(0, w - 1)
+    row, col = torch.round(positions).long().unbind(1)
+    row, col = row.clamp(0, h - 1), col.clamp(0, w - 1)
     nearest = torch.stack([row, col], dim=1)
     start = torch.stack([row + tile * (h + 2 * reach), col], dim=1)
     step = torch.arange(-reach, reach + 1, device=positions.device)
     offset = ((nearest - positions)[:, :, None] + step).to(width.dtype)
-    rows, cols = (gaussians(offset[:, axis], width[axis]) for axis in range(2))
+    rows, cols = gaussians(offset.flatten(0, 1), width.repeat(len(row))[:, None]).view(-1, 2, 3, len(step)).unbind(1)
     return Profiles(start, nearest - reach, rows, cols, reach, tiles)
 
 

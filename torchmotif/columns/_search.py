@@ -39,14 +39,14 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     faintest, judged = shape.usual * FAINTEST, torch.ones_like(fit.fixed)
     converge(fit, _ROUGH)
     for number in range(_REVISIONS):
-        start, kept, touched, changes = revised(fit, faintest, judged)
-        fit, touched = fit.continued(start, kept), touched & (changes > 0)[start.tile]
+        start, (kept, gone), touched, changes = revised(fit, faintest, judged)
+        fit, touched = fit.continued(start, kept, gone), touched & (changes > 0)[start.tile]
         if number == _REVISIONS - 1 or not bool(touched.any()):
             break
         judged = converge(fit, _ROUGH, touched)
     converge(fit, _STEPS, torch.ones_like(fit.fixed))
-    start, kept, touched, _ = revised(fit, faintest, torch.ones_like(fit.fixed), more=False)
-    fit = fit.continued(start, kept)
+    start, (kept, gone), touched, _ = revised(fit, faintest, torch.ones_like(fit.fixed), more=False)
+    fit = fit.continued(start, kept, gone)
     converge(fit, _STEPS, touched)
     fit.assemble(fit.expected)
     return fit
@@ -158,11 +158,11 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
 
 def revised(
     fit: Fit, faintest: Tensor, judged: Bool[Tensor, " n"], *, more: bool = True
-) -> tuple[Start, Int[Tensor, " k"], Bool[Tensor, " m"], Int[Tensor, " t"]]:
+) -> tuple[Start, tuple[Tensor, Tensor], Bool[Tensor, " m"], Int[Tensor, " t"]]:
     """A fit without what it finds to be nothing, with pairs split or merged and `more` that it leaves over.
 
-    Of columns that are not `judged` all stay, and tiles without any stay as they are. Also which columns are kept, which of all
-    are new or near to a change, and how many changes there are in every tile.
+    Of columns that are not `judged` all stay, and tiles without any stay as they are. Also the numbers of columns that are kept and of
+    those that are not, which of all are new or near to a change, and how many changes there are in every tile.
     """
     fit.weigh(fit.expected)
     covariance, closest = fit.covariance(draft=True), CLOSEST * fit.spacing
@@ -191,12 +191,12 @@ def revised(
         torch.cat([pairs.resolved[kept], pairs.columns_resolved, none]),
         fit.spline,
     )
-    gone = as_index(~keep)
+    gone = torch.argsort(keep, stable=True)[: len(keep) - len(kept)]  # whose number is known: no wait
     centres = fit.tiles.spread(torch.cat([at[gone], new, extra]), torch.cat([tile[gone], new_tile, extra_tile]))
     ours = fit.tiles.spread(start.positions, start.tile)
     touched = near_to(ours / fit.axes, centres / fit.axes, _TOUCHED * fit.spacing)
     touched |= torch.arange(len(touched), device=touched.device) >= len(kept)
-    return start, kept, touched, changes
+    return start, (kept, gone), touched, changes
 
 
 def _left_over(

@@ -1,6 +1,6 @@
 """Calibration: what all columns of an image have in common, from some windows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,15 +21,17 @@ from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.spacing import measure
 from torchmotif.errors import InputError
 
-__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image", "levels", "pixels_and_mask", "windows_of"]
+__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image", "levels", "pixels_and_mask", "saturation_limit", "top_two"]
 
 OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
 _LEARNED = 40.0  # spacings: side of the part from which the common shape is learned
 _LEAST_SIDE = 256  # pixels of it
-# Steps that learn the shape, and whether columns have converged by then.
-_LESSONS = ((6, False), (3, False), (3, True))
+# Steps that learn the shape, and whether columns have converged by then. With a third more the widths of fifteen
+# simulated and real images are the same to 0.1 %, at 1/50 of the dose to a quarter of their error.
+_LESSONS = ((4, False), (3, False), (2, True))
+_SAMPLE_SPACINGS = 24.0  # least side of the windows
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
 _SAMPLE = 1_000_000  # pixels that tell the range of an image: torch's quantiles take no more than 16 million
 
@@ -80,26 +82,40 @@ def pixels_and_mask(
     return values, (side / size[0], side / size[1]), side
 
 
-def windows_of(pixels: Float[Tensor, "h w"], per_axis: int = 3) -> Float[Tensor, "t h2 w2"]:
-    """The windows of an image in memory on which it is calibrated."""
-    shape = (pixels.shape[0], pixels.shape[1])
-    return torch.stack([pixels[a:c, b:d] for a, b, c, d in Grid(shape, 512, 0).samples(per_axis)])
-
-
 def calibrate_image(
-    pixels: Float[Tensor, "h w"], *, axes: Pair, dark: bool, spacing: float | None
+    read: Callable[[tuple[int, int, int, int]], Any],
+    shape: tuple[int, int],
+    *,
+    axes: Pair = (1.0, 1.0),
+    limit: float | None = None,
+    dark: bool = False,
+    spacing: float | None = None,
+    device: DeviceLike = None,
 ) -> ImageModel:
-    """The model of an image in memory, from few windows; from more where these show no columns."""
-    tops = top_two(-pixels if dark else pixels)
-    limit = saturation_limit([tops])
-    limit = -limit if dark and limit is not None else limit
+    """The model of an image from few windows of it; from more where these show no columns.
+
+    Parameters
+    ----------
+    read : function
+        From (first row, first column, end row, end column) to the pixels there.
+    shape : (int, int)
+        Of the image.
+    axes, limit, dark, spacing, device
+        See `calibrate`, also for the errors.
+    """
     for per_axis in (3, 8):
-        windows = windows_of(pixels, per_axis)
+        boxes = Grid.samples(shape, per_axis)
         try:
-            return calibrate(windows, axes=axes, limit=limit, dark=dark, spacing=spacing)
+            model = calibrate([read(box) for box in boxes], axes=axes, limit=limit, dark=dark, spacing=spacing, device=device)
+            side = round(_SAMPLE_SPACINGS * model.spacing)
+            if side > boxes[0][2] - boxes[0][0] < shape[0]:  # few columns fit into so small windows
+                windows = [read(box) for box in Grid.samples(shape, per_axis, side)]
+                model = calibrate(windows, axes=axes, limit=limit, dark=dark, spacing=model.spacing, device=device)
         except InputError:
-            if per_axis == 8 or len(windows) == 1:
+            if per_axis == 8 or len(boxes) == 1:
                 raise
+        else:
+            return model
     raise AssertionError  # the loop returns or raises
 
 
@@ -231,18 +247,19 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     return Tiles(*chosen), local[within]
 
 
-def top_two(pixels: Tensor) -> list[tuple[float, int]]:
-    """The two greatest finite values that occur, and how often."""
-    finite = torch.where(torch.isfinite(pixels), pixels, -torch.inf)
+def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
+    """The two greatest finite values that occur, the least ones of `dark` columns, and how often."""
+    sign = -1.0 if dark else 1.0
+    finite = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
     top = finite.max()
     below = torch.where(finite == top, -torch.inf, finite).max()
     found = torch.stack([top.double(), below.double(), (finite == top).sum(), (finite == below).sum()])
     first, second, many, fewer = found.tolist()
-    return [(value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf]
+    return [(sign * value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf]
 
 
 def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
-    """The greatest value of an image where more pixels have it than the next lower one, and not by chance.
+    """The value at which pixels are saturated: more have it than the next, and not by chance; None where there is none.
 
     Parameters
     ----------
@@ -253,7 +270,8 @@ def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
     for found in tops:
         for value, times in found:
             count[value] = count.get(value, 0) + times
-    ranked = sorted(count, reverse=True)
+    descending = any(one[0][0] > one[1][0] for one in tops if len(one) > 1)
+    ranked = sorted(count, reverse=descending)
     if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
         return None
     return ranked[0]

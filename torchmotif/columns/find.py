@@ -10,7 +10,14 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
 from torchmotif._threads import in_threads
-from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image, pixels_and_mask
+from torchmotif.columns.calibrate import (
+    START_WIDTH,
+    NoColumnsError,
+    calibrate_image,
+    pixels_and_mask,
+    saturation_limit,
+    top_two,
+)
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel
@@ -89,7 +96,16 @@ def find_columns(
         return Columns(**kept, spacing=spacing, spacing_nm=None if nm is None else spacing * nm, width=width)
 
     try:
-        model = calibrate_image(pixels, axes=axes, dark=polarity == "dark", spacing=spacing)
+        limit = saturation_limit([top_two(pixels, dark=polarity == "dark")])
+        shape = (pixels.shape[0], pixels.shape[1])
+        model = calibrate_image(
+            lambda box: pixels[box[0] : box[2], box[1] : box[3]],
+            shape,
+            axes=axes,
+            limit=limit,
+            dark=polarity == "dark",
+            spacing=spacing,
+        )
     except NoColumnsError as error:
         none = columns_at(pixels[None], error.model, *_no_columns(pixels))
         none.pop("tile")

@@ -121,10 +121,13 @@ class Grid:
         edges = [len(self) * i // count for i in range(count + 1)]
         return [list(range(first, last)) for first, last in pairwise(edges)]
 
-    def samples(self, per_axis: int = 3, side: int = 768) -> list[tuple[int, int, int, int]]:
-        """Windows on which what is common to the image is measured: a few, spread evenly, whatever the tiles."""
+    @staticmethod
+    def samples(
+        shape: tuple[int, int], per_axis: int = 3, side: int = 512
+    ) -> list[tuple[int, int, int, int]]:
+        """Windows on which what is common to an image is measured: a few, spread evenly, whatever the tiles."""
         axes = []
-        for length in self.shape:
+        for length in shape:
             if length <= 2 * side:
                 axes.append([(0, length)])
             else:

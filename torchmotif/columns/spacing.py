@@ -14,6 +14,7 @@ from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns._filters import blur, filter_gain, noise_level
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.errors import InputError
 
@@ -99,10 +100,11 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
     >>> round(characteristic_spacing(specimen.image).nm, 2)
     0.19
     """
-    from torchmotif.columns.calibrate import levels, pixels_and_mask, windows_of
+    from torchmotif.columns.calibrate import levels, pixels_and_mask
 
     pixels, axes, nm = pixels_and_mask(image, None, device)
-    windows = windows_of(pixels)
+    boxes = Grid.samples((pixels.shape[0], pixels.shape[1]))
+    windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])
     found = measure(levels(windows, axes=axes, limit=None, dark=False).normalised(windows), axes)
     return replace(found, nm=None if nm is None else found.pixels * nm)
 
@@ -139,12 +141,19 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
 
 def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
     """Mean product of pixels `axis` apart along rows and columns, after slow background is taken off."""
-    h, w = data.shape
-    flat = data - blur(data[None], max(min(h, w) / 8, 4.0))[0]
-    power = torch.fft.rfft2(flat, s=(2 * h, 2 * w)).abs() ** 2
-    reach = len(axis) // 2
-    product = torch.roll(torch.fft.irfft2(power), (reach, reach), dims=(0, 1))[: len(axis), : len(axis)]
-    return product / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
+    (h, w), reach = data.shape, len(axis) // 2
+    flat = data - _slow(data[None], max(min(h, w) / 8, 4.0))[0]
+    power = torch.fft.rfft2(flat, s=(h + reach, w + reach)).abs().square()
+    product = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
+    return product[: len(axis), : len(axis)] / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
+
+
+def _slow(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
+    """What is left after a wide blur, of pixels that are pooled before: they change little over a quarter of its width."""
+    pool = max(1, int(sigma / 4))
+    pooled = F.avg_pool2d(data[:, None], pool, ceil_mode=True, count_include_pad=False)[:, 0]
+    size = (data.shape[1], data.shape[2])
+    return F.interpolate(blur(pooled, sigma / pool)[:, None], size, mode="bilinear")[:, 0]
 
 
 def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> float:
