@@ -38,10 +38,13 @@ Only the thread that counts is counted. torch's own threads do not matter; code 
 has several of them does: while it counts, torch has one.
 """
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,11 +90,13 @@ _INDEXING = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_im
 
 @dataclass(frozen=True)
 class Wait:
-    """Why the host waited: its kind, the operator, and the number of values for an upload."""
+    """Why the host waited: kind, operator, how often in it, number of values of an upload, line of code."""
 
     kind: str
     name: str
+    times: int = 1
     size: int = 0
+    where: str = ""
 
 
 @dataclass
@@ -100,23 +105,35 @@ class Count:
 
     operations: int = 0
     views: int = 0
+    inside: str = ""  # the folder whose lines of code are noted
     log: list[Wait] = field(default_factory=list)
     names: Counter[str] = field(default_factory=Counter)
 
     @property
     def waits(self) -> int:
         """How often the host waited."""
-        return len(self.log)
+        return sum(wait.times for wait in self.log)
 
     @property
     def by_kind(self) -> dict[str, int]:
         """How often for each kind; kinds that did not occur are absent."""
-        return dict(Counter(wait.kind for wait in self.log))
+        return dict(self._sums(lambda wait: wait.kind))
+
+    @property
+    def by_line(self) -> dict[tuple[str, str], int]:
+        """How often for each kind and line of code, the most frequent first."""
+        return dict(self._sums(lambda wait: (wait.kind, wait.where)).most_common())
+
+    def _sums(self, key: Callable[[Wait], Any]) -> Counter[Any]:
+        sums: Counter[Any] = Counter()
+        for wait in self.log:
+            sums[key(wait)] += wait.times
+        return sums
 
     @property
     def reads(self) -> list[str]:
-        """The operators that waited for something from the device: of all kinds but uploads."""
-        return [wait.name for wait in self.log if wait.kind != "upload"]
+        """The operators of which the host needed the values, or their number; without the checks."""
+        return [wait.name for wait in self.log if wait.kind in {"read", "size"}]
 
     @property
     def uploads(self) -> list[int]:
@@ -128,12 +145,13 @@ _open: list[Count] = []
 
 
 @contextmanager
-def counted(device: torch.device | str = "cpu") -> Iterator[Count]:
+def counted(device: torch.device | str = "cpu", inside: Path | str = "") -> Iterator[Count]:
     """Count what is asked of `device` in this block by this thread; "cpu": of one that the CPU is taken for.
 
-    Blocks may lie within one another, on the same device.
+    Blocks may lie within one another, on the same device. With a folder of code as `inside`, each wait says which of its
+    lines it comes from.
     """
-    count, threads = Count(), torch.get_num_threads()
+    count, threads = Count(inside=str(inside)), torch.get_num_threads()
     with ExitStack() as stack:
         if not _open:
             stack.callback(torch.set_num_threads, threads)
@@ -150,7 +168,15 @@ def counted(device: torch.device | str = "cpu") -> Iterator[Count]:
 
 def _waited(kind: str, name: str, times: int = 1, size: int = 0) -> None:
     for count in _open:
-        count.log.extend([Wait(kind, name, size)] * times)
+        count.log.append(Wait(kind, name, times, size, _line_within(count.inside)))
+
+
+def _line_within(folder: str) -> str:
+    """The innermost line of a file in the folder that is running, as "path:line"."""
+    frame = sys._getframe(1) if folder else None
+    while frame is not None and not frame.f_code.co_filename.startswith(folder + os.sep):
+        frame = frame.f_back
+    return "" if frame is None else f"{os.path.relpath(frame.f_code.co_filename, folder)}:{frame.f_lineno}"
 
 
 def _operated(name: str, view: bool = False) -> None:
