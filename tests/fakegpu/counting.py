@@ -226,76 +226,108 @@ class _Pretence(_Place):
         return there
 
 
+@dataclass
+class _Call:
+    """One call of an operator."""
+
+    schema: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    def __post_init__(self) -> None:
+        self.full = self.schema.name
+        self.name = self.full.removeprefix("aten::")
+        self.given, self.results = _tensors((self.args, self.kwargs)), _tensors(self.result)
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it only looks at what is there, in another shape."""
+        returns = self.schema.returns
+        alias = returns[0].alias_info if returns else None
+        return alias is not None and not alias.is_write
+
+    def argument(self, name: str) -> Any:
+        """The value of an argument, None where it was left out."""
+        if name in self.kwargs:
+            return self.kwargs[name]
+        place = [argument.name for argument in self.schema.arguments].index(name)
+        return self.args[place] if place < len(self.args) else None
+
+
 class _Operators(TorchDispatchMode):
     """Sees each operator with the tensors that it takes and makes."""
 
     def __init__(self, place: _Place) -> None:
         super().__init__()
         self.place = place
+        self.special = {
+            "_to_copy": self.copies,
+            "copy_": self.copies,
+            "where": self.chooses,
+            **dict.fromkeys(_INDEXING, self.indexes),
+            **dict.fromkeys(_BY_VALUE, self.fills),
+        }
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        schema = func._schema
-        name = schema.name.removeprefix("aten::")
-        given, results = _tensors((args, kwargs)), _tensors(result)
-        fresh = name == "lift_fresh"
-        there = self.place.made(fresh, given, results)
-        if not there or self.place.silent:
-            return result
-        if fresh:
-            _waited("upload", "aten::lift_fresh", size=results[0].numel())
-        else:
-            alias = schema.returns[0].alias_info if schema.returns else None
-            _operated(name, view=alias is not None and not alias.is_write)
-            self.waits(name, schema, args, kwargs, given, results)
-        return result
+        call = _Call(func._schema, args, kwargs, func(*args, **kwargs))
+        fresh = call.name == "lift_fresh"
+        there = self.place.made(fresh, call.given, call.results)
+        if there and not self.place.silent:
+            if fresh:
+                _waited("upload", call.full, size=call.results[0].numel())
+            else:
+                _operated(call.name, call.is_view)
+                self.waits(call)
+        return call.result
 
-    def waits(
-        self, name: str, schema: Any, args: Any, kwargs: Any, given: list[Tensor], results: list[Tensor]
-    ) -> None:
+    def waits(self, call: _Call) -> None:
         """Those of one operator."""
-        full = schema.name
-        if name in _ALWAYS:
-            if name != "repeat_interleave" or kwargs.get("output_size") is None:
-                kind, times = _ALWAYS[name]
-                _waited(kind, full, times)
-        elif name in {"_to_copy", "copy_"}:
-            source, target = (given[0], results[0]) if name == "_to_copy" else (given[1], given[0])
-            self.copies(full, source, target, _argument(schema, "non_blocking", args, kwargs))
-        elif name in _INDEXING:
-            self.indexes(full, args)
-        elif name == "where":
-            for tensor in given:
-                if not self.place.there(tensor):
-                    _waited("upload", full, size=tensor.numel())
-        elif name in _BY_VALUE and isinstance(args[-1], Tensor) and self.place.there(args[-1]):
-            _waited("read", full)
-        elif name.endswith("_ex") and _argument(schema, "check_errors", args, kwargs):
-            _waited("check", full)
+        if call.name in _ALWAYS:
+            if call.name != "repeat_interleave" or call.kwargs.get("output_size") is None:
+                kind, times = _ALWAYS[call.name]
+                _waited(kind, call.full, times)
+        elif call.name in self.special:
+            self.special[call.name](call)
+        elif call.name.endswith("_ex") and call.argument("check_errors"):
+            _waited("check", call.full)
 
-    def copies(self, name: str, source: Tensor, target: Tensor, non_blocking: bool) -> None:
-        """From one to the other, if they lie apart."""
+    def copies(self, call: _Call) -> None:
+        """From one tensor to another, if they lie apart."""
+        source, target = (*call.given, *call.results)[:2]
+        if call.name == "copy_":
+            source, target = target, source
         start, end = self.place.there(source), self.place.there(target)
-        if start == end or non_blocking:
-            return
-        _waited("read" if start else "upload", name, size=0 if start else source.numel())
+        if start != end and not call.argument("non_blocking"):
+            _waited("upload" if end else "read", call.full, size=source.numel() if end else 0)
 
-    def indexes(self, name: str, args: Any) -> None:
+    def chooses(self, call: _Call) -> None:
+        """Between tensors, of which those of the host are sent."""
+        for tensor in call.given:
+            if not self.place.there(tensor):
+                _waited("upload", call.full, size=tensor.numel())
+
+    def fills(self, call: _Call) -> None:
+        """With a value, which is looked at if it is a tensor of the device."""
+        value = call.args[-1]
+        if isinstance(value, Tensor) and self.place.there(value):
+            _waited("read", call.full)
+
+    def indexes(self, call: _Call) -> None:
         """By masks, by tensors of the host; and a number of the host's is sent unless it fills a mask."""
-        indices = [index for index in args[1] if index is not None]
+        indices = [index for index in call.args[1] if index is not None]
         for index in indices:
             if not self.place.there(index):
-                _waited("upload", name, size=index.numel())
+                _waited("upload", call.full, size=index.numel())
         masks = [index for index in indices if index.dtype in {torch.bool, torch.uint8}]
-        number = len(args) > 2 and args[2].ndim == 0 and not self.place.there(args[2])
-        added = len(args) > 3 and args[3]
-        if number and not added and len(indices) == len(masks) == 1:
-            return  # as masked_fill
-        if number:
-            _waited("upload", name, size=1)
+        value = call.args[2] if len(call.args) > 2 else None
+        if value is not None and value.ndim == 0 and not self.place.there(value):
+            if len(indices) == len(masks) == 1 and not call.argument("accumulate"):
+                return  # as masked_fill
+            _waited("upload", call.full, size=1)
         if masks:
-            _waited("size", f"{name} by mask", len(masks))
+            _waited("size", f"{call.full} by mask", len(masks))
 
 
 class _Functions(TorchFunctionMode):
@@ -316,7 +348,9 @@ class _Functions(TorchFunctionMode):
             target = self.target(args[1:] if name == "to" else (), kwargs)
             if target is not None:
                 hurried = kwargs.get("non_blocking", False)
-                args = tuple(_CPU if not isinstance(arg, Tensor) and arg == PRETENDED else arg for arg in args)  # else torch copies
+                args = tuple(
+                    _CPU if not isinstance(arg, Tensor) and arg == PRETENDED else arg for arg in args
+                )  # else torch copies
                 return self.move(target, args[0], lambda: func(*args, **kwargs), hurried)
         before = place.where, place.where_fresh
         given = _tensors((args, kwargs))
@@ -364,11 +398,3 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _is_pretended(device: torch.device | str) -> bool:
     return torch.device(device) == PRETENDED
-
-
-def _argument(schema: Any, name: str, args: Any, kwargs: Any) -> Any:
-    """The value of an operator's argument, None where it was left out."""
-    if name in kwargs:
-        return kwargs[name]
-    place = [argument.name for argument in schema.arguments].index(name)
-    return args[place] if place < len(args) else None

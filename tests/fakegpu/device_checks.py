@@ -37,7 +37,12 @@ def test_the_stand_in_counts_reads_and_refuses_mixed_devices() -> None:
         torch.empty(6).copy_(x)
         x + x
         torch.ones(3).to(DEVICE)
-    assert count.reads == ["aten::_local_scalar_dense", "aten::_to_copy", "aten::index by mask", "aten::copy_"]
+    assert count.reads == [
+        "aten::_local_scalar_dense",
+        "aten::_to_copy",
+        "aten::index by mask",
+        "aten::copy_",
+    ]
     with pytest.raises(RuntimeError, match="same device"):
         x + torch.ones(6)
 

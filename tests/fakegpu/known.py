@@ -54,7 +54,12 @@ KNOWN: dict[str, tuple[Function, int, int, dict[str, int]]] = {
     "views": (lambda g: g.x[1:].T[None].expand(2, 4, 3), 4, 4, {}),
     "product": (lambda g: g.x @ g.x, 1, 0, {}),
     "einsum": (lambda g: torch.einsum("ij,ij->i", g.x, g.x), 10, 9, {}),
-    "factories": (lambda g: (torch.zeros(3, device=g.device), g.x.new_ones(2), torch.zeros_like(g.v)), 3, 0, {}),
+    "factories": (
+        lambda g: (torch.zeros(3, device=g.device), g.x.new_ones(2), torch.zeros_like(g.v)),
+        3,
+        0,
+        {},
+    ),
     "full": (lambda g: torch.full((2,), 3.0, device=g.device), 1, 0, {}),
     "where with numbers": (lambda g: torch.where(g.v > 2, g.v, 0.0), 3, 0, {}),
     "tensor of no dimension in arithmetic": (lambda g: g.x * torch.tensor(2.0), 1, 0, {}),

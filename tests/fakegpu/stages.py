@@ -112,7 +112,9 @@ def main() -> None:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("side", type=int, nargs="?")
     parser.add_argument("--device", choices=["fakegpu", "cpu"], default="fakegpu")
-    parser.add_argument("--waits", action="store_true", help="the lines of code that wait, the most frequent first")
+    parser.add_argument(
+        "--waits", action="store_true", help="the lines of code that wait, the most frequent first"
+    )
     given = parser.parse_args()
     count = count_of(given.stage, given.side, given.device)
     if given.waits:
