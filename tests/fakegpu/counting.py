@@ -12,7 +12,7 @@ An operation is an operator of torch's dispatcher (`aten::...`) that takes or ma
 such as `einsum` counts as the operators it consists of. Views (`x[3:5]`, `x.T`) compute nothing but cost the host almost
 as much: they are among the operations, and counted apart as well. An operation may launch no kernel, or several.
 
-What makes the host wait is what CUDA does, by kind:
+What makes the host wait is what CUDA does, by kind. It was read in torch's sources, not measured on a GPU:
 
 read    values come to the host: `.cpu()`, `.tolist()`; `.item()`, which is in `float`, `bool`, `if`, `range` and in an
         index that is a tensor of no dimension; `equal`, `allclose`; `masked_fill` by a value on the device.
@@ -29,7 +29,7 @@ upload  values go to the device from memory that is not pinned: `.to(device)`, `
 
 Copies with `non_blocking=True` are no waits. What a wait takes depends on what is queued, so counts are no times.
 
-On a stand-in or real accelerator a tensor says where it lies. On the CPU alone one pretends: tensors from outside are
+On an accelerator, such as the stand-in of backend.py, a tensor says where it lies. On the CPU alone one pretends: tensors from outside are
 taken to be on the device, arrays of numpy, results of `.cpu()` and what is made without a device to be on the host, and what
 is computed from the host's tensors alone is the host's. There the device of a tensor reads `cpu:0` if it is pretended,
 `cpu` if it is the host, and branches `if device.type == "cpu"` are taken as ever, so the two may differ in such code.

@@ -72,7 +72,7 @@ KNOWN: dict[str, tuple[Function, int, int, dict[str, int]]] = {
     "quantile": (lambda g: torch.quantile(g.v, 0.5), 16, 2, {}),
     "fft": (lambda g: torch.fft.irfft2(torch.fft.rfft2(g.x)), 2, 0, {}),
     "type": (lambda g: g.x.double().to(torch.float32), 2, 0, {}),
-    "to where it is": (lambda g: (g.x.to(g.device), g.host.cpu(), g.x.to(g.v)), 0, 0, {}),
+    "to where it is": (lambda g: (g.x.to(g.device), g.host.cpu(), g.x.to(device=g.device)), 0, 0, {}),
     "on the host": (_of_host, 0, 0, {}),
     "device of a tensor": (lambda g: torch.ones(2, device=g.x.device) + g.x.new_zeros(2), 3, 0, {}),
     # values come to the host

@@ -56,9 +56,8 @@ class Functions(TorchFunctionMode):
             target = self.target(args[1:] if name == "to" else (), kwargs)
             if target is not None:
                 hurried = kwargs.get("non_blocking", False)
-                args = tuple(
-                    _CPU if not isinstance(arg, Tensor) and arg == PRETENDED else arg for arg in args
-                )  # else torch copies
+                args = args[:1] + tuple(map(_plain, args[1:]))
+                kwargs = {key: _plain(value) for key, value in kwargs.items()}
                 return self.move(target, args[0], lambda: func(*args, **kwargs), hurried)
         before = place.where, place.where_fresh
         given = tensors_in((args, kwargs))
@@ -95,6 +94,11 @@ class Functions(TorchFunctionMode):
         if not hurried:
             waited("upload" if target else "read", "aten::_to_copy", size=tensor.numel() if target else 0)
         return result
+
+
+def _plain(argument: Any) -> Any:
+    """The device that is pretended is another to torch, which would copy."""
+    return _CPU if isinstance(argument, str | torch.device) and _is_pretended(argument) else argument
 
 
 def _is_pretended(device: torch.device | str) -> bool:
