@@ -55,4 +55,4 @@ def test_each_wait_says_which_line_of_a_folder_it_comes_from(tmp_path: Path) -> 
     with counted(inside=tmp_path) as count:
         exec(code, {"x": torch.ones(3)})  # noqa: S102
         bool(torch.ones(()))
-    assert count.by_line == {("read", "code.py:3"): 2}
+    assert count.by_line == {("read", "code.py:3"): 2, ("read", ""): 1}
