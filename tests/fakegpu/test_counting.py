@@ -52,7 +52,8 @@ def test_only_the_thread_that_counts_is_counted_and_torch_has_one() -> None:
 
 def test_each_wait_says_which_line_of_a_folder_it_comes_from(tmp_path: Path) -> None:
     code = compile("\nfor _ in range(2):\n    float(x[0])", str(tmp_path / "code.py"), "exec")
+    x = torch.ones(3)
     with counted(inside=tmp_path) as count:
-        exec(code, {"x": torch.ones(3)})  # noqa: S102
-        bool(torch.ones(()))
+        exec(code, {"x": x})  # noqa: S102
+        float(x[0])
     assert count.by_line == {("read", "code.py:3"): 2, ("read", ""): 1}

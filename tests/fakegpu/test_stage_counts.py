@@ -20,8 +20,8 @@ def test_projection_never_waits_and_asks_for_as_much_whatever_the_image(
 
 @pytest.mark.slow
 def test_learning_motifs_asks_for_no_more_than_it_did(counts_on_stand_in: Counts) -> None:
-    """Of 1,088 patches; each bound is what was counted, and a tenth."""
+    """Of 1,088 patches; each bound is what was counted, and a tenth. A check is a decomposition."""
     count = counts_on_stand_in("fit", 512)
-    assert count["operations"] <= FIT_OPERATIONS
-    assert count["waits"] <= FIT_WAITS, count["by_kind"]
-    assert count["by_kind"]["check"] <= FIT_CHECKS
+    assert count["operations"] <= 237_000
+    assert count["waits"] <= 13_800, count["by_kind"]
+    assert count["by_kind"]["check"] <= 7_900
