@@ -62,5 +62,7 @@ def place(
 def whole(positions: Float[Tensor, "n 2"], shape: tuple[int, int], size: int) -> Bool[Tensor, " n"]:
     """Which positions have a whole window of `size` pixels in an image of `shape`."""
     start = torch.floor(positions - (size - 1) / 2 + 0.5)
-    last = torch.tensor(shape, device=positions.device) - size
-    return ((start >= 0) & (start <= last)).all(dim=1)
+    row, col = start.unbind(
+        dim=1
+    )  # numbers are compared where they are: a tensor of them would have to be sent
+    return (start >= 0).all(dim=1) & (row <= shape[0] - size) & (col <= shape[1] - size)

@@ -1,0 +1,127 @@
+"""What each stage asks of a device, for the tests and for benchmarks/operations.py.
+
+    python tests/fakegpu/stages.py STAGE [SIDE] [--device fakegpu|cpu] [--waits]
+
+prints one line of JSON; "fakegpu" is the stand-in GPU, "cpu" takes the CPU for a device. `--waits` lists the lines of code
+that wait. The device is registered for the whole process, so a test starts one for each stage.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from counting import PRETENDED, Count, counted
+
+import torchmotif as tm
+
+__all__ = ["STAGES", "count_of", "device_called", "measured"]
+
+PATCHES, FRAMES = 1088, 16
+
+
+def device_called(name: str) -> torch.device:
+    """The stand-in for "fakegpu", which is registered now; the device that the CPU is taken for if it is "cpu"."""
+    if name == "cpu":
+        return PRETENDED
+    from backend import DEVICE
+
+    return DEVICE
+
+
+def scan(side: int, seed: int = 1) -> torch.Tensor:
+    """Simulated MoSe2, about 12 px between columns."""
+    drawn = tm.datasets.mose2((side, side)).draw(generator=torch.Generator().manual_seed(seed))
+    return torch.as_tensor(drawn.data).float()
+
+
+def find_columns(side: int, device: torch.device) -> Callable[[], Any]:
+    image = scan(side).to(device)
+    return lambda: tm.find_columns(image)
+
+
+def project(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of all columns, once the basis has the kernels of its offsets."""
+    image, basis = scan(side).to(device), tm.ZernikeBasis(10, 33, device=device)
+    at = torch.as_tensor(tm.datasets.mose2((side, side)).truth.positions).to(device)
+    basis.project(image, at, outside="mask")
+    return lambda: basis.project(image, at, outside="mask")
+
+
+def fit(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of at most 1,088 patches; a small image has fewer."""
+    image = scan(side)
+    found = tm.find_columns(image)
+    size = tm.patches.first_shell(found.spacing)
+    at = found.positions[tm.patches.inside(found.positions, image.shape, size)][:PATCHES]
+    patches, offsets = tm.extract_patches(image, at, size).to(device), tm.patches.offsets(at, size).to(device)
+    return lambda: tm.MotifClassifier(random_state=0).fit(patches, offsets)
+
+
+def analyze(side: int, device: torch.device) -> Callable[[], Any]:
+    image = scan(side).to(device)
+    return lambda: tm.analyze(image, progress=False)
+
+
+def stack(side: int, device: torch.device) -> Callable[[], Any]:
+    """Sixteen frames, each an array on the host."""
+    frames = torch.stack([scan(side, seed) for seed in range(FRAMES)]).numpy()
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Path(folder) / "stack.zarr"
+            tm.field.analyze(frames, store, device=str(device), workers=1, progress=False)
+
+    return run
+
+
+# Name: what it is made of, the side of its image in pixels unless another is asked for.
+STAGES: dict[str, tuple[Callable[[int, torch.device], Callable[[], Any]], int]] = {
+    "find_columns": (find_columns, 512),
+    "project": (project, 512),
+    "fit": (fit, 512),
+    "analyze": (analyze, 512),
+    "stack": (stack, 256),
+}
+
+
+def count_of(stage: str, side: int | None = None, device: str = "fakegpu") -> Count:
+    """Count a stage once."""
+    make, usual = STAGES[stage]
+    there = device_called(device)
+    run = make(side or usual, there)
+    with counted("cpu" if there == PRETENDED else there, inside=Path(tm.__file__).parent) as count:
+        run()
+    return count
+
+
+def measured(count: Count) -> dict[str, Any]:
+    """Its numbers, as JSON takes them."""
+    numbers = {"operations": count.operations, "views": count.views, "waits": count.waits}
+    return {**numbers, "by_kind": count.by_kind}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="operations and waits of one stage")
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("side", type=int, nargs="?")
+    parser.add_argument("--device", choices=["fakegpu", "cpu"], default="fakegpu")
+    parser.add_argument(
+        "--waits", action="store_true", help="the lines of code that wait, the most frequent first"
+    )
+    given = parser.parse_args()
+    count = count_of(given.stage, given.side, given.device)
+    if given.waits:
+        for (kind, where), times in count.by_line.items():
+            sys.stdout.write(f"{times:6d}  {kind:7s} {where}\n")
+    sys.stdout.write(json.dumps(measured(count)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

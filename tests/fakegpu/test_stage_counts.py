@@ -1,0 +1,27 @@
+"""How much each stage after the columns asks of a GPU; benchmarks/operations.py prints the numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Counts = Callable[[str, int], dict[str, Any]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [256, 1024])
+def test_projection_never_waits_and_asks_for_as_much_whatever_the_image(
+    counts_on_stand_in: Counts, side: int
+) -> None:
+    count = counts_on_stand_in("project", side)
+    assert count["waits"] == 0, count["by_kind"]
+    assert count["operations"] <= 105  # 95, and a tenth
+
+
+@pytest.mark.slow
+def test_learning_motifs_asks_for_no_more_than_it_did(counts_on_stand_in: Counts) -> None:
+    """Of 1,088 patches; each bound is what was counted, and a tenth. A check is a decomposition."""
+    count = counts_on_stand_in("fit", 512)
+    assert count["operations"] <= 237_000
+    assert count["waits"] <= 13_800, count["by_kind"]
+    assert count["by_kind"]["check"] <= 7_900
