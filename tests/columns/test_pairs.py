@@ -7,14 +7,16 @@ from probes import Scene, dumbbells, honeycomb
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.columns.fit import fit_columns
-from torchmotif.columns.model import Noise
-from torchmotif.columns.parts import columns_of_part, measure_common
-from torchmotif.columns.shape import Shape, Start
-from torchmotif.columns.trial import one_or_two
+from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._noise import Noise
+from torchmotif.columns._pairs import one_or_two
+from torchmotif.columns._search import converge
+from torchmotif.columns.calibrate import calibrate
+from torchmotif.columns.model import Tiles
+from torchmotif.columns.tiled import columns_of_tiles
 
 LOW = 1 / 50
-POISSON = Noise(0.0, 1.0, 0.0, 1.0)
+POISSON = Noise.of((0.0, 1.0, 0.0, 1.0))
 DRAWS = 3
 
 
@@ -33,16 +35,17 @@ def evidence(scene: Scene, draws: int) -> np.ndarray:
     """Twice the logarithm of how much likelier two columns than one are, for several draws of a pair."""
     found = []
     for seed in range(draws):
-        data = scene.draw(LOW, seed).float()
-        shape = Shape(torch.tensor([3.0, 3.0]), POISSON, torch.ones(()))
-        fit = fit_columns(
-            data, torch.ones_like(data) > 0, Start.at(torch.tensor([[30.0, 30.0]]).double()), 13.0, shape
-        )
+        data = scene.draw(LOW, seed).float()[None]
+        tiles = Tiles(data, torch.ones_like(data) > 0, torch.zeros_like(data) > 0)
+        shape = Shape(torch.tensor([3.0, 3.0]), 3.0, (1.0, 1.0), POISSON, torch.ones(()), torch.zeros(()))
+        start = Start.at(torch.tensor([[30.0, 30.0]]).double(), torch.zeros(1, dtype=torch.long))
+        fit = Fit(tiles, start, shape, 13.0)
+        converge(fit, 9)
         away = torch.tensor([0.0, 2.5, 2.5]).double()
         column = torch.cat([fit.intensity[:, None].double(), fit.positions], dim=1)
         half = column * torch.tensor([0.5, 1, 1]).double()
         two = torch.stack([half - away, half + away], dim=1)
-        found.append(one_or_two(data, data >= 0, fit, torch.tensor([[0]]), two).evidence.item())
+        found.append(one_or_two(fit, torch.tensor([[0]]), two).evidence.item())
     return np.array(found)
 
 
@@ -112,11 +115,11 @@ def test_what_most_columns_differ_by_is_no_evidence_for_pairs() -> None:
     assert doubled <= 3  # with the likelihoods taken at their word nine
 
 
-def test_unevenness_is_one_where_columns_are_alike() -> None:
+def test_overdispersion_is_one_where_columns_are_alike() -> None:
     scene = honeycomb(vacancy=0.0)
     for dose in (1.0, LOW):
-        assert measure_common([scene.draw(dose, 0).numpy()]).unevenness < 1.6
-    assert measure_common([uneven(scene, 1.0, 1)]).unevenness > 5
+        assert calibrate([scene.draw(dose, 0).numpy()]).overdispersion < 1.6
+    assert calibrate([uneven(scene, 1.0, 1)]).overdispersion > 5
 
 
 def test_the_evidence_for_two_grows_with_their_distance() -> None:
@@ -126,7 +129,7 @@ def test_the_evidence_for_two_grows_with_their_distance() -> None:
     assert (far > 16).all()
 
 
-@pytest.mark.parametrize("noise", [POISSON, Noise(0.0, 5.0, 2.0, 0.0), Noise(-1.0, 3.0, 1.0, 1.0)])
+@pytest.mark.parametrize("noise", [POISSON, Noise.of((0.0, 5.0, 2.0, 0.0)), Noise.of((-1.0, 3.0, 1.0, 1.0))])
 def test_the_likelihood_is_the_integral_of_the_score(noise: Noise) -> None:
     data = torch.tensor([0.0, 1.0, 7.0]).double()
     for low, high in ((0.002, 0.3), (0.5, 4.0), (3.0, 6.0)):
@@ -147,13 +150,26 @@ def test_the_likelihood_of_counts_is_that_of_poisson() -> None:
 
 def test_pairs_of_few_counts_are_the_same_in_parts() -> None:
     scene = dumbbells(side=260)
-    image = scene.draw(LOW, 5).numpy()
-    common = measure_common([image], spacing=8.0)
-    whole = columns_of_part(image, common)["positions"]
-    cut, reach = 130, common.margin
-    upper = columns_of_part(image[: cut + reach], common)["positions"]
-    lower = columns_of_part(image[cut - reach :], common)["positions"] + [cut - reach, 0]
+    image = scene.draw(LOW, 5).float()
+    model = calibrate([image], spacing=8.0)
+    whole = columns_of_tiles(image[None], model)["positions"].numpy()
+    cut, reach = 130, model.margin
+    halves = torch.stack([image[: cut + reach], image[cut - reach :]])  # of one shape: one batch
+    found = columns_of_tiles(halves, model)
+    at, tile = found["positions"].numpy(), found["tile"].numpy()
+    upper, lower = at[tile == 0], at[tile == 1] + [cut - reach, 0]
     parts = np.concatenate([upper[upper[:, 0] < cut], lower[lower[:, 0] >= cut]])
     # One column or two may be as likely as can be; then a part may say otherwise than the whole.
     assert (cKDTree(whole).query(parts)[0] < 0.5).mean() > 0.97
     assert (cKDTree(parts).query(whole)[0] < 0.5).mean() > 0.97
+
+
+def test_a_tile_has_the_same_columns_whatever_else_is_in_the_batch() -> None:
+    tiles = torch.stack([honeycomb(seed=seed).draw(1 / 10, seed).float() for seed in range(4)])
+    model = calibrate(tiles[:2])
+    together = columns_of_tiles(tiles, model)
+    for number, one in enumerate(tiles):
+        alone = columns_of_tiles(one[None], model)
+        mine = together["tile"] == number
+        torch.testing.assert_close(together["positions"][mine], alone["positions"], atol=0.02, rtol=0)
+        torch.testing.assert_close(together["intensities"][mine], alone["intensities"], atol=0.5, rtol=2e-3)

@@ -1,6 +1,7 @@
 """The equations of one step of the joint fit: every column with its neighbours, the background, the common width."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +11,21 @@ from torch import Tensor
 
 from torchmotif.columns._neighbours import Neighbours
 
-__all__ = ["Equations", "Smoothing", "Unknowns", "covariance_of", "inverse3", "spline_band", "spline_index", "squeezed"]
+__all__ = [
+    "Equations",
+    "Smoothing",
+    "Unknowns",
+    "covariance_of",
+    "inverse3",
+    "spline_band",
+    "spline_index",
+    "squeezed",
+]
 
 _MOST = 40  # steps of conjugate gradients
-_LOOK = 8  # steps after which an accelerator is asked whether all tiles have converged: the host waits for each answer
+_MOST_UNASKED = (
+    8  # where the host would wait for the answer whether they suffice: most steps need five to eight
+)
 _TOLERANCE = 1e-2  # of the first residual: the step is one of many
 _CLOSEST = 8  # neighbours whose positions are unknown too in a column's covariance
 _CHUNK = 2048  # columns whose covariances are inverted at a time
@@ -103,15 +115,9 @@ class Unknowns:
     @property
     def home(self) -> Int[Tensor, " v"]:
         """The tile of each; a width is fitted to one tile alone."""
-        tiles = torch.arange(self.spline[0], device=self.tile.device)
-        return torch.cat(
-            [
-                self.tile.repeat_interleave(3, output_size=3 * self.columns),
-                self.tile.new_zeros(3),
-                tiles.repeat_interleave(self.spline[1] * self.spline[2], output_size=self.parts[2]),
-                self.tile.new_zeros(self.widths),
-            ]
-        )
+        (tiles, a, b), columns = self.spline, self.tile[:, None].expand(-1, 3).flatten()
+        splines = torch.arange(tiles * a * b, device=columns.device) // (a * b)
+        return torch.cat([columns, columns.new_zeros(3), splines, columns.new_zeros(self.widths)])
 
     def joined(self, columns: Tensor, spline: Tensor, width: Tensor) -> Float[Tensor, " v"]:
         """One vector of the three kinds."""
@@ -160,58 +166,72 @@ class Equations:
     free: Bool[Tensor, " t"]
     border: Float[Tensor, "k v"]
 
-    def times(self, x: Float[Tensor, " v"]) -> Float[Tensor, " v"]:
-        """The matrix times `x`."""
-        n = self.unknowns.columns
-        columns = torch.bmm(self.rows, x[self.index][:, :, None]).flatten()
-        spline = (self.band * x[self.band_index]).sum(1)
-        under = slice(3, 3 + self.splines)
-        upward = torch.bmm(x[: 3 * n].view(n, 1, 3), self.rows[:, :, under]).flatten()
-        spline.index_add_(0, self.index[:, under].flatten() - (3 * n + 3), upward)
-        every = torch.cat([columns, columns.new_zeros(3), spline, columns.new_zeros(self.unknowns.widths)])
-        if self.unknowns.widths:
-            width = x[-self.unknowns.widths :]
-            every = every + width @ self.border
-            every[-self.unknowns.widths :] = self.border @ x
-        return every
-
     def solve(self, right: Float[Tensor, " v"]) -> Float[Tensor, " v"]:
         """The solution for `right` by conjugate gradients, preconditioned with the blocks of columns and background."""
-        inverse, (rows, cols, diagonal), unknowns = inverse3(self.own), self.smoothing, self.unknowns
-        home, tiles = unknowns.home, unknowns.spline[0]
-        tiny = torch.finfo(rows.dtype).tiny
+        unknowns, times, precondition = self.unknowns, self._product(), self._preconditioner()
+        home, none = unknowns.home, right.new_zeros(unknowns.spline[0])
+
+        def dot(x: Tensor, y: Tensor) -> Tensor:
+            return none.index_add(0, home, x * y)
+
+        # On a CPU the answer costs nothing; an accelerator's host would wait for it.
+        asked = right.device.type == "cpu"
+        x, residual, direction = torch.zeros_like(right), right, precondition(right)
+        size = dot(residual, direction)
+        small = size * _TOLERANCE**2
+        moving = size > 0
+        for _ in range(_MOST if asked else _MOST_UNASKED):
+            image = times(direction)
+            length = torch.where(moving, size / dot(direction, image), 0.0)[
+                home
+            ]  # else nothing changes any more
+            x = x.addcmul(length, direction)
+            residual = residual.addcmul(length, image, value=-1)
+            step = precondition(residual)
+            before, size = size, dot(residual, step)
+            moving = size > small
+            if asked and not bool(moving.any()):
+                break
+            direction = step.addcmul(torch.where(moving, size / before, 0.0)[home], direction)
+        return x
+
+    def _product(self) -> Callable[[Float[Tensor, " v"]], Float[Tensor, " v"]]:
+        """From a vector to the matrix times it."""
+        (columns, *_, widths), rows, border = self.unknowns.parts, self.rows, self.border
+        under = rows[:, :, 3 : 3 + self.splines].contiguous()
+        nodes = (self.index[:, 3 : 3 + self.splines] - (columns + 3)).flatten()
+        none, edge = rows.new_zeros(3), rows.new_zeros(widths)
+
+        def times(x: Tensor) -> Tensor:
+            along = torch.bmm(rows, x[self.index][:, :, None]).view(-1)
+            upward = torch.bmm(x[:columns].view(-1, 1, 3), under).view(-1)
+            spline = (self.band * x[self.band_index]).sum(1).index_add_(0, nodes, upward)
+            if not widths:
+                return torch.cat([along, none, spline])
+            every = torch.cat([along, none, spline, edge]) + x[-widths:] @ border
+            every[-widths:] = border @ x
+            return every
+
+        return times
+
+    def _preconditioner(self) -> Callable[[Float[Tensor, " v"]], Float[Tensor, " v"]]:
+        """From a vector to about the inverse of the matrix times it."""
+        inverse, unknowns, tiny = inverse3(self.own), self.unknowns, torch.finfo(self.own.dtype).tiny
+        rows, cols = (one.expand(unknowns.spline[0], -1, -1) for one in self.smoothing[:2])
         # The weights of a tile are not equal: their local means scale what would be the inverse if they were.
-        weight = self.band[:, 24].view(unknowns.spline) / diagonal
+        weight = self.band[:, 24].view(unknowns.spline) / self.smoothing.diagonal
         least = 1e-3 * weight.flatten(1).amax(1)[:, None, None] + tiny
         scale = torch.maximum(weight, least).rsqrt() * self.free[:, None, None]
         # Where no column has an intensity yet, the image says nothing of their width.
         width_scale = 1 / self.border[:, -unknowns.widths :].diagonal().clamp(min=tiny)
 
         def precondition(x: Tensor) -> Tensor:
-            columns, spline, width = unknowns.split(x)
-            smooth = scale * squeezed(rows, scale * spline, cols)
-            return unknowns.joined(torch.bmm(inverse, columns[:, :, None]), smooth, width_scale * width)
+            columns, none, spline, width = x.split(unknowns.parts)
+            smooth = torch.bmm(torch.bmm(rows, scale * spline.view(unknowns.spline)), cols) * scale
+            along = torch.bmm(inverse, columns.view(-1, 3, 1)).view(-1)
+            return torch.cat([along, none, smooth.view(-1), width * width_scale])
 
-        def dot(x: Tensor, y: Tensor) -> Tensor:
-            return x.new_zeros(tiles).index_add_(0, home, x * y)
-
-        x = torch.zeros_like(right)
-        residual, direction = right, precondition(right)
-        look = 1 if x.device.type == "cpu" else _LOOK
-        size = first = dot(residual, direction)
-        converged = ~(size > 0)
-        for number in range(1, _MOST + 1):
-            image = self.times(direction)
-            length = torch.where(converged, 0.0, size / dot(direction, image))[home]  # nothing changes any more
-            x = x.addcmul(length, direction)
-            residual = residual.addcmul(length, image, value=-1)
-            step = precondition(residual)
-            before, size = size, dot(residual, step)
-            converged = converged | ~(size > _TOLERANCE**2 * first)
-            if number % look == 0 and bool(converged.all()):
-                break
-            direction = step.addcmul(torch.where(converged, 0.0, size / before)[home], direction)
-        return x
+        return precondition
 
 
 def covariance_of(

@@ -24,7 +24,7 @@ from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import Neighbours
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._profiles import Profiles, gaussians, profiles, spline_basis, window_reach
-from torchmotif.columns.model import ImageModel, Tiles
+from torchmotif.columns.model import ImageModel, Pair, Tiles
 
 __all__ = ["Fit", "Moving", "Shape", "Start"]
 
@@ -34,6 +34,9 @@ _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 # Standard deviations of its intensity, neighbours known, below which a column may not be there.
 _DOUBTFUL = 6.0
 _FURTHEST = 0.5  # widths that a column moves in one step
+# Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
+# hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
+_WIDEST = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class Shape:
 
     width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
     widest: float
+    axes: Pair  # pixels along (rows, columns) per unit in which spacings are given
     noise: Noise
     overdispersion: Float[Tensor, ""]
     usual: Float[Tensor, ""]  # upper decile of the intensities; 0 where it is not known
@@ -52,7 +56,9 @@ class Shape:
         width, over, usual = torch.tensor([*model.width, model.overdispersion, model.faintest / faintest]).to(
             device
         ).split([2, 1, 1])  # fmt: skip
-        return Shape(width, max(model.width), Noise.of(model.noise, device), over[0], usual[0])
+        side = math.sqrt(model.width[0] * model.width[1])
+        axes = model.width[0] / side, model.width[1] / side
+        return Shape(width, max(model.width), axes, Noise.of(model.noise, device), over[0], usual[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +117,7 @@ class Fit:
         flat = self.data.new_zeros(tiles.shape[0], self.rows.shape[1], self.cols.shape[1])
         self.spline = flat if start.spline is None else start.spline
         self.band_index = spline_index(self.spline.shape, self.data.device)
-        self._find_neighbours()
+        self.find_neighbours()
         self.look()
         if start.spline is None:
             # What to expect of an image before anything is fitted to it: means over about a column.
@@ -126,7 +132,7 @@ class Fit:
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
         new = torch.arange(len(kept), len(fit), device=kept.device)
         fit.stuck = torch.cat([self.stuck[kept], fit.fixed[new]])
-        fit._find_neighbours()
+        fit.find_neighbours()
         fit.canvas = self.canvas.clone()
         self.profile.at(gone).add(fit.canvas, -self.rendered[gone, None, None])
         added = self._profiles(fit.positions[new], fit.tile[new])
@@ -138,7 +144,8 @@ class Fit:
         fit.blocks = _Blocks(*blocks)
         return fit
 
-    def _find_neighbours(self) -> None:
+    def find_neighbours(self) -> None:
+        """Look for the columns that share information with each other."""
         at = self.tiles.spread(self.positions, self.tile)
         self.neighbours = Neighbours.within(at / self.shape.width.double(), _OVERLAP)
 
@@ -208,6 +215,12 @@ class Fit:
         """Weights of the pixels, in some tiles or in all."""
         weights = self.usable / self.shape.noise.variance(expected)
         self.weights = weights if where is None else torch.where(where[:, None, None], weights, self.weights)
+        # A millionth of what the pixels can say of an intensity.
+        usual, least = (
+            self.shape.usual,
+            self.weights.flatten(1).amax(1) / (4e6 * math.pi * self.shape.width.prod()),
+        )
+        self.least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)
 
     def assemble(
         self, expected: Float[Tensor, "t h w"], rows: Tensor | None = None, where: Tensor | None = None
@@ -221,7 +234,9 @@ class Fit:
             self.blocks, self.band = self._blocks(rows, padded), band
             return
         # What two neighbours share is kept with the first of them.
-        wanted = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device).index_fill(0, rows, value=True)
+        wanted = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device).index_fill(
+            0, rows, value=True
+        )
         rows = torch.nonzero(wanted[:-1] | wanted[self.neighbours.later].any(1))[:, 0]
         pairs = zip(self.blocks, self._blocks(rows, padded), strict=True)
         self.blocks = _Blocks(*(old.index_copy(0, rows, one) for old, one in pairs))
@@ -253,7 +268,9 @@ class Fit:
             intensity = self.intensity[picked] + columns[:, 0] * shorter[:, 0]
             moved = positions + (columns[:, 1:] * shorter).double()
             _, h, w = self.tiles.shape
-            positions = torch.stack([moved[:, 0].clamp(-0.5, h - 0.5), moved[:, 1].clamp(-0.5, w - 0.5)], dim=1)
+            positions = torch.stack(
+                [moved[:, 0].clamp(-0.5, h - 0.5), moved[:, 1].clamp(-0.5, w - 0.5)], dim=1
+            )
             outside = (moved != positions).any(dim=1)  # those would go back and forth
             self.stuck = self.stuck.index_copy(0, picked, self.stuck[picked] | outside)
             far = far * ~outside
@@ -262,7 +279,7 @@ class Fit:
         self.spline = self.spline + spline
         if widen:
             factor = (width / self.shape.width).clamp(-0.2, 0.2)
-            most = self.spacing / 2 * self.axes.to(factor)  # of wider columns two would be one
+            most = _WIDEST * self.spacing * self.axes.to(factor)
             wider = torch.minimum(self.shape.width * (1 + factor), most)
             self.shape = replace(self.shape, width=wider)  # the windows follow when the host has asked for it
         self.look(moving)
@@ -292,7 +309,7 @@ class Fit:
         """Of intensity, row and column of every column; a draft is exact for those that may not be there."""
         own, shared = self.information()
         every = torch.arange(len(own), device=own.device)
-        if not draft:
+        if not draft or own.device.type != "cpu":  # to ask an accelerator takes longer
             return covariance_of(own, shared, self.neighbours, every)
         covariance = inverse3(own)
         doubtful = self.intensity < _DOUBTFUL * covariance[:, 0, 0].clamp(min=0).sqrt()
@@ -367,13 +384,10 @@ class Fit:
         Even a column of which the image says nothing has an intensity of the size of the usual ones and lies within
         about half a spacing.
         """
-        scaled = own * scales[:, :, None] * scales[:, None, :]
-        usual = self.shape.usual
-        # A millionth of what the pixels can say of an intensity.
-        least = 1e-6 * self.weights.flatten(1).amax(1) / (4 * math.pi * self.shape.width.prod())
-        least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)[tile]
+        least = self.least[tile]
         place = torch.full_like(least, (2 / self.spacing) ** 2)
-        return scaled + torch.diag_embed(torch.stack([least, place, place], dim=1))
+        diagonal = torch.diag_embed(torch.stack([least, place, place], dim=1))
+        return torch.addcmul(diagonal, own, scales[:, :, None] * scales[:, None, :])
 
     def _shared(self, scales: Float[Tensor, "n 3"], picked: Tensor | None = None) -> Float[Tensor, "k l 3 3"]:
         """Blocks of columns with their neighbours; zero for none."""

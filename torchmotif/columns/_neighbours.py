@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["Neighbours", "as_index", "near_to", "pairs_within", "strongest_first", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
-_LOOK = 5  # rounds after which the host asks whether any position is undecided
+_LOOK = 8  # rounds after which the host asks whether any position is undecided
 
 
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
@@ -44,8 +44,9 @@ def _candidates(
     rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + key
     starts = torch.searchsorted(ordered, (rows - 1).flatten())
     counts = torch.searchsorted(ordered, (rows + 1).flatten(), right=True) - starts
-    run = torch.repeat_interleave(counts)
-    within = torch.arange(len(run), device=device) - (counts.cumsum(0) - counts)[run]
+    ends = counts.cumsum(0)
+    run = torch.repeat_interleave(counts, output_size=int(ends[-1]))
+    within = torch.arange(len(run), device=device) - (ends - counts)[run]
     i, j = run % n, order[starts[run] + within]
     near = (positions[i] - positions[j]).square().sum(dim=1) <= radius**2
     return i, j, near & (i != j)
@@ -121,22 +122,31 @@ class Neighbours:
     @staticmethod
     def within(positions: Float[Tensor, "n 2"], radius: float) -> "Neighbours":
         """Those of positions at most `radius` apart."""
-        n = len(positions)
-        i, j = pairs_within(positions, radius, once=True)
-        order = torch.argsort(i * n + j)  # sums are then taken in an order that far positions have no part in
-        i, j = i[order], j[order]
-        slot = within_group(i)
-        both, other = torch.cat([i, j]), torch.cat([j, i])
-        order = torch.argsort(both * n + other)
-        place = within_group(both[order])
-        width, most = (0, 0) if len(i) == 0 else torch.stack([slot.max(), place.max()]).add(1).tolist()
-        later = torch.full((n, width), n, device=i.device)
-        later[i, slot] = j
-        entry = i * width + slot
-        every, block = torch.full((n, most), n, device=i.device), torch.full((n, most), 2 * n * width, device=i.device)
-        every[both[order], place] = other[order]
-        block[both[order], place] = torch.cat([entry, entry + n * width])[order]
-        return Neighbours(later, every, block)
+        n, device = len(positions), positions.device
+        i, j, near = _candidates(positions, radius)
+        counts = near.new_zeros(2, n, dtype=torch.long)
+        counts[0].index_add_(0, i, (near & (i < j)).long())
+        counts[1].index_add_(0, i, near.long())
+        width, most, pairs = torch.cat([counts.amax(1), near.sum()[None]]).tolist() if n else (0, 0, 0)
+        # In an order that the positions have no part in: sums are taken in it.
+        key = torch.where(near, i * n + j, n * n).sort().values[:pairs]
+        i, j = key // max(n, 1), key % max(n, 1)
+        place = within_group(i)
+        every, block = (
+            torch.full((n, most), n, device=device),
+            torch.full((n, most), 2 * n * width, device=device),
+        )
+        every[i, place] = j
+        # Neighbours come by number: those that are later are the last, and the first of a column's own table.
+        slot = place - (counts[1] - counts[0])[i]
+        later = torch.full((n, width + 1), n, device=device)
+        later[i, torch.where(slot >= 0, slot, width)] = torch.where(slot >= 0, j, n)
+        own = i * width + slot
+        entry = torch.empty(pairs, dtype=torch.long, device=device)
+        swapped = torch.argsort(j * n + i)  # the same pairs, seen from the other
+        entry[swapped] = own
+        block[i, place] = torch.where(slot >= 0, own, entry + n * width)
+        return Neighbours(later[:, :width], every, block)
 
     def shared(
         self, blocks: Float[Tensor, "n k 3 3"], rows: Int[Tensor, " r"] | slice

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -37,34 +38,42 @@ class Noise:
         low, high, at_low, at_high = torch.stack([self.low, self.high, self.at_low, self.at_high]).tolist()
         return low, high, at_low, at_high
 
-    @property
-    def _slope(self) -> Tensor:
-        return (self.at_high - self.at_low) / (self.high - self.low)
+    @cached_property
+    def _line(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Slope of the variance, what it would be where nothing is expected, and its least."""
+        slope = (self.at_high - self.at_low) / (self.high - self.low)
+        return slope, self.at_low - slope * self.low, _LEAST * (self.at_low + self.at_high) / 2
 
-    @property
-    def _floor(self) -> Tensor:
-        return _LEAST * (self.at_low + self.at_high) / 2
+    @cached_property
+    def _turn(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether the variance is the same everywhere, its slope elsewhere, and where it is no longer at its least."""
+        both = self.at_low + self.at_high
+        even = (self.at_high - self.at_low).abs() <= 1e-3 * both
+        slope, start, floor = self._line
+        slope = torch.where(even, 1.0, slope)
+        return even, slope, (floor - start) / slope
 
     def variance(self, expected: Tensor) -> Tensor:
         """Of pixels with the given expected values."""
-        line: Tensor = self.at_low + self._slope * (expected - self.low)
-        return line.clamp(min=self._floor.to(line.dtype))
+        slope, start, floor = self._line
+        return torch.addcmul(start.to(expected.dtype), expected, slope.to(expected.dtype)).clamp(
+            min=floor.to(expected.dtype)
+        )
 
     def likelihood(self, data: Tensor, expected: Tensor) -> Tensor:
         """Logarithm of the quasi-likelihood of pixels, but for what depends on the data alone.
 
         The integral of (data - m) / variance(m) over m (Wedderburn 1974); for Poisson counts it is that of Poisson.
         """
-        span, both = self.at_high - self.at_low, self.at_low + self.at_high
-        even = span.abs() <= 1e-3 * both  # the same noise everywhere
-        slope, floor = torch.where(even, 1.0, self._slope), self._floor
-        turn = self.low + (floor - self.at_low) / slope  # from here on the variance is no longer at its least
+        even, slope, turn = self._turn
+        floor = self._line[2]
         beyond, over = expected - turn, data - turn
-        flat = (over * beyond - 0.5 * beyond.square()) / floor
-        growth = (slope * beyond / floor).clamp(min=0)
-        rising = (over + floor / slope) * torch.log1p(growth) / slope - beyond / slope
+        rise = floor / slope
+        flat = (over - 0.5 * beyond) * beyond / floor
+        growth = (beyond / rise).clamp(min=0)
+        rising = ((over + rise) * torch.log1p(growth) - beyond) / slope
         uneven = torch.where(growth > 0, rising, flat)
-        return torch.where(even, -(data - expected).square() / both, uneven)
+        return torch.where(even, -(data - expected).square() / (self.at_low + self.at_high), uneven)
 
     def fitted(
         self,

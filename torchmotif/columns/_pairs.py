@@ -27,7 +27,9 @@ _OVAL = 0.4  # squared widths: of one that is more elongated the width is not le
 _MANY = 20  # columns, from which their overdispersion can be told
 _MEDIAN = 0.455  # median of the square of a standard normal variable
 _ROUND = 0.5  # of the greater elongation: where the smaller is more, there is a blob and no pair
-_TRIAL_REACH = 4.5  # widths around the middle that a trial looks at: what is further out tells one from two no more
+_TRIAL_REACH = (
+    4.5  # widths around the middle that a trial looks at: what is further out tells one from two no more
+)
 _STEPS_ONE, _STEPS_TWO = 5, 10
 _FURTHEST = 0.6  # widths that a column of a trial may move in one step
 _FAINT = 0.02  # of the intensity of all: no column of a trial is fainter
@@ -63,29 +65,37 @@ def overdispersion(fit: Fit) -> Float[Tensor, ""]:
 
 
 def resolve_pairs(
-    fit: Fit, covariance: Float[Tensor, "n 3 3"], judged: Bool[Tensor, " n"], closest: float
+    fit: Fit, covariance: Float[Tensor, "n 3 3"], judged: Bool[Tensor, " n"] | None, closest: float
 ) -> Resolved:
     """Where two columns at least `closest` pixels apart explain an image better than one of a fit, and the reverse.
 
-    Of columns that are not `judged` none is replaced.
+    Of columns that are not `judged`, by default none, none is replaced.
     """
     n, over = len(fit), fit.shape.overdispersion
     replaced, tile = torch.zeros_like(fit.fixed), fit.tile
     if n == 0:
         changes = fit.in_tiles(tile)
-        return Resolved(replaced, ~fit.fixed, replaced, fit.positions.new_zeros(0, 3), tile, replaced, changes)
-    rows = as_index(judged)
+        return Resolved(
+            replaced, ~fit.fixed, replaced, fit.positions.new_zeros(0, 3), tile, replaced, changes
+        )
+    rows = torch.arange(n, device=tile.device) if judged is None else as_index(judged)
+    judged = torch.ones_like(fit.fixed) if judged is None else judged
     pair, half, oval = _oblong(*_elongation(fit, rows), rows, fit)
     single = torch.ones_like(replaced).index_copy(0, rows, ~oval)
-    i, j = _doubtful(fit, covariance, judged)
-    near = torch.zeros_like(replaced).index_fill(0, torch.cat([i, j]), value=True)
+    doubtful, near = _doubtful(fit, covariance, judged)
+    alone = pair & ~near[rows]
+    pairs, ones = torch.stack([doubtful.sum(), alone.sum()]).tolist()
+    entry = torch.argsort(~doubtful, stable=True)[:pairs]
+    i, j = entry // max(fit.neighbours.later.shape[1], 1), fit.neighbours.later.flatten()[entry]
     # Each trial takes two columns of the fit, of which the second may be none.
-    chosen = as_index(pair & ~near[rows])
+    chosen = torch.argsort(~alone, stable=True)[:ones]
     alone, half = rows[chosen], half[chosen]
     taken = torch.stack([torch.cat([i, alone]), torch.cat([j, torch.full_like(alone, n)])], dim=1)
     if len(taken) == 0:
         changes = fit.in_tiles(tile * 0)
-        return Resolved(replaced, single, replaced, fit.positions.new_zeros(0, 3), tile[:0], replaced[:0], changes)
+        return Resolved(
+            replaced, single, replaced, fit.positions.new_zeros(0, 3), tile[:0], replaced[:0], changes
+        )
     every = torch.cat([fit.intensity[:, None].double(), fit.positions], dim=1)
     away = torch.cat([torch.zeros_like(half[:, :1]), half], dim=1)
     share = torch.ones_like(away)
@@ -104,7 +114,9 @@ def resolve_pairs(
     merged = neighbours & (trial.evidence < _SAME)
     merged &= (trial.evidence <= least[first]) & (trial.evidence <= least[second])
     plausible = _plausible(trial, fit, closest)
-    better = neighbours & (trial.evidence >= _SAME * over) & (tried[first] == 1) & (tried[second] == 1) & plausible
+    better = (
+        neighbours & (trial.evidence >= _SAME * over) & (tried[first] == 1) & (tried[second] == 1) & plausible
+    )
     far = (trial.apart() / fit.shape.width).norm(dim=1) > 2 * _APART
     split = ~neighbours & (trial.evidence > _TWO * over) & far & plausible
     gone = merged | better | split
@@ -120,19 +132,23 @@ def resolve_pairs(
     return Resolved(replaced, single, resolved, columns, home.repeat(3)[chosen], new_resolved, changes)
 
 
-def _doubtful(fit: Fit, covariance: Tensor, judged: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns i and j so near to each other, and one of them so faint, that they may be one."""
-    later = fit.neighbours.later
-    k = later.shape[1]
+def _doubtful(
+    fit: Fit, covariance: Float[Tensor, "n 3 3"], judged: Bool[Tensor, " n"]
+) -> tuple[Bool[Tensor, " nk"], Bool[Tensor, " n"]]:
+    """Which of the neighbours of all columns are so near to them, and one of them so faint, that they may be one column."""
+    later, n = fit.neighbours.later, len(fit)
     clear = fit.intensity > _BRIGHT * covariance[:, 0, 0].clamp(min=0).sqrt()
-    firm = torch.cat([clear, clear.new_ones(1)]), torch.cat([fit.fixed, clear.new_ones(1)])
+    asked, fixed, firm = (
+        torch.cat([one, one.new_full((1,), none)])
+        for one, none in ((judged, False), (fit.fixed, True), (clear, True))
+    )
     at = torch.cat([fit.positions, fit.positions.new_full((1, 2), torch.inf)])
     apart = ((fit.positions[:, None] - at[later]) / fit.shape.width.double()).norm(dim=2)
-    asked = torch.cat([judged, judged.new_zeros(1)])
-    doubtful = (apart <= _NEAR) & ~(clear[:, None] & firm[0][later]) & (judged[:, None] | asked[later])
-    doubtful &= ~(fit.fixed[:, None] | firm[1][later])
-    entry = as_index(doubtful.flatten())
-    return entry // max(k, 1), later.flatten()[entry]
+    doubtful = (apart <= _NEAR) & ~(clear[:, None] & firm[later]) & (judged[:, None] | asked[later])
+    doubtful &= ~(fit.fixed[:, None] | fixed[later])
+    near = torch.zeros(n + 1, dtype=torch.int32, device=later.device)
+    near = near.index_add_(0, later.flatten(), doubtful.flatten().int())[:n] > 0
+    return doubtful.flatten(), near | doubtful.any(dim=1)
 
 
 def _plausible(trial: "Trial", fit: Fit, closest: float) -> Bool[Tensor, " k"]:
@@ -278,7 +294,9 @@ class _Surroundings:
         total = intensity.sum(dim=1, keepdim=True)
         bounded = torch.minimum(torch.maximum(change[:, :, :1], -0.5 * total), 0.5 * total)
         brighter = torch.maximum(intensity + bounded, _FAINT * total)
-        return torch.cat([brighter, columns[:, :, 1:] + change[:, :, 1:] * (self.furthest / length).clamp(max=1)], 2)
+        return torch.cat(
+            [brighter, columns[:, :, 1:] + change[:, :, 1:] * (self.furthest / length).clamp(max=1)], 2
+        )
 
     def fitted(self, columns: Float[Tensor, "k m 3"], steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Columns of greatest likelihood, the logarithm of that, and what they let expect; only steps that better it are taken."""
@@ -322,22 +340,28 @@ def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"])
     # A fit may have less than nothing.
     mean = fit.in_tiles(fit.intensity.abs()) / fit.in_tiles(torch.ones_like(fit.intensity)).clamp(min=1)
     least = _FAINT * mean + torch.finfo(mean.dtype).tiny
-    none = torch.cat([fit.intensity, fit.intensity.new_zeros(1)]), torch.cat([fit.positions, fit.positions[:1]])
+    none = (
+        torch.cat([fit.intensity, fit.intensity.new_zeros(1)]),
+        torch.cat([fit.positions, fit.positions[:1]]),
+    )
     parts = []
     for some, pair in zip(taken.split(_CHUNK), two.split(_CHUNK), strict=True):
         tile = fit.tile[some[:, 0]]
         bright = torch.maximum(pair[:, :, :1], least[tile, None, None].double())
         columns = torch.cat([none[0][some][:, :, None].double(), none[1][some]], dim=2)
-        parts.append(_tried(fit, images, reach, tile, columns, torch.cat([bright, pair[:, :, 1:]], dim=2)))
+        start = torch.cat([bright, pair[:, :, 1:]], dim=2)
+        parts.append(_tried(fit, images, tile=tile, taken=columns, two=start))
     one, both, evidence = (torch.cat(part) for part in zip(*parts, strict=True))
     return Trial(one, both, evidence)
 
 
 def _tried(
-    fit: Fit, images: list[Tensor], reach: int, tile: Tensor, taken: Tensor, two: Tensor
+    fit: Fit, images: list[Tensor], *, tile: Tensor, taken: Tensor, two: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One column, two columns, and the evidence for two, of places of which the `taken` columns are taken off."""
-    side, (_, h, w), dtype = 2 * reach + 1, fit.tiles.shape, fit.data.dtype
+    (_, h, w), dtype = fit.tiles.shape, fit.data.dtype
+    reach = (images[0].shape[1] - w) // 2
+    side = 2 * reach + 1
     bright = two[:, :, :1]
     total = bright.sum(dim=1, keepdim=True)
     middle = (bright / total * two[:, :, 1:]).sum(dim=1, keepdim=True)
@@ -356,7 +380,9 @@ def _tried(
 
     everything = around(expected, taken.shape[1]).state((taken - shift).to(dtype)).expected
     others = 2 * expected - everything
-    one, alone, _ = around(others, 1).fitted((torch.cat([total, middle], dim=2) - shift).to(dtype), _STEPS_ONE)
+    one, alone, _ = around(others, 1).fitted(
+        (torch.cat([total, middle], dim=2) - shift).to(dtype), _STEPS_ONE
+    )
     places = around(others, 2)
     pair, both, reached = places.fitted((two - shift).to(dtype), _STEPS_TWO)
     evidence = 2 * (both - alone).to(dtype) / places.misfit(reached).clamp(min=1)

@@ -22,7 +22,10 @@ _FAINTEST = 0.1  # of the 90th percentile of heights: what is lower is a ripple 
 def maxima(
     tiles: Tiles, data: Float[Tensor, "t h w"], spacing: float, axes: Pair
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Positions in pixels (float64), heights and tiles of all maxima at the scale of columns `spacing` apart."""
+    """Positions in pixels (float64), heights and tiles of all maxima at the scale of columns `spacing` apart.
+
+    Of two that are nearer to each other than columns are, the lower has the height 0.
+    """
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
     filtered = matched_filter(data, spacing, axes, zoom)
     pooled = filtered
@@ -32,8 +35,8 @@ def maxima(
     tile, height = index[:, 0], filtered[tuple(index.unbind(1))]
     positions = _vertices(filtered, index) / zoom
     square = positions / torch.stack([positions.new_full((), along) for along in axes])
-    alone = torch.nonzero(strongest_first(tiles.spread(square, tile), height, CLOSEST * spacing))[:, 0]
-    return positions[alone], height[alone], tile[alone]
+    alone = strongest_first(tiles.spread(square, tile), height, CLOSEST * spacing)
+    return positions, height * alone, tile
 
 
 def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[Tensor, "t h w"]:
@@ -64,7 +67,7 @@ def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area
     good = (expected <= _FALSE_SHARE * rank) & (score > 2)
     last = torch.where(good, rank, 0).max()
     keep = torch.zeros_like(height, dtype=torch.bool).index_copy(0, order, rank <= last)
-    upper = ordered[(last // 10).clamp(max=len(height) - 1)]
+    upper = ordered.index_select(0, (last // 10).clamp(max=len(height) - 1).view(1))
     return keep & (height >= _FAINTEST * upper)
 
 

@@ -142,7 +142,9 @@ def profiles(
     start = torch.stack([row + tile * (h + 2 * reach), col], dim=1)
     step = torch.arange(-reach, reach + 1, device=positions.device)
     offset = ((nearest - positions)[:, :, None] + step).to(width.dtype)
-    rows, cols = gaussians(offset.flatten(0, 1), width.repeat(len(row))[:, None]).view(-1, 2, 3, len(step)).unbind(1)
+    rows, cols = (
+        gaussians(offset.flatten(0, 1), width.repeat(len(row))[:, None]).view(-1, 2, 3, len(step)).unbind(1)
+    )
     return Profiles(start, nearest - reach, rows, cols, reach, tiles)
 
 

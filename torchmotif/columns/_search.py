@@ -36,7 +36,7 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     """The fit of a batch of tiles from their maxima, with what a first fit leaves over, without what it finds to be nothing."""
     shape = Shape.of(model, FAINTEST, at.device)
     fit = Fit(tiles, Start.at(at, tile), shape, model.spacing)
-    faintest, judged = shape.usual * FAINTEST, torch.ones_like(fit.fixed)
+    faintest, judged = shape.usual * FAINTEST, None
     converge(fit, _ROUGH)
     for number in range(_REVISIONS):
         start, (kept, gone), touched, changes = revised(fit, faintest, judged)
@@ -45,7 +45,7 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
             break
         judged = converge(fit, _ROUGH, touched)
     converge(fit, _STEPS, torch.ones_like(fit.fixed))
-    start, (kept, gone), touched, _ = revised(fit, faintest, torch.ones_like(fit.fixed), more=False)
+    start, (kept, gone), touched, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
     converge(fit, _STEPS, touched)
     fit.assemble(fit.expected)
@@ -74,7 +74,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         return torch.cat([alone, every]), whole, torch.stack([alone.sum(), every.sum(), worse.sum()])
 
     mask, whole, numbers = chosen()
-    local, rest, _ = numbers.tolist()
+    local, rest = (0, len(fit)) if assembled else numbers[:2].tolist()
     for number in range(steps):
         if local + rest == 0:
             break
@@ -107,7 +107,9 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
     return fitted
 
 
-def _halved(fit: Fit, before: tuple[Tensor, ...], best: tuple[Tensor, ...], most: Tensor, worse: Tensor) -> Tensor:
+def _halved(
+    fit: Fit, before: tuple[Tensor, ...], best: tuple[Tensor, ...], most: Tensor, worse: Tensor
+) -> Tensor:
     """Halve the step of tiles in which it makes the fit worse, in the end take it back; the misfit then.
 
     Columns that the image hardly tells apart diverge, and wide ones that overlap with their background.
@@ -157,16 +159,17 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
 
 
 def revised(
-    fit: Fit, faintest: Tensor, judged: Bool[Tensor, " n"], *, more: bool = True
+    fit: Fit, faintest: Tensor, judged: Bool[Tensor, " n"] | None = None, *, more: bool = True
 ) -> tuple[Start, tuple[Tensor, Tensor], Bool[Tensor, " m"], Int[Tensor, " t"]]:
     """A fit without what it finds to be nothing, with pairs split or merged and `more` that it leaves over.
 
-    Of columns that are not `judged` all stay, and tiles without any stay as they are. Also the numbers of columns that are kept and of
+    Of columns that are not `judged`, by default none, all stay, and tiles without any stay as they are. Also the numbers of columns that are kept and of
     those that are not, which of all are new or near to a change, and how many changes there are in every tile.
     """
     fit.weigh(fit.expected)
     covariance, closest = fit.covariance(draft=True), CLOSEST * fit.spacing
     pairs = resolve_pairs(fit, covariance, judged, closest)
+    judged = torch.ones_like(fit.fixed) if judged is None else judged
     standing = ~pairs.replaced
     keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged)
     keep &= strongest_first(fit.spread, fit.intensity * standing, closest) | ~judged
@@ -192,7 +195,9 @@ def revised(
         fit.spline,
     )
     gone = torch.argsort(keep, stable=True)[: len(keep) - len(kept)]  # whose number is known: no wait
-    centres = fit.tiles.spread(torch.cat([at[gone], new, extra]), torch.cat([tile[gone], new_tile, extra_tile]))
+    centres = fit.tiles.spread(
+        torch.cat([at[gone], new, extra]), torch.cat([tile[gone], new_tile, extra_tile])
+    )
     ours = fit.tiles.spread(start.positions, start.tile)
     touched = near_to(ours / fit.axes, centres / fit.axes, _TOUCHED * fit.spacing)
     touched |= torch.arange(len(touched), device=touched.device) >= len(kept)
@@ -203,9 +208,8 @@ def _left_over(
     fit: Fit, open_: Bool[Tensor, " t"], others: Float[Tensor, "m 2"], other_tile: Int[Tensor, " m"]
 ) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
     """Columns that the residual shows: those too near to brighter ones to be maxima themselves; not near to `others`."""
-    row, col = fit.axes.tolist()
     score = (fit.data - fit.expected) * fit.usable * fit.weights.sqrt()
-    at, height, tile = maxima(fit.tiles, score, fit.spacing, (row, col))
+    at, height, tile = maxima(fit.tiles, score, fit.spacing, fit.shape.axes)
     # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
     roughness = _medians(height, tile, len(fit.data)) / _MEDIAN
     height = height / torch.clamp(roughness, min=filter_gain(fit.spacing))[tile]
@@ -220,10 +224,12 @@ def _left_over(
 
 
 def _medians(values: Float[Tensor, " n"], tile: Int[Tensor, " n"], tiles: int) -> Float[Tensor, " t"]:
-    """Median of the values in every tile (the lower of two middle ones); 0 where there are none."""
+    """Median of the positive values in every tile (the lower of two middle ones); 0 where there are none."""
+    tile = torch.where(values > 0, tile, tiles)
     order = torch.argsort(values)
     order = order[torch.argsort(tile[order], stable=True)]
-    count = torch.zeros(tiles, dtype=torch.long, device=tile.device).index_add_(0, tile, torch.ones_like(tile))
+    count = torch.zeros(tiles + 1, dtype=torch.long, device=tile.device)
+    count = count.index_add_(0, tile, torch.ones_like(tile))[:tiles]
     middle = count.cumsum(0) - count + (count - 1).clamp(min=0) // 2
     found = torch.cat([values[order], values.new_zeros(1)])[middle.clamp(max=len(values))]
     return torch.where(count > 0, found, 0.0)

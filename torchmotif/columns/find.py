@@ -149,7 +149,9 @@ def _in_tiles(
     parts = in_threads(work, grid.batches(), pixels.device)
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
-    keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(pixels.device)
+    keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(
+        pixels.device
+    )
     return {name: values[keep] for name, values in found.items() if name != "tile"}
 
 

@@ -121,8 +121,7 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
     """Distances in pixels, the radial mean of the autocorrelation there, and its standard deviation in pure noise."""
     reach = min(data.shape[1:]) // 2
     axis = torch.arange(-reach, reach + 1, device=data.device, dtype=data.dtype)
-    correlation = sum(_autocorrelation(part, axis) for part in data) / len(data)
-    assert isinstance(correlation, Tensor)
+    correlation = torch.stack([_autocorrelation(part, axis) for part in data]).mean(0)
     radius = torch.hypot(axis[:, None] / axes[0], axis[None, :] / axes[1])
     bins = torch.round(radius * _STEPS).long().flatten()
     most = math.ceil(1.5 * _STEPS * reach / min(axes)) + 2
@@ -201,8 +200,8 @@ def _distances(
     i, j = pairs_within(square, radius)
     nearest = square.new_full((len(square),), torch.inf)
     nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-    nearest = nearest[as_index(torch.isfinite(nearest))]
-    if len(nearest) < 3:
-        return None
-    lower, middle, upper = nearest.quantile(torch.linspace(0.25, 0.75, 3).to(nearest)).tolist()
-    return lower, middle, upper
+    nearest = torch.where(nearest < torch.inf, nearest, torch.nan)
+    count = (nearest > 0).sum()
+    quartiles = [nearest.nanquantile(share) for share in (0.25, 0.5, 0.75)] if len(nearest) else [count] * 3
+    many, lower, middle, upper = torch.stack([count, *quartiles]).tolist()
+    return (lower, middle, upper) if many >= 3 else None
