@@ -7,8 +7,8 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns import find_lattice
-from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns._neighbours import pairs_within, strongest_first
+from torchmotif.columns.lattice import dark_sites
 
 
 def honeycomb(angle: float, cells: int = 12, a: float = 20.0) -> np.ndarray:

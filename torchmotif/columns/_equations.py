@@ -1,7 +1,7 @@
 """The equations of one step of the joint fit: every column with its neighbours, the background, the common width."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,10 +63,9 @@ def spline_band(
     return products.view(t, 7, a, 7, b).permute(0, 2, 4, 1, 3).reshape(t, a * b, 49)
 
 
-def spline_index(shape: tuple[int, int, int], device: torch.device) -> Int[Tensor, "m 49"]:
+def spline_index(shape: Sequence[int], tiles: int, device: torch.device) -> Int[Tensor, "m 49"]:
     """Numbers of the splines that the entries of `spline_band` belong to, over all tiles; -1 for none."""
-    t, a, b = shape
-    number = torch.arange(t * a * b, device=device).view(shape)
+    number = torch.arange(tiles * math.prod(shape), device=device).view(tiles, *shape)
     padded = torch.nn.functional.pad(number, (3, 3, 3, 3), value=-1)
     return padded.unfold(1, 7, 1).unfold(2, 7, 1).reshape(-1, 49)
 
@@ -85,7 +84,7 @@ class Smoothing(NamedTuple):
         raised = [one + 1e-4 * torch.diag(one.diagonal()) for one in gram]
         inverse = [torch.linalg.inv_ex(one).inverse.to(rows.dtype) for one in raised]
         diagonal = gram[0].diagonal()[:, None] * gram[1].diagonal()
-        return Smoothing(*inverse, diagonal.to(rows.dtype))
+        return Smoothing(inverse[0], inverse[1], diagonal.to(rows.dtype))
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,6 +104,17 @@ class Fit:
     What happens to a tile does not depend on the other tiles.
     """
 
+    profile: Profiles
+    canvas: Float[Tensor, "th2 w2"]  # the columns without the background, padded
+    rendered: Float[Tensor, " n"]  # their intensities in it
+    background: Float[Tensor, "t h w"]
+    expected: Float[Tensor, "t h w"]
+    weights: Float[Tensor, "t h w"]
+    least: Float[Tensor, " t"]  # information of an intensity that every column has
+    blocks: "_Blocks"
+    band: Float[Tensor, "t m 49"]
+    reach: int
+
     def __init__(self, tiles: Tiles, start: Start, shape: Shape, spacing: float) -> None:
         self.tiles, self.spacing, self.shape = tiles, spacing, shape
         self.data, self.usable = tiles.data, tiles.usable
@@ -116,7 +127,7 @@ class Fit:
         self.bias: Tensor | float = 0.0
         flat = self.data.new_zeros(tiles.shape[0], self.rows.shape[1], self.cols.shape[1])
         self.spline = flat if start.spline is None else start.spline
-        self.band_index = spline_index(self.spline.shape, self.data.device)
+        self.band_index = spline_index(self.spline.shape[1:], len(self.data), self.data.device)
         self.find_neighbours()
         self.look()
         if start.spline is None:
@@ -421,7 +432,9 @@ class Fit:
         n, k, s = len(profile), others.shape[1], profile.size
         pixel = profile.first[:, :, None] + torch.arange(s, device=padded.device)
         offset = (pixel[:, None] - others[..., None]).to(padded.dtype)
-        left, right, nodes = [], [], []
+        left: list[Tensor] = []
+        right: list[Tensor] = []
+        nodes = []
         for axis, (basis, mine) in enumerate(((self.rows, profile.rows), (self.cols, profile.cols))):
             first, values = _splines(basis, pixel[:, axis])
             nodes.append(first)

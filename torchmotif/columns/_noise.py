@@ -114,9 +114,9 @@ class Noise:
             dark = p * p / a > q * q / c
             first = torch.where(fine, first, torch.where(dark, p / a, 0 * p)).double()
             last = torch.where(fine, last, torch.where(dark, 0 * q, q / c)).double()
-            ends = (self.low, self.high, self.at_low, self.at_high)
+            before = (self.low, self.high, self.at_low, self.at_high)
             new = (low, low + span, first, last)
-            found = Noise(*(torch.where(known, one, old) for one, old in zip(new, ends, strict=True)))
+            found = Noise(*(torch.where(known, one, old) for one, old in zip(new, before, strict=True)))
             variance = found.variance(expected)
         return found
 

@@ -1,8 +1,8 @@
 """The separable Gaussians of columns on the pixels around them, in a batch of tiles, and splines for the background."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -64,17 +64,17 @@ class Profiles:
 
     def joined(self, other: "Profiles") -> "Profiles":
         """These, and after them others."""
-        pairs = (
-            (self.start, other.start), (self.first, other.first), (self.rows, other.rows), (self.cols, other.cols)
-        )  # fmt: skip
-        return Profiles(*(torch.cat(pair) for pair in pairs), self.reach, self.tiles)
+        return self._mapped(lambda mine, theirs: torch.cat([mine, theirs]), other)
 
     def replaced(self, rows: Int[Tensor, " k"], new: "Profiles") -> "Profiles":
         """The same with those of some columns replaced."""
-        pairs = (
-            (self.start, new.start), (self.first, new.first), (self.rows, new.rows), (self.cols, new.cols)
-        )  # fmt: skip
-        return Profiles(*(old.index_copy(0, rows, one) for old, one in pairs), self.reach, self.tiles)
+        return self._mapped(lambda mine, theirs: mine.index_copy(0, rows, theirs), new)
+
+    def _mapped(self, function: Callable[[Tensor, Tensor], Tensor], other: "Profiles") -> "Profiles":
+        start, first, rows, cols = (
+            function(getattr(self, name), getattr(other, name)) for name in ("start", "first", "rows", "cols")
+        )
+        return replace(self, start=start, first=first, rows=rows, cols=cols)
 
     def pad(self, images: Float[Tensor, "t h w"]) -> Float[Tensor, "th2 w2"]:
         """Images of the tiles, padded by `reach`, one below the other."""

@@ -58,22 +58,10 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
     The columns that are `active` are fitted as long as they move, and all of a tile, with its background, as long as many of
     them do. By default all, whose matrix is there. Returns which columns were fitted.
     """
-    assembled = active is None
-    active = torch.ones_like(fit.fixed) if active is None else active
-    fitted = torch.zeros_like(active)
-    count = fit.in_tiles(torch.ones_like(fit.intensity)).clamp(min=1)
+    assembled, moves = active is None, torch.ones_like(fit.fixed) if active is None else active
+    fitted = torch.zeros_like(moves)
     best, most = fit.state, fit.misfit()
-    worse = torch.zeros_like(count, dtype=torch.bool)
-
-    def chosen() -> tuple[Tensor, Tensor, Tensor]:
-        """Columns that move alone, and those of tiles that move as a whole; these tiles; and how many are which."""
-        share = fit.in_tiles(active.float()) / count
-        whole = share > _MANY
-        alone = active & ((share > _FEW) & ~whole)[fit.tile]
-        every = whole[fit.tile]
-        return torch.cat([alone, every]), whole, torch.stack([alone.sum(), every.sum(), worse.sum()])
-
-    mask, whole, numbers = chosen()
+    mask, whole, numbers = _chosen(fit, moves, most < 0)
     local, rest = (0, len(fit)) if assembled else numbers[:2].tolist()
     for number in range(steps):
         if local + rest == 0:
@@ -83,21 +71,20 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         moving = Moving(rows, local, whole)
         fitted = fitted.index_fill(0, rows, value=True)
         if number % _REASSEMBLED == 0 and not (assembled and number == 0):
-            some = fit.in_tiles(torch.zeros_like(count[fit.tile]).index_fill(0, rows, 1.0)) > 0
+            some = fit.in_tiles(torch.zeros_like(fit.tile).index_fill(0, rows, 1)) > 0
             fit.assemble(fit.expected, None if len(rows) == len(fit) else rows, some)
         if number == 0:
             most = _WORSE * fit.misfit()
         before = fit.state
         far = fit.step(moving)
-        active = torch.zeros_like(active).index_copy(0, rows, far > _NEAR)
+        moves = torch.zeros_like(moves).index_copy(0, rows, far > _NEAR)
         misfit = fit.misfit()
         worse = ~(misfit <= most)
-        mask, whole, numbers = chosen()
+        mask, whole, numbers = _chosen(fit, moves, worse)
         local, rest, wrong = numbers.tolist()
         if wrong:
             misfit = _halved(fit, before, best, most, worse)
-            active = active | worse[fit.tile]
-            mask, whole, numbers = chosen()
+            mask, whole, numbers = _chosen(fit, moves | worse[fit.tile], worse)
             local, rest, _ = numbers.tolist()
         better = _WORSE * misfit < most
         most = torch.where(better, _WORSE * misfit, most)
@@ -105,6 +92,16 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         pairs = zip(kept, fit.state, best, strict=True)
         best = tuple(torch.where(which, new, old) for which, new, old in pairs)  # type: ignore[assignment]
     return fitted
+
+
+def _chosen(
+    fit: Fit, moves: Bool[Tensor, " n"], worse: Bool[Tensor, " t"]
+) -> tuple[Bool[Tensor, " n2"], Bool[Tensor, " t"], Int[Tensor, " 3"]]:
+    """Columns that move alone, then those of tiles that move as a whole; these tiles; how many of both, and are worse."""
+    share = fit.in_tiles(moves.float()) / fit.in_tiles(torch.ones_like(fit.intensity)).clamp(min=1)
+    whole = share > _MANY
+    alone, every = moves & ((share > _FEW) & ~whole)[fit.tile], whole[fit.tile]
+    return torch.cat([alone, every]), whole, torch.stack([alone.sum(), every.sum(), worse.sum()])
 
 
 def _halved(

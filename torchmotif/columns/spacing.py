@@ -143,7 +143,7 @@ def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, 
     (h, w), reach = data.shape, len(axis) // 2
     flat = data - _slow(data[None], max(min(h, w) / 8, 4.0))[0]
     power = torch.fft.rfft2(flat, s=(h + reach, w + reach)).abs().square()
-    product = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
+    product: Tensor = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
     return product[: len(axis), : len(axis)] / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
 
 
@@ -152,7 +152,8 @@ def _slow(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
     pool = max(1, int(sigma / 4))
     pooled = F.avg_pool2d(data[:, None], pool, ceil_mode=True, count_include_pad=False)[:, 0]
     size = (data.shape[1], data.shape[2])
-    return F.interpolate(blur(pooled, sigma / pool)[:, None], size, mode="bilinear")[:, 0]
+    slow: Tensor = F.interpolate(blur(pooled, sigma / pool)[:, None], size, mode="bilinear")[:, 0]
+    return slow
 
 
 def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> float:
