@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Neighbours", "as_index", "near_to", "pairs_within", "strongest_first", "within_group"]
+__all__ = ["Neighbours", "as_index", "is_near", "near_to", "pairs_within", "strongest_first", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
-_LOOK = 8  # rounds after which the host asks whether any position is undecided
+_LOOK = 8  # rounds after which an accelerator is asked whether any position is undecided
 
 
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
@@ -27,29 +27,28 @@ def within_group(group: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def _candidates(
-    positions: Float[Tensor, "n 2"], radius: float
+    queries: Float[Tensor, "m 2"], positions: Float[Tensor, "n 2"], radius: float
 ) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"], Bool[Tensor, " c"]]:
-    """Ordered pairs (i, j) among which are all at most `radius` apart, and which those are.
+    """Pairs (query, position) among which are all at most `radius` apart, and which those are.
 
-    Positions are sorted into square cells of side `radius`; the candidates of a position are the three runs of
+    Positions are sorted into square cells of side `radius`; the candidates of a query are the three runs of
     sorted positions that fill the three rows of cells around it.
     """
-    n, device = len(positions), positions.device
-    if n < 2:
+    m, device = len(queries), queries.device
+    if m == 0 or len(positions) == 0:
         none = torch.zeros(0, dtype=torch.long, device=device)
         return none, none, none > 0
-    cell = ((positions - positions.amin(dim=0)) / radius).long()
-    key = cell[:, 0] * _ROW + cell[:, 1] + 1
-    ordered, order = torch.sort(key)
-    rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + key
+    first = positions.amin(dim=0)
+    key, wanted = (((at - first) / radius).floor().long() for at in (positions, queries))
+    ordered, order = torch.sort(key[:, 0] * _ROW + key[:, 1])
+    rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + (wanted[:, 0] * _ROW + wanted[:, 1])
     starts = torch.searchsorted(ordered, (rows - 1).flatten())
     counts = torch.searchsorted(ordered, (rows + 1).flatten(), right=True) - starts
     ends = counts.cumsum(0)
     run = torch.repeat_interleave(counts, output_size=int(ends[-1]))
     within = torch.arange(len(run), device=device) - (ends - counts)[run]
-    i, j = run % n, order[starts[run] + within]
-    near = (positions[i] - positions[j]).square().sum(dim=1) <= radius**2
-    return i, j, near & (i != j)
+    i, j = run % m, order[starts[run] + within]
+    return i, j, (queries[i] - positions[j]).square().sum(dim=1) <= radius**2
 
 
 def pairs_within(
@@ -59,16 +58,23 @@ def pairs_within(
 
     Linear in their number.
     """
-    i, j, near = _candidates(positions, radius)
-    kept = as_index(near & (i < j) if once else near)
+    i, j, near = _candidates(positions, positions, radius)
+    kept = as_index(near & (i < j) if once else near & (i != j))
     return i[kept], j[kept]
 
 
 def near_to(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
-    """Which positions have one of some others within a radius."""
-    i, j, near = _candidates(torch.cat([one, other]), radius)
-    hits = torch.zeros(len(one) + len(other), dtype=torch.int32, device=one.device)
-    return hits.index_add_(0, i, (near & (j >= len(one))).int())[: len(one)] > 0
+    """Which positions have one of a few others within a radius."""
+    _, j, near = _candidates(other, one, radius)
+    hits = torch.zeros(len(one), dtype=torch.int32, device=one.device)
+    return hits.index_add_(0, j, near.int()) > 0
+
+
+def is_near(few: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
+    """Which of a few positions have one of many others within a radius."""
+    i, _, near = _candidates(few, other, radius)
+    hits = torch.zeros(len(few), dtype=torch.int32, device=few.device)
+    return hits.index_add_(0, i, near.int()) > 0
 
 
 def strongest_first(
@@ -79,7 +85,7 @@ def strongest_first(
     Ties go to the first. All local winners are decided at once, so a few rounds suffice.
     """
     n, device = len(positions), positions.device
-    i, j, near = _candidates(positions, radius)
+    i, j, near = _candidates(positions, positions, radius)
     rank = torch.empty(n, dtype=torch.long, device=device)
     rank[torch.argsort(strength, descending=True, stable=True)] = torch.arange(n, device=device)
     removes = near & (rank[i] > rank[j])  # j may remove i
@@ -91,11 +97,12 @@ def strongest_first(
         hits = torch.zeros(n, dtype=torch.int32, device=device)
         return hits.index_add_(0, i, (by[j] & removes).int()) > 0
 
+    look = 2 if device.type == "cpu" else _LOOK
     for number in count(1):  # what is decided stays so, and one more round does no harm
         winners = undecided & ~reached(undecided)
         kept |= winners
         undecided &= ~(winners | reached(winners))
-        if len(i) == 0 or (number % _LOOK == 0 and not bool(undecided.any())):
+        if len(i) == 0 or (number % look == 0 and not bool(undecided.any())):
             break
     return kept
 
@@ -123,7 +130,8 @@ class Neighbours:
     def within(positions: Float[Tensor, "n 2"], radius: float) -> "Neighbours":
         """Those of positions at most `radius` apart."""
         n, device = len(positions), positions.device
-        i, j, near = _candidates(positions, radius)
+        i, j, near = _candidates(positions, positions, radius)
+        near = near & (i != j)
         counts = near.new_zeros(2, n, dtype=torch.long)
         counts[0].index_add_(0, i, (near & (i < j)).long())
         counts[1].index_add_(0, i, near.long())

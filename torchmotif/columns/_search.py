@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
 from torchmotif.columns._fit import Fit, Moving, Shape, Start
-from torchmotif.columns._neighbours import as_index, near_to, strongest_first
+from torchmotif.columns._neighbours import as_index, is_near, near_to, strongest_first
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns.model import ImageModel, Tiles
@@ -213,10 +213,11 @@ def _left_over(
     _, h, w = fit.tiles.shape
     expected = h * w * maxima_density(height, fit.spacing)
     count = fit.in_tiles(torch.ones_like(fit.intensity))
-    clear = (expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile]
+    clear = as_index((expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile])
+    at, tile = at[clear], tile[clear]
     spread = fit.tiles.spread(at, tile) / fit.axes
-    clear &= ~near_to(spread, fit.tiles.spread(others, other_tile) / fit.axes, _APART * fit.spacing)
-    chosen = as_index(clear)
+    known = fit.tiles.spread(others, other_tile) / fit.axes
+    chosen = as_index(~is_near(spread, known, _APART * fit.spacing))
     return at[chosen], tile[chosen]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
-from torchmotif._threads import in_threads
+from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns.calibrate import (
     START_WIDTH,
     NoColumnsError,
@@ -96,16 +96,16 @@ def find_columns(
         return Columns(**kept, spacing=spacing, spacing_nm=None if nm is None else spacing * nm, width=width)
 
     try:
-        limit = saturation_limit([top_two(pixels, dark=polarity == "dark")])
-        shape = (pixels.shape[0], pixels.shape[1])
-        model = calibrate_image(
-            lambda box: pixels[box[0] : box[2], box[1] : box[3]],
-            shape,
-            axes=axes,
-            limit=limit,
-            dark=polarity == "dark",
-            spacing=spacing,
-        )
+        with single_threaded():
+            limit = saturation_limit([top_two(pixels, dark=polarity == "dark")])
+            model = calibrate_image(
+                lambda box: pixels[box[0] : box[2], box[1] : box[3]],
+                (pixels.shape[0], pixels.shape[1]),
+                axes=axes,
+                limit=limit,
+                dark=polarity == "dark",
+                spacing=spacing,
+            )
     except NoColumnsError as error:
         none = columns_at(pixels[None], error.model, *_no_columns(pixels))
         none.pop("tile")
@@ -146,7 +146,7 @@ def _in_tiles(
         tile = found.pop("tile")
         return found | {"tile": tile + numbers[0], "positions": found["positions"] + corners[tile, :2]}
 
-    parts = in_threads(work, grid.batches(), pixels.device)
+    parts = in_threads(work, grid.batches(pixels.device), pixels.device)
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
     keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(

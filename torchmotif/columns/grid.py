@@ -11,11 +11,22 @@ from torch import Tensor
 from torchmotif.columns._neighbours import pairs_within, strongest_first
 from torchmotif.columns._peaks import CLOSEST
 
-__all__ = ["GUARD", "Grid", "Tile", "keep_at_seams", "kept_columns", "tile_side"]
+__all__ = [
+    "BATCH",
+    "BATCH_ON_ACCELERATOR",
+    "GUARD",
+    "Grid",
+    "Tile",
+    "keep_at_seams",
+    "kept_columns",
+    "tile_side",
+]
 
-_SIDE = 1024  # pixels of a tile's core: margins are a fifth of the work, intermediates some hundred megabytes
+_SIDE = 768  # pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes
 _SPACINGS = 40.0  # least side of a core in spacings: the margin around it is four of them
-_BATCH = 1448 * 1448  # pixels of the cores that are worked on at a time: of 2048 x 2048 pixels, half
+# Pixels of the cores that are worked on at a time: on a CPU some 150 MiB, and enough for operations to be large; on an
+# accelerator some GiB, since there each operation costs the same be it large or small.
+BATCH, BATCH_ON_ACCELERATOR = 768 * 768, 16 * 1024 * 1024
 GUARD = 0.3  # spacings beyond its core in which a tile keeps columns, for the seams
 
 
@@ -111,13 +122,13 @@ class Grid:
             for col in range(max(j - 1, 0), min(j + 2, cols))
         ]
 
-    def batches(self) -> list[list[int]]:
-        """Numbers of the tiles of every batch: two at least where there are two tiles, so that two cores have work.
+    def batches(self, device: torch.device) -> list[list[int]]:
+        """Numbers of the tiles of every batch on a kind of device.
 
         They do not depend on who does the work: products of matrices may differ in their last digit with how many there are.
         """
-        h, w = self.shape
-        count = min(len(self), max(2, math.ceil(h * w / _BATCH)))
+        (h, w), most = self.shape, BATCH if device.type == "cpu" else BATCH_ON_ACCELERATOR
+        count = min(len(self), math.ceil(h * w / most))
         edges = [len(self) * i // count for i in range(count + 1)]
         return [list(range(first, last)) for first, last in pairwise(edges)]
 

@@ -117,6 +117,10 @@ class Tiles:
         """Pixels where a column may be."""
         return self.usable | self.saturated
 
+    def some(self, which: slice) -> "Tiles":
+        """Some of them."""
+        return Tiles(self.data[which], self.usable[which], self.saturated[which])
+
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
         _, h, w = self.shape
