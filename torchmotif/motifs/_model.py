@@ -1,0 +1,290 @@
+"""What is learnt of motifs: how moments are sorted into them, and which columns are outliers."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif.motifs import _orientation as orientation
+from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
+from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
+from torchmotif.motifs._tree import MotifTree, grow
+from torchmotif.motifs.detectability import FEWEST, CentralColumn, SplitCriteria
+from torchmotif.zernike import ZernikeBasis
+
+__all__ = ["Assignment", "Equivalence", "Learner", "MotifModel", "Spread"]
+
+Equivalence = Literal["rotation", "euclidean"] | None
+_REFERENCES = 2  # that are learnt from motifs
+_MOST_LEAVES = 6  # of the tree per motif asked for, where rotated copies are joined
+
+
+class Assignment(NamedTuple):
+    """What `MotifClassifier` says of n columns.
+
+    Attributes
+    ----------
+    labels : array of shape (n,), int64
+        Motif of every column; -1 fits none.
+    probabilities : array of shape (n,), float64
+        Of that motif; 0 where the label is -1.
+    scores : array of shape (n,), float64
+        Distance of every column from its motif in standard deviations.
+    angles : array of shape (n,), float64
+        By how many radians the motif is rotated counter-clockwise to lie on the column's patch, from 0 to 2 pi over the
+        motif's fold; 0 without `equivalence`.
+    mirrored : array of shape (n,), bool
+        Whether the motif is mirrored at the direction of the columns before it is rotated.
+    """
+
+    labels: Any
+    probabilities: Any
+    scores: Any
+    angles: Any
+    mirrored: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Motifs in moment space: where they are, and how their columns scatter by the noise and by what varies within them.
+
+    Attributes
+    ----------
+    centres : Tensor of shape (m, k)
+        Mean moments of every motif.
+    axes : Tensor of shape (k, k)
+        From moments to uncorrelated coordinates in which the noise of the learnt columns has the variance 1.
+    excess : Tensor of shape (k,)
+        Variance within motifs beyond the noise along each of them.
+    stretch : float
+        By what factor squared distances are larger than Gaussian scatter makes them.
+    """
+
+    centres: Float[Tensor, "m k"]
+    axes: Float[Tensor, "k k"]
+    excess: Float[Tensor, " k"]
+    stretch: float = 1.0
+
+    @property
+    def white(self) -> Float[Tensor, "k k"]:
+        """From moments to coordinates in which one column of a motif scatters by 1."""
+        return self.axes / (self.excess + 1).sqrt()
+
+    @classmethod
+    def learn(
+        cls,
+        moments: Float[Tensor, "n k"],
+        labels: Int[Tensor, " n"],
+        covariance: Float[Tensor, "k k"],
+        motifs: int,
+    ) -> "Spread":
+        """The spread of columns in so many motifs, whose noise has a known covariance."""
+        n, k = moments.shape
+        centres = averaged(moments, torch.ones_like(labels), labels, motifs)
+        variances, axes = principal_axes(moments - centres[labels], covariance)
+        gaussian = cls(centres, axes, torch.where(variances > noise_edge(n, k), variances - 1, 0.0))
+        return replace(gaussian, stretch=max(1.0, float(gaussian.distances(moments, labels).median()) / k))
+
+    def distances(
+        self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
+    ) -> Float[Tensor, " n"]:
+        """Squared distance of every column from its motif; k on average where it belongs there."""
+        along = ((moments - self.centres[labels]) @ self.axes).square()
+        return (along / (self.excess + 1 / relative_dose)).sum(1) / self.stretch
+
+    def scores(
+        self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
+    ) -> Float[Tensor, " n"]:
+        """Distances on the scale of a standard normal variable (Wilson & Hilferty, 1931)."""
+        width = 2 / (9 * len(self.axes))
+        root = (self.distances(moments, labels, relative_dose) / len(self.axes)) ** (1 / 3)
+        return (root - (1 - width)) / math.sqrt(width)
+
+
+@dataclass(frozen=True, eq=False)
+class MotifModel:
+    """The motifs in moment space.
+
+    Attributes
+    ----------
+    tree : MotifTree
+        Which leaf a column belongs to.
+    spread : Spread
+        How far it is from it.
+    scale : float
+        By what factor the noise is larger than that of one electron per unit of the moments.
+    motif : Tensor of shape (number of leaves,), int64
+        Which motif each leaf is, in some orientation; -1 where its columns fit none.
+    counts : Tensor of shape (number of motifs,), int64
+        Learnt columns of every motif.
+    reference : Symmetries, optional
+        Onto which columns are rotated first.
+    shapes : Symmetries
+        Mean moments and symmetries of the motifs.
+    columns : tuple of CentralColumn
+        What stands in the middle of each motif.
+    """
+
+    tree: MotifTree
+    spread: Spread
+    scale: float
+    motif: Int[Tensor, " l"]
+    counts: Int[Tensor, " m"]
+    reference: Symmetries | None
+    shapes: Symmetries
+    columns: tuple[CentralColumn, ...] = ()
+
+    def log_probabilities(
+        self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
+    ) -> Float[Tensor, "n m"]:
+        """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
+        aligned = moments if self.reference is None else self.reference.align(moments)
+        return self._of_motifs(self.tree.log_probabilities(aligned, relative_dose))
+
+    def assign(
+        self, moments: Float[Tensor, "n k"], outlier_distance: float, relative_dose: float = 1.0
+    ) -> Assignment:
+        """Motif, its probability, the distance from it and its angle, for moments scaled to the learnt dose."""
+        aligned = moments if self.reference is None else self.reference.align(moments)
+        leaves = self.tree.log_probabilities(aligned, relative_dose)
+        probability, motif = self._of_motifs(leaves).max(1)
+        leaf = torch.where(self.motif == motif[:, None], leaves, -torch.inf).argmax(1)
+        score = self.spread.scores(aligned, leaf, relative_dose)
+        fits = (score <= outlier_distance) & (self.motif[leaves.argmax(1)] >= 0)
+        angle, mirrored = torch.zeros_like(score), torch.zeros_like(fits)
+        if self.reference is not None:
+            angle, mirrored = self.shapes.angles(moments, motif)
+        labels, probability = torch.where(fits, motif, -1), torch.where(fits, probability.exp(), 0.0)
+        return Assignment(labels, probability, score, angle, mirrored)
+
+    def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
+        """From leaves to motifs."""
+        number = torch.arange(len(self.counts), device=leaves.device)
+        of = self.motif == number[:, None]
+        return torch.where(of, leaves[:, None], -torch.inf).logsumexp(2).log_softmax(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """Learns motifs from the moments of columns.
+
+    Attributes
+    ----------
+    basis : ZernikeBasis
+    criteria : SplitCriteria
+        What a motif needs.
+    level : float
+        What the constant that was subtracted from the pixels stands above one without electrons, see `CountingNoise`.
+    offsets : Tensor of shape (n, 2), optional
+        True centre minus window centre.
+    scale : float, optional
+        By what factor the noise is larger than that of one electron per unit; by default it is told from the moments.
+    n_motifs : int, optional
+        By default it is found.
+    equivalence : {"rotation", "euclidean"}, optional
+        Whether motifs that are rotated, or rotated and mirrored, are one.
+    outlier_distance : float
+        Columns further from their motif fit none.
+    random_state : int
+    """
+
+    basis: ZernikeBasis
+    criteria: SplitCriteria
+    level: float
+    offsets: Tensor | None
+    scale: float | None
+    n_motifs: int | None
+    equivalence: Equivalence
+    outlier_distance: float
+    random_state: int
+
+    def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:
+        """The motifs; of moments of higher order than the basis has, float64, only the noise is told."""
+        if self.equivalence is None:
+            return self._model(finer, None)
+        moments, _, _, covariance = self._scattered(finer)
+        white = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+        least, mirror = self.criteria.min_detectability, self._mirror
+        reference = orientation.learn_reference(
+            moments, white, least, mirror=mirror, random_state=self.random_state
+        )
+        for _ in range(_REFERENCES):
+            model = self._model(finer, reference)
+            # The motifs themselves are better seeds than what was told apart before there were any.
+            seeds = Symmetries.of(
+                model.shapes.centres, model.spread.white, least, SEED_TOLERANCE, mirror=mirror
+            )
+            reference = orientation.reference_of(seeds, model.counts)
+        return self._model(finer, reference)
+
+    @property
+    def _mirror(self) -> bool:
+        return self.equivalence == "euclidean"
+
+    def _model(self, finer: Tensor, reference: Symmetries | None) -> MotifModel:
+        """The motifs of the columns rotated onto a reference."""
+        finer = finer if reference is None else reference.align(finer)
+        moments, noise, scale, covariance = self._scattered(finer)
+        leaves = self.n_motifs
+        while True:
+            tree = grow(moments, noise, self.basis, self.criteria, scale=scale, n_motifs=leaves)
+            leaf = tree.log_probabilities(moments).argmax(1)
+            spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
+            fits = spread.scores(moments, leaf) <= self.outlier_distance
+            model = self._joined(tree, spread, scale, leaf, fits, reference)
+            if leaves is None or reference is None or len(tree.leaves) < leaves:
+                break
+            missing = (self.n_motifs or 0) - len(model.counts)
+            if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
+                break
+            leaves += missing
+        motif = model.motif[leaf]
+        rows = [torch.nonzero(motif == i).flatten() for i in range(len(model.counts))]
+        columns = tuple(CentralColumn.of(finer, noise, self.basis, scale, mine) for mine in rows)
+        return replace(model, columns=columns)
+
+    def _scattered(self, finer: Tensor) -> tuple[Tensor, CountingNoise, float, Tensor]:
+        """Moments to the order of the basis, their noise, the scale of it, and its mean covariance in that scale."""
+        moments = finer[:, : len(self.basis.basis)]
+        noise = CountingNoise(self.basis, finer, self.level, self.offsets)
+        covariance = noise.covariance()
+        scale = self.scale or noise_scale(moments, covariance) or 1.0
+        return moments, noise, scale, scale * covariance
+
+    def _joined(
+        self,
+        tree: MotifTree,
+        spread: Spread,
+        scale: float,
+        leaf: Tensor,
+        fits: Tensor,
+        reference: Symmetries | None,
+    ) -> MotifModel:
+        """Leaves as motifs, the most frequent first; with a reference those that are rotated copies as one.
+
+        `leaf` is that of every column, and `fits` whether it fits it.
+        """
+        counts, fitting = (torch.bincount(rows, minlength=len(spread.centres)) for rows in (leaf, leaf[fits]))
+        # Leaves without columns that fit them only gather what is unlike anything.
+        kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)
+        least, centres = self.criteria.min_detectability, spread.centres[kept]
+        counts, fitting = counts[kept], fitting[kept]
+        group = torch.arange(len(counts), device=leaf.device)
+        if reference is not None:
+            group, rotated = orientation.rotated_copies(
+                centres, counts, spread.white, least, mirror=self._mirror
+            )
+            centres = averaged(rotated, counts, group)
+        size, fit = (of.new_zeros(len(centres)).index_add(0, group, of) for of in (counts, fitting))
+        order = torch.argsort(fit, descending=True, stable=True)
+        motif = torch.full_like(kept, -1, dtype=torch.long)
+        motif[kept] = torch.argsort(order)[group]
+        if reference is None:
+            one = torch.ones_like(order)
+            shapes = Symmetries(centres[order], one, one < 1)
+        else:
+            shapes = Symmetries.of(centres[order], spread.white, least, MOTIF_TOLERANCE, mirror=self._mirror)
+        return MotifModel(tree, spread, scale, motif, size[order], reference, shapes)
