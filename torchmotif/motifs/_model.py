@@ -49,24 +49,13 @@ class Assignment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Motifs in moment space: where they are, and how their columns scatter by the noise and by what varies within them.
+    """Motifs in moment space: where they are, and how their columns scatter by the noise and by what varies within them."""
 
-    Attributes
-    ----------
-    centres : Tensor of shape (m, k)
-        Mean moments of every motif.
-    axes : Tensor of shape (k, k)
-        From moments to uncorrelated coordinates in which the noise of the learnt columns has the variance 1.
-    excess : Tensor of shape (k,)
-        Variance within motifs beyond the noise along each of them.
-    stretch : float
-        By what factor squared distances are larger than Gaussian scatter makes them.
-    """
-
-    centres: Float[Tensor, "m k"]
+    centres: Float[Tensor, "m k"]  # mean moments of every motif
+    # From moments to uncorrelated coordinates in which the noise of the learnt columns has the variance 1:
     axes: Float[Tensor, "k k"]
-    excess: Float[Tensor, " k"]
-    stretch: float = 1.0
+    excess: Float[Tensor, " k"]  # variance within motifs beyond the noise along each of them
+    stretch: float = 1.0  # by what factor squared distances are larger than Gaussian scatter makes them
 
     @property
     def white(self) -> Float[Tensor, "k k"]:
@@ -106,36 +95,16 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class MotifModel:
-    """The motifs in moment space.
+    """The motifs in moment space."""
 
-    Attributes
-    ----------
-    tree : MotifTree
-        Which leaf a column belongs to.
-    spread : Spread
-        How far it is from it.
-    scale : float
-        By what factor the noise is larger than that of one electron per unit of the moments.
-    motif : Tensor of shape (number of leaves,), int64
-        Which motif each leaf is, in some orientation; -1 where its columns fit none.
-    counts : Tensor of shape (number of motifs,), int64
-        Learnt columns of every motif.
-    reference : Symmetries, optional
-        Onto which columns are rotated first.
-    shapes : Symmetries
-        Mean moments and symmetries of the motifs.
-    columns : tuple of CentralColumn
-        What stands in the middle of each motif.
-    """
-
-    tree: MotifTree
-    spread: Spread
-    scale: float
-    motif: Int[Tensor, " l"]
-    counts: Int[Tensor, " m"]
-    reference: Symmetries | None
-    shapes: Symmetries
-    columns: tuple[CentralColumn, ...] = ()
+    tree: MotifTree  # which leaf a column belongs to
+    spread: Spread  # how far it is from it
+    scale: float  # by what factor the noise is larger than that of one electron per unit of the moments
+    motif: Int[Tensor, " l"]  # which motif each leaf is, in some orientation; -1 where its columns fit none
+    counts: Int[Tensor, " m"]  # learnt columns of every motif
+    reference: Symmetries | None  # onto which columns are rotated first
+    shapes: Symmetries  # mean moments and symmetries of the motifs
+    columns: tuple[CentralColumn, ...] = ()  # what stands in the middle of each motif
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -169,36 +138,18 @@ class MotifModel:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """Learns motifs from the moments of columns.
-
-    Attributes
-    ----------
-    basis : ZernikeBasis
-    criteria : SplitCriteria
-        What a motif needs.
-    level : float
-        What the constant that was subtracted from the pixels stands above one without electrons, see `CountingNoise`.
-    offsets : Tensor of shape (n, 2), optional
-        True centre minus window centre.
-    scale : float, optional
-        By what factor the noise is larger than that of one electron per unit; by default it is told from the moments.
-    n_motifs : int, optional
-        By default it is found.
-    equivalence : {"rotation", "euclidean"}, optional
-        Whether motifs that are rotated, or rotated and mirrored, are one.
-    outlier_distance : float
-        Columns further from their motif fit none.
-    random_state : int
-    """
+    """Learns motifs from the moments of columns."""
 
     basis: ZernikeBasis
-    criteria: SplitCriteria
+    criteria: SplitCriteria  # what a motif needs
+    # What the constant that was subtracted from the pixels stands above one without electrons, see `CountingNoise`:
     level: float
-    offsets: Tensor | None
+    offsets: Tensor | None  # true centre minus window centre
+    # By what factor the noise is larger than that of one electron per unit; by default it is told from the moments:
     scale: float | None
-    n_motifs: int | None
-    equivalence: Equivalence
-    outlier_distance: float
+    n_motifs: int | None  # by default it is found
+    equivalence: Equivalence  # whether motifs that are rotated, or rotated and mirrored, are one
+    outlier_distance: float  # columns further from their motif fit none
     random_state: int
 
     def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:

@@ -23,26 +23,13 @@ _BATCH_MOMENTS = 65_536  # columns at a time where there are moments
 
 @dataclass(frozen=True, eq=False)
 class MomentScale:
-    """Moments about the true centres of pixels less a level, at the learnt dose, over a unit.
-
-    Attributes
-    ----------
-    basis : ZernikeBasis
-    finer : ZernikeBasis
-        Of a higher order, for the noise.
-    level : float
-        Mean of the learnt pixels: without it moments of unlike offsets are hardly comparable.
-    unit : float
-        Standard deviation of the learnt patches.
-    dark : float
-        Value of a pixel without electrons.
-    """
+    """Moments about the true centres of pixels less a level, at the learnt dose, over a unit."""
 
     basis: ZernikeBasis
-    finer: ZernikeBasis
-    level: float
-    unit: float
-    dark: float
+    finer: ZernikeBasis  # of a higher order, for the noise
+    level: float  # mean of the learnt pixels: without it moments of unlike offsets are hardly comparable
+    unit: float  # standard deviation of the learnt patches
+    dark: float  # value of a pixel without electrons
 
     @property
     def counts_at_level(self) -> float:

@@ -37,20 +37,11 @@ _UNEXPLAINED = 0.1  # of a difference, in its squares, that is left when one mot
 
 @dataclass(frozen=True, eq=False)
 class Symmetries:
-    """Mean moments of some patches, and their symmetries as far as single columns can tell.
-
-    Attributes
-    ----------
-    centres : Tensor of shape (m, k)
-    folds : Tensor of shape (m,), int64
-        Rotations by 2 pi / fold leave each as it is.
-    chiral : Tensor of shape (m,), bool
-        Whether its mirror image is another, and mirrored patches are asked for.
-    """
+    """Mean moments of some patches, and their symmetries as far as single columns can tell."""
 
     centres: Float[Tensor, "m k"]
-    folds: Int[Tensor, " m"]
-    chiral: Bool[Tensor, " m"]
+    folds: Int[Tensor, " m"]  # rotations by 2 pi / fold leave each as it is
+    chiral: Bool[Tensor, " m"]  # whether its mirror image is another, and mirrored patches are asked for
 
     @classmethod
     def of(

@@ -19,36 +19,21 @@ _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise al
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider.
+    """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider."""
 
-    Attributes
-    ----------
-    axes : Tensor of shape (k, q)
-        From moments to coordinates in which the noise of the learnt columns is the identity.
-    means : Tensor of shape (2, q)
-        Of the two components.
-    intrinsic : Tensor of shape (q, q)
-        Covariance of either beyond the noise.
-    share : float
-        Of the columns that belong to the second.
-    evidence : float
-        Twice the gain in log-likelihood, less the price of the parameters (Schwarz, 1978): the odds of two components
-        against one are its exponential's root.
-    columns : int
-        Number n of columns it was learnt on.
-    responsibilities : Tensor of shape (n,)
-        Probability that each learnt column belongs to the second; empty where it serves no more.
-    cumulants : tuple of Tensors of shape (2, q, q) and (2, q, q, q), optional
-        Second and third cumulants of the noise of both along the axes.
-    """
-
-    axes: Float[Tensor, "k q"]
-    means: Float[Tensor, "2 q"]
-    intrinsic: Float[Tensor, "q q"]
-    share: float
+    axes: Float[
+        Tensor, "k q"
+    ]  # from moments to coordinates in which the noise of the columns is the identity
+    means: Float[Tensor, "2 q"]  # of the two components
+    intrinsic: Float[Tensor, "q q"]  # covariance of either beyond the noise
+    share: float  # of the columns that belong to the second
+    # Twice the gain in log-likelihood, less the price of the parameters (Schwarz, 1978): the odds of two components
+    # against one are its exponential's root:
     evidence: float
-    columns: int
+    columns: int  # number n of columns it was learnt on
+    # Probability that each learnt column belongs to the second; empty where it serves no more:
     responsibilities: Float[Tensor, " n"]
+    # Second and third cumulants of the noise of both along the axes:
     cumulants: tuple[Float[Tensor, "2 q q"], Float[Tensor, "2 q q q"]] | None = None
 
     def detectability(self, relative_dose: float = 1.0) -> float:

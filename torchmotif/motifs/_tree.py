@@ -23,20 +23,12 @@ NumberedSplits = list[tuple[int, Split]]
 
 @dataclass(frozen=True, eq=False)
 class MotifTree:
-    """Splits, each of a node in two: the first keeps the node's number, the second gets the next.
+    """Splits, each of a node in two: the first keeps the node's number, the second gets the next."""
 
-    Attributes
-    ----------
-    splits : list of (int, Split)
-        The node that is split, and how, in the order in which the motifs parted.
-    leaves : Tensor of shape (n_motifs,)
-        Node of every motif, the most frequent first, the brighter first of equally frequent ones.
-    candidates : list of (int, Split)
-        Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike.
-    """
-
-    splits: NumberedSplits
+    splits: NumberedSplits  # the node that is split, and how, in the order in which the motifs parted
+    # Node of every motif, the most frequent first, the brighter first of equally frequent ones:
     leaves: Int[Tensor, " m"]
+    # Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike:
     candidates: NumberedSplits
 
     def log_probabilities(

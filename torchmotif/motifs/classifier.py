@@ -25,9 +25,7 @@ from torchmotif.zernike import ZernikeBasis
 __all__ = ["MotifClassifier"]
 
 _OFFSETS_PER_PIXEL = 8  # steps of the offsets; with 4, rounding them is structure enough to split a motif
-_ORDERS_FOR_NOISE = (
-    4  # more than those of the motifs: with fewer, noise along single directions is off by half
-)
+_ORDERS_FOR_NOISE = 4  # more than those of the motifs: without, noise along single directions is off by half
 
 
 class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]

@@ -152,26 +152,15 @@ class SplitCriteria:
 
 @dataclass(frozen=True)
 class CentralColumn:
-    """The column in the middle of a motif's patches, along the direction in which it stands out of the noise most.
+    """The column in the middle of a motif's patches, along the direction in which it stands out of the noise most."""
 
-    Attributes
-    ----------
-    count : int
-        Learnt columns of the motif.
-    strength : float
-        The whole column, in standard deviations of the noise; 0 where there is none in the middle.
-    scatter : (float, float)
-        Variance beyond the noise of the motif's columns, told from those darker and those brighter than the middle one.
-    skew : float
-        Third cumulant of the noise.
-    noise_of_column, skew_of_column : float
-        What the column itself adds to the noise's variance, 1, and to its third cumulant.
-    """
-
-    count: int
+    count: int  # learnt columns of the motif
+    # The whole column, in standard deviations of the noise; 0 where there is none in the middle:
     strength: float = 0.0
+    # Variance beyond the noise of the motif's columns, told from those darker and those brighter than the middle one:
     scatter: tuple[float, float] = (0.0, 0.0)
-    skew: float = 0.0
+    skew: float = 0.0  # third cumulant of the noise
+    # What the column itself adds to the noise's variance, 1, and to its third cumulant:
     noise_of_column: float = 0.0
     skew_of_column: float = 0.0
 
@@ -214,23 +203,12 @@ class CentralColumn:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """A dose and a number of columns, and what a split needs there.
-
-    Attributes
-    ----------
-    criteria : SplitCriteria
-    learnt : int
-        Columns that the splits were learnt on.
-    columns : int
-        Columns in all that splits are to be seen with.
-    relative_dose : float
-        Dose, relative to the learnt one.
-    """
+    """A dose and a number of columns, and what a split needs there."""
 
     criteria: SplitCriteria
-    learnt: int
-    columns: int
-    relative_dose: float = 1.0
+    learnt: int  # columns that the splits were learnt on
+    columns: int  # columns in all that splits are to be seen with
+    relative_dose: float = 1.0  # dose, relative to the learnt one
 
     def resolution(self, split: Split, motifs: tuple[tuple[int, ...], tuple[int, ...]]) -> Resolution:
         """Whether a split is seen, and what it takes."""
@@ -302,7 +280,9 @@ def expected(
     return detectability, 2 * columns * gain - (axes + 1) * np.log(np.maximum(columns, 1.0))
 
 
-def found_detectability(detectability: Values, share: float, moments: int, columns: Values) -> Values:
+def found_detectability(
+    detectability: Values | float, share: float, moments: int, columns: Values | float
+) -> Values:
     """What is left of the distance between components when the direction between them has to be found among moments.
 
     The leading principal direction of columns in noise lies askew to that of what varies: the square of the cosine
