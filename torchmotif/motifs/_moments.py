@@ -14,7 +14,7 @@ from torchmotif._arrays import DeviceLike, as_positions, as_tensor
 from torchmotif.errors import InputError
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MomentScale", "MomentSource", "PatchSource", "add_by_label", "n_max_of"]
+__all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label", "n_max_of"]
 
 _BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
@@ -69,21 +69,10 @@ class MomentScale:
 
 
 class PatchSource:
-    """Square patches of one size, of which a batch at a time is brought to the device as float32.
+    """Square patches (n, s, s) of one size, of which a batch at a time is brought to the device as float32.
 
-    Parameters
-    ----------
-    patches : array of shape (n, s, s)
-        A tensor, or anything that is sliced like a numpy array, such as a memory-mapped one.
-    device : str or torch.device, optional
-        By default where the patches are.
-    offsets : array of shape (n, 2), optional
-        True centre minus window centre in pixels.
-
-    Raises
-    ------
-    InputError
-        If the shape is another.
+    They are a tensor, or anything that is sliced like a numpy array, such as a memory-mapped one; `offsets` (n, 2) are the
+    true centres minus the window centres in pixels.
     """
 
     name = "patches"
@@ -125,23 +114,20 @@ class PatchSource:
 
     def take(self, rows: Tensor) -> Tensor:
         """The patches with these numbers."""
-        return self._on_device(
-            rows.to(self._data.device) if isinstance(self._data, Tensor) else rows.cpu().numpy()
-        )
+        here = isinstance(self._data, Tensor)
+        return self._on_device(rows.to(self._data.device) if here else rows.cpu().numpy())
 
     def mean_deviation_least(self) -> tuple[float, float, float]:
         """Mean and standard deviation of all pixels, and the least of them."""
         total, squares, least = 0.0, 0.0, np.inf
-        first: float | None = None
+        first = float(self._on_device(slice(0, 1)).mean())
         for _, windows in self:
-            first = float(windows.mean()) if first is None else first
             beyond = windows - first  # a common offset would cost digits of the squares
             total += float(beyond.sum(dtype=torch.float64))
             squares += float(beyond.square().sum(dtype=torch.float64))
             least = min(least, float(windows.min()))
-        count = len(self) * self.size**2
-        mean = total / count
-        return (first or 0.0) + mean, max(squares / count - mean**2, 0.0) ** 0.5, least
+        mean, square = (part / (len(self) * self.size**2) for part in (total, squares))
+        return first + mean, max(square - mean**2, 0.0) ** 0.5, least
 
     def _on_device(self, rows: Any) -> Tensor:
         windows = as_tensor(self._data[rows], device=self._where, name="patches")
@@ -150,10 +136,7 @@ class PatchSource:
 
 
 class MomentSource:
-    """Zernike moments (n, k) of patches of a size, in float64 on the device, full sets of them and finite.
-
-    `level` is what was subtracted from the pixels, `offsets` the true centres minus the window centres.
-    """
+    """Zernike moments (n, k) of patches of a size, full sets of them; `level` is what was subtracted from the pixels."""
 
     name = "moments"
 
@@ -165,15 +148,15 @@ class MomentSource:
             raise InputError(
                 f"moments must have the shape (n, k) with n of at least 1, got {tuple(values.shape)}"
             )
-        self.orders = n_max_of(values.shape[1])
-        if (self.orders + 1) * (self.orders + 2) // 2 != values.shape[1]:
+        n_max = n_max_of(values.shape[1])
+        if (n_max + 1) * (n_max + 2) // 2 != values.shape[1]:
             raise InputError(
                 f"moments must come in full sets of (n_max + 1)(n_max + 2) / 2, got {values.shape[1]}; "
                 "see ZernikeBasis.project"
             )
         _require_finite(values, "moments", "drop those rows first")
         self.values, self.size, self.level, self.device = values, size, level, values.device
-        self.n_max = min(self.orders, size // 2)
+        self.n_max = min(n_max, size // 2)
         self.offsets = _checked_offsets(offsets, len(values), values.device)
 
     def __len__(self) -> int:
@@ -192,6 +175,9 @@ class MomentSource:
     def mean_deviation_least(self) -> tuple[float, float, float]:
         """In place of those of the pixels: the level, the moments' root mean square, and that none is negative."""
         return self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0
+
+
+Source = PatchSource | MomentSource
 
 
 def n_max_of(k: int) -> int:

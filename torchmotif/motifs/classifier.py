@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torchmotif._threads import single_threaded
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs import sample
 from torchmotif.motifs._model import Assignment, Equivalence, Learner
-from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, add_by_label
+from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label
 from torchmotif.motifs.detectability import Acquisition, DetectionLimit, Resolution, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
@@ -52,18 +52,18 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     min_detectability : float
         Distance between two motifs that a split needs, in standard deviations of one column at this dose.
     max_valley : float
-        Two sides are one motif when their density without noise is nowhere between them below this share of the lower
-        peak: what varies continuously, such as strain, is not split.
+        Greatest saddle ratio of a split: lowest density without noise between two motifs, over that of the lower peak.
+        What varies continuously, such as strain, has no saddle and is not split.
     min_share : float
         Least share of the columns that is a motif; 5 columns are the least, and 50 are always enough.
     outlier_distance : float
         A column further than this many standard deviations from its motif fits no motif: label -1.
     equivalence : {"rotation", "euclidean"}, optional
-        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
+        Whether a motif rotated, or rotated and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
         Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, in which
-        up to 2,500 of those that are unlike the common motifs take the place of others, so that rare ones are not lost.
+        up to 2,500 outliers of the common motifs take the place of others, so that rare motifs are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
@@ -76,7 +76,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     outlier_scores_ : array of shape (n,), float64
         Distance of every patch from its motif in standard deviations.
     angles_ : array of shape (n,), float64
-        By how many radians the motif's template is turned counter-clockwise to lie on each patch, from 0 to 2 pi over
+        By how many radians the motif's template is rotated counter-clockwise to lie on each patch, from 0 to 2 pi over
         the motif's fold; 0 without `equivalence`.
     mirrored_ : array of shape (n,), bool
         Whether it is mirrored at the direction of the columns before; False for a motif that is its mirror image.
@@ -131,18 +131,12 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
         device: DeviceLike = None,
     ) -> None:
-        self.n_motifs = n_motifs
-        self.n_max = n_max
-        self.electrons_per_count = electrons_per_count
-        self.offset = offset
-        self.min_evidence = min_evidence
-        self.min_detectability = min_detectability
-        self.max_valley = max_valley
-        self.min_share = min_share
-        self.outlier_distance = outlier_distance
-        self.equivalence = equivalence
-        self.random_state = random_state
-        self.device = device
+        self.n_motifs, self.n_max = n_motifs, n_max
+        self.electrons_per_count, self.offset = electrons_per_count, offset
+        self.min_evidence, self.min_detectability = min_evidence, min_detectability
+        self.max_valley, self.min_share = max_valley, min_share
+        self.outlier_distance, self.equivalence = outlier_distance, equivalence
+        self.random_state, self.device = random_state, device
 
     def __sklearn_tags__(self) -> Tags:
         """Say to scikit-learn that patches are three-dimensional."""
@@ -216,10 +210,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
-        relative_dose : float
-            Dose of these patches relative to those the motifs were learnt on.
+        patches, offsets, relative_dose
+            See `assign`.
 
         Returns
         -------
@@ -232,10 +224,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
-        relative_dose : float
-            Dose of these patches relative to those the motifs were learnt on.
+        patches, offsets, relative_dose
+            See `assign`.
 
         Returns
         -------
@@ -264,15 +254,15 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Assignment
         """
-        return _joined(list(self._assigned(self._source(patches, offsets), relative_dose)), patches)
+        return _joined(self._assigned(self._source(patches, offsets), relative_dose), patches)
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
+        patches, offsets
+            See `fit`.
 
         Returns
         -------
@@ -299,11 +289,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         source = MomentSource(moments, self.device, self.basis_.size, level)
-        if source.values.shape[1] < len(self.basis_.basis):
-            raise InputError(
-                f"moments must be at least {len(self.basis_.basis)} a column as in fit, got {source.values.shape[1]}"
-            )
-        return _joined(list(self._assigned(source, relative_dose)), moments)
+        k, least = source.values.shape[1], len(self.basis_.basis)
+        if k < least:
+            raise InputError(f"moments must be at least {least} a column as in fit, got {k}")
+        return _joined(self._assigned(source, relative_dose), moments)
 
     def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
         """Which of the motifs would be found at another dose and in another number of columns.
@@ -399,7 +388,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), least)
-        if self.n_motifs is not None and not 1 <= self.n_motifs <= n:
+        if self.n_motifs is not None and self.n_motifs > n:
             raise InputError(
                 f"n_motifs must lie between 1 and the number of patches, {n}, got {self.n_motifs}"
             )
@@ -420,15 +409,13 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"patches must be {self.basis_.size} px a side as in fit, got {source.size} px")
         return source
 
-    def _assigned(
-        self, source: PatchSource | MomentSource, relative_dose: float = 1.0
-    ) -> Iterator[Assignment]:
+    def _assigned(self, source: Source, relative_dose: float = 1.0) -> Iterator[Assignment]:
         """What the model says of the columns, batch by batch."""
         for _, moments in source.scaled(self._scale, relative_dose):
             yield self._model.assign(moments, self.outlier_distance, relative_dose)
 
     @single_threaded()
-    def _fit(self, source: PatchSource | MomentSource, original: Any) -> "MotifClassifier":
+    def _fit(self, source: Source, original: Any) -> "MotifClassifier":
         """Learn on all columns, or on a sample that keeps what is rare; with the number of motifs given on any sample."""
         n, device = len(source), source.device
         self._check_parameters(n)
@@ -456,15 +443,17 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._summarise(source, original)
         return self
 
-    def _learn(self, source: PatchSource | MomentSource, rows: Tensor) -> None:
+    def _learn(self, source: Source, rows: Tensor) -> None:
         """Set the model of some columns, and what it says of the motifs."""
         unit, gain = self._scale.unit, self.electrons_per_count
+        scale = None if gain is None else 1 / (gain * unit)
+        shifts = None if source.offsets is None else source.offsets[rows]
         learner = Learner(
             self.basis_,
             self._criteria(),
             self._scale.counts_at_level,
-            None if source.offsets is None else source.offsets[rows],
-            None if gain is None else 1 / (gain * unit),
+            shifts,
+            scale,
             self.n_motifs,
             self.equivalence,
             self.outlier_distance,
@@ -475,17 +464,15 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.n_motifs_ = len(self._model.shapes.centres)
         self.folds_ = self._model.shapes.folds.cpu().numpy()
         self._learnt = len(rows)
-        self.resolutions_, self.unresolved_ = self._model.tree.resolutions(
-            self._model.motif, self._acquisition()
-        )
+        found = self._model.tree.resolutions(self._model.motif, self._acquisition())
+        self.resolutions_, self.unresolved_ = found
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
-            warnings.warn(
-                f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer",
-                TorchMotifWarning,
-                stacklevel=3,
+            message = (
+                f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer"
             )
+            warnings.warn(message, TorchMotifWarning, stacklevel=3)
 
-    def _summarise(self, source: PatchSource | MomentSource, original: Any) -> None:
+    def _summarise(self, source: Source, original: Any) -> None:
         """Label all columns, and set the mean patch of every motif."""
         parts = []
         total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
@@ -493,12 +480,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             parts.append(self._model.assign(moments, self.outlier_distance))
             if windows is not None:
                 add_by_label(total, parts[-1].labels + 1, windows)
-        (self.labels_, self.probabilities_, self.outlier_scores_, self.angles_, self.mirrored_) = _joined(
-            parts, original
-        )
-        counts = torch.bincount(torch.cat([part.labels for part in parts]) + 1, minlength=self.n_motifs_ + 1)[
-            1:
-        ]
+        whole = _joined(parts, original)
+        self.labels_, self.probabilities_, self.outlier_scores_, self.angles_, self.mirrored_ = whole
+        labels = torch.cat([part.labels for part in parts])
+        counts = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)[1:]
         self.counts_ = counts.cpu().numpy()
         reconstructions = self._scale.reconstructed(self._model.shapes.centres)
         self.reconstructions_ = like(reconstructions, original)
@@ -513,6 +498,6 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.template_errors_ = like((electrons / count).sqrt(), original)
 
 
-def _joined(parts: list[Assignment], original: Any) -> Assignment:
+def _joined(parts: Iterable[Assignment], original: Any) -> Assignment:
     """The batches as one, numpy or torch as `original` came."""
     return Assignment(*(like(torch.cat(part), original) for part in zip(*parts, strict=True)))
