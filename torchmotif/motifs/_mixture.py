@@ -183,10 +183,7 @@ def _with_one_split(x: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tensor, "
 
 
 def _saddle_of(mixture: Float[Tensor, "3 c"], threshold: float, n: int) -> float:
-    """That of a mixture from which the noise is taken away.
-
-    A peak is not taken for narrower than n values can tell: such peaks part a continuum.
-    """
+    """That of a mixture of n values from which the noise is taken away; no narrower peaks than n values can tell."""
     log_share, mean, variance = mixture
     error = variance * (2 / (n * log_share.exp()).clamp(min=1)).sqrt()  # of a Gaussian's variance
     bare = torch.stack([log_share, mean, variance - 1 + (_PEAK_ERRORS * error).clamp(max=_MOST_WIDER)])
@@ -216,14 +213,8 @@ class Components:
         """What a mixture of two Gaussians of one width, nowhere narrower than the noise, finds in many columns.
 
         The noise of a darker motif is less, and few electrons scatter askew; Gaussians of one width make of it less than
-        there is. So the mixture is fitted to the density that is expected, where `kept` of the distance is left.
-
-        Returns
-        -------
-        detectability : array of shape (b,)
-            Distance of the Gaussians in their width.
-        gain : array of shape (b,)
-            Mean gain in log-likelihood of a column over one Gaussian.
+        there is. So the mixture is fitted to the density that is expected, where `kept` of the distance is left. Given are the
+        Gaussians' distance in their width, and a column's mean gain in log-likelihood over one Gaussian, both of shape (b,).
         """
         share = np.broadcast_to(self.share, self.step.shape)
         least = (1 - share) * self.noise[:, 0] + share * self.noise[

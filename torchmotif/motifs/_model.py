@@ -23,28 +23,13 @@ _MOST_LEAVES = 6  # of the tree per motif asked for, where rotated copies are jo
 
 
 class Assignment(NamedTuple):
-    """What `MotifClassifier` says of n columns.
+    """What `MotifClassifier` says of n columns: arrays of shape (n,), as its attributes of these names."""
 
-    Attributes
-    ----------
-    labels : array of shape (n,), int64
-        Motif of every column; -1 fits none.
-    probabilities : array of shape (n,), float64
-        Of that motif; 0 where the label is -1.
-    scores : array of shape (n,), float64
-        Distance of every column from its motif in standard deviations.
-    angles : array of shape (n,), float64
-        By how many radians the motif is rotated counter-clockwise to lie on the column's patch, from 0 to 2 pi over the
-        motif's fold; 0 without `equivalence`.
-    mirrored : array of shape (n,), bool
-        Whether the motif is mirrored at the direction of the columns before it is rotated.
-    """
-
-    labels: Any
-    probabilities: Any
-    scores: Any
-    angles: Any
-    mirrored: Any
+    labels: Any  # int64: motif of every column; -1 fits none
+    probabilities: Any  # float64: of that motif; 0 where the label is -1
+    scores: Any  # float64: distance of every column from its motif in standard deviations
+    angles: Any  # float64: radians by which the motif is rotated to lie on the patch; 0 without `equivalence`
+    mirrored: Any  # bool: whether it is mirrored at the direction of the columns before it is rotated
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +89,19 @@ class MotifModel:
     counts: Int[Tensor, " m"]  # learnt columns of every motif
     reference: Symmetries | None  # onto which columns are rotated first
     shapes: Symmetries  # mean moments and symmetries of the motifs
-    columns: tuple[CentralColumn, ...] = ()  # what stands in the middle of each motif
+    columns: tuple[CentralColumn, ...]  # what stands in the middle of each motif
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
     ) -> Float[Tensor, "n m"]:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
-        aligned = moments if self.reference is None else self.reference.align(moments)
-        return self._of_motifs(self.tree.log_probabilities(aligned, relative_dose))
+        return self._of_motifs(self.tree.log_probabilities(self._aligned(moments), relative_dose))
 
     def assign(
         self, moments: Float[Tensor, "n k"], outlier_distance: float, relative_dose: float = 1.0
     ) -> Assignment:
         """Motif, its probability, the distance from it and its angle, for moments scaled to the learnt dose."""
-        aligned = moments if self.reference is None else self.reference.align(moments)
+        aligned = self._aligned(moments)
         leaves = self.tree.log_probabilities(aligned, relative_dose)
         probability, motif = self._of_motifs(leaves).max(1)
         leaf = torch.where(self.motif == motif[:, None], leaves, -torch.inf).argmax(1)
@@ -128,6 +112,9 @@ class MotifModel:
             angle, mirrored = self.shapes.angles(moments, motif)
         labels, probability = torch.where(fits, motif, -1), torch.where(fits, probability.exp(), 0.0)
         return Assignment(labels, probability, score, angle, mirrored)
+
+    def _aligned(self, moments: Tensor) -> Tensor:
+        return moments if self.reference is None else self.reference.align(moments)
 
     def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
         """From leaves to motifs."""
@@ -185,17 +172,16 @@ class Learner:
             leaf = tree.log_probabilities(moments).argmax(1)
             spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
             fits = spread.scores(moments, leaf) <= self.outlier_distance
-            model = self._joined(tree, spread, scale, leaf, fits, reference)
+            motif, counts, shapes = self._joined(spread, leaf, fits, copies=reference is not None)
             if leaves is None or reference is None or len(tree.leaves) < leaves:
                 break
-            missing = (self.n_motifs or 0) - len(model.counts)
+            missing = (self.n_motifs or 0) - len(counts)
             if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
                 break
             leaves += missing
-        motif = model.motif[leaf]
-        rows = [torch.nonzero(motif == i).flatten() for i in range(len(model.counts))]
+        rows = [torch.nonzero(motif[leaf] == i).flatten() for i in range(len(counts))]
         columns = tuple(CentralColumn.of(finer, noise, self.basis, scale, mine) for mine in rows)
-        return replace(model, columns=columns)
+        return MotifModel(tree, spread, scale, motif, counts, reference, shapes, columns)
 
     def _scattered(self, finer: Tensor) -> tuple[Tensor, CountingNoise, float, Tensor]:
         """Moments to the order of the basis, their noise, the scale of it, and its mean covariance in that scale."""
@@ -206,25 +192,16 @@ class Learner:
         return moments, noise, scale, scale * covariance
 
     def _joined(
-        self,
-        tree: MotifTree,
-        spread: Spread,
-        scale: float,
-        leaf: Tensor,
-        fits: Tensor,
-        reference: Symmetries | None,
-    ) -> MotifModel:
-        """Leaves as motifs, the most frequent first; with a reference those that are rotated copies as one.
-
-        `leaf` is that of every column, and `fits` whether it fits it.
-        """
+        self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool
+    ) -> tuple[Tensor, Tensor, Symmetries]:
+        """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for."""
         counts, fitting = (torch.bincount(rows, minlength=len(spread.centres)) for rows in (leaf, leaf[fits]))
         # Leaves without columns that fit them only gather what is unlike anything.
         kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)
         least, centres = self.criteria.min_detectability, spread.centres[kept]
         counts, fitting = counts[kept], fitting[kept]
         group = torch.arange(len(counts), device=leaf.device)
-        if reference is not None:
+        if copies:
             group, rotated = orientation.rotated_copies(
                 centres, counts, spread.white, least, mirror=self._mirror
             )
@@ -233,9 +210,10 @@ class Learner:
         order = torch.argsort(fit, descending=True, stable=True)
         motif = torch.full_like(kept, -1, dtype=torch.long)
         motif[kept] = torch.argsort(order)[group]
-        if reference is None:
-            one = torch.ones_like(order)
-            shapes = Symmetries(centres[order], one, one < 1)
-        else:
+        if copies:
             shapes = Symmetries.of(centres[order], spread.white, least, MOTIF_TOLERANCE, mirror=self._mirror)
-        return MotifModel(tree, spread, scale, motif, size[order], reference, shapes)
+        else:
+            shapes = Symmetries(
+                centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
+            )
+        return motif, size[order], shapes

@@ -25,15 +25,8 @@ class CountingNoise:
     moments of four orders more than the basis has, finer structure weighs less than a few per cent. The kernels are those of
     each patch's own offset: at the disk's edge they differ, and with one for all of them noise would look like structure.
 
-    Parameters
-    ----------
-    basis : ZernikeBasis
-    moments : Tensor of shape (n, l), float64
-        Of pixels from which a constant was subtracted; to the order of the basis or a higher one.
-    level : float
-        What that constant stands above a pixel without electrons, in units of the moments.
-    offsets : Tensor of shape (n, 2), optional
-        True centre minus window centre in pixels.
+    The moments, float64, are those of pixels from which a constant was subtracted, to the order of the basis or a higher one;
+    `level` is what that constant stands above a pixel without electrons, in units of the moments.
     """
 
     def __init__(

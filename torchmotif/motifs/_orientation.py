@@ -13,15 +13,7 @@ from torchmotif.zernike import invariants, orders, reflect, rotate, rotation_dis
 from torchmotif.zernike.invariants import RotationMatch
 from torchmotif.zernike.polynomials import zernike_polynomials
 
-__all__ = [
-    "MOTIF_TOLERANCE",
-    "SEED_TOLERANCE",
-    "Symmetries",
-    "averaged",
-    "learn_reference",
-    "reference_of",
-    "rotated_copies",
-]
+__all__ = ["Symmetries", "averaged", "learn_reference", "reference_of", "rotated_copies"]
 
 _MOST_SEEDS = 8  # groups of invariants to begin with
 _MOST_LEARNT = 10_000  # columns on which the reference is learnt, which needs no rare ones
@@ -100,8 +92,7 @@ def learn_reference(
     for _ in range(_MOST_MERGES):
         centres = seeds.centres
         for _ in range(_ALIGNMENTS):
-            match = _match(centres[labels], moments, seeds.chiral[labels])
-            aligned = _back(moments, match.angle, match.mirrored)
+            aligned = _aligned(centres[labels], moments, seeds.chiral[labels])
             present = averaged(aligned, torch.ones_like(labels), labels)
             centres = torch.cat([present, centres[len(present) :]])
         counts = torch.bincount(labels, minlength=len(centres))
@@ -142,8 +133,7 @@ def rotated_copies(
     for leader in torch.argsort(counts, descending=True, stable=True).tolist():
         if group[leader] >= 0:
             continue
-        match = _match(centres[leader].expand_as(centres), centres, chiral)
-        candidate = _back(centres, match.angle, match.mirrored)
+        candidate = _aligned(centres[leader].expand_as(centres), centres, chiral)
         difference = candidate - centres[leader]
         # The means have noise of their own.
         noise = centres.shape[1] * (1 / counts.clamp(min=1) + 1 / counts[leader].clamp(min=1))
@@ -190,6 +180,12 @@ def _match(centres: Tensor, moments: Tensor, chiral: Tensor) -> RotationMatch:
     better = chiral & (flipped.distance < plain.distance)
     distance, angle = (torch.where(better, *pair) for pair in zip(flipped[:2], plain[:2], strict=True))
     return RotationMatch(distance, angle, better)
+
+
+def _aligned(centres: Tensor, moments: Tensor, chiral: Tensor) -> Tensor:
+    """Each patch in the orientation of its centre."""
+    match = _match(centres, moments, chiral)
+    return _back(moments, match.angle, match.mirrored)
 
 
 def _back(moments: Tensor, angle: Tensor, mirrored: Tensor) -> Tensor:

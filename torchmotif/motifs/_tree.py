@@ -145,14 +145,12 @@ def _large_enough(split: Split, moments: Tensor, basis: ZernikeBasis, least: flo
     if bool(torch.minimum(second.sum(), (1 - second).sum()) < least):
         return False
     difference = second @ moments / second.sum() - (1 - second) @ moments / (1 - second).sum()
-    image = basis.reconstruct(difference[None])[0].square()
+    power, image = difference.square(), basis.reconstruct(difference[None])[0].square()
     axis = (torch.arange(basis.size, device=image.device) - (basis.size - 1) / 2) / (basis.size / 2)
-    outer = torch.hypot(axis[:, None], axis[None, :]) > _DISK_EDGE
-    at_edge = image[outer].sum() / image.sum().clamp(min=1e-30)
-    power = difference.square()
-    low = (basis.orders[:, 0] <= 1).to(power.device)
-    flat = power[low].sum() / power.sum().clamp(min=1e-30)
-    return bool(at_edge <= _MOST_AT_EDGE) and bool(flat <= _MOST_FLAT)
+    edge = torch.hypot(axis[:, None], axis[None, :]) > _DISK_EDGE
+    flat = (basis.orders[:, 0] <= 1).to(power.device)
+    shares = ((part[of].sum() / part.sum().clamp(min=1e-30)) for part, of in ((image, edge), (power, flat)))
+    return all(bool(share <= most) for share, most in zip(shares, (_MOST_AT_EDGE, _MOST_FLAT), strict=True))
 
 
 def _resolvable(split: Split, moments: Tensor, criteria: SplitCriteria) -> bool:
