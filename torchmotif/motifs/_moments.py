@@ -119,9 +119,9 @@ class PatchSource:
 
     def mean_deviation_least(self) -> tuple[float, float, float]:
         """Mean and standard deviation of all pixels, and the least of them."""
-        total, squares, least = 0.0, 0.0, np.inf
-        first = float(self._on_device(slice(0, 1)).mean())
-        for _, windows in self:
+        total, squares, least, first = 0.0, 0.0, np.inf, 0.0
+        for rows, windows in self:
+            first = first if rows.start else float(windows.mean())
             beyond = windows - first  # a common offset would cost digits of the squares
             total += float(beyond.sum(dtype=torch.float64))
             squares += float(beyond.square().sum(dtype=torch.float64))
