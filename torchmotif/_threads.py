@@ -1,4 +1,4 @@
-"""Threads: parts of a work side by side on a CPU, each on one thread of torch."""
+"""Threads: how many compute, and parts of a work side by side on a CPU."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 __all__ = ["in_threads", "single_threaded"]
 
@@ -15,26 +16,31 @@ _T = TypeVar("_T")
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """One thread for torch within: sums then come out the same to the last bit, however many threads there are."""
+    """One thread within, for torch and for the libraries beneath numpy, scipy and scikit-learn.
+
+    Sums then come out the same to the last bit, however many threads or workers there are; and thousands of small steps do
+    not each wait for a thread that another program keeps from running.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(1):
+        torch.set_num_threads(1)  # MKL within torch is not among the libraries that are limited
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def in_threads(work: Callable[[_S], _T], parts: Sequence[_S], device: torch.device) -> list[_T]:
     """What `work` makes of each part; on a CPU several parts at a time, each by one thread.
 
-    Operations on a part are too small to be shared between threads: with two they take longer than with one. torch's
-    number of threads is that of the thread that calls, as before, when this returns.
+    Operations on a part are too small to be shared between threads: with two they take longer than with one. The number of
+    threads is that of the thread that calls, as before, when this returns.
     """
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device.type != "cpu":
         return [work(part) for part in parts]
-    try:
+    with single_threaded():
+        if threads == 1 or len(parts) == 1:
+            return [work(part) for part in parts]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
-    finally:
-        torch.set_num_threads(threads)

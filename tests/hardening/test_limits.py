@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torchmotif as tm
-from torchmotif.motifs.estimator import add_by_label
+from torchmotif.motifs._moments import add_by_label
 
 WIDE, HIGH = 50_000, 44_000  # more than 2^31 pixels
 

@@ -1,16 +1,16 @@
-"""Patches of Gaussian columns, their moments, directions in moment space, and rules: what tests of the parts share."""
+"""Patches of Gaussian columns, their moments, directions in moment space, and criteria: what tests of the parts share."""
 
 import math
 
 import numpy as np
 import torch
 
-from torchmotif.motifs.resolve import Rules
-from torchmotif.motifs.sides import Sides
+from torchmotif.motifs._mixture import Components
+from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
 SIZE = 21
-RULES = Rules(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
+CRITERIA = SplitCriteria(min_evidence=10.0, min_detectability=2.0, max_valley=0.2, min_share=0.003)
 
 
 def spots(heights: list[float], width: float = 6.0) -> torch.Tensor:
@@ -56,11 +56,11 @@ def spot(row: float, col: float) -> torch.Tensor:
 UP, RIGHT = spot(-4, 0), spot(0, 4)
 
 
-def sides(
+def components(
     step: float,
     intrinsic: float = 0.0,
     noise: tuple[float, float] = (1.0, 1.0),
     skew: tuple[float, float] = (0.0, 0.0),
     share: float = 0.5,
-) -> Sides:
-    return Sides(np.array([step]), np.array([intrinsic]), np.array([noise]), np.array([skew]), share)
+) -> Components:
+    return Components(np.array([step]), np.array([intrinsic]), np.array([noise]), np.array([skew]), share)

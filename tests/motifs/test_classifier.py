@@ -159,7 +159,7 @@ def test_moments_of_a_lower_order_are_refused(patches: tuple[np.ndarray, ...]) -
 @pytest.mark.parametrize("learn", ["patches", "moments"])
 def test_a_sample_keeps_the_rare_motifs(learn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen of 12,000 columns: a sample of a quarter has four of them at random, less than a motif needs."""
-    monkeypatch.setattr("torchmotif.motifs.estimator.MOST", 3_000)
+    monkeypatch.setattr("torchmotif.motifs.sample.MOST", 3_000)
     monkeypatch.setattr("torchmotif.motifs.sample.FIRST", 1_000)
     rng = np.random.default_rng(0)
     kinds = np.where(rng.random(12_000) < 0.4, 1, 0)
@@ -276,3 +276,27 @@ def test_it_is_cloned_pickled_and_tagged(patches: tuple[np.ndarray, ...]) -> Non
         kept = [split.axes, split.means, split.intrinsic, split.responsibilities, *(split.cumulants or ())]
         assert all(one.untyped_storage().nbytes() == one.nbytes for one in kept)
     assert model.__sklearn_tags__().input_tags.three_d_array
+
+
+@pytest.mark.parametrize("equivalence", [None, "rotation"])
+@pytest.mark.parametrize("learn", ["patches", "moments"])
+def test_the_number_of_threads_changes_no_bit(
+    patches: tuple[np.ndarray, ...], equivalence: str | None, learn: str
+) -> None:
+    windows, offsets, _ = patches
+    moments = tm.ZernikeBasis(14, windows.shape[1])(windows - 5.0, offsets)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            model = tm.MotifClassifier(equivalence=equivalence)
+            if learn == "patches":
+                model.fit(windows, offsets)
+            else:
+                model.fit_moments(moments, windows.shape[1], offsets, level=5.0)
+            assert torch.get_num_threads() == threads
+            found.append([model.labels_, model.probabilities_, model.outlier_scores_, model.angles_])
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*found, strict=True):
+        assert one.tobytes() == other.tobytes()

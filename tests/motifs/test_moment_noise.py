@@ -4,10 +4,9 @@ import pytest
 import torch
 from drawn import BASIS, FULL, HALF, KERNELS, cumulants, moments_of, spots
 
-from torchmotif.motifs.centre import central_column
-from torchmotif.motifs.limit import CentralColumn
-from torchmotif.motifs.noise import CountingNoise, noise_scale
-from torchmotif.motifs.split import matched_filter
+from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_scale
+from torchmotif.motifs._split import central_column
+from torchmotif.motifs.detectability import CentralColumn
 from torchmotif.zernike import ZernikeBasis
 
 

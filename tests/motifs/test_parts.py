@@ -6,10 +6,9 @@ import torch
 from drawn import BASIS, RADIUS, SIZE, moments_of, spots
 
 from torchmotif.errors import InputError
-from torchmotif.motifs.centre import central_column
-from torchmotif.motifs.outliers import Spread
-from torchmotif.motifs.scale import MomentScale
-from torchmotif.motifs.source import PatchSource, n_max_of
+from torchmotif.motifs._model import Spread
+from torchmotif.motifs._moments import MomentScale, PatchSource, n_max_of
+from torchmotif.motifs._split import central_column
 from torchmotif.zernike import ZernikeBasis
 
 
@@ -27,7 +26,7 @@ def test_where_the_middle_is_dark_there_is_no_column(neighbours: int) -> None:
     assert not central_column(moments_of(patch[None], BASIS)[0], BASIS).any()
 
 
-def test_a_lone_column_reaches_to_the_rim() -> None:
+def test_a_lone_column_reaches_to_the_edge_of_the_disk() -> None:
     wide = spots([1.0], width=60.0)
     known = moments_of((wide - wide[0, 10]).clamp(min=0)[None], BASIS)[0]
     found = central_column(moments_of(wide[None], BASIS)[0], BASIS)
@@ -135,7 +134,7 @@ def test_columns_of_a_motif_have_normal_scores(generator: torch.Generator) -> No
     centres = torch.randn(3, 30, generator=generator, dtype=torch.float64) * 5
     moments = centres[labels] + noise
     moments[:, 5] += varying
-    spread = Spread.learn(moments, labels, covariance)
+    spread = Spread.learn(moments, labels, covariance, 3)
     torch.testing.assert_close(spread.centres, centres, atol=0.3, rtol=0)
     assert spread.stretch == pytest.approx(1, abs=0.02)
     scores = spread.scores(moments, labels)
@@ -155,8 +154,8 @@ def test_columns_of_a_motif_have_normal_scores(generator: torch.Generator) -> No
 def test_where_distances_are_longer_than_gaussian_they_are_stretched(generator: torch.Generator) -> None:
     moments = torch.randn(3000, 20, generator=generator, dtype=torch.float64)
     moments[:40] *= 40
-    spread = Spread.learn(moments, torch.zeros(3000, dtype=torch.long), torch.eye(20, dtype=torch.float64))
     labels = torch.zeros(3000, dtype=torch.long)
+    spread = Spread.learn(moments, labels, torch.eye(20, dtype=torch.float64), 1)
     assert spread.stretch >= 1
     assert float(spread.distances(moments[40:], labels[40:]).median()) <= 20.5
     assert float(spread.scores(moments[:40], labels[:40]).min()) > 3

@@ -9,37 +9,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from torchmotif.motifs.noise import CountingNoise
-from torchmotif.motifs.split import Split, matched_filter, propose_splits
-from torchmotif.motifs.valley import valley_at
+from torchmotif.motifs._mixture import saddle_ratio
+from torchmotif.motifs._noise import CountingNoise, matched_filter
+from torchmotif.motifs._split import Split, propose_splits
 from torchmotif.zernike import ZernikeBasis
 
 
-def sides(values: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    second = (values > threshold).double()
-    return 1 - second, second
+def above(values: torch.Tensor, threshold: float) -> torch.Tensor:
+    return (values > threshold).double()
 
 
 # Of a thousand draws of noise one or two look like anything: the same draws every time.
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(distance=st.floats(4.5, 40), share=st.floats(0.05, 0.5), seed=st.integers(0, 99))
-def test_two_sharp_sides_have_a_deep_valley(distance: float, share: float, seed: int) -> None:
+def test_two_sharp_components_have_a_deep_saddle(distance: float, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = torch.from_numpy(rng.normal(size=3000) + distance * (rng.random(3000) < share))
-    assert valley_at(values, distance / 2, *sides(values, distance / 2)) < 0.2
+    assert saddle_ratio(values, distance / 2, above(values, distance / 2)) < 0.2
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(width=st.floats(5, 60), seed=st.integers(0, 99))
-def test_a_continuum_has_no_valley(width: float, seed: int) -> None:
+def test_a_continuum_has_no_saddle(width: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = torch.from_numpy(rng.normal(size=3000) + width * rng.random(3000))
-    assert valley_at(values, width / 2, *sides(values, width / 2)) > 0.2
+    assert saddle_ratio(values, width / 2, above(values, width / 2)) > 0.2
 
 
-def test_constant_values_have_no_valley() -> None:
+def test_constant_values_have_no_saddle() -> None:
     values = torch.ones(10, dtype=torch.float64)
-    assert valley_at(values, 1.0, values, 0 * values) == 1.0
+    assert saddle_ratio(values, 1.0, 0 * values) == 1.0
 
 
 def test_noise_alone_supports_no_split(generator: torch.Generator) -> None:
@@ -86,40 +85,40 @@ def test_log_odds_are_those_of_two_gaussians(generator: torch.Generator) -> None
         assert split.detectability(dose) == pytest.approx(math.sqrt(step @ np.linalg.solve(covariance, step)))
 
 
-def test_the_sides_of_a_split_lie_along_what_tells_them_apart() -> None:
+def test_the_components_of_a_split_lie_along_what_tells_them_apart() -> None:
     means = torch.tensor([[0.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
     intrinsic = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
     split = mixture(0.2, intrinsic, means)
     doses = np.array([1.0, 0.25])
-    sides_ = split.sides(doses)
+    found_ = split.components(doses)
     for i, dose in enumerate(doses):
-        found = sides_.step[i] / math.sqrt(sides_.intrinsic[i] + sides_.noise[i, 0])
-        assert abs(found) == pytest.approx(split.detectability(dose))
-        np.testing.assert_allclose(sides_.noise[i], 1 / dose)
-        np.testing.assert_allclose(sides_.skew[i], 0, atol=1e-12)
-    assert sides_.share == 0.2
+        apart = found_.step[i] / math.sqrt(found_.intrinsic[i] + found_.noise[i, 0])
+        assert abs(apart) == pytest.approx(split.detectability(dose))
+        np.testing.assert_allclose(found_.noise[i], 1 / dose)
+        np.testing.assert_allclose(found_.skew[i], 0, atol=1e-12)
+    assert found_.share == 0.2
 
 
-def test_the_sides_of_a_split_have_the_noise_of_their_patches(generator: torch.Generator) -> None:
+def test_the_components_of_a_split_have_the_noise_of_their_patches(generator: torch.Generator) -> None:
     drawn = torch.poisson(torch.stack([FULL, HALF]).repeat(300, 1, 1), generator=generator)
     moments = moments_of(drawn - 0.5, BASIS)
     noise = CountingNoise(BASIS, moments, 0.5, None)
     split = propose_splits(moments, noise.covariance(torch.arange(600)), BASIS)[0]
     brighter = split.responsibilities[::2].mean() > 0.5
     split = replace(split, responsibilities=(torch.arange(600) % 2 == (0 if brighter else 1)).double())
-    sides_ = split.with_cumulants(moments, noise, 1.0).sides(np.array([1.0, 0.5]))
+    found_ = split.with_cumulants(moments, noise, 1.0).components(np.array([1.0, 0.5]))
     discriminant = split.means[1] - split.means[0]
     if len(discriminant) > 1:
         discriminant = torch.linalg.solve(split.intrinsic + torch.eye(len(discriminant)), discriminant)
     axis = (split.axes @ discriminant / discriminant.norm())[:, None]
     for side, rate in enumerate((HALF, FULL) if brighter else (FULL, HALF)):
         second, third = cumulants(rate, axis)
-        assert sides_.noise[0, side] == pytest.approx(float(second), rel=0.1)
-        assert sides_.skew[0, side] == pytest.approx(float(third), rel=0.1)
-    np.testing.assert_allclose(sides_.noise[1], 2 * sides_.noise[0], rtol=0.1)
-    double = split.with_cumulants(moments, noise, 2.0).sides(np.array([1.0]))
-    np.testing.assert_allclose(double.noise[0], 2 * sides_.noise[0])
-    np.testing.assert_allclose(double.skew[0], 4 * sides_.skew[0])
+        assert found_.noise[0, side] == pytest.approx(float(second), rel=0.1)
+        assert found_.skew[0, side] == pytest.approx(float(third), rel=0.1)
+    np.testing.assert_allclose(found_.noise[1], 2 * found_.noise[0], rtol=0.1)
+    double = split.with_cumulants(moments, noise, 2.0).components(np.array([1.0]))
+    np.testing.assert_allclose(double.noise[0], 2 * found_.noise[0])
+    np.testing.assert_allclose(double.skew[0], 4 * found_.skew[0])
 
 
 def test_the_evidence_is_the_gain_in_likelihood_less_its_price(generator: torch.Generator) -> None:
@@ -138,7 +137,7 @@ def test_the_evidence_is_the_gain_in_likelihood_less_its_price(generator: torch.
         assert split.evidence == pytest.approx(2 * (both - single) - price, abs=0.1)
 
 
-def test_sides_have_the_means_and_the_scatter_of_their_columns(generator: torch.Generator) -> None:
+def test_components_have_the_means_and_the_scatter_of_their_columns(generator: torch.Generator) -> None:
     moments = 3.0 + torch.randn(1500, 28, generator=generator, dtype=torch.float64)
     moments[:500] += 9 * UP
     moments += 2 * torch.randn(1500, 1, generator=generator, dtype=torch.float64) * RIGHT
@@ -174,26 +173,26 @@ def test_a_matched_filter_is_the_best_direction(generator: torch.Generator) -> N
 
 
 @pytest.mark.parametrize(("distance", "width"), [(6.0, 1.0), (5.0, 1.5), (9.0, 2.5)])
-def test_a_valley_is_as_deep_as_it_is_without_noise(distance: float, width: float) -> None:
+def test_a_saddle_is_as_deep_as_it_is_without_noise(distance: float, width: float) -> None:
     rng = np.random.default_rng(1)
     second = rng.random(40_000) < 0.4
     values = torch.from_numpy(rng.normal(size=40_000) + width * rng.normal(size=40_000) + distance * second)
     x = np.linspace(0, distance, 500)
     density = 0.6 * stats.norm.pdf(x, 0, width) + 0.4 * stats.norm.pdf(x, distance, width)
     known = density.min() / min(density[0], density[-1])
-    found = valley_at(values, distance / 2, *sides(values, distance / 2))
+    found = saddle_ratio(values, distance / 2, above(values, distance / 2))
     assert found == pytest.approx(known, rel=0.25, abs=0.02)
-    assert valley_at(-values, -distance / 2, *sides(-values, -distance / 2)) == pytest.approx(
+    assert saddle_ratio(-values, -distance / 2, above(-values, -distance / 2)) == pytest.approx(
         found, rel=0.05, abs=0.01
     )
 
 
 @pytest.mark.parametrize("step", [5, 8])
-def test_a_side_may_have_peaks_of_its_own(step: int) -> None:
+def test_a_component_may_have_peaks_of_its_own(step: int) -> None:
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.normal(size=3000) + step * rng.choice(3, 3000, p=(0.2, 0.6, 0.2)))
     for threshold in (0.5 * step, 1.5 * step):
-        assert valley_at(values, threshold, *sides(values, threshold)) < 0.01
+        assert saddle_ratio(values, threshold, above(values, threshold)) < 0.01
 
 
 def test_a_threshold_beyond_the_peaks_parts_nothing() -> None:
@@ -201,4 +200,4 @@ def test_a_threshold_beyond_the_peaks_parts_nothing() -> None:
     for distance, share in ((0.0, 0.5), (9.0, 0.3), (9.0, 0.7)):
         values = torch.from_numpy(rng.normal(size=500) + distance * (rng.random(500) < share))
         for threshold in (-9.0, 20.0):
-            assert valley_at(values, threshold, *sides(values, distance / 2)) == 1.0
+            assert saddle_ratio(values, threshold, above(values, distance / 2)) == 1.0

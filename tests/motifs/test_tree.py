@@ -1,10 +1,10 @@
 import pytest
 import torch
-from drawn import RADIUS, RIGHT, RULES, SIZE, SMALL, UP, moments_of
+from drawn import CRITERIA, RADIUS, RIGHT, SIZE, SMALL, UP, moments_of
 
-from torchmotif.motifs.noise import CountingNoise
-from torchmotif.motifs.resolve import Conditions, Rules
-from torchmotif.motifs.tree import MotifTree, grow
+from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._tree import MotifTree, grow
+from torchmotif.motifs.detectability import Acquisition, SplitCriteria
 
 
 class WhiteNoise(CountingNoise):
@@ -27,8 +27,10 @@ def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, 
     return moments + torch.stack([0 * moments[0], *moved])[kind], kind
 
 
-def grown(moments: torch.Tensor, rules: Rules = RULES, n_motifs: int | None = None) -> MotifTree:
-    return grow(moments, WhiteNoise(moments), SMALL, rules, n_motifs=n_motifs)
+def grown(
+    moments: torch.Tensor, criteria: SplitCriteria = CRITERIA, n_motifs: int | None = None
+) -> MotifTree:
+    return grow(moments, WhiteNoise(moments), SMALL, criteria, n_motifs=n_motifs)
 
 
 def test_a_tree_has_a_leaf_for_every_group() -> None:
@@ -39,7 +41,7 @@ def test_a_tree_has_a_leaf_for_every_group() -> None:
     assert logs.argmax(1).tolist() == torch.tensor([0, 2, 1])[kind].tolist()  # the most frequent first
     assert len(tree.splits) == 2
     assert not tree.candidates
-    here = Conditions(RULES, 600, 600)
+    here = Acquisition(CRITERIA, 600, 600)
     found, perhaps = tree.resolutions(torch.arange(3), here)
     assert not perhaps
     assert [one.resolved for one in found] == [True, True]
@@ -48,13 +50,13 @@ def test_a_tree_has_a_leaf_for_every_group() -> None:
     assert sorted(last[0] + last[1]) == sorted(two)
     # Where leaves are one motif in two orientations, nothing tells them apart; what fits none is left out.
     assert tree.resolutions(torch.tensor([0, 0, 0]), here)[0] == []
-    sides_ = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, 0]), here)[0]]
-    assert sides_ == [[(0,), (1,)]]
-    sides_ = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, -1]), here)[0]]
-    assert sides_ == [[(0,), (1,)]]
+    parted = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, 0]), here)[0]]
+    assert parted == [[(0,), (1,)]]
+    parted = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, -1]), here)[0]]
+    assert parted == [[(0,), (1,)]]
 
 
-def test_both_sides_of_a_split_are_split_again() -> None:
+def test_both_components_of_a_split_are_split_again() -> None:
     moments, kind = groups([300, 200, 150, 100], [12 * UP, 9 * RIGHT, 12 * UP + 9 * RIGHT])
     labels = grown(moments).log_probabilities(moments).argmax(1)
     assert labels.tolist() == kind.tolist()
@@ -93,14 +95,19 @@ def test_a_single_column_is_not_parted() -> None:
 @pytest.mark.parametrize(
     ("pattern", "motifs"),
     [
-        ((RADIUS > 0.85 * SIZE / 2) & (RADIUS < SIZE / 2), 1),  # what lies beyond shines in at the rim
+        (
+            (RADIUS > 0.85 * SIZE / 2) & (RADIUS < SIZE / 2),
+            1,
+        ),  # what lies beyond shines in at the disk's edge
         (1.0 + 0 * RADIUS, 1),
         (torch.arange(SIZE).expand(SIZE, -1), 1),  # a slope
         (torch.roll(torch.exp(-(RADIUS**2) / 9), 4, 0), 2),
     ],
-    ids=["rim", "constant", "slope", "column"],
+    ids=["edge", "constant", "slope", "column"],
 )
-def test_flat_differences_and_those_at_the_rim_are_no_motifs(pattern: torch.Tensor, motifs: int) -> None:
+def test_flat_differences_and_those_at_the_edge_of_the_disk_are_no_motifs(
+    pattern: torch.Tensor, motifs: int
+) -> None:
     difference = moments_of(pattern[None], SMALL)[0]
     moments, _ = groups([300, 100], [9 * difference / difference.norm()])
     assert len(grown(moments).leaves) == motifs
@@ -116,14 +123,14 @@ def test_groups_that_are_too_rare_or_too_alike_are_no_leaves(
 
 def test_what_lacks_only_dose_is_a_candidate() -> None:
     moments, _ = groups([500, 120], [3.5 * UP])
-    rules = Rules(min_evidence=10.0, min_detectability=6.0, max_valley=1.0, min_share=0.003)
-    tree = grown(moments, rules)
+    criteria = SplitCriteria(min_evidence=10.0, min_detectability=6.0, max_valley=1.0, min_share=0.003)
+    tree = grown(moments, criteria)
     assert len(tree.leaves) == 1
     ((node, split),) = tree.candidates
     assert node == 0
     assert split.detectability() == pytest.approx(3.5, rel=0.2)
-    _, (hint,) = tree.resolutions(torch.zeros(1, dtype=torch.long), Conditions(rules, 620, 620))
+    _, (hint,) = tree.resolutions(torch.zeros(1, dtype=torch.long), Acquisition(criteria, 620, 620))
     assert hint.motifs == ((0,), (0,))
     assert not hint.resolved
     assert hint.least_relative_dose > 1
-    assert tree.resolutions(torch.tensor([-1]), Conditions(rules, 620, 620))[1] == []
+    assert tree.resolutions(torch.tensor([-1]), Acquisition(criteria, 620, 620))[1] == []

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+from torchmotif._threads import single_threaded
 from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
 
 __all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
@@ -195,16 +196,3 @@ def device_of_worker(device: str | None) -> str | None:
         return "cuda:0"
     rank = name if isinstance(name, int) else sum(str(name).encode())
     return f"cuda:{rank % max(count, 1)}"
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """One thread for torch within: sums then come out the same to the last bit, however many workers there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

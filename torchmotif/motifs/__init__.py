@@ -1,8 +1,7 @@
 """From patches to motifs, without supervision."""
 
+from torchmotif.motifs._model import Assignment
 from torchmotif.motifs.classifier import MotifClassifier
-from torchmotif.motifs.limit import DetectionLimit
-from torchmotif.motifs.model import Assignment
-from torchmotif.motifs.report import Resolution
+from torchmotif.motifs.detectability import DetectionLimit, Resolution
 
 __all__ = ["Assignment", "DetectionLimit", "MotifClassifier", "Resolution"]

@@ -1,22 +1,34 @@
 """MotifClassifier: from patches to motifs, without supervision."""
 
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, solvable
-from torchmotif.errors import InputError
-from torchmotif.motifs.estimator import MomentClassifier, joined
-from torchmotif.motifs.model import Assignment, Equivalence
-from torchmotif.motifs.source import PatchSource, check_parameters, checked_offsets
+from torchmotif._checks import whole_number
+from torchmotif._threads import single_threaded
+from torchmotif.errors import InputError, TorchMotifWarning
+from torchmotif.motifs import sample
+from torchmotif.motifs._model import Assignment, Equivalence, Learner
+from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label
+from torchmotif.motifs.detectability import Acquisition, DetectionLimit, Resolution, SplitCriteria
+from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
+_OFFSETS_PER_PIXEL = 8  # steps of the offsets; with 4, rounding them is structure enough to split a motif
+_ORDERS_FOR_NOISE = 4  # more than those of the motifs: without, noise along single directions is off by half
 
-class MotifClassifier(MomentClassifier):
+
+class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Sorts patches into structural motifs.
 
     The patches are projected on Zernike polynomials about their true centres. How much counting electrons scatters
@@ -40,18 +52,18 @@ class MotifClassifier(MomentClassifier):
     min_detectability : float
         Distance between two motifs that a split needs, in standard deviations of one column at this dose.
     max_valley : float
-        Two sides are one motif when their density without noise is nowhere between them below this share of the lower
-        peak: what varies continuously, such as strain, is not split.
+        Greatest saddle ratio of a split: lowest density without noise between two motifs, over that of the lower peak.
+        What varies continuously, such as strain, has no saddle and is not split.
     min_share : float
         Least share of the columns that is a motif; 5 columns are the least, and 50 are always enough.
     outlier_distance : float
         A column further than this many standard deviations from its motif fits no motif: label -1.
     equivalence : {"rotation", "euclidean"}, optional
-        Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal. By default
+        Whether a motif rotated, or rotated and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
         Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, in which
-        up to 2,500 of those that are unlike the common motifs take the place of others, so that rare ones are not lost.
+        up to 2,500 outliers of the common motifs take the place of others, so that rare motifs are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
@@ -64,7 +76,7 @@ class MotifClassifier(MomentClassifier):
     outlier_scores_ : array of shape (n,), float64
         Distance of every patch from its motif in standard deviations.
     angles_ : array of shape (n,), float64
-        By how many radians the motif's template is turned counter-clockwise to lie on each patch, from 0 to 2 pi over
+        By how many radians the motif's template is rotated counter-clockwise to lie on each patch, from 0 to 2 pi over
         the motif's fold; 0 without `equivalence`.
     mirrored_ : array of shape (n,), bool
         Whether it is mirrored at the direction of the columns before; False for a motif that is its mirror image.
@@ -119,18 +131,12 @@ class MotifClassifier(MomentClassifier):
         random_state: int = 0,
         device: DeviceLike = None,
     ) -> None:
-        self.n_motifs = n_motifs
-        self.n_max = n_max
-        self.electrons_per_count = electrons_per_count
-        self.offset = offset
-        self.min_evidence = min_evidence
-        self.min_detectability = min_detectability
-        self.max_valley = max_valley
-        self.min_share = min_share
-        self.outlier_distance = outlier_distance
-        self.equivalence = equivalence
-        self.random_state = random_state
-        self.device = device
+        self.n_motifs, self.n_max = n_motifs, n_max
+        self.electrons_per_count, self.offset = electrons_per_count, offset
+        self.min_evidence, self.min_detectability = min_evidence, min_detectability
+        self.max_valley, self.min_share = max_valley, min_share
+        self.outlier_distance, self.equivalence = outlier_distance, equivalence
+        self.random_state, self.device = random_state, device
 
     def __sklearn_tags__(self) -> Tags:
         """Say to scikit-learn that patches are three-dimensional."""
@@ -155,35 +161,57 @@ class MotifClassifier(MomentClassifier):
         MotifClassifier
             Itself.
         """
-        source = PatchSource(patches, self.device)
-        n, size = len(source), source.size
-        if n == 0:
+        source = PatchSource(patches, self.device, offsets)
+        if len(source) == 0:
             raise InputError("patches is empty: at least one patch is needed to learn a motif")
-        shifts = checked_offsets(offsets, n, source.device)
-        check_parameters(self, n)
-        self._set_scale(self.n_max, size, source.device, source.mean_deviation_least())
+        return self._fit(source, patches)
 
-        def learn_on(rows: Tensor) -> None:
-            learnt = None if shifts is None else shifts[rows]
-            self._learn(self._scale.of_patches(source.take(rows), learnt, finer=True), learnt)
+    @keeps_digits
+    def fit_moments(
+        self, moments: Any, size: int, offsets: Any = None, *, level: float = 0.0
+    ) -> "MotifClassifier":
+        """Learn the motifs from Zernike moments, where the patches themselves are no longer at hand.
 
-        def assigned() -> Iterator[Assignment]:
-            return (part for _, part in self._assignments(source, shifts))
+        Everything is learnt but `templates_` and `template_errors_`; `reconstructions_` stand for them.
 
-        with solvable("patches"):
-            self._learn_on_most(n, learn_on, assigned)
-        self._summarise(source, shifts, patches)
-        return self
+        Parameters
+        ----------
+        moments : array of shape (n, k)
+            As `ZernikeBasis.project(image - level, positions)` gives them, to the order `n_max`, or better
+            `n_max` + 4: the noise is known from them, and told the more exactly.
+        size : int
+            Side of the patches in pixels.
+        offsets : array of shape (n, 2), optional
+            True centre minus window centre of the patches, as in `fit`.
+        level : float
+            What was subtracted from the pixels. Any constant near their mean keeps the moments of unlike offsets alike.
+
+        Returns
+        -------
+        MotifClassifier
+            Itself.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
+        >>> scan = specimen.draw(generator=torch.Generator().manual_seed(0)).data
+        >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
+        >>> moments = tm.ZernikeBasis(14, 37).project(scan - scan.mean(), positions)
+        >>> offsets = tm.patches.offsets(positions, 37)
+        >>> tm.MotifClassifier().fit_moments(moments, 37, offsets, level=float(scan.mean())).n_motifs_
+        2
+        """
+        return self._fit(MomentSource(moments, self.device, size, level, offsets), moments)
 
     def predict(self, patches: Any, offsets: Any = None, *, relative_dose: float = 1.0) -> Any:
         """The motif of every patch, -1 where it fits none.
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
-        relative_dose : float
-            Dose of these patches relative to those the motifs were learnt on.
+        patches, offsets, relative_dose
+            See `assign`.
 
         Returns
         -------
@@ -196,18 +224,17 @@ class MotifClassifier(MomentClassifier):
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
-        relative_dose : float
-            Dose of these patches relative to those the motifs were learnt on.
+        patches, offsets, relative_dose
+            See `assign`.
 
         Returns
         -------
         array of shape (n, n_motifs), float64
         """
+        source = self._source(patches, offsets)
         parts = [
             self._model.log_probabilities(moments, relative_dose).exp()
-            for moments in self._in_batches(patches, offsets, relative_dose)
+            for _, moments in source.scaled(self._scale, relative_dose)
         ]
         return like(torch.cat(parts), patches)
 
@@ -227,22 +254,250 @@ class MotifClassifier(MomentClassifier):
         -------
         Assignment
         """
-        parts = [
-            self._model.assign(moments, self.outlier_distance, relative_dose)
-            for moments in self._in_batches(patches, offsets, relative_dose)
-        ]
-        return joined(parts, patches)
+        return _joined(self._assigned(self._source(patches, offsets), relative_dose), patches)
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
 
         Parameters
         ----------
-        patches : array of shape (n, s, s)
-        offsets : array of shape (n, 2), optional
+        patches, offsets
+            See `fit`.
 
         Returns
         -------
         array of shape (n,), int64
         """
         return self.fit(patches, offsets).labels_
+
+    @keeps_digits
+    def predict_moments(self, moments: Any, *, level: float = 0.0, relative_dose: float = 1.0) -> Assignment:
+        """Motif of every column with its probability and the distance from it, from Zernike moments.
+
+        Parameters
+        ----------
+        moments : array of shape (n, k)
+            As in `fit_moments`; also after `fit`, with its `n_max` and patch size. Higher orders are not looked at.
+        level : float
+            What was subtracted from the pixels.
+        relative_dose : float
+            Dose of these columns relative to those the motifs were learnt on.
+
+        Returns
+        -------
+        Assignment
+        """
+        check_is_fitted(self)
+        source = MomentSource(moments, self.device, self.basis_.size, level)
+        k, least = source.values.shape[1], len(self.basis_.basis)
+        if k < least:
+            raise InputError(f"moments must be at least {least} a column as in fit, got {k}")
+        return _joined(self._assigned(source, relative_dose), moments)
+
+    def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
+        """Which of the motifs would be found at another dose and in another number of columns.
+
+        Parameters
+        ----------
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of Resolution
+            As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
+        """
+        check_is_fitted(self)
+        return self._model.tree.resolutions(self._model.motif, self._acquisition(relative_dose, columns))[0]
+
+    def detection_limits(
+        self,
+        change: float = -0.5,
+        share: float = 0.05,
+        *,
+        relative_dose: float = 1.0,
+        columns: int | None = None,
+    ) -> list[DetectionLimit]:
+        """Whether a motif that was not found would have been found, were it there, and what it would take.
+
+        The motif that is asked for are some columns of a known motif that are brighter or darker in the middle, such as
+        those that lack one atom of two. What the classifier would make of them follows from the noise, the scatter of
+        the known motif and the number of its columns.
+
+        Parameters
+        ----------
+        change : float
+            Of the intensity of the column in the middle, from -1, where it is missing, over -0.5, half of it missing.
+        share : float
+            Of the columns of a motif, up to 0.5.
+        relative_dose : float
+            Relative to the dose that the motifs were learnt at.
+        columns : int, optional
+            In all; by default as many as were learnt on.
+
+        Returns
+        -------
+        list of DetectionLimit
+            One for each motif.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
+        >>> scan = specimen.draw(1 / 50, torch.Generator().manual_seed(0)).data
+        >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
+        >>> patches, offsets = tm.extract_patches(scan, positions, 37), tm.patches.offsets(positions, 37)
+        >>> model = tm.MotifClassifier().fit(patches, offsets)
+        >>> [one.found for one in model.detection_limits(-0.5, 0.05)]
+        [False, False]
+        >>> [one.found for one in model.detection_limits(-0.5, 0.05, relative_dose=5)]
+        [True, True]
+        """
+        check_is_fitted(self)
+        if not (change >= -1 and change != 0 and math.isfinite(change) and 0 < share <= 0.5):
+            raise InputError(
+                "change must be at least -1 and not 0, and share lie between 0 and 0.5, "
+                f"got change={change}, share={share}"
+            )
+        acquisition = self._acquisition(relative_dose, columns)
+        return [
+            acquisition.detection_limit(motif, column, float(change), float(share))
+            for motif, column in enumerate(self._model.columns)
+        ]
+
+    def _acquisition(self, relative_dose: float = 1.0, columns: int | None = None) -> Acquisition:
+        if not relative_dose > 0 or (columns is not None and columns < 1):
+            raise InputError(
+                f"relative_dose and columns must be positive, got relative_dose={relative_dose}, columns={columns}"
+            )
+        return Acquisition(self._criteria(), self._learnt, columns or self._learnt, float(relative_dose))
+
+    def _criteria(self) -> SplitCriteria:
+        return SplitCriteria(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
+
+    def _check_parameters(self, n: int) -> None:
+        """Refuse parameters that are out of range for n columns."""
+        for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), least)
+        if self.n_motifs is not None and self.n_motifs > n:
+            raise InputError(
+                f"n_motifs must lie between 1 and the number of patches, {n}, got {self.n_motifs}"
+            )
+        for name in ("max_valley", "min_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.equivalence not in {None, "rotation", "euclidean"}:
+            raise InputError(f"equivalence must be 'rotation', 'euclidean' or None, got {self.equivalence!r}")
+        gain = self.electrons_per_count
+        if gain is not None and not (gain > 0 and math.isfinite(gain)):
+            raise InputError(f"electrons_per_count must be positive and finite, got {gain}")
+
+    def _source(self, patches: Any, offsets: Any) -> PatchSource:
+        """New patches of the learnt size."""
+        check_is_fitted(self)
+        source = PatchSource(patches, self.device, offsets)
+        if source.size != self.basis_.size:
+            raise InputError(f"patches must be {self.basis_.size} px a side as in fit, got {source.size} px")
+        return source
+
+    def _assigned(self, source: Source, relative_dose: float = 1.0) -> Iterator[Assignment]:
+        """What the model says of the columns, batch by batch."""
+        for _, moments in source.scaled(self._scale, relative_dose):
+            yield self._model.assign(moments, self.outlier_distance, relative_dose)
+
+    @single_threaded()
+    def _fit(self, source: Source, original: Any) -> "MotifClassifier":
+        """Learn on all columns, or on a sample that keeps what is rare; with the number of motifs given on any sample."""
+        n, device = len(source), source.device
+        self._check_parameters(n)
+        level, unit, least = source.mean_deviation_least()
+        highest = min(self.n_max, source.n_max)
+        self.basis_, finer = (
+            ZernikeBasis(order, source.size, subpixel=_OFFSETS_PER_PIXEL, device=device)
+            for order in (highest, min(highest + _ORDERS_FOR_NOISE, source.size - 1))
+        )
+        dark = min(least, 0.0) if self.offset is None else self.offset
+        self._scale = MomentScale(self.basis_, finer, level, unit or 1.0, dark)
+
+        def outliers(first: np.ndarray) -> np.ndarray:
+            self._learn(source, torch.from_numpy(first).to(device))
+            labels = torch.cat([part.labels for part in self._assigned(source)])
+            return torch.nonzero(labels < 0)[:, 0].cpu().numpy()
+
+        with solvable(source.name):
+            chosen = np.arange(n)
+            if n > sample.MOST:
+                chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
+                if self.n_motifs is None:
+                    chosen = sample.with_unlike(chosen, outliers, self.random_state)
+            self._learn(source, torch.from_numpy(np.sort(chosen)).to(device))
+        self._summarise(source, original)
+        return self
+
+    def _learn(self, source: Source, rows: Tensor) -> None:
+        """Set the model of some columns, and what it says of the motifs."""
+        unit, gain = self._scale.unit, self.electrons_per_count
+        scale = None if gain is None else 1 / (gain * unit)
+        shifts = None if source.offsets is None else source.offsets[rows]
+        learner = Learner(
+            self.basis_,
+            self._criteria(),
+            self._scale.counts_at_level,
+            shifts,
+            scale,
+            self.n_motifs,
+            self.equivalence,
+            self.outlier_distance,
+            self.random_state,
+        )
+        self._model = learner.learn(source.finer(rows, self._scale))
+        self.electrons_per_count_ = 1 / (self._model.scale * unit)
+        self.n_motifs_ = len(self._model.shapes.centres)
+        self.folds_ = self._model.shapes.folds.cpu().numpy()
+        self._learnt = len(rows)
+        found = self._model.tree.resolutions(self._model.motif, self._acquisition())
+        self.resolutions_, self.unresolved_ = found
+        if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
+            message = (
+                f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer"
+            )
+            warnings.warn(message, TorchMotifWarning, stacklevel=3)
+
+    def _summarise(self, source: Source, original: Any) -> None:
+        """Label all columns, and set the mean patch of every motif."""
+        parts = []
+        total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
+        for windows, moments in source.scaled(self._scale):
+            parts.append(self._model.assign(moments, self.outlier_distance))
+            if windows is not None:
+                add_by_label(total, parts[-1].labels + 1, windows)
+        whole = _joined(parts, original)
+        self.labels_, self.probabilities_, self.outlier_scores_, self.angles_, self.mirrored_ = whole
+        labels = torch.cat([part.labels for part in parts])
+        counts = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)[1:]
+        self.counts_ = counts.cpu().numpy()
+        reconstructions = self._scale.reconstructed(self._model.shapes.centres)
+        self.reconstructions_ = like(reconstructions, original)
+        if isinstance(source, MomentSource):
+            return
+        count = counts[:, None, None].clamp(min=1)
+        mean = (total[1:].reshape(-1, source.size, source.size) / count).float()
+        if self.equivalence is not None:  # the patches lie in all orientations
+            mean = reconstructions
+        electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
+        self.templates_ = like(mean, original)
+        self.template_errors_ = like((electrons / count).sqrt(), original)
+
+
+def _joined(parts: Iterable[Assignment], original: Any) -> Assignment:
+    """The batches as one, numpy or torch as `original` came."""
+    return Assignment(*(like(torch.cat(part), original) for part in zip(*parts, strict=True)))

@@ -3,10 +3,9 @@
 import math
 
 import pytest
-from drawn import RULES, sides
+from drawn import CRITERIA, components
 
-from torchmotif.motifs.limit import CentralColumn, DetectionLimit, Question
-from torchmotif.motifs.resolve import Conditions
+from torchmotif.motifs.detectability import Acquisition, CentralColumn, DetectionLimit
 
 NEVER = float("inf")
 
@@ -23,21 +22,21 @@ def column(**change: object) -> CentralColumn:
     return CentralColumn(**(known | change))
 
 
-def answer(
+def limit_of(
     middle: CentralColumn, change: float, share: float, dose: float = 1.0, columns: int = 1000
 ) -> DetectionLimit:
-    return Question(Conditions(RULES, 1000, columns, dose), change, share).answer(7, middle)
+    return Acquisition(CRITERIA, 1000, columns, dose).detection_limit(7, middle, change, share)
 
 
 @pytest.mark.parametrize("change", [-0.5, 0.7])
 def test_a_changed_column_is_as_far_as_it_is_changed(change: float) -> None:
-    found = answer(column(), change, 0.3)
+    found = limit_of(column(), change, 0.3)
     assert (found.motif, found.change, found.share, found.found) == (7, change, 0.3, True)
     assert found.detectability == pytest.approx(10 * abs(change), rel=0.01)
     # Of 400 columns here, so twice as many of twice the columns.
-    gain = sides(10 * change, share=0.3).found()[1][0]
+    gain = components(10 * change, share=0.3).found()[1][0]
     assert found.evidence == pytest.approx(800 * gain - 2 * math.log(400))
-    many = answer(column(), change, 0.3, columns=2000)
+    many = limit_of(column(), change, 0.3, columns=2000)
     assert many.evidence == pytest.approx(1600 * gain - 2 * math.log(800))
 
 
@@ -45,8 +44,8 @@ def test_a_changed_column_is_as_far_as_it_is_changed(change: float) -> None:
 def test_scatter_on_one_side_does_not_hide_what_is_on_the_other(
     change: float, clear: tuple[float, float]
 ) -> None:
-    assert answer(column(scatter=clear), change, 0.4).detectability == pytest.approx(8, rel=0.01)
-    assert answer(column(scatter=clear[::-1]), change, 0.4).detectability == pytest.approx(4, rel=0.01)
+    assert limit_of(column(scatter=clear), change, 0.4).detectability == pytest.approx(8, rel=0.01)
+    assert limit_of(column(scatter=clear[::-1]), change, 0.4).detectability == pytest.approx(4, rel=0.01)
 
 
 @pytest.mark.parametrize("change", [-0.5, 1.0])
@@ -55,8 +54,8 @@ def test_darker_columns_are_less_noisy_and_less_askew(change: float, dose: float
     middle = column(noise_of_column=0.6, skew=0.5, skew_of_column=0.3)
     # The variance falls with the dose, the third cumulant with its square.
     noise, skew = (1 / dose, (1 + 0.6 * change) / dose), (0.5 / dose**2, (0.5 + 0.3 * change) / dose**2)
-    darker = sides(10 * change, 0.0, noise, skew, 0.4)
-    assert answer(middle, change, 0.4, dose=dose).detectability == pytest.approx(darker.found()[0][0])
+    darker = components(10 * change, 0.0, noise, skew, 0.4)
+    assert limit_of(middle, change, 0.4, dose=dose).detectability == pytest.approx(darker.found()[0][0])
 
 
 @pytest.mark.parametrize(("change", "share"), [(-0.15, 0.05), (1.5, 0.3)])
@@ -65,43 +64,43 @@ def test_the_limits_of_detection_part_what_is_found_from_what_is_not(
     change: float, share: float, what: str
 ) -> None:
     middle = column(scatter=(0.2, 0.1))
-    limit = answer(middle, change, share)
+    limit = limit_of(middle, change, share)
     assert limit.found == (limit.least_relative_dose <= 1) == (limit.least_columns <= 1000)
     for factor, found in ((1.02, True), (0.98, False)):
         if what == "dose":
-            changed = answer(middle, change, share, dose=factor * limit.least_relative_dose)
+            changed = limit_of(middle, change, share, dose=factor * limit.least_relative_dose)
         elif what == "columns" and math.isfinite(limit.least_columns):
-            changed = answer(middle, change, share, columns=round(factor * limit.least_columns))
+            changed = limit_of(middle, change, share, columns=round(factor * limit.least_columns))
         elif what == "share" and not math.isnan(limit.least_share):
-            changed = answer(middle, change, factor * limit.least_share)
+            changed = limit_of(middle, change, factor * limit.least_share)
         else:
             assert limit.least_change * change > 0
-            changed = answer(middle, factor * limit.least_change, share)
+            changed = limit_of(middle, factor * limit.least_change, share)
         assert changed.found == found
 
 
 def test_what_no_change_shows_has_no_least_one() -> None:
-    faint = answer(column(strength=0.3), -0.5, 0.1)
+    faint = limit_of(column(strength=0.3), -0.5, 0.1)
     assert not faint.found
     assert math.isnan(faint.least_change)
     assert math.isnan(faint.least_share)
     assert faint.least_columns == NEVER
     assert math.isfinite(faint.least_relative_dose)
-    hidden = answer(column(strength=0.3, scatter=(1.0, 1.0)), -0.5, 0.1)
+    hidden = limit_of(column(strength=0.3, scatter=(1.0, 1.0)), -0.5, 0.1)
     assert hidden.least_relative_dose == NEVER
 
 
 def test_columns_may_be_four_times_as_bright_but_not_darker_than_dark() -> None:
-    assert 2 / 0.9 < answer(column(strength=0.9), 0.5, 0.4).least_change <= 4
-    assert math.isnan(answer(column(strength=0.9), -0.5, 0.4).least_change)
+    assert 2 / 0.9 < limit_of(column(strength=0.9), 0.5, 0.4).least_change <= 4
+    assert math.isnan(limit_of(column(strength=0.9), -0.5, 0.4).least_change)
 
 
 def test_too_few_columns_are_no_motif() -> None:
     # 5 of 400 columns at least.
-    limit = answer(column(strength=40.0), -0.5, 4.9 / 400)
+    limit = limit_of(column(strength=40.0), -0.5, 4.9 / 400)
     assert not limit.found
     assert limit.least_share == pytest.approx(5 / 400, rel=0.02)
-    assert answer(column(strength=40.0), -0.5, 5 / 400).found
+    assert limit_of(column(strength=40.0), -0.5, 5 / 400).found
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""What is learnt of motifs: how moments are sorted into them, and which columns are outliers."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif.motifs import _orientation as orientation
+from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
+from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
+from torchmotif.motifs._tree import MotifTree, grow
+from torchmotif.motifs.detectability import FEWEST, CentralColumn, SplitCriteria
+from torchmotif.zernike import ZernikeBasis
+
+__all__ = ["Assignment", "Equivalence", "Learner", "MotifModel", "Spread"]
+
+Equivalence = Literal["rotation", "euclidean"] | None
+_REFERENCES = 2  # that are learnt from motifs
+_MOST_LEAVES = 6  # of the tree per motif asked for, where rotated copies are joined
+
+
+class Assignment(NamedTuple):
+    """What `MotifClassifier` says of n columns: arrays of shape (n,), as its attributes of these names."""
+
+    labels: Any  # int64: motif of every column; -1 fits none
+    probabilities: Any  # float64: of that motif; 0 where the label is -1
+    scores: Any  # float64: distance of every column from its motif in standard deviations
+    angles: Any  # float64: radians by which the motif is rotated to lie on the patch; 0 without `equivalence`
+    mirrored: Any  # bool: whether it is mirrored at the direction of the columns before it is rotated
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Motifs in moment space: where they are, and how their columns scatter by the noise and by what varies within them."""
+
+    centres: Float[Tensor, "m k"]  # mean moments of every motif
+    # From moments to uncorrelated coordinates in which the noise of the learnt columns has the variance 1:
+    axes: Float[Tensor, "k k"]
+    excess: Float[Tensor, " k"]  # variance within motifs beyond the noise along each of them
+    stretch: float = 1.0  # by what factor squared distances are larger than Gaussian scatter makes them
+
+    @property
+    def white(self) -> Float[Tensor, "k k"]:
+        """From moments to coordinates in which one column of a motif scatters by 1."""
+        return self.axes / (self.excess + 1).sqrt()
+
+    @classmethod
+    def learn(
+        cls,
+        moments: Float[Tensor, "n k"],
+        labels: Int[Tensor, " n"],
+        covariance: Float[Tensor, "k k"],
+        motifs: int,
+    ) -> "Spread":
+        """The spread of columns in so many motifs, whose noise has a known covariance."""
+        n, k = moments.shape
+        centres = averaged(moments, torch.ones_like(labels), labels, motifs)
+        variances, axes = principal_axes(moments - centres[labels], covariance)
+        gaussian = cls(centres, axes, torch.where(variances > noise_edge(n, k), variances - 1, 0.0))
+        return replace(gaussian, stretch=max(1.0, float(gaussian.distances(moments, labels).median()) / k))
+
+    def distances(
+        self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
+    ) -> Float[Tensor, " n"]:
+        """Squared distance of every column from its motif; k on average where it belongs there."""
+        along = ((moments - self.centres[labels]) @ self.axes).square()
+        return (along / (self.excess + 1 / relative_dose)).sum(1) / self.stretch
+
+    def scores(
+        self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
+    ) -> Float[Tensor, " n"]:
+        """Distances on the scale of a standard normal variable (Wilson & Hilferty, 1931)."""
+        width = 2 / (9 * len(self.axes))
+        root = (self.distances(moments, labels, relative_dose) / len(self.axes)) ** (1 / 3)
+        return (root - (1 - width)) / math.sqrt(width)
+
+
+@dataclass(frozen=True, eq=False)
+class MotifModel:
+    """The motifs in moment space."""
+
+    tree: MotifTree  # which leaf a column belongs to
+    spread: Spread  # how far it is from it
+    scale: float  # by what factor the noise is larger than that of one electron per unit of the moments
+    motif: Int[Tensor, " l"]  # which motif each leaf is, in some orientation; -1 where its columns fit none
+    counts: Int[Tensor, " m"]  # learnt columns of every motif
+    reference: Symmetries | None  # onto which columns are rotated first
+    shapes: Symmetries  # mean moments and symmetries of the motifs
+    columns: tuple[CentralColumn, ...]  # what stands in the middle of each motif
+
+    def log_probabilities(
+        self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
+    ) -> Float[Tensor, "n m"]:
+        """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
+        return self._of_motifs(self.tree.log_probabilities(self._aligned(moments), relative_dose))
+
+    def assign(
+        self, moments: Float[Tensor, "n k"], outlier_distance: float, relative_dose: float = 1.0
+    ) -> Assignment:
+        """Motif, its probability, the distance from it and its angle, for moments scaled to the learnt dose."""
+        aligned = self._aligned(moments)
+        leaves = self.tree.log_probabilities(aligned, relative_dose)
+        probability, motif = self._of_motifs(leaves).max(1)
+        leaf = torch.where(self.motif == motif[:, None], leaves, -torch.inf).argmax(1)
+        score = self.spread.scores(aligned, leaf, relative_dose)
+        fits = (score <= outlier_distance) & (self.motif[leaves.argmax(1)] >= 0)
+        angle, mirrored = torch.zeros_like(score), torch.zeros_like(fits)
+        if self.reference is not None:
+            angle, mirrored = self.shapes.angles(moments, motif)
+        labels, probability = torch.where(fits, motif, -1), torch.where(fits, probability.exp(), 0.0)
+        return Assignment(labels, probability, score, angle, mirrored)
+
+    def _aligned(self, moments: Tensor) -> Tensor:
+        return moments if self.reference is None else self.reference.align(moments)
+
+    def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
+        """From leaves to motifs."""
+        number = torch.arange(len(self.counts), device=leaves.device)
+        of = self.motif == number[:, None]
+        return torch.where(of, leaves[:, None], -torch.inf).logsumexp(2).log_softmax(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """Learns motifs from the moments of columns."""
+
+    basis: ZernikeBasis
+    criteria: SplitCriteria  # what a motif needs
+    # What the constant that was subtracted from the pixels stands above one without electrons, see `CountingNoise`:
+    level: float
+    offsets: Tensor | None  # true centre minus window centre
+    # By what factor the noise is larger than that of one electron per unit; by default it is told from the moments:
+    scale: float | None
+    n_motifs: int | None  # by default it is found
+    equivalence: Equivalence  # whether motifs that are rotated, or rotated and mirrored, are one
+    outlier_distance: float  # columns further from their motif fit none
+    random_state: int
+
+    def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:
+        """The motifs; of moments of higher order than the basis has, float64, only the noise is told."""
+        if self.equivalence is None:
+            return self._model(finer, None)
+        moments, _, _, covariance = self._scattered(finer)
+        white = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+        least, mirror = self.criteria.min_detectability, self._mirror
+        reference = orientation.learn_reference(
+            moments, white, least, mirror=mirror, random_state=self.random_state
+        )
+        for _ in range(_REFERENCES):
+            model = self._model(finer, reference)
+            # The motifs themselves are better seeds than what was told apart before there were any.
+            seeds = Symmetries.of(
+                model.shapes.centres, model.spread.white, least, SEED_TOLERANCE, mirror=mirror
+            )
+            reference = orientation.reference_of(seeds, model.counts)
+        return self._model(finer, reference)
+
+    @property
+    def _mirror(self) -> bool:
+        return self.equivalence == "euclidean"
+
+    def _model(self, finer: Tensor, reference: Symmetries | None) -> MotifModel:
+        """The motifs of the columns rotated onto a reference."""
+        finer = finer if reference is None else reference.align(finer)
+        moments, noise, scale, covariance = self._scattered(finer)
+        leaves = self.n_motifs
+        while True:
+            tree = grow(moments, noise, self.basis, self.criteria, scale=scale, n_motifs=leaves)
+            leaf = tree.log_probabilities(moments).argmax(1)
+            spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
+            fits = spread.scores(moments, leaf) <= self.outlier_distance
+            motif, counts, shapes = self._joined(spread, leaf, fits, copies=reference is not None)
+            if leaves is None or reference is None or len(tree.leaves) < leaves:
+                break
+            missing = (self.n_motifs or 0) - len(counts)
+            if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
+                break
+            leaves += missing
+        rows = [torch.nonzero(motif[leaf] == i).flatten() for i in range(len(counts))]
+        columns = tuple(CentralColumn.of(finer, noise, self.basis, scale, mine) for mine in rows)
+        return MotifModel(tree, spread, scale, motif, counts, reference, shapes, columns)
+
+    def _scattered(self, finer: Tensor) -> tuple[Tensor, CountingNoise, float, Tensor]:
+        """Moments to the order of the basis, their noise, the scale of it, and its mean covariance in that scale."""
+        moments = finer[:, : len(self.basis.basis)]
+        noise = CountingNoise(self.basis, finer, self.level, self.offsets)
+        covariance = noise.covariance()
+        scale = self.scale or noise_scale(moments, covariance) or 1.0
+        return moments, noise, scale, scale * covariance
+
+    def _joined(
+        self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool
+    ) -> tuple[Tensor, Tensor, Symmetries]:
+        """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for."""
+        counts, fitting = (torch.bincount(rows, minlength=len(spread.centres)) for rows in (leaf, leaf[fits]))
+        # Leaves without columns that fit them only gather what is unlike anything.
+        kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)
+        least, centres = self.criteria.min_detectability, spread.centres[kept]
+        counts, fitting = counts[kept], fitting[kept]
+        group = torch.arange(len(counts), device=leaf.device)
+        if copies:
+            group, rotated = orientation.rotated_copies(
+                centres, counts, spread.white, least, mirror=self._mirror
+            )
+            centres = averaged(rotated, counts, group)
+        size, fit = (of.new_zeros(len(centres)).index_add(0, group, of) for of in (counts, fitting))
+        order = torch.argsort(fit, descending=True, stable=True)
+        motif = torch.full_like(kept, -1, dtype=torch.long)
+        motif[kept] = torch.argsort(order)[group]
+        if copies:
+            shapes = Symmetries.of(centres[order], spread.white, least, MOTIF_TOLERANCE, mirror=self._mirror)
+        else:
+            shapes = Symmetries(
+                centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
+            )
+        return motif, size[order], shapes

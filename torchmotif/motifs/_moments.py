@@ -1,0 +1,207 @@
+"""Patches and moments as users hold them, checked, and a batch at a time as moments in one unit on the device."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif._arrays import DeviceLike, as_positions, as_tensor
+from torchmotif.errors import InputError
+from torchmotif.zernike import ZernikeBasis
+
+__all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label", "n_max_of"]
+
+_BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
+_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
+_BATCH_MOMENTS = 65_536  # columns at a time where there are moments
+
+
+@dataclass(frozen=True, eq=False)
+class MomentScale:
+    """Moments about the true centres of pixels less a level, at the learnt dose, over a unit."""
+
+    basis: ZernikeBasis
+    finer: ZernikeBasis  # of a higher order, for the noise
+    level: float  # mean of the learnt pixels: without it moments of unlike offsets are hardly comparable
+    unit: float  # standard deviation of the learnt patches
+    dark: float  # value of a pixel without electrons
+
+    @property
+    def counts_at_level(self) -> float:
+        """What the level stands above a pixel without electrons, in units of the moments."""
+        return (self.level - self.dark) / self.unit
+
+    def of_patches(
+        self,
+        windows: Float[Tensor, "n s s"],
+        shifts: Float[Tensor, "n 2"] | None,
+        relative_dose: float = 1.0,
+        *,
+        finer: bool = False,
+    ) -> Float[Tensor, "n k"]:
+        """From patches and their offsets."""
+        basis = self.finer if finer else self.basis
+        level = self.dark + (self.level - self.dark) * relative_dose
+        return self.of_moments(basis(windows - level, shifts).double(), level, relative_dose)
+
+    def of_moments(
+        self, moments: Float[Tensor, "n k"], level: float, relative_dose: float = 1.0
+    ) -> Float[Tensor, "n k"]:
+        """From moments, float64, of pixels from which a level was subtracted."""
+        if not (relative_dose > 0 and math.isfinite(relative_dose)):
+            raise InputError(f"relative_dose must be positive and finite, got {relative_dose}")
+        moments = moments / relative_dose
+        moments[:, 0] += (level - self.dark) / relative_dose + self.dark - self.level
+        return moments / self.unit
+
+    def reconstructed(self, moments: Float[Tensor, "n k"]) -> Float[Tensor, "n s s"]:
+        """The patches that moments stand for, zero outside the disk."""
+        constant = torch.zeros_like(moments[:1])
+        constant[0, 0] = 1.0  # the first polynomial is 1
+        disk = self.basis.reconstruct(constant.float()).round()
+        patches: Tensor = self.basis.reconstruct((moments * self.unit).float()) + self.level * disk
+        return patches
+
+
+class PatchSource:
+    """Square patches (n, s, s) of one size, of which a batch at a time is brought to the device as float32.
+
+    They are a tensor, or anything that is sliced like a numpy array, such as a memory-mapped one; `offsets` (n, 2) are the
+    true centres minus the window centres in pixels.
+    """
+
+    name = "patches"
+
+    def __init__(self, patches: Any, device: DeviceLike, offsets: Any = None) -> None:
+        self._data = patches if hasattr(patches, "shape") else np.asarray(patches)
+        shape = tuple(self._data.shape)
+        if len(shape) != 3 or shape[1] != shape[2] or shape[1] < 3:
+            raise InputError(
+                f"patches must have the shape (n, s, s) with s of at least 3, got {shape}; see extract_patches"
+            )
+        self.size, self.n_max = int(shape[1]), int(shape[1]) // 2
+        self._where = device
+        self.device = self._on_device(slice(0, 0)).device
+        budget = _BATCH_BYTES if self.device.type == "cpu" else _BATCH_BYTES_ON_ACCELERATOR
+        self.batch = max(1, budget // (4 * self.size**2))
+        self.offsets = _checked_offsets(offsets, len(self), self.device)
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return int(self._data.shape[0])
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and patches of every batch; patches with values that are not finite are refused."""
+        for first in range(0, len(self), self.batch):
+            rows = slice(first, min(first + self.batch, len(self)))
+            yield rows, self._on_device(rows)
+
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Patches and moments of every batch."""
+        for rows, windows in self:
+            shifts = None if self.offsets is None else self.offsets[rows]
+            yield windows, scale.of_patches(windows, shifts, relative_dose)
+
+    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
+        """Moments of some patches, to the order that tells the noise."""
+        shifts = None if self.offsets is None else self.offsets[rows]
+        return scale.of_patches(self.take(rows), shifts, finer=True)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The patches with these numbers."""
+        here = isinstance(self._data, Tensor)
+        return self._on_device(rows.to(self._data.device) if here else rows.cpu().numpy())
+
+    def mean_deviation_least(self) -> tuple[float, float, float]:
+        """Mean and standard deviation of all pixels, and the least of them."""
+        total, squares, least, first = 0.0, 0.0, np.inf, 0.0
+        for rows, windows in self:
+            first = first if rows.start else float(windows.mean())
+            beyond = windows - first  # a common offset would cost digits of the squares
+            total += float(beyond.sum(dtype=torch.float64))
+            squares += float(beyond.square().sum(dtype=torch.float64))
+            least = min(least, float(windows.min()))
+        mean, square = (part / (len(self) * self.size**2) for part in (total, squares))
+        return first + mean, max(square - mean**2, 0.0) ** 0.5, least
+
+    def _on_device(self, rows: Any) -> Tensor:
+        windows = as_tensor(self._data[rows], device=self._where, name="patches")
+        _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
+        return windows
+
+
+class MomentSource:
+    """Zernike moments (n, k) of patches of a size, full sets of them; `level` is what was subtracted from the pixels."""
+
+    name = "moments"
+
+    def __init__(
+        self, moments: Any, device: DeviceLike, size: int, level: float, offsets: Any = None
+    ) -> None:
+        values = as_tensor(moments, device=device, dtype=torch.float64, name="moments")
+        if values.ndim != 2 or len(values) == 0:
+            raise InputError(
+                f"moments must have the shape (n, k) with n of at least 1, got {tuple(values.shape)}"
+            )
+        n_max = n_max_of(values.shape[1])
+        if (n_max + 1) * (n_max + 2) // 2 != values.shape[1]:
+            raise InputError(
+                f"moments must come in full sets of (n_max + 1)(n_max + 2) / 2, got {values.shape[1]}; "
+                "see ZernikeBasis.project"
+            )
+        _require_finite(values, "moments", "drop those rows first")
+        self.values, self.size, self.level, self.device = values, size, level, values.device
+        self.n_max = min(n_max, size // 2)
+        self.offsets = _checked_offsets(offsets, len(values), values.device)
+
+    def __len__(self) -> int:
+        """Number of columns."""
+        return len(self.values)
+
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[None, Tensor]]:
+        """No patches and the moments of every batch, to the order of the basis."""
+        for part in self.values[:, : len(scale.basis.basis)].split(_BATCH_MOMENTS):
+            yield None, scale.of_moments(part, self.level, relative_dose)
+
+    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
+        """All moments of some columns."""
+        return scale.of_moments(self.values[rows], self.level)
+
+    def mean_deviation_least(self) -> tuple[float, float, float]:
+        """In place of those of the pixels: the level, the moments' root mean square, and that none is negative."""
+        return self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0
+
+
+Source = PatchSource | MomentSource
+
+
+def n_max_of(k: int) -> int:
+    """The highest radial order that k moments reach."""
+    return (math.isqrt(8 * k + 1) - 3) // 2
+
+
+def add_by_label(
+    total: Float[Tensor, "m p"], labels: Int[Tensor, " n"], windows: Float[Tensor, "n s s"]
+) -> None:
+    """Add a batch of patches to the sum of each label; float64, as beyond 2^24 single electrons no longer count."""
+    part = torch.zeros_like(total, dtype=windows.dtype)
+    total += part.index_add_(0, labels, windows.flatten(1))
+
+
+def _checked_offsets(offsets: Any, n: int, device: torch.device) -> Tensor | None:
+    if offsets is None:
+        return None
+    shifts = as_positions(offsets, device=device, name="offsets")
+    if len(shifts) != n:
+        raise InputError(f"offsets must have one row for each of the {n} patches, got {len(shifts)}")
+    return shifts
+
+
+def _require_finite(values: Tensor, name: str, remedy: str) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{name} has values that are not finite; {remedy}")

@@ -1,0 +1,341 @@
+"""Which motifs single columns tell apart, and which would be found if they were there; here and at other doses."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.stats import pearson3
+from torch import Tensor
+
+from torchmotif.motifs._mixture import Components, Values
+from torchmotif.motifs._noise import CountingNoise, matched_filter
+from torchmotif.motifs._split import Split, central_column
+from torchmotif.zernike import ZernikeBasis
+
+__all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Resolution", "SplitCriteria"]
+
+FEWEST = 5  # columns of a motif
+_ENOUGH = 50  # columns that are no accident, be they ever so rare
+_TRIED, _REFINED = 17, 3  # numbers at once, and how often the interval between two of them is looked into
+_SCALE_POWERS = (-16.0, 16.0)  # of 2, between which factors of dose and columns are looked for
+_CORRECTIONS = 6  # of what a measured distance stands for
+_MOST_LOST = 1.5  # by which factor a measured distance may be too small
+_QUANTILES = 0.1587, 0.5, 0.8413  # a standard deviation of a Gaussian below its mean, its mean, and one above
+_BRIGHTEST = 4.0  # times as bright, at most
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """How two motifs, or two groups of them, are told apart, or would be.
+
+    Attributes
+    ----------
+    motifs : (tuple of int, tuple of int)
+        The motifs on either side; the same one twice where a motif may be two that this dose and number of columns do
+        not tell apart.
+    detectability : float
+        Distance between the sides in standard deviations of one column (d').
+    share : float
+        Of the columns of both sides that are on the smaller one.
+    evidence : float
+        Difference of the Bayesian information criterion in favour of two sides; above 10 it is very strong
+        (Kass & Raftery, 1995).
+    resolved : bool
+        Whether both are found at this dose with this number of columns.
+    least_relative_dose : float
+        Down to which dose, relative to this one, this number of columns tells the sides apart; above 1 where more is
+        needed, inf where no dose would do.
+    least_columns : float
+        How many columns in all (of every motif) tell them apart at this dose; inf where single columns are too much
+        alike.
+    """
+
+    motifs: tuple[tuple[int, ...], tuple[int, ...]]
+    detectability: float
+    share: float
+    evidence: float
+    resolved: bool
+    least_relative_dose: float
+    least_columns: float
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        first, second = (" ".join(str(motif) for motif in side) for side in self.motifs)
+        sides = f"{first} | {second}" if first != second else f"{first}, perhaps two motifs"
+        known = f"{sides}: d' {self.detectability:.1f}, {self.share:.1%} on the smaller side"
+        dose = f"{self.least_relative_dose:.2g}"
+        if self.resolved:
+            return f"{known}, evidence {self.evidence:.0f}, down to {dose} of this dose"
+        needs = [f"about {round(self.least_columns, -2):,.0f} columns"] * math.isfinite(self.least_columns)
+        needs += [f"{dose} times this dose"] * math.isfinite(self.least_relative_dose)
+        return f"{known}, not resolvable here: needs {' or '.join(needs) or 'another kind of image'}"
+
+
+@dataclass(frozen=True)
+class DetectionLimit:
+    """Whether some columns of a motif, were they brighter or darker in the middle, would be a motif of their own.
+
+    Attributes
+    ----------
+    motif : int
+        Of which they would be part now.
+    change : float
+        Of the intensity of the column in the middle, relative to it; below 0 where they are darker.
+    share : float
+        Of the columns of the motif that are so.
+    detectability : float
+        Distance of two Gaussians that would be found, in standard deviations of one column.
+    evidence : float
+        Difference of the Bayesian information criterion that is expected.
+    found : bool
+        Whether both would be enough.
+    least_relative_dose : float
+        From which dose on, relative to this one, this number of columns would be enough; inf where no dose would do.
+    least_columns : float
+        From how many columns in all (of every motif) on this dose would be enough; inf where no number would do.
+    least_share : float
+        From which share of the motif on they would be found here; nan where none would do.
+    least_change : float
+        From which change on, in the same direction, they would be found here; nan where none would do.
+    """
+
+    motif: int
+    change: float
+    share: float
+    detectability: float
+    evidence: float
+    found: bool
+    least_relative_dose: float
+    least_columns: float
+    least_share: float
+    least_change: float
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        word = "darker" if self.change < 0 else "brighter"
+        known = f"motif {self.motif}: a part of {self.share:.2g} of it, {abs(self.change):.0%} {word} in the middle,"
+        here = [f"{self.least_share:.2g} of it"] * (not math.isnan(self.least_share))
+        here += [f"{abs(self.least_change):.0%} {word}"] * (not math.isnan(self.least_change))
+        limit = f"; here from {' or '.join(here)} on" if here else ""
+        if self.found:
+            return f"{known} would be found (d' {self.detectability:.1f}){limit}"
+        dose = self.least_relative_dose
+        needs = [f"about {self.least_columns:,.0f} columns"] * math.isfinite(self.least_columns)
+        needs += [f"about {dose:.2g} times this dose"] * math.isfinite(dose)
+        wanted = " or ".join(needs) or "another kind of image"
+        return f"{known} would not be found (d' {self.detectability:.1f}): needs {wanted}{limit}"
+
+
+@dataclass(frozen=True)
+class SplitCriteria:
+    """What a split needs to be kept; see the parameters of `MotifClassifier`."""
+
+    min_evidence: float
+    min_detectability: float
+    max_valley: float
+    min_share: float
+
+    def are_met(self, detectability: Values, evidence: Values) -> Flags:
+        """Whether single columns can tell the components apart and the data support them."""
+        return (detectability >= self.min_detectability) & (evidence >= self.min_evidence)
+
+    def min_columns(self, columns: Values | float) -> Values:
+        """The least number of columns that is a motif, of so many in all."""
+        return np.asarray(np.clip(self.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH))
+
+
+@dataclass(frozen=True)
+class CentralColumn:
+    """The column in the middle of a motif's patches, along the direction in which it stands out of the noise most."""
+
+    count: int  # learnt columns of the motif
+    # The whole column, in standard deviations of the noise; 0 where there is none in the middle:
+    strength: float = 0.0
+    # Variance beyond the noise of the motif's columns, told from those darker and those brighter than the middle one:
+    scatter: tuple[float, float] = (0.0, 0.0)
+    skew: float = 0.0  # third cumulant of the noise
+    # What the column itself adds to the noise's variance, 1, and to its third cumulant:
+    noise_of_column: float = 0.0
+    skew_of_column: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        finer: Float[Tensor, "n l"],
+        noise: CountingNoise,
+        basis: ZernikeBasis,
+        scale: float,
+        rows: Tensor,
+    ) -> "CentralColumn":
+        """That of the columns `rows`, whose moments may reach to higher orders than the basis."""
+        mine, k = finer[rows], len(basis.basis)
+        mean = mine.mean(0)
+        column = central_column(mean[:k], basis)
+        axis = matched_filter(column, scale * noise.covariance(rows))
+        if not bool(axis.any()):
+            return cls(len(rows))
+        values = mine[:, :k] @ axis
+        skew = scale**2 * float(noise.cumulants(mean, axis[:, None])[1])
+        measured = torch.quantile(values, values.new_tensor(_QUANTILES)).cpu().numpy()
+        darker, brighter = (np.diff(measured) / np.diff(pearson3.ppf(_QUANTILES, skew))) ** 2 - 1
+        second, third = noise.cumulants(column, axis[:, None], level=False)
+        scatter = max(float(darker), 0.0), max(float(brighter), 0.0)
+        return cls(
+            len(rows), float(column @ axis), scatter, skew, scale * float(second), scale**2 * float(third)
+        )
+
+    def changed(self, change: Values, share: Values, dose: Values) -> Components:
+        """The motif, and columns of it changed in the middle."""
+        # What is hidden on one side does not widen the other.
+        scatter = np.where(change < 0, self.scatter[1], self.scatter[0]).astype(float)
+        noise = np.stack([np.ones_like(change), 1 + change * self.noise_of_column], 1) / dose[:, None]
+        skew = np.stack([np.full_like(change, self.skew), self.skew + change * self.skew_of_column], 1)
+        return Components(
+            change * self.strength, scatter, noise.clip(min=1e-9), skew / dose[:, None] ** 2, share
+        )
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A dose and a number of columns, and what a split needs there."""
+
+    criteria: SplitCriteria
+    learnt: int  # columns that the splits were learnt on
+    columns: int  # columns in all that splits are to be seen with
+    relative_dose: float = 1.0  # dose, relative to the learnt one
+
+    def resolution(self, split: Split, motifs: tuple[tuple[int, ...], tuple[int, ...]]) -> Resolution:
+        """Whether a split is seen, and what it takes."""
+        at, one = _expectation_of(split), np.ones(1)
+        here = split.columns * self.columns / self.learnt
+
+        def is_enough(dose: Values, columns: Values) -> Flags:
+            return self.criteria.are_met(*at(dose * self.relative_dose, columns * here))
+
+        detectability, evidence = (float(value[0]) for value in at(one * self.relative_dose, one * here))
+        resolved = bool(is_enough(one, one)[0])
+        if self.relative_dose == 1 and self.columns == self.learnt:
+            detectability, evidence = split.detectability(), split.evidence
+            resolved = motifs[0] != motifs[1]
+        return Resolution(
+            motifs,
+            detectability,
+            min(split.share, 1 - split.share),
+            evidence,
+            resolved,
+            min_scale(lambda x: is_enough(x, np.ones_like(x))),
+            min_scale(lambda x: is_enough(np.ones_like(x), x)) * self.columns,
+        )
+
+    def detection_limit(
+        self, motif: int, column: CentralColumn, change: float, share: float
+    ) -> DetectionLimit:
+        """Whether a changed share of a motif's columns would be found, and what it takes."""
+
+        def at(changes: Values, shares: Values, dose: Values, more: Values) -> tuple[Values, Values, Flags]:
+            whole = more * self.columns
+            mine = whole * column.count / self.learnt
+            components = column.changed(changes, shares, dose * self.relative_dose)
+            detectability, evidence = expected(components, mine, 1)
+            enough = self.criteria.are_met(detectability, evidence)
+            return detectability, evidence, enough & (shares * mine >= self.criteria.min_columns(whole))
+
+        def enough(x: Values, **varied: Values) -> Flags:
+            one = np.ones_like(x)
+            known = {"changes": change * one, "shares": share * one, "dose": one, "more": one}
+            return at(**(known | varied))[2]
+
+        most = -1.0 if change < 0 else _BRIGHTEST
+        one = np.ones(1)
+        detectability, evidence, found = (part[0] for part in at(change * one, share * one, one, one))
+        return DetectionLimit(
+            motif,
+            change,
+            share,
+            float(detectability),
+            float(evidence),
+            bool(found),
+            min_scale(lambda x: enough(x, dose=x)),
+            min_scale(lambda x: enough(x, more=x)) * self.columns,
+            _least(lambda x: enough(x, shares=x), 0.0, 0.5),  # half of the motif is the most
+            _least(lambda x: enough(x, changes=x * most), 0.0, 1.0) * most,
+        )
+
+
+def expected(
+    components: Components, columns: Values | float, axes: int, kept: Values | float = 1.0
+) -> tuple[Values, Values]:
+    """Detectability and evidence that are expected of two motifs.
+
+    The evidence is twice the gain in log-likelihood less the price of as many means as there are axes and of a share
+    (Schwarz, 1978).
+    """
+    detectability, gain = components.found(kept)
+    return detectability, 2 * columns * gain - (axes + 1) * np.log(np.maximum(columns, 1.0))
+
+
+def found_detectability(
+    detectability: Values | float, share: float, moments: int, columns: Values | float
+) -> Values:
+    """What is left of the distance between components when the direction between them has to be found among moments.
+
+    The leading principal direction of columns in noise lies askew to that of what varies: the square of the cosine
+    between them is (1 - g / l^2) / (1 + g / l), with the variance l that the two components add and the number g of moments
+    per column (Paul, 2007); 0 where the direction is lost in the noise.
+
+    Examples
+    --------
+    >>> found_detectability(np.array([2.7]), 0.06, 66, np.array([2350.0])).round(1)
+    array([2.4])
+    """
+    added, ratio = share * (1 - share) * detectability**2, moments / np.maximum(columns, 1.0)
+    lost = added**2 <= ratio
+    added = np.where(lost, 1.0, added)
+    square = np.where(lost, 0.0, (1 - ratio / added**2) / (1 + ratio / added))
+    return np.asarray(detectability * np.sqrt(square))
+
+
+def min_scale(is_enough: Callable[[Values], Flags]) -> float:
+    """The least factor, of dose or columns, that is enough; inf where none is."""
+    power = _least(lambda powers: is_enough(2.0**powers), *_SCALE_POWERS)
+    return math.inf if math.isnan(power) else 2.0**power
+
+
+def _least(is_enough: Callable[[Values], Flags], low: float, high: float) -> float:
+    """The least number of an interval from which on all are enough; nan where none is."""
+    for _ in range(_REFINED):
+        tried = np.linspace(low, high, _TRIED)
+        enough = is_enough(tried)
+        if not enough[-1]:
+            return math.nan
+        short = np.nonzero(~enough)[0]  # what more would spoil, less does not mend
+        first = int(short[-1]) + 1 if len(short) else 0
+        low, high = float(tried[max(first - 1, 0)]), float(tried[first])
+    return high
+
+
+def _expectation_of(split: Split) -> Callable[[Values, Values], tuple[Values, Values]]:
+    """What detectability and evidence are expected of a split at b doses with as many columns."""
+    share = min(split.share, 1 - split.share)
+    used, axes = int((split.axes != 0).any(1).sum()), split.axes.shape[1]
+    # Where all directions are looked into, none has to be found; nor where it was known beforehand.
+    moments = used if used > axes > 1 else 0
+
+    def at(relative_dose: Values, columns: Values) -> tuple[Values, Values]:
+        whole = lost * np.array([split.detectability(dose) for dose in relative_dose.tolist()])
+        kept = found_detectability(whole, share, moments, columns) / np.maximum(whole, 1e-9)
+        return expected(split.components(relative_dose), columns, axes, lost * kept)
+
+    # What was measured is less than there is: by how much, the same expectation says.
+    lost, measured = 1.0, split.detectability()
+    for _ in range(_CORRECTIONS):
+        seen = float(at(np.ones(1), np.full(1, float(split.columns)))[0][0])
+        step = min(max(measured / max(seen, 1e-9), 1 / _MOST_LOST), _MOST_LOST)
+        lost = min(lost * step, _MOST_LOST)
+    return at
