@@ -1,4 +1,4 @@
-"""The folder of a saved result, read as if a stranger had written it."""
+"""The folder of a saved result: written, and read as if a stranger had written it."""
 
 import math
 from dataclasses import fields
@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from torchmotif._files import json_text
 from torchmotif._guards import check_regular, read_json
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.image import Micrograph
 
-__all__ = ["Saved", "read_saved"]
+__all__ = ["FORMAT", "Saved", "read_saved", "write_saved"]
 
+FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
 _MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
 
 
@@ -30,7 +32,30 @@ class Saved(NamedTuple):
     mirrored: np.ndarray | None
 
 
-def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
+def write_saved(folder: Path, record_name: str, result: Any) -> None:
+    """Write what `read_saved` reads: templates.safetensors, arrays.safetensors and the record."""
+    from safetensors.numpy import save_file
+
+    save_file({"templates": np.ascontiguousarray(result.templates)}, folder / "templates.safetensors")
+    columns = {item.name: getattr(result.columns, item.name) for item in fields(result.columns)}
+    of_columns = {f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)}
+    named = {name: getattr(result, name) for name in ("labels", "probabilities", "angles", "mirrored")}
+    arrays = {"image": result.image.numpy(), **named, **of_columns}
+    save_file(
+        {key: np.ascontiguousarray(array) for key, array in arrays.items() if array is not None},
+        folder / "arrays.safetensors",
+    )
+    kept = ("pixel_size", "unit", "electrons_per_pixel", "metadata")
+    saved = {
+        "format": FORMAT,
+        **result.record,
+        "image": {name: getattr(result.image, name) for name in kept},
+        "columns": {key: value for key, value in columns.items() if not isinstance(value, np.ndarray)},
+    }
+    (folder / record_name).write_text(json_text(saved) + "\n", encoding="utf-8")
+
+
+def read_saved(folder: Path, record_name: str) -> Saved:
     """Read a folder of results; of its numbers and shapes, each is checked.
 
     Parameters
@@ -38,8 +63,6 @@ def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
     folder : Path
     record_name : str
         The file that tells how the result was made.
-    newest : int
-        Latest format of the folder that is known.
 
     Raises
     ------
@@ -52,7 +75,7 @@ def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
         written = record.pop("format", None)
         if not isinstance(written, int) or written < 1:
             raise ReadError(f"{record_name} names no format")
-        if written > newest:
+        if written > FORMAT:
             raise ReadError("it was written by a later version of torchmotif; update torchmotif to load it")
         templates = _arrays(folder / "templates.safetensors")["templates"]
         arrays = _arrays(folder / "arrays.safetensors")

@@ -1,4 +1,4 @@
-"""The hierarchy of a field: assemblies counted block by block, each by the block that holds its first column."""
+"""The hierarchy of a field: assemblies counted batch by batch, each by the batch that holds its first column."""
 
 import json
 from collections import Counter
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from torchmotif.analysis.plan import Batch
 from torchmotif.errors import InputError
-from torchmotif.field.plan import Job
 from torchmotif.hierarchy.groups import connected_groups
 from torchmotif.hierarchy.levels import build_level
 from torchmotif.plane_graph import PlaneGraph
@@ -64,7 +64,7 @@ class FieldHierarchy:
 
     @classmethod
     def merged(cls, parts: Sequence[list[list[Any]]]) -> "FieldHierarchy":
-        """The sum of what `count_assemblies` gave for the blocks."""
+        """The sum of what `count_assemblies` gave for an image in every batch of it."""
         size = max((len(part) for part in parts), default=0)
         counters: list[Counter[str]] = [Counter() for _ in range(size)]
         for part in parts:
@@ -105,11 +105,11 @@ class FieldHierarchy:
         return cls(levels)
 
 
-def end_of_shell(job: Job, blocks: Sequence[int]) -> float:
-    """Where the first shell of neighbours ends: the median over some blocks, in units of the local spacing."""
+def end_of_shell(batches: Sequence[Batch], image: int) -> float:
+    """Where the first shell of neighbours ends in an image of many batches: the median over those, in local spacings."""
     found = []
-    for number in blocks:
-        points = job.work.load(job.name("labels", number))["positions"]
+    for batch in batches:
+        points = _known(batch, image)[0]
         if len(points) > 20:
             try:
                 found.append(shell_end(points, delaunay_edges(points)))
@@ -118,40 +118,64 @@ def end_of_shell(job: Job, blocks: Sequence[int]) -> float:
     return float(np.median(found)) if found else 1.4
 
 
-def count_assemblies(job: Job, blocks: list[int], max_size: int, end: float) -> int:
-    """Count the assemblies of some blocks and commit the counts. Returns how many occurrences there are."""
-    total = 0
-    for number in blocks:
-        counts = _counted(job, number, max_size, end)
-        job.work.write_json(job.name("assemblies", number), counts)
-        total += sum(count for level in counts for _, count in level)
-    return total
+def count_assemblies(batch: Batch, others: Sequence[Batch], max_size: int, ends: dict[int, float]) -> int:
+    """Count the assemblies of a batch and commit the counts. Returns how many images it has.
+
+    Parameters
+    ----------
+    batch : Batch
+    others : sequence of Batch
+        In order, itself among them: all with tiles that touch its own.
+    max_size : int
+    ends : dict
+        Where the first shell ends, for images that lie in more than one batch.
+    """
+    counts = {}
+    for image in batch.images:
+        mine = [other for other in others if image.number in {one.number for one in other.images}]
+        parts = [_near(other, image.number, batch, max_size) for other in mine]
+        own = np.repeat(
+            [other.name("") == batch.name("") for other in mine], [len(part[0]) for part in parts]
+        )
+        at, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
+        counts[str(image.number)] = _counted(at, labels, own, max_size, ends.get(image.number))
+    batch.parts.write_json(batch.name("assemblies"), counts)
+    return len(counts)
 
 
-def _counted(job: Job, number: int, max_size: int, end: float) -> list[list[Any]]:
-    """For every size, pairs (code, count) of the assemblies whose first column lies in a block."""
-    grid, reach = job.survey.grid, (_AROUND + 1.5 * max_size) * job.survey.common.spacing
-    core = np.array(grid[number].core, np.float64)
-    points, labels, mine = [], [], []
-    for other in grid.around(number):
-        part = job.work.load(job.name("labels", other))
-        near = ((part["positions"] > core[:2] - reach) & (part["positions"] < core[2:] + reach)).all(axis=1)
-        near |= other == number
-        points.append(part["positions"][near])
-        labels.append(part["labels"][near])
-        mine.append(np.full(int(near.sum()), other == number))
-    own = np.concatenate(mine)
-    at = np.concatenate(points)
+def _known(batch: Batch, image: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and motifs of the columns of one image that have a whole patch: those whose motif is known."""
+    part = batch.load("labels")
+    here = part["whole"] & (part["image"] == image)
+    return part["positions"][here], part["labels"][here]
+
+
+def _near(other: Batch, image: int, batch: Batch, max_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is known of one batch near the tiles of another in an image."""
+    at, labels = _known(other, image)
+    if other.name("") == batch.name(""):
+        return at, labels
+    cores = batch.places[batch.places[:, 0] == image, 2:6]
+    reach = (_AROUND + 1.5 * max_size) * batch.survey.model.spacing
+    near = (at > cores[:, :2].min(axis=0) - reach) & (at < cores[:, 2:].max(axis=0) + reach)
+    return at[near.all(axis=1)], labels[near.all(axis=1)]
+
+
+def _counted(
+    at: np.ndarray, labels: np.ndarray, own: np.ndarray, max_size: int, end: float | None
+) -> list[list[Any]]:
+    """For every size, pairs (code, count) of the assemblies whose first column is one's own."""
+    nothing: list[list[Any]] = [[] for _ in range(max_size)]
     if not own.any() or len(at) < 4:
-        return [[] for _ in range(max_size)]
+        return nothing
     try:
         delaunay = delaunay_edges(at)
     except InputError:  # all on one line
-        return [[] for _ in range(max_size)]
-    graph = PlaneGraph(at, first_shell(at, delaunay, end), np.concatenate(labels))
+        return nothing
+    graph = PlaneGraph(at, first_shell(at, delaunay, end), labels)
     inner = np.flatnonzero(~graph.rim)
     if not len(inner):
-        return [[] for _ in range(max_size)]
+        return nothing
     place = np.full(len(at) + 1, -1)
     place[inner] = np.arange(len(inner))
     levels: list[list[Any]] = []

@@ -19,7 +19,10 @@ from torchmotif.errors import InputError, OutputError, ReadError
 __all__ = [
     "FORMAT",
     "RECORD",
+    "Memory",
+    "Parts",
     "Work",
+    "begun",
     "check_root",
     "claimed",
     "differing",
@@ -225,6 +228,37 @@ class Work:
         shutil.rmtree(self.root / ".work", ignore_errors=True)
 
 
+class Memory:
+    """What is finished of a run that needs no store: the parts as they are."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Any] = {}
+
+    def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a part."""
+        self.parts[name] = dict(arrays)
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """A part that was committed."""
+        found: dict[str, np.ndarray] = self.parts[name]
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether a part is there."""
+        return name in self.parts
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Keep a small record."""
+        self.parts[name] = value
+
+    def read_json(self, name: str) -> Any:
+        """A small record; None where there is none."""
+        return self.parts.get(name)
+
+
+Parts = Work | Memory
+
+
 def check_root(root: Path, *, restart: bool = False) -> None:
     """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours.
 
@@ -281,6 +315,20 @@ def _looks_so(root: Path) -> bool:
     return False  # the group of somebody else
 
 
+def begun(root: Path) -> dict[str, Any] | None:
+    """Plan, surveys and names of the images of the run whose results or parts a store holds."""
+    record = read_record(root)
+    if record is not None:
+        return {"plan": record["plan"], "surveys": record["surveys"], "names": record.get("names", [])}
+    above = root / ".work"
+    for folder in sorted(above.iterdir()) if above.is_dir() else []:
+        found = Work(root, folder.name).read_json("plan.json")
+        if found is not None:
+            started: dict[str, Any] = found
+            return started
+    return None
+
+
 def identity_of(plan: Mapping[str, Any]) -> str:
     """A short name for what is computed from what."""
     text = json.dumps(plan, sort_keys=True, default=str)
@@ -290,7 +338,16 @@ def identity_of(plan: Mapping[str, Any]) -> str:
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], before: Sequence[str] = (), now: Sequence[str] = ()
 ) -> InputError:
-    """What differs between a run that was started and the one that is asked for; and the names of their images."""
+    """What differs between the plans of a run that was started and of one that is asked for; and the names of their images."""
+    old, new = (
+        {
+            "input": plan["input"],
+            **plan["options"],
+            **plan["versions"],
+            "pixel_size_nm": plan["pixel_size_nm"],
+        }
+        for plan in (old, new)
+    )
     what = {key: f"{key}={new[key]!r} instead of {old.get(key)!r}" for key in new if old.get(key) != new[key]}
     if "input" in what:
         added = listed([name for name in now if name not in before]) if before else ""
@@ -299,7 +356,7 @@ def differing(
         what["input"] = ": ".join(["the source has changed", *[", ".join(parts)] * bool(parts)])
         if parts:
             what.pop("pixel_size_nm", None)  # it is told for each image, and differs with them
-    named = ", ".join(list(what.values())[:3])
+    named = ", ".join(list(what.values())[:3]) or "another version"
     return InputError(
         f"store: it was begun with something else ({named}); give restart=True to throw that away, "
         "or choose another store"

@@ -1,0 +1,557 @@
+"""The one way from pixels to motifs: survey, columns and moments, seams, motifs, labels, assemblies, one after the other."""
+
+import copy
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchmotif._files import plain
+from torchmotif.analysis import plan as plans
+from torchmotif.analysis import store as stores
+from torchmotif.analysis.assemblies import count_assemblies, end_of_shell
+from torchmotif.analysis.engine import Engine, device_of_worker, engine_for
+from torchmotif.analysis.field_result import FieldResult, load
+from torchmotif.analysis.finish import gathered, publish, summaries
+from torchmotif.analysis.learn import learn, sample_level, spread_evenly
+from torchmotif.analysis.plan import Batch, Image, Survey, batches_of, unfit, with_patches
+from torchmotif.analysis.sources import Source, spilled
+from torchmotif.analysis.stages import find_columns_of, label_columns_of
+from torchmotif.analysis.survey import calibrated, look
+from torchmotif.columns.grid import keep_at_seams
+from torchmotif.columns.tiled import ImageModel
+from torchmotif.errors import InputError, OutputError, TorchMotifError, TorchMotifWarning
+
+__all__ = ["Given", "run"]
+
+_PROBES = 9  # batches in which the end of the first shell is looked for
+_VERSIONS = ("scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
+_PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
+
+Given = tuple[ImageModel, np.ndarray]  # what columns have in common, and where they are
+
+
+def run(
+    sources: Sequence[Source],
+    options: dict[str, Any],
+    root: Path | None = None,
+    *,
+    tolerant: bool = False,
+    failures: Sequence[dict[str, str]] = (),
+    restart: bool = False,
+    tile: int = 2048,
+    progress: bool = True,
+    given: Given | None = None,
+    **engine: Any,
+) -> FieldResult:
+    """Analyse images, in memory or into a store; or go on with what was begun there.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    options : dict
+        What the result depends on: spacing, threshold, polarity, patch_size, n_max, n_motifs, motifs, equivalence,
+        calibration, hierarchy, random_state, device.
+    root : Path, optional
+        The store; by default the result is kept in memory.
+    tolerant : bool
+        Whether images that cannot be analysed are listed in the record rather than raised.
+    failures : sequence of dict
+        Of sources that could not even be opened: name, reason.
+    restart, tile, progress, **engine
+        See `torchmotif.field.analyze`.
+    given : (ImageModel, array of shape (n, 2)), optional
+        The columns of every image, which then are not looked for.
+    """
+    pixels = sum(int(np.prod(source.shape)) for source in sources)
+    engines = engine_for(pixels=pixels, device=options["device"], progress=progress, **engine)
+    about: dict[str, Any] = {"tolerant": tolerant, "failures": list(failures), "tile": tile, "given": given}
+    if root is None:
+        with engines as made:
+            return _Run(sources, options, None, made, **about).done()
+    stores.check_root(root, restart=restart)
+    with stores.claimed(root):
+        try:
+            if restart or stores.begun(root) is None:  # what is there is left over from a restart that was killed
+                stores.remove_results(root)
+            with engines as made:
+                return _Run(sources, options, root, made, **about).done()
+        finally:
+            shutil.rmtree(root / ".spill", ignore_errors=True)
+
+
+class _Run:
+    """One run, stage by stage."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        options: dict[str, Any],
+        root: Path | None,
+        engine: Engine,
+        *,
+        tolerant: bool,
+        failures: list[dict[str, str]],
+        tile: int,
+        given: Given | None,
+    ) -> None:
+        self.options, self.root, self.engine, self.tolerant = options, root, engine, tolerant
+        self.failures, self.tile, self.given = failures, tile, given
+        self.asked, self.sources = list(sources), list(sources)
+        self.parts: stores.Parts = stores.Memory()
+        self.timings: dict[str, float] = {}
+        self.each = options["motifs"] == "each"
+        if engine.client is not None and root is not None:
+            self._spill(root / ".spill")
+
+    def done(self) -> FieldResult:
+        """Do what is left to do."""
+        started = None if self.root is None else stores.begun(self.root)
+        with self._timed("columns"):
+            images = self._surveyed(started)
+        plan, names = self._plan(images), [image.source.name for image in images]
+        if self.root is not None:
+            finished = self._begun(self.root, started, plan, images)
+            if finished:
+                return self._loaded(self.root, images)
+        batches = list(
+            batches_of(
+                images,
+                (lambda number: number) if self.each else (lambda _: 0),
+                parts=self.parts,
+                n_max=self.options["n_max"],
+                threshold=self.options["threshold"],
+                device=self.options["device"],
+                given=None if self.given is None else self.given[1],
+            )
+        )
+        with self._timed("columns"):
+            batches = self._with_columns(batches)
+            rows = _rows_to_keep(batches)
+        found = {image.number for batch in batches for image in batch.images}
+        left = [image for image in images if image.number in found]
+        if not left:
+            raise self._nothing()
+        record = self._record(plan, images, left, names)
+        templates = {}
+        for number, group in enumerate(
+            [[i] for i in range(len(left))] if self.each else [list(range(len(left)))]
+        ):
+            known, turned = self._labelled([left[i] for i in group], batches, rows)
+            record["motif_groups"].append({"images": group, "number": number, **known})
+            if turned is not None:
+                templates[number] = turned
+        self._assembled(left, batches)
+        for image, told in zip(record["images"], self._notes(left, record), strict=True):
+            image["notes"] += told
+        others = summaries(batches, left, record, templates)
+        record["timings_s"] = self.timings
+        self._warn(left)
+        if self.root is None or isinstance(self.parts, stores.Memory):
+            every = list(gathered(batches))
+            arrays = {name: np.concatenate([one[name] for one in every]) for name in every[0]}
+            return FieldResult(None, record, arrays | others, [self.asked[image.number] for image in left])
+        with self._timed("store"):
+            publish(batches, self.parts, record, others)
+        self.parts.clear()
+        return self._loaded(self.root, left)
+
+    def _loaded(self, root: Path, images: Sequence[Image]) -> FieldResult:
+        found = load(root)
+        return FieldResult(root, found.record, None, [self.asked[image.number] for image in images])
+
+    def _spill(self, folder: Path) -> None:
+        """Let the workers read what lies in this process's memory."""
+        try:
+            folder.mkdir(exist_ok=True)
+            self.sources = [spilled(source, folder, i) for i, source in enumerate(self.sources)]
+        except OSError as error:
+            if isinstance(error, TorchMotifError):
+                raise
+            raise stores.unwritable(folder.parent, error) from error
+
+    def _surveyed(self, started: dict[str, Any] | None) -> list[Image]:
+        """The images that can be analysed, and what is common to each."""
+        names = [source.name for source in self.sources]
+        known = _known(started, names)
+        calls = [(source, self.options, one) for source, one in zip(self.sources, known, strict=True)]
+        looks, reasons = self._map(look, calls, "survey")
+        sets: dict[Any, list[int]] = {}
+        for i, source in enumerate(self.sources):
+            if i in looks and known[i] is None:
+                shared = (
+                    source.stack is not None and self.options["calibration"] == "shared" and not self.each
+                )
+                sets.setdefault(("stack", source.stack) if shared or self.given else i, []).append(i)
+        model = None if self.given is None else self.given[0]
+        calls = [
+            ([self.sources[i] for i in one], [looks[i] for i in one], self.options, model)
+            for one in sets.values()
+        ]
+        measured, failed = self._map(calibrated, calls, "calibration")
+        members = list(sets.values())
+        reasons |= {i: reason for number, reason in failed.items() for i in members[number]}
+        looks |= {
+            i: one
+            for number, values in measured.items()
+            for i, one in zip(members[number], values, strict=True)
+        }
+        self.failures += [{"name": names[i], "reason": reasons[i]} for i in sorted(reasons)]
+        images = [
+            Image(i, self.sources[i], Survey.from_dict(looks[i])) for i in sorted(looks) if i not in reasons
+        ]
+        ready: list[Image] = []
+        for group in [[image] for image in images] if self.each else [images]:
+            good = self._fitting(group)
+            if good:
+                surveys = with_patches(
+                    [one.survey for one in good], [one.source for one in good], self.options["patch_size"]
+                )
+                if self.given is not None:  # the model is that of another dose
+                    surveys = [replace(one, level=one.mean) for one in surveys]
+                ready += [replace(image, survey=one) for image, one in zip(good, surveys, strict=True)]
+        if not ready:
+            raise self._nothing()
+        return ready
+
+    def _fitting(self, group: list[Image]) -> list[Image]:
+        """The images of a group that can be learnt together; where that is tolerated, the others are noted."""
+        while self.tolerant and group:
+            surveys, sources = [one.survey for one in group], [one.source for one in group]
+            bad = unfit(surveys, sources, self.options["patch_size"])
+            if not bad:
+                break
+            self.failures += [{"name": sources[i].name, "reason": reason} for i, reason in bad.items()]
+            # Without them others may be bad, too.
+            group = [image for i, image in enumerate(group) if i not in bad]
+        return group
+
+    def _nothing(self) -> InputError:
+        reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in self.failures)
+        return InputError(f"no image could be analysed: {reasons or 'the source holds none'}")
+
+    def _plan(self, images: Sequence[Image]) -> dict[str, Any]:
+        """All that the result depends on."""
+        kind = (self.options["device"] or "cpu").partition(":")[0]
+        options = {key: self.options[key] for key in sorted(self.options)}
+        sizes = [image.source.pixel_size_nm for image in images]
+        return {
+            "format": stores.FORMAT,
+            "versions": {name: version(name) for name in _PLANNED},
+            "options": options | {"device": None if kind == "cpu" else kind},
+            "input": [image.survey.fingerprint for image in images],
+            "pixel_size_nm": [None if size is None else list(size) for size in sizes],
+        }
+
+    def _begun(
+        self, root: Path, started: dict[str, Any] | None, plan: dict[str, Any], images: Sequence[Image]
+    ) -> bool:
+        """Begin or go on in a store; whether there is nothing left to do."""
+        names = [image.source.name for image in images]
+        if started is not None and started["plan"] != plan:
+            raise stores.differing(started["plan"], plan, started.get("names", []), names)
+        if stores.read_record(root) is not None:
+            stores.Work(root, "").clear()  # of a run that was killed once its record was there
+            return True
+        self.parts = stores.Work(root, stores.identity_of(plan))
+        self.parts.begin()
+        told = {"plan": plan, "surveys": [image.survey.as_dict() for image in images], "names": names}
+        self.parts.write_json("plan.json", told)
+        return False
+
+    def _with_columns(self, batches: list[Batch]) -> list[Batch]:
+        """First pass. Returns the batches without the images that failed in it."""
+        bad: dict[int, str] = {}
+        while True:
+            todo = [batch for batch in batches if not batch.has("columns")]
+            _, reasons = self._map(find_columns_of, [(batch,) for batch in todo], "columns")
+            if not reasons:
+                return batches
+            failed = {todo[number].name(""): reason for number, reason in reasons.items()}
+            for batch in batches:
+                image = batch.images[0]
+                if batch.name("") in failed and len(batch.images) == 1 and image.number not in bad:
+                    bad[image.number] = failed[batch.name("")]
+                    self.failures.append({"name": image.source.name, "reason": bad[image.number]})
+            apart = [
+                part
+                for batch in batches
+                for part in (
+                    batch.of_each_image()
+                    if batch.name("") in failed or any(image.number in bad for image in batch.images)
+                    else [batch]
+                )
+            ]
+            batches = [batch for batch in apart if batch.images[0].number not in bad]
+
+    def _labelled(
+        self, group: Sequence[Image], batches: Sequence[Batch], rows: Sequence[np.ndarray]
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """Learn the motifs of a group of images, and label their columns; templates where they are no means of patches."""
+        numbers = {image.number for image in group}
+        mine = [i for i, batch in enumerate(batches) if batch.images[0].number in numbers]
+        gain, dark = _electrons(group)
+        device = None if self.engine.client is not None else device_of_worker(self.options["device"])
+        with self._timed("motifs"):
+            classifier = learn(
+                [batches[i] for i in mine],
+                [rows[i] for i in mine],
+                n_motifs=self.options["n_motifs"],
+                n_max=self.options["n_max"],
+                equivalence=self.options["equivalence"],
+                electrons_per_count=gain,
+                offset=dark,
+                random_state=self.options["random_state"],
+                device=device,
+            )
+        level = sample_level(group)
+        with self._timed("patches"):
+            light = _without_columns(classifier)
+            calls = [
+                (batches[i], rows[i], light, level, device) for i in mine if not batches[i].has("labels")
+            ]
+            self._map(label_columns_of, calls, "labels", tolerant=False)
+        known = {
+            "n_motifs": classifier.n_motifs_,
+            "patch_size_px": group[0].survey.patch_size,
+            "n_max": classifier.basis_.n_max,
+            "level": level,
+            "electrons_per_count": classifier.electrons_per_count_,
+            "resolutions": [plain(asdict(one)) for one in classifier.resolutions_],
+            "unresolved": [plain(asdict(one)) for one in classifier.unresolved_],
+        }
+        turned = (
+            None
+            if classifier.equivalence is None
+            else torch.as_tensor(classifier.reconstructions_).cpu().numpy()
+        )
+        return known, turned
+
+    def _assembled(self, images: Sequence[Image], batches: Sequence[Batch]) -> None:
+        """Count the assemblies of all images."""
+        size = self.options["hierarchy"]
+        if not size:
+            return
+        with self._timed("assemblies"):
+            of: dict[int, list[int]] = {image.number: [] for image in images}
+            for i, batch in enumerate(batches):
+                for image in batch.images:
+                    of[image.number].append(i)
+            ends = {}
+            for number, mine in of.items():
+                if len(mine) > 1:
+                    probes = spread_evenly(len(mine), _PROBES, 0)
+                    ends[number] = end_of_shell([batches[mine[i]] for i in probes], number)
+            calls = []
+            for i, batch in enumerate(batches):
+                if batch.parts.read_json(batch.name("assemblies")) is None:
+                    touching = {i} | set(_touching(batch, batches, of))
+                    calls.append((batch, [batches[j] for j in sorted(touching)], size, ends))
+            self._map(count_assemblies, calls, "assemblies", tolerant=False)
+
+    def _map(
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        what: str,
+        *,
+        tolerant: bool = True,
+    ) -> tuple[dict[int, Any], dict[int, str]]:
+        """Results of calls by their number, and, where that is tolerated, why the others have none."""
+        tolerant = tolerant and self.tolerant
+        # Of all calls but those on batches, each is a task.
+        each = max(1, self.tile**2 // plans.BATCH) if calls and isinstance(calls[0][0], Batch) else 1
+        tasks = [(function, calls[first : first + each], tolerant) for first in range(0, len(calls), each)]
+        values: dict[int, Any] = {}
+        reasons: dict[int, str] = {}
+        for number, found in self.engine.map(_in_turn, tasks, what):
+            for i, (value, reason) in enumerate(found, start=each * number):
+                if reason is None:
+                    values[i] = value
+                else:
+                    reasons[i] = reason
+        return values, reasons
+
+    def _record(
+        self, plan: dict[str, Any], images: Sequence[Image], left: Sequence[Image], names: list[str]
+    ) -> dict[str, Any]:
+        """How the result was made; what is counted is still to be added."""
+        return {
+            "format": stores.FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "plan": plan,
+            "parameters": self.options,
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in (*_PLANNED, *_VERSIONS)},
+            },
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "surveys": [image.survey.as_dict() for image in images],
+            "names": names,
+            "images": [_described(image) for image in left],
+            "motif_groups": [],
+            "failures": self.failures,
+            "hierarchy": self.options["hierarchy"],
+        }
+
+    def _notes(self, images: Sequence[Image], record: dict[str, Any]) -> list[list[str]]:
+        """What should be known of every image, beside what its file says."""
+        group_of = {i: group for group in record["motif_groups"] for i in group["images"]}
+        asked, n_max = self.options["n_motifs"], self.options["n_max"]
+        found = []
+        for i, image in enumerate(images):
+            survey, group = image.survey, group_of[i]
+            notes = []
+            if survey.invalid:
+                notes.append(_unmeasured(survey))
+            if asked is not None and group["n_motifs"] < asked:
+                notes.append(f"only {group['n_motifs']} of the {asked} motifs asked for differ at all")
+            if group["n_max"] < n_max:
+                notes.append(
+                    f"moments to order {group['n_max']}: patches of {group['patch_size_px']} px carry no more"
+                )
+            if survey.offset is not None:
+                notes.append(
+                    f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
+                    "motifs do not mind, but the dose is right only after it is subtracted"
+                )
+            found.append(notes)
+        return found
+
+    def _warn(self, images: Sequence[Image]) -> None:
+        """Tell of pixels that are not finite."""
+        bad = [image for image in images if image.survey.invalid]
+        if bad:
+            more = f", and {len(bad) - 1} more images have such pixels" if len(bad) > 1 else ""
+            name = bad[0].source.name if len(images) > 1 else "image"
+            warnings.warn(
+                f"{name}: {_unmeasured(bad[0].survey)}{more}. Crop the image if that matters.",
+                TorchMotifWarning,
+                stacklevel=5,
+            )
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - start, 4)
+
+
+def _in_turn(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], tolerant: bool
+) -> list[tuple[Any, str | None]]:
+    """The results, each with why there is none; a store that cannot be written is nobody's fault but its own."""
+    found: list[tuple[Any, str | None]] = []
+    for call in calls:
+        try:
+            found.append((function(*call), None))
+        except (OutputError, MemoryError):
+            raise
+        except Exception as error:  # readers fail on damaged files in whatever way they meet the damage
+            if not tolerant:
+                raise
+            found.append((None, str(error).strip() or type(error).__name__))
+    return found
+
+
+def _known(started: dict[str, Any] | None, names: list[str]) -> list[Any]:
+    """For each image the survey that an earlier run made of it, None where there is none."""
+    if started is None:
+        return [None] * len(names)
+    surveys, before = started["surveys"], started.get("names", [])
+    if any("model" not in one for one in surveys):  # of an earlier version
+        return [None] * len(names)
+    if len(surveys) == len(names):
+        return list(surveys)
+    by_name = dict(zip(before, surveys, strict=False)) if len(set(before)) == len(before) else {}
+    return [by_name.get(name) for name in names]
+
+
+def _rows_to_keep(batches: Sequence[Batch]) -> list[np.ndarray]:
+    """For every batch the rows of its part that are columns of the images, ascending."""
+    names = ("image", "tile", "positions", "owned")
+    parts = [batch.load("columns") for batch in batches]
+    image, tile, positions, keep = (np.concatenate([part[name] for part in parts]) for name in names)
+    for one in {image.number: image for batch in batches for image in batch.images}.values():
+        survey = one.survey
+        if len(survey.grid) > 1 and "intensities" in parts[0]:
+            here = slice(*np.searchsorted(image, [one.number, one.number + 1]))
+            keep[here] = keep_at_seams(
+                survey.grid,
+                tile[here],
+                positions[here],
+                np.concatenate([part["intensities"][part["image"] == one.number] for part in parts]),
+                keep[here],
+                spacing=survey.model.spacing,
+                axes=survey.model.axes,
+            )
+    edges = np.cumsum([len(part["owned"]) for part in parts])[:-1]
+    return [np.flatnonzero(part) for part in np.split(keep, edges)]
+
+
+def _touching(batch: Batch, batches: Sequence[Batch], of: dict[int, list[int]]) -> Iterator[int]:
+    """The batches with tiles that touch those of one, in the same image."""
+    grid = batch.survey.grid
+    for place, image in enumerate(batch.images):
+        around = {other for at, number in batch.tiles if at == place for other in grid.around(number)}
+        for i in of[image.number]:
+            other = batches[i]
+            if any(other.images[at] == image and number in around for at, number in other.tiles):
+                yield i
+
+
+def _electrons(images: Sequence[Image]) -> tuple[float | None, float]:
+    """Electrons per unit of the pixels, where every image says how many it has, and the value of a pixel without any."""
+    surveys = [image.survey for image in images]
+    dark = float(np.median([one.dark * one.gain for one in surveys]))
+    known = [
+        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
+        for image, one in zip(images, surveys, strict=True)
+        if image.source.electrons_per_pixel is not None
+    ]
+    return float(np.median(known)) if len(known) == len(images) else None, dark
+
+
+def _described(image: Image) -> dict[str, Any]:
+    source, survey = image.source, image.survey
+    nm, model = source.pixel_size_nm, survey.model
+    return {
+        "name": source.name,
+        "path": None if source.path is None else str(source.path),
+        "frame": source.frame,
+        "shape": list(survey.shape),
+        "pixel_size_nm": None if nm is None else list(nm),
+        "electrons_per_pixel": source.electrons_per_pixel,
+        "spacing": model.spacing,
+        "spacing_nm": None if nm is None else model.spacing * float(np.sqrt(np.prod(nm))),
+        "width": list(model.width),
+        "zoom": survey.zoom,
+        "level": survey.level,
+        "gain": survey.gain,
+        "block_px": survey.side,
+        "notes": list(source.notes),
+    }
+
+
+def _unmeasured(survey: Survey) -> str:
+    pixels = survey.shape[0] * survey.shape[1]
+    return f"{survey.invalid} of {pixels} pixels are not finite; the mean of the others stands in for them"
+
+
+def _without_columns(classifier: Any) -> Any:
+    """The classifier without what is known of each column it was learnt on."""
+    light = copy.copy(classifier)
+    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
+        light.__dict__.pop(name, None)
+    return light
