@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import torchmotif as tm
 from torchmotif.cli import app
-from torchmotif.result import MotifResult
+from torchmotif.analysis import MotifResult
 
 
 def run(*arguments: object) -> Result:

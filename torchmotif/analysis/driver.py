@@ -82,7 +82,9 @@ def run(
     stores.check_root(root, restart=restart)
     with stores.claimed(root):
         try:
-            if restart or stores.begun(root) is None:  # what is there is left over from a restart that was killed
+            if (
+                restart or stores.begun(root) is None
+            ):  # what is there is left over from a restart that was killed
                 stores.remove_results(root)
             with engines as made:
                 return _Run(sources, options, root, made, **about).done()

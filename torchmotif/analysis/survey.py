@@ -42,7 +42,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         tops.append(_top_two(-usual.astype(np.float64) if dark else usual))
         total += float(usual.sum(dtype=np.float64))
         count += usual.size
-        least = min(least, float(usual.min(initial=math.inf))) if usual.size else least
+        least = min(least, float(usual.min())) if usual.size else least
         sample.append(core[::every, ::every].ravel())
     if not count:
         raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")

@@ -12,11 +12,12 @@ from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot import atlas, growth
 from torchmotif.report.figures import bare_figure, inline_svg
 from torchmotif.report.groups import RIM
-from torchmotif.report.shown import Shown
 from torchmotif.statistics import AssemblyStatistics, assembly_statistics
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from torchmotif.report.shown import Shown
 
 
 __all__ = ["hierarchy_section"]
@@ -28,7 +29,7 @@ _FREQUENT, _RARE = 4, 4  # rows of the table for each size: of all assemblies, a
 _INCLUSIONS = 8
 
 
-def hierarchy_section(result: Shown) -> dict[str, Any]:
+def hierarchy_section(result: "Shown") -> dict[str, Any]:
     """Levels, frequent assemblies and inclusions of the columns that have a motif.
 
     Columns at the image's rim are left out, because their motif is not known.
@@ -72,7 +73,7 @@ def hierarchy_section(result: Shown) -> dict[str, Any]:
     }
 
 
-def _middle(result: Shown) -> np.ndarray:
+def _middle(result: "Shown") -> np.ndarray:
     """Columns off the rim, at most so many, nearest to the middle."""
     kept = np.flatnonzero(result.groups != RIM)
     if len(kept) <= _MOST:

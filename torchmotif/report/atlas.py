@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from torchmotif.plot import motif_style
 from torchmotif.report.groups import brightness, fences
 from torchmotif.report.pixels import grey, picture
 from torchmotif.report.provenance import offset_of
-from torchmotif.report.shown import Shown
+
+if TYPE_CHECKING:
+    from torchmotif.report.shown import Shown
 
 __all__ = ["cards", "resolvable"]
 
@@ -18,7 +20,7 @@ _CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
 _NAMED = 6  # motifs that a sentence names
 
 
-def cards(result: Shown) -> list[dict[str, Any]]:
+def cards(result: "Shown") -> list[dict[str, Any]]:
     """One card for each motif: picture, numbers, and what this dose resolves.
 
     Parameters
@@ -63,7 +65,7 @@ def _odd(values: np.ndarray) -> str:
     return ", ".join(f"{n} {word}" for n, word in ((dark, "dark"), (bright, "bright")) if n)
 
 
-def resolvable(result: Shown, motif: int, *, known_dose: bool = True) -> dict[str, str]:
+def resolvable(result: "Shown", motif: int, *, known_dose: bool = True) -> dict[str, str]:
     """Whether single columns tell a motif from the others at this dose.
 
     Parameters

@@ -1,12 +1,15 @@
 """What a reader can switch on and off: the motifs, the two reasons to be in none, and sites without a column."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchmotif.plot import Style, motif_style
 from torchmotif.plot.style import AT_RIM as RIM
-from torchmotif.report.shown import Shown
+
+if TYPE_CHECKING:
+    from torchmotif.report.shown import Shown
 
 __all__ = ["EMPTY", "RIM", "UNLIKE", "Group", "brightness", "fences", "groups_of"]
 
@@ -38,7 +41,7 @@ class Group:
     crystal: bool
 
 
-def brightness(result: Shown) -> np.ndarray:
+def brightness(result: "Shown") -> np.ndarray:
     """Intensity of every column over the median of all, shape (n,), float64; 0 where it is not finite."""
     intensities = np.asarray(result.columns.intensities, np.float64)
     finite = intensities[np.isfinite(intensities)]
@@ -52,7 +55,7 @@ def fences(values: np.ndarray) -> tuple[float, float, float]:
     return middle, low - 3 * (high - low), high + 3 * (high - low)
 
 
-def groups_of(result: Shown) -> list[Group]:
+def groups_of(result: "Shown") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
     member = result.groups
     total = max(len(member), 1)

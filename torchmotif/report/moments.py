@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from torchmotif.noise import moment_variance
 from torchmotif.plot import moment_spectrum
 from torchmotif.report.figures import bare_figure, inline_svg
 from torchmotif.report.pixels import finite
-from torchmotif.report.shown import Shown
 from torchmotif.zernike import ZernikeBasis
+
+if TYPE_CHECKING:
+    from torchmotif.report.shown import Shown
 
 __all__ = ["Sample", "layout_of", "sampled_moments", "spectrum"]
 
@@ -37,7 +39,7 @@ class Sample:
     moments: np.ndarray
 
 
-def sampled_moments(result: Shown) -> Sample:
+def sampled_moments(result: "Shown") -> Sample:
     """Moments of columns with a whole patch, drawn so that rare motifs are there as well.
 
     Parameters
@@ -75,7 +77,7 @@ def layout_of(sample: Sample) -> np.ndarray | None:
     return np.asarray(ForceLayout(10, random_state=0).fit_transform(features), np.float64)
 
 
-def spectrum(result: Shown, sample: Sample) -> Any:
+def spectrum(result: "Shown", sample: Sample) -> Any:
     """The power of the moments, order by order, as a picture; None without columns.
 
     Parameters

@@ -6,7 +6,7 @@ import json
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchmotif.errors import OutputError
 from torchmotif.report.assemblies import hierarchy_section
@@ -14,14 +14,16 @@ from torchmotif.report.atlas import cards
 from torchmotif.report.groups import groups_of
 from torchmotif.report.moments import layout_of, sampled_moments, spectrum
 from torchmotif.report.provenance import dose_statement, provenance
-from torchmotif.report.shown import Shown
 from torchmotif.report.symmetry import symmetry_section
 from torchmotif.report.viewer import encoded, viewer_data
+
+if TYPE_CHECKING:
+    from torchmotif.report.shown import Shown
 
 __all__ = ["render", "write_report"]
 
 
-def render(result: Shown) -> str:
+def render(result: "Shown") -> str:
     """The report of a result as HTML.
 
     Parameters
@@ -69,7 +71,7 @@ def render(result: Shown) -> str:
     )
 
 
-def write_report(result: Shown, path: Path) -> None:
+def write_report(result: "Shown", path: Path) -> None:
     """Write the report to a file, which is either whole or as it was.
 
     Parameters
@@ -104,13 +106,13 @@ def _json_for_script(data: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _title(result: Shown) -> str:
+def _title(result: "Shown") -> str:
     metadata = result.image.metadata
     name = metadata.get("path") or metadata.get("title") or metadata.get("name")
     return Path(str(name)).name if name else "an image"
 
 
-def _facts(result: Shown) -> list[tuple[str, str]]:
+def _facts(result: "Shown") -> list[tuple[str, str]]:
     """The first things one wants to know."""
     height, width = result.image.shape
     spacing = f"{result.columns.spacing:.2f} px"
