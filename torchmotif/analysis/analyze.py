@@ -18,6 +18,17 @@ from torchmotif.image import Micrograph, as_micrograph
 
 __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
+_USUAL: dict[str, Any] = {
+    **dict.fromkeys(("spacing", "threshold", "patch_size", "n_motifs", "equivalence", "device")),
+    **{"polarity": "bright", "n_max": 10, "motifs": "together", "calibration": "shared"},
+    **{"hierarchy": 3, "random_state": 0},
+}
+_KNOWN: dict[str, tuple[str | None, ...]] = {
+    "polarity": ("bright", "dark"),
+    "motifs": ("together", "each"),
+    "calibration": ("shared", "each"),
+    "equivalence": (None, "rotation", "euclidean"),
+}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -258,14 +269,10 @@ def analyze_into(
     )
 
 
-def checked(**options: Any) -> dict[str, Any]:
-    """The options of a run, checked before any work is done."""
-    for name, known in (
-        ("polarity", ("bright", "dark")),
-        ("motifs", ("together", "each")),
-        ("calibration", ("shared", "each")),
-        ("equivalence", (None, "rotation", "euclidean")),
-    ):
+def checked(**given: Any) -> dict[str, Any]:
+    """The options of a run, those that are not given by default, checked before any work is done."""
+    options = {**_USUAL, **given}
+    for name, known in _KNOWN.items():
         if options[name] not in known:
             raise InputError(f"{name} must be {' or '.join(map(repr, known))}, got {options[name]!r}")
     for name, low, what in (("spacing", 2, "at least 2 pixels"), ("threshold", 0, "a height of at least 0")):

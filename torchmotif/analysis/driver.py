@@ -196,11 +196,11 @@ class _Run:
                 )
                 sets.setdefault(("stack", source.stack) if shared or self.given else i, []).append(i)
         model = None if self.given is None else self.given[0]
-        calls = [
+        sets_of = [
             ([self.sources[i] for i in one], [looks[i] for i in one], self.options, model)
             for one in sets.values()
         ]
-        measured, failed = self._map(calibrated, calls, "calibration")
+        measured, failed = self._map(calibrated, sets_of, "calibration")
         members = list(sets.values())
         reasons |= {i: reason for number, reason in failed.items() for i in members[number]}
         looks |= {
