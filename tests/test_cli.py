@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 import torchmotif as tm
-from torchmotif.cli import app
 from torchmotif.analysis import MotifResult
+from torchmotif.cli import app
 
 
 def run(*arguments: object) -> Result:

@@ -7,8 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 import torchmotif as tm
-from torchmotif.cli import app
 from torchmotif.analysis import survey
+from torchmotif.cli import app
 from torchmotif.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

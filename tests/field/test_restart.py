@@ -57,7 +57,8 @@ def test_a_restart_that_is_killed_goes_on(
     if died != "anywhere":  # elsewhere nothing but the arrays themselves is left to know the store by
         with monkeypatch.context() as patch:
             patch.setattr(
-                f"torchmotif.analysis.store.{'shutil.rmtree' if died == 'arrays' else 'Path.unlink'}", _interrupt
+                f"torchmotif.analysis.store.{'shutil.rmtree' if died == 'arrays' else 'Path.unlink'}",
+                _interrupt,
             )
             with pytest.raises(KeyboardInterrupt):
                 store.remove_results(folder)

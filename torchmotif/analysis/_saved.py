@@ -3,7 +3,7 @@
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +13,10 @@ from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.image import Micrograph
 
-__all__ = ["FORMAT", "Saved", "read_saved", "write_saved"]
+__all__ = ["FORMAT", "read_saved", "write_saved"]
 
 FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
 _MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
-
-
-class Saved(NamedTuple):
-    """What a folder holds: the arguments of `MotifResult`."""
-
-    image: Micrograph
-    columns: Columns
-    labels: np.ndarray
-    probabilities: np.ndarray
-    templates: np.ndarray
-    record: dict[str, Any]
-    angles: np.ndarray | None
-    mirrored: np.ndarray | None
 
 
 def write_saved(folder: Path, record_name: str, result: Any) -> None:
@@ -55,20 +42,11 @@ def write_saved(folder: Path, record_name: str, result: Any) -> None:
     (folder / record_name).write_text(json_text(saved) + "\n", encoding="utf-8")
 
 
-def read_saved(folder: Path, record_name: str) -> Saved:
-    """Read a folder of results; of its numbers and shapes, each is checked.
+def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
+    """Read a folder of results, as the arguments of `MotifResult`; of its numbers and shapes, each is checked.
 
-    Parameters
-    ----------
-    folder : Path
-    record_name : str
-        The file that tells how the result was made.
-
-    Raises
-    ------
-    ReadError
-        If the folder was written by a later version, or anything in it is not as `MotifResult.save` writes it: links
-        to other files, sizes, types, and numbers that cannot be.
+    A ReadError says that the folder was written by a later version, or that something in it is not as `write_saved` writes
+    it: links to other files, sizes, types, and numbers that cannot be.
     """
     try:
         record = _mapping(read_json(folder / record_name), record_name)
@@ -87,11 +65,11 @@ def read_saved(folder: Path, record_name: str) -> Saved:
             arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
         )
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
-        turned = arrays.get("angles"), arrays.get("mirrored")
-        return Saved(scan, columns, arrays["labels"], arrays["probabilities"], templates, record, *turned)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
+    of_columns = {name: arrays.get(name) for name in ("labels", "probabilities", "angles", "mirrored")}
+    return {"image": scan, "columns": columns, "templates": templates, "record": record, **of_columns}
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 
@@ -20,8 +20,12 @@ __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
 _USUAL: dict[str, Any] = {
     **dict.fromkeys(("spacing", "threshold", "patch_size", "n_motifs", "equivalence", "device")),
-    **{"polarity": "bright", "n_max": 10, "motifs": "together", "calibration": "shared"},
-    **{"hierarchy": 3, "random_state": 0},
+    "polarity": "bright",
+    "n_max": 10,
+    "motifs": "together",
+    "calibration": "shared",
+    "hierarchy": 3,
+    "random_state": 0,
 }
 _KNOWN: dict[str, tuple[str | None, ...]] = {
     "polarity": ("bright", "dark"),
@@ -32,10 +36,30 @@ _KNOWN: dict[str, tuple[str | None, ...]] = {
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
+class Options(TypedDict, total=False):
+    """Arguments that all ways to analyse images have in common, see `analyze`."""
+
+    spacing: float | None
+    threshold: float | None
+    polarity: Literal["bright", "dark"]
+    mask: Any
+    patch_size: int | None
+    n_max: int
+    n_motifs: int | None
+    motifs: Literal["together", "each"]
+    equivalence: Literal["rotation", "euclidean"] | None
+    calibration: Literal["shared", "each"]
+    hierarchy: int
+    random_state: int
+    progress: bool
+
+
 @overload
-def analyze(image: list[Any] | tuple[Any, ...], **options: Any) -> FieldResult: ...
+def analyze(
+    image: list[Any] | tuple[Any, ...], *, device: DeviceLike = None, **options: Unpack[Options]
+) -> FieldResult: ...
 @overload
-def analyze(image: Any, **options: Any) -> MotifResult: ...
+def analyze(image: Any, *, device: DeviceLike = None, **options: Unpack[Options]) -> MotifResult: ...
 def analyze(
     image: Any,
     *,
@@ -138,17 +162,6 @@ def analyze_into(
     store: str | Path,
     *,
     pixel_size_nm: float | tuple[float, float] | None = None,
-    spacing: float | None = None,
-    threshold: float | None = None,
-    polarity: Literal["bright", "dark"] = "bright",
-    mask: Any = None,
-    patch_size: int | None = None,
-    n_max: int = 10,
-    n_motifs: int | None = None,
-    motifs: Literal["together", "each"] = "together",
-    equivalence: Literal["rotation", "euclidean"] | None = None,
-    calibration: Literal["shared", "each"] = "shared",
-    hierarchy: int = 3,
     tile: int = 2048,
     memory_budget: int | str | None = None,
     workers: int | None = None,
@@ -156,8 +169,7 @@ def analyze_into(
     scheduler: str | None = None,
     device: str | None = None,
     restart: bool = False,
-    random_state: int = 0,
-    progress: bool = True,
+    **options: Unpack[Options],
 ) -> FieldResult:
     """Find the columns and motifs of images that need not fit into memory.
 
@@ -173,11 +185,6 @@ def analyze_into(
         A zarr (version 3) group: new, or one of a run with the same source and parameters.
     pixel_size_nm : float or (float, float), optional
         Length of a pixel along (rows, columns), for sources that do not say it.
-    spacing, threshold, polarity, mask, patch_size, n_max, n_motifs, motifs, equivalence, calibration, random_state
-        See `torchmotif.analyze`. Where images have unlike pixel sizes, `patch_size` is in pixels of the coarsest, and all
-        patches show the same area.
-    hierarchy : int
-        Size of the largest assemblies of motifs that are counted; 0 counts none.
     tile : int
         Side in pixels of what a worker does at a time, in whole batches of about 2048 x 2048 pixels.
     memory_budget : int or str, optional
@@ -194,8 +201,9 @@ def analyze_into(
         device of the same kind.
     restart : bool
         Throw away what the store holds, where it belongs to another source or other parameters.
-    progress : bool
-        Show a bar on a terminal or in a notebook.
+    options
+        All others of `torchmotif.analyze`. Where images have unlike pixel sizes, `patch_size` is in pixels of the coarsest,
+        and all patches show the same area.
 
     Returns
     -------
@@ -232,21 +240,10 @@ def analyze_into(
         raise MissingDependencyError("fields are kept by zarr: pip install 'torchmotif[field]'") from error
     tile = whole_number("tile", tile, 1)
     workers = None if workers is None else whole_number("workers", workers, 1)
-    options = checked(
-        spacing=spacing,
-        threshold=threshold,
-        polarity=polarity,
-        patch_size=patch_size,
-        n_max=n_max,
-        n_motifs=n_motifs,
-        motifs=motifs,
-        equivalence=equivalence,
-        calibration=calibration,
-        hierarchy=hierarchy,
-        random_state=random_state,
-        device=device,
-    )
-    patch = options["patch_size"] or 16
+    given: dict[str, Any] = {**options, "device": device}
+    progress, mask = given.pop("progress", True), given.pop("mask", None)
+    asked = checked(**given)
+    patch = asked["patch_size"] or 16
     if tile < patch:
         raise InputError(f"tile must be larger than a patch, {patch} px at least, got {tile} px")
     tolerant = isinstance(source, Files)  # from batch: what cannot be analysed is listed, not raised
@@ -255,7 +252,7 @@ def analyze_into(
     )
     return run(
         sources,
-        options,
+        asked,
         Path(store),
         tolerant=tolerant,
         failures=failures,
@@ -271,6 +268,9 @@ def analyze_into(
 
 def checked(**given: Any) -> dict[str, Any]:
     """The options of a run, those that are not given by default, checked before any work is done."""
+    unknown = given.keys() - _USUAL.keys()
+    if unknown:
+        raise TypeError(f"analyze has no argument {', '.join(sorted(unknown))}")
     options = {**_USUAL, **given}
     for name, known in _KNOWN.items():
         if options[name] not in known:

@@ -15,7 +15,7 @@ from torchmotif.hierarchy.levels import build_level
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plane_graph.neighbours import delaunay_edges, first_shell, shell_end
 
-__all__ = ["FieldHierarchy", "FieldLevel", "count_assemblies", "end_of_shell"]
+__all__ = ["FieldHierarchy", "FieldLevel", "count_assemblies", "end_of_shell", "merged"]
 
 _AROUND = 4.0  # spacings that must be known around the columns of an assembly, beside one and a half for each
 Code = tuple[tuple[Any, ...], tuple[Any, ...]]
@@ -63,38 +63,8 @@ class FieldHierarchy:
     levels_: list[FieldLevel]
 
     @classmethod
-    def merged(cls, parts: Sequence[list[list[Any]]]) -> "FieldHierarchy":
-        """The sum of what `count_assemblies` gave for an image in every batch of it."""
-        size = max((len(part) for part in parts), default=0)
-        counters: list[Counter[str]] = [Counter() for _ in range(size)]
-        for part in parts:
-            for counter, level in zip(counters, part, strict=False):
-                for code, count in level:
-                    counter[code] += count
-        levels = []
-        for i, counter in enumerate(counters):
-            ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-            codes = [_tuples(json.loads(code)) for code, _ in ranked]
-            levels.append(FieldLevel(i + 1, codes, np.array([count for _, count in ranked], np.int64)))
-        return cls(levels)
-
-    def to_json(self) -> str:
-        """The levels as JSON."""
-        levels = [
-            {
-                "size": level.size,
-                "assemblies": [
-                    {"labels": labels, "structure": structure, "count": int(count)}
-                    for (labels, structure), count in zip(level.codes, level.counts, strict=True)
-                ],
-            }
-            for level in self.levels_
-        ]
-        return json.dumps({"levels": levels})
-
-    @classmethod
     def from_json(cls, text: str) -> "FieldHierarchy":
-        """What `to_json` gave."""
+        """What `merged` gave."""
         levels = []
         for level in json.loads(text)["levels"]:
             found = level["assemblies"]
@@ -103,6 +73,28 @@ class FieldHierarchy:
                 FieldLevel(level["size"], codes, np.array([item["count"] for item in found], np.int64))
             )
         return cls(levels)
+
+
+def merged(parts: Sequence[list[list[Any]]]) -> str:
+    """The sum of what was counted of an image in every batch of it, as JSON."""
+    levels: list[Counter[str]] = [Counter() for _ in range(max(map(len, parts), default=0))]
+    for part in parts:
+        for counter, level in zip(levels, part, strict=False):
+            for code, count in level:
+                counter[code] += count
+    found = []
+    for i, counter in enumerate(levels):
+        ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+        every = [(*json.loads(code), count) for code, count in ranked]
+        found.append(
+            {
+                "size": i + 1,
+                "assemblies": [
+                    dict(zip(("labels", "structure", "count"), one, strict=True)) for one in every
+                ],
+            }
+        )
+    return json.dumps({"levels": found})
 
 
 def end_of_shell(batches: Sequence[Batch], image: int) -> float:
@@ -121,14 +113,8 @@ def end_of_shell(batches: Sequence[Batch], image: int) -> float:
 def count_assemblies(batch: Batch, others: Sequence[Batch], max_size: int, ends: dict[int, float]) -> int:
     """Count the assemblies of a batch and commit the counts. Returns how many images it has.
 
-    Parameters
-    ----------
-    batch : Batch
-    others : sequence of Batch
-        In order, itself among them: all with tiles that touch its own.
-    max_size : int
-    ends : dict
-        Where the first shell ends, for images that lie in more than one batch.
+    The others are, in order and itself among them, all with tiles that touch its own. `ends` says where the first shell
+    ends in images that lie in more than one batch.
     """
     counts = {}
     for image in batch.images:
@@ -165,30 +151,29 @@ def _counted(
     at: np.ndarray, labels: np.ndarray, own: np.ndarray, max_size: int, end: float | None
 ) -> list[list[Any]]:
     """For every size, pairs (code, count) of the assemblies whose first column is one's own."""
-    nothing: list[list[Any]] = [[] for _ in range(max_size)]
+    levels: list[list[Any]] = [[] for _ in range(max_size)]
     if not own.any() or len(at) < 4:
-        return nothing
+        return levels
     try:
-        delaunay = delaunay_edges(at)
+        graph = PlaneGraph(at, first_shell(at, delaunay_edges(at), end), labels)
     except InputError:  # all on one line
-        return nothing
-    graph = PlaneGraph(at, first_shell(at, delaunay, end), labels)
+        return levels
     inner = np.flatnonzero(~graph.rim)
-    if not len(inner):
-        return nothing
     place = np.full(len(at) + 1, -1)
     place[inner] = np.arange(len(inner))
-    levels: list[list[Any]] = []
-    for groups in connected_groups(place[graph.embedding.rotation[0][inner]], max_size):
+    for i, groups in enumerate(connected_groups(place[graph.embedding.rotation[0][inner]], max_size)):
         members = inner[groups[own[inner[groups[:, 0]]]]]
-        if not len(members):
-            levels.append([])
-            continue
-        level = build_level(
-            graph.embedding, members, graph.label_names, graph.label_index, reflections=True, corners="faces"
-        )
-        pairs = zip(level.codes, level.counts.tolist(), strict=True)
-        levels.append([(json.dumps(code), count) for code, count in pairs])
+        if len(members):
+            level = build_level(
+                graph.embedding,
+                members,
+                graph.label_names,
+                graph.label_index,
+                reflections=True,
+                corners="faces",
+            )
+            pairs = zip(level.codes, level.counts.tolist(), strict=True)
+            levels[i] = [(json.dumps(code), count) for code, count in pairs]
     return levels
 
 

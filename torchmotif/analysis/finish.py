@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.analysis.assemblies import FieldHierarchy
+from torchmotif.analysis.assemblies import merged
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.analysis.stages import moments_for_motifs
 from torchmotif.analysis.store import RECORD, Work, unwritable
@@ -36,14 +36,7 @@ def summaries(
 ) -> dict[str, np.ndarray]:
     """Complete the record by what was counted, and give the arrays that are not over all columns.
 
-    Parameters
-    ----------
-    batches : sequence of Batch
-        With everything done.
-    images : sequence of Image
-    record : dict
-    templates : dict
-        Of those groups of motifs whose templates are not the means of patches.
+    `templates` are those of groups of motifs whose templates are not the means of patches.
     """
     place = {image.number: i for i, image in enumerate(images)}
     group_of = {i: number for number, group in enumerate(record["motif_groups"]) for i in group["images"]}
@@ -110,15 +103,20 @@ def _write(
 ) -> None:
     import zarr
 
-    root = zarr.create_group(folder, overwrite=True)
-    writers: dict[str, _Rows] = {}
+    root, first = zarr.create_group(folder, overwrite=True), 0
     for arrays in gathered(batches):
         for name, values in arrays.items():
-            if name not in writers:
-                writers[name] = _Rows(root, name, record["n_columns"], values)
-            writers[name].write(values)
-    for writer in writers.values():
-        writer.close()
+            if first == 0 and name not in root:
+                root.create_array(
+                    name,
+                    shape=(record["n_columns"], *values.shape[1:]),
+                    dtype=values.dtype,
+                    chunks=(min(_ROWS, record["n_columns"]), *values.shape[1:]),
+                    # Noise does not compress.
+                    compressors=None if values.dtype.kind == "f" and values.ndim > 1 else "auto",
+                )
+            root[name][first : first + len(values)] = values
+        first += len(values)
     for name, values in others.items():
         array = root.create_array(
             name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape)
@@ -131,45 +129,9 @@ def _hierarchies(batches: Sequence[Batch], images: Sequence[Image]) -> dict[str,
     """The assemblies of every image and of all, as JSON in arrays of bytes."""
     parts: dict[int, list[Any]] = {image.number: [] for image in images}
     for batch in batches:
-        for number, counts in batch.parts.read_json(batch.name("assemblies")).items():
+        counted: Any = batch.parts.read_json(batch.name("assemblies"))
+        for number, counts in counted.items():
             parts[int(number)].append(counts)
-    every = FieldHierarchy.merged([part for image in images for part in parts[image.number]])
-    found = {str(i): FieldHierarchy.merged(parts[image.number]) for i, image in enumerate(images)}
-    return {
-        f"hierarchy/{name}": np.frombuffer(one.to_json().encode(), np.uint8)
-        for name, one in [("all", every), *found.items()]
-    }
-
-
-class _Rows:
-    """An array over all columns that is filled chunk by chunk, so that none is written twice."""
-
-    def __init__(self, root: Any, name: str, total: int, like_: np.ndarray) -> None:
-        packed = None if like_.dtype.kind == "f" and like_.ndim > 1 else "auto"  # noise does not compress
-        self.array = root.create_array(
-            name,
-            shape=(total, *like_.shape[1:]),
-            dtype=like_.dtype,
-            chunks=(min(_ROWS, max(total, 1)), *like_.shape[1:]),
-            compressors=packed,
-        )
-        self.pending: list[np.ndarray] = []
-        self.start, self.held = 0, 0
-
-    def write(self, values: np.ndarray) -> None:
-        """Take the next rows."""
-        self.pending.append(values)
-        self.held += len(values)
-        while self.held >= _ROWS:
-            joined = np.concatenate(self.pending)
-            self._out(joined[:_ROWS])
-            self.pending, self.held = [joined[_ROWS:]], len(joined) - _ROWS
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self.held:
-            self._out(np.concatenate(self.pending))
-
-    def _out(self, rows: np.ndarray) -> None:
-        self.array[self.start : self.start + len(rows)] = rows
-        self.start += len(rows)
+    found = {str(i): merged(parts[image.number]) for i, image in enumerate(images)}
+    found["all"] = merged([part for image in images for part in parts[image.number]])
+    return {f"hierarchy/{name}": np.frombuffer(text.encode(), np.uint8) for name, text in found.items()}

@@ -28,25 +28,9 @@ def learn(
     device: str | None = None,
     **parameters: Any,
 ) -> MotifClassifier:
-    """The motifs of all columns of some images.
+    """The motifs of all columns of some images, their first pass done; `rows` are those of each batch that count.
 
-    Parameters
-    ----------
-    batches : sequence of Batch
-        Of the images, their first pass done.
-    rows : sequence of arrays
-        For each batch, the columns of it that count.
-    n_motifs : int or None
-    random_state : int
-    device : str, optional
-        Where to compute.
-    parameters
-        Further ones of `MotifClassifier`.
-
-    Raises
-    ------
-    InputError
-        If there is no column, or none has a whole patch.
+    Further parameters are those of `MotifClassifier`. An InputError says that there is no column, or none has a whole patch.
     """
     total = sum(map(len, rows))
     if not total:

@@ -200,13 +200,7 @@ class Batch:
 def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: Any) -> Iterator[Batch]:
     """The batches of all images in order: of tiles one after the other that fit together.
 
-    Parameters
-    ----------
-    images : iterable of Image
-    groups : function
-        From the number of an image to that of the motifs that it is learnt for.
-    common
-        Further attributes of `Batch`.
+    `groups` gives the number of the motifs that an image is learnt for; further attributes of `Batch` are common to all.
     """
     kept: list[Image] = []
     tiles: list[tuple[int, int]] = []
@@ -238,10 +232,7 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
 def with_patches(surveys: list[Survey], sources: list[Source], patch_size: int | None) -> list[Survey]:
     """The surveys of images that are learnt together, with patches that show the same area in all of them.
 
-    Raises
-    ------
-    InputError
-        If some have a pixel size and others none, or none has and their spacings differ; if one holds no patch.
+    An InputError says that they do not fit together, see `unfit`.
     """
     reasons = unfit(surveys, sources, patch_size)
     if reasons:

@@ -275,7 +275,7 @@ class MotifResult:
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        return cls(*read_saved(folder, RECORD))
+        return cls(**read_saved(folder, RECORD))
 
     def __repr__(self) -> str:
         """Say what was found."""

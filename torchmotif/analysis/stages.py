@@ -48,16 +48,7 @@ def label_columns_of(
 ) -> None:
     """Second pass over a batch: the motif of every column, and the sums of the patches of every motif.
 
-    Parameters
-    ----------
-    batch : Batch
-    rows : array of shape (n,)
-        Which of the columns that were found are columns of the images.
-    classifier : MotifClassifier
-    level : float
-        What was taken off the pixels.
-    device : str, optional
-        Where labels are found; the classifier must be there.
+    `rows` are the columns that count; `level` was taken off the pixels. The classifier must be on the device.
     """
     with single_threaded(), memory_for(_REMEDY):
         columns, moments = batch.load("columns"), batch.load("moments")["moments"][rows]

@@ -58,13 +58,7 @@ def unwritable(path: Path, error: OSError) -> OutputError:
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
-    """The record of a finished store; None where there is none.
-
-    Raises
-    ------
-    ReadError
-        If it was written by a later version, or is damaged.
-    """
+    """The record of a finished store; None where there is none. One that cannot be read raises a ReadError."""
     path = root / "zarr.json"
     if not path.is_file():
         return None
@@ -90,13 +84,7 @@ def read_record(root: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(root: Path) -> Iterator[None]:
-    """Keep every other run out of a store; a run that was killed no longer keeps anyone out.
-
-    Raises
-    ------
-    OutputError
-        If another run is at work in it, or it cannot be written.
-    """
+    """Keep every other run out of a store; a run that was killed no longer keeps anyone out."""
     from filelock import FileLock, Timeout
 
     owner = root / ".owner.json"
@@ -134,13 +122,8 @@ def claimed(root: Path) -> Iterator[None]:
 class Work:
     """What is finished of a run: one file for each part, written whole or not at all, with its checksum.
 
-    Parameters
-    ----------
-    root : Path
-        The store.
-    identity : str
-        Of what is computed from what; another identity has another folder, so that a straggler of a run that was
-        killed cannot write into a new one.
+    Another identity of what is computed from what has another folder, so that a straggler of a run that was killed cannot
+    write into a new one.
     """
 
     def __init__(self, root: Path, identity: str) -> None:
@@ -155,13 +138,7 @@ class Work:
             raise unwritable(self.root, error) from error
 
     def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a part.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written; nothing is left of it then.
-        """
+        """Write a part; nothing is left of it where it cannot be written."""
         from safetensors.numpy import save
 
         data = save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
@@ -172,13 +149,7 @@ class Work:
             raise unwritable(self.root, error) from error
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """Read a part that was committed.
-
-        Raises
-        ------
-        ReadError
-            If it is not there, or not what was written.
-        """
+        """Read a part that was committed, which must be what was written."""
         from safetensors.numpy import load
 
         try:
@@ -218,57 +189,23 @@ class Work:
         except (OSError, ValueError):
             return None
 
-    def others(self) -> list[Path]:
-        """Folders of runs with another identity."""
-        above = self.root / ".work"
-        return [path for path in above.iterdir() if path != self.folder] if above.is_dir() else []
-
     def clear(self) -> None:
         """Remove everything that only a run needs."""
         shutil.rmtree(self.root / ".work", ignore_errors=True)
 
 
-class Memory:
+class Memory(dict[str, Any]):
     """What is finished of a run that needs no store: the parts as they are."""
 
-    def __init__(self) -> None:
-        self.parts: dict[str, Any] = {}
-
-    def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a part."""
-        self.parts[name] = dict(arrays)
-
-    def load(self, name: str) -> dict[str, np.ndarray]:
-        """A part that was committed."""
-        found: dict[str, np.ndarray] = self.parts[name]
-        return found
-
-    def has(self, name: str) -> bool:
-        """Whether a part is there."""
-        return name in self.parts
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Keep a small record."""
-        self.parts[name] = value
-
-    def read_json(self, name: str) -> Any:
-        """A small record; None where there is none."""
-        return self.parts.get(name)
+    commit = write_json = dict.__setitem__
+    load, read_json, has = dict.__getitem__, dict.get, dict.__contains__
 
 
 Parts = Work | Memory
 
 
 def check_root(root: Path, *, restart: bool = False) -> None:
-    """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours.
-
-    Raises
-    ------
-    OutputError
-        If it is a file, or a folder with other things in it.
-    ReadError
-        If it is a store that cannot be read, and not to be replaced.
-    """
+    """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours."""
     if root.exists() and not root.is_dir():
         raise OutputError(f"store: {root} is a file; choose another name")
     if not root.is_dir():
