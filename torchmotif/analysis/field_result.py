@@ -303,10 +303,7 @@ class FieldResult:
         rows, known = self.rows(image), self.images[image]
         arrays = {name: self._array(f"columns/{name}", rows)[order] for name in self.record["column_arrays"]}
         return Columns(
-            **arrays,
-            spacing=known["spacing"],
-            spacing_nm=known["spacing_nm"],
-            width=tuple(known["width"]),
+            **arrays, spacing=known["spacing"], spacing_nm=known["spacing_nm"], width=tuple(known["width"])
         )
 
     @cached_property
