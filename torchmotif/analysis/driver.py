@@ -1,15 +1,10 @@
 """The one way from pixels to motifs: survey, columns and moments, seams, motifs, labels, assemblies, one after the other."""
 
-import copy
-import platform
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +20,17 @@ from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
 from torchmotif.analysis.plan import Batch, Image, Survey, batches_of, unfit, with_patches
+from torchmotif.analysis.record import electrons, known_before, plan_of, record_of, warn, without_columns
 from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
 from torchmotif.analysis.survey import calibrated, look
 from torchmotif.columns.grid import keep_at_seams
 from torchmotif.columns.tiled import ImageModel
-from torchmotif.errors import InputError, OutputError, TorchMotifError, TorchMotifWarning
+from torchmotif.errors import InputError, OutputError, TorchMotifError
 
 __all__ = ["Given", "run"]
 
 _PROBES = 9  # batches in which the end of the first shell is looked for
-_VERSIONS = ("scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
-_PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 
 Given = tuple[ImageModel, np.ndarray]  # what columns have in common, and where they are
 
@@ -82,9 +76,8 @@ def run(
     stores.check_root(root, restart=restart)
     with stores.claimed(root):
         try:
-            if (
-                restart or stores.begun(root) is None
-            ):  # what is there is left over from a restart that was killed
+            # Without a run that was begun, what is there is left over from a restart that was killed.
+            if restart or stores.begun(root) is None:
                 stores.remove_results(root)
             with engines as made:
                 return _Run(sources, options, root, made, **about).done()
@@ -121,7 +114,7 @@ class _Run:
         started = None if self.root is None else stores.begun(self.root)
         with self._timed("columns"):
             images = self._surveyed(started)
-        plan, names = self._plan(images), [image.source.name for image in images]
+        plan = plan_of(images, self.options)
         if self.root is not None:
             finished = self._begun(self.root, started, plan, images)
             if finished:
@@ -144,24 +137,20 @@ class _Run:
         left = [image for image in images if image.number in found]
         if not left:
             raise self._nothing()
-        record = self._record(plan, images, left, names)
-        templates = {}
-        for number, group in enumerate(
-            [[i] for i in range(len(left))] if self.each else [list(range(len(left)))]
-        ):
+        record = record_of(plan, images, left, self.options) | {"failures": self.failures}
+        templates, every = {}, list(range(len(left)))
+        for number, group in enumerate([[i] for i in every] if self.each else [every]):
             known, turned = self._labelled([left[i] for i in group], batches, rows)
             record["motif_groups"].append({"images": group, "number": number, **known})
             if turned is not None:
                 templates[number] = turned
         self._assembled(left, batches)
-        for image, told in zip(record["images"], self._notes(left, record), strict=True):
-            image["notes"] += told
         others = summaries(batches, left, record, templates)
         record["timings_s"] = self.timings
-        self._warn(left)
+        warn(left)
         if self.root is None or isinstance(self.parts, stores.Memory):
-            every = list(gathered(batches))
-            arrays = {name: np.concatenate([one[name] for one in every]) for name in every[0]}
+            parts = list(gathered(batches))
+            arrays = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
             return FieldResult(None, record, arrays | others, [self.asked[image.number] for image in left])
         with self._timed("store"):
             publish(batches, self.parts, record, others)
@@ -169,8 +158,11 @@ class _Run:
         return self._loaded(self.root, left)
 
     def _loaded(self, root: Path, images: Sequence[Image]) -> FieldResult:
-        found = load(root)
-        return FieldResult(root, found.record, None, [self.asked[image.number] for image in images])
+        record = load(root).record
+        same = len(record["images"]) == len(images)  # none failed in a run before
+        return FieldResult(
+            root, record, None, [self.asked[image.number] for image in images] if same else None
+        )
 
     def _spill(self, folder: Path) -> None:
         """Let the workers read what lies in this process's memory."""
@@ -185,7 +177,7 @@ class _Run:
     def _surveyed(self, started: dict[str, Any] | None) -> list[Image]:
         """The images that can be analysed, and what is common to each."""
         names = [source.name for source in self.sources]
-        known = _known(started, names)
+        known = known_before(started, names)
         calls = [(source, self.options, one) for source, one in zip(self.sources, known, strict=True)]
         looks, reasons = self._map(look, calls, "survey")
         sets: dict[Any, list[int]] = {}
@@ -242,19 +234,6 @@ class _Run:
         reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in self.failures)
         return InputError(f"no image could be analysed: {reasons or 'the source holds none'}")
 
-    def _plan(self, images: Sequence[Image]) -> dict[str, Any]:
-        """All that the result depends on."""
-        kind = (self.options["device"] or "cpu").partition(":")[0]
-        options = {key: self.options[key] for key in sorted(self.options)}
-        sizes = [image.source.pixel_size_nm for image in images]
-        return {
-            "format": stores.FORMAT,
-            "versions": {name: version(name) for name in _PLANNED},
-            "options": options | {"device": None if kind == "cpu" else kind},
-            "input": [image.survey.fingerprint for image in images],
-            "pixel_size_nm": [None if size is None else list(size) for size in sizes],
-        }
-
     def _begun(
         self, root: Path, started: dict[str, Any] | None, plan: dict[str, Any], images: Sequence[Image]
     ) -> bool:
@@ -285,14 +264,11 @@ class _Run:
                 if batch.name("") in failed and len(batch.images) == 1 and image.number not in bad:
                     bad[image.number] = failed[batch.name("")]
                     self.failures.append({"name": image.source.name, "reason": bad[image.number]})
+            again = set(failed) | {
+                one.name("") for one in batches if any(image.number in bad for image in one.images)
+            }
             apart = [
-                part
-                for batch in batches
-                for part in (
-                    batch.of_each_image()
-                    if batch.name("") in failed or any(image.number in bad for image in batch.images)
-                    else [batch]
-                )
+                part for one in batches for part in (one.of_each_image() if one.name("") in again else [one])
             ]
             batches = [batch for batch in apart if batch.images[0].number not in bad]
 
@@ -302,7 +278,7 @@ class _Run:
         """Learn the motifs of a group of images, and label their columns; templates where they are no means of patches."""
         numbers = {image.number for image in group}
         mine = [i for i, batch in enumerate(batches) if batch.images[0].number in numbers]
-        gain, dark = _electrons(group)
+        gain, dark = electrons(group)
         device = None if self.engine.client is not None else device_of_worker(self.options["device"])
         with self._timed("motifs"):
             classifier = learn(
@@ -318,7 +294,7 @@ class _Run:
             )
         level = sample_level(group)
         with self._timed("patches"):
-            light = _without_columns(classifier)
+            light = without_columns(classifier)
             calls = [
                 (batches[i], rows[i], light, level, device) for i in mine if not batches[i].has("labels")
             ]
@@ -384,65 +360,6 @@ class _Run:
                     reasons[i] = reason
         return values, reasons
 
-    def _record(
-        self, plan: dict[str, Any], images: Sequence[Image], left: Sequence[Image], names: list[str]
-    ) -> dict[str, Any]:
-        """How the result was made; what is counted is still to be added."""
-        return {
-            "format": stores.FORMAT,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "plan": plan,
-            "parameters": self.options,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in (*_PLANNED, *_VERSIONS)},
-            },
-            "platform": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "surveys": [image.survey.as_dict() for image in images],
-            "names": names,
-            "images": [_described(image) for image in left],
-            "motif_groups": [],
-            "failures": self.failures,
-            "hierarchy": self.options["hierarchy"],
-        }
-
-    def _notes(self, images: Sequence[Image], record: dict[str, Any]) -> list[list[str]]:
-        """What should be known of every image, beside what its file says."""
-        group_of = {i: group for group in record["motif_groups"] for i in group["images"]}
-        asked, n_max = self.options["n_motifs"], self.options["n_max"]
-        found = []
-        for i, image in enumerate(images):
-            survey, group = image.survey, group_of[i]
-            notes = []
-            if survey.invalid:
-                notes.append(_unmeasured(survey))
-            if asked is not None and group["n_motifs"] < asked:
-                notes.append(f"only {group['n_motifs']} of the {asked} motifs asked for differ at all")
-            if group["n_max"] < n_max:
-                notes.append(
-                    f"moments to order {group['n_max']}: patches of {group['patch_size_px']} px carry no more"
-                )
-            if survey.offset is not None:
-                notes.append(
-                    f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
-                    "motifs do not mind, but the dose is right only after it is subtracted"
-                )
-            found.append(notes)
-        return found
-
-    def _warn(self, images: Sequence[Image]) -> None:
-        """Tell of pixels that are not finite."""
-        bad = [image for image in images if image.survey.invalid]
-        if bad:
-            more = f", and {len(bad) - 1} more images have such pixels" if len(bad) > 1 else ""
-            name = bad[0].source.name if len(images) > 1 else "image"
-            warnings.warn(
-                f"{name}: {_unmeasured(bad[0].survey)}{more}. Crop the image if that matters.",
-                TorchMotifWarning,
-                stacklevel=5,
-            )
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -465,19 +382,6 @@ def _in_turn(
                 raise
             found.append((None, str(error).strip() or type(error).__name__))
     return found
-
-
-def _known(started: dict[str, Any] | None, names: list[str]) -> list[Any]:
-    """For each image the survey that an earlier run made of it, None where there is none."""
-    if started is None:
-        return [None] * len(names)
-    surveys, before = started["surveys"], started.get("names", [])
-    if any("model" not in one for one in surveys):  # of an earlier version
-        return [None] * len(names)
-    if len(surveys) == len(names):
-        return list(surveys)
-    by_name = dict(zip(before, surveys, strict=False)) if len(set(before)) == len(before) else {}
-    return [by_name.get(name) for name in names]
 
 
 def _rows_to_keep(batches: Sequence[Batch]) -> list[np.ndarray]:
@@ -511,49 +415,3 @@ def _touching(batch: Batch, batches: Sequence[Batch], of: dict[int, list[int]]) 
             other = batches[i]
             if any(other.images[at] == image and number in around for at, number in other.tiles):
                 yield i
-
-
-def _electrons(images: Sequence[Image]) -> tuple[float | None, float]:
-    """Electrons per unit of the pixels, where every image says how many it has, and the value of a pixel without any."""
-    surveys = [image.survey for image in images]
-    dark = float(np.median([one.dark * one.gain for one in surveys]))
-    known = [
-        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
-        for image, one in zip(images, surveys, strict=True)
-        if image.source.electrons_per_pixel is not None
-    ]
-    return float(np.median(known)) if len(known) == len(images) else None, dark
-
-
-def _described(image: Image) -> dict[str, Any]:
-    source, survey = image.source, image.survey
-    nm, model = source.pixel_size_nm, survey.model
-    return {
-        "name": source.name,
-        "path": None if source.path is None else str(source.path),
-        "frame": source.frame,
-        "shape": list(survey.shape),
-        "pixel_size_nm": None if nm is None else list(nm),
-        "electrons_per_pixel": source.electrons_per_pixel,
-        "spacing": model.spacing,
-        "spacing_nm": None if nm is None else model.spacing * float(np.sqrt(np.prod(nm))),
-        "width": list(model.width),
-        "zoom": survey.zoom,
-        "level": survey.level,
-        "gain": survey.gain,
-        "block_px": survey.side,
-        "notes": list(source.notes),
-    }
-
-
-def _unmeasured(survey: Survey) -> str:
-    pixels = survey.shape[0] * survey.shape[1]
-    return f"{survey.invalid} of {pixels} pixels are not finite; the mean of the others stands in for them"
-
-
-def _without_columns(classifier: Any) -> Any:
-    """The classifier without what is known of each column it was learnt on."""
-    light = copy.copy(classifier)
-    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
-        light.__dict__.pop(name, None)
-    return light

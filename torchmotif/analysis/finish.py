@@ -52,12 +52,20 @@ def summaries(
         group, number = group_of[place[batch.images[0].number]], len(part["sums"])
         sums[group] = sums.get(group, 0) + part["sums"]
         seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=number + 1)[1:]
-    for image, total, inner in zip(record["images"], counts.tolist(), whole.tolist(), strict=True):
-        image["n_columns"] = total
+    asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
+    for i, (image, total, inner) in enumerate(
+        zip(record["images"], counts.tolist(), whole.tolist(), strict=True)
+    ):
+        image["n_columns"], learnt = total, record["motif_groups"][group_of[i]]
+        found, order, size = (learnt[name] for name in ("n_motifs", "n_max", "patch_size_px"))
         if total > inner:
             image["notes"].append(
                 f"{total - inner} of {total} columns lie at the rim, without a whole patch: they are in no motif"
             )
+        if asked is not None and found < asked:
+            image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
+        if order < n_max:
+            image["notes"].append(f"moments to order {order}: patches of {size} px carry no more")
     record["n_columns"] = int(counts.sum())
     record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
     arrays: dict[str, np.ndarray] = {}
