@@ -147,7 +147,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
 def test_damaged_parts_are_made_again(
     whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.analysis.driver._rows_to_keep", _interrupt)
+    monkeypatch.setattr("torchmotif.analysis.driver.rows_to_keep", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         analyzed(scan, tmp_path / "store")
     monkeypatch.undo()

@@ -1,6 +1,7 @@
 """analyze(): images in memory, whose result stays there; fields, stacks and files of any size, into a store."""
 
 import math
+from inspect import signature
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -18,15 +19,6 @@ from torchmotif.image import Micrograph, as_micrograph
 
 __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
-_USUAL: dict[str, Any] = {
-    **dict.fromkeys(("spacing", "threshold", "patch_size", "n_motifs", "equivalence", "device")),
-    "polarity": "bright",
-    "n_max": 10,
-    "motifs": "together",
-    "calibration": "shared",
-    "hierarchy": 3,
-    "random_state": 0,
-}
 _KNOWN: dict[str, tuple[str | None, ...]] = {
     "polarity": ("bright", "dark"),
     "motifs": ("together", "each"),
@@ -148,6 +140,13 @@ def analyze(
     result = run(as_sources(scan, mask=mask), options, progress=progress, workers=1)
     result.record["parameters"] = options | {"device": None if device is None else str(device)}
     return result if several else result.result_of(0, scan)
+
+
+_USUAL = {
+    name: one.default
+    for name, one in signature(analyze).parameters.items()
+    if name not in {"image", "mask", "progress"}
+}
 
 
 def _are_several(image: Any) -> bool:
