@@ -207,7 +207,7 @@ class FieldResult:
         Raises
         ------
         ReadError
-            If the image is no longer there, or has changed.
+            If the image is no longer there.
         """
         rows, number = self.rows(image), image % len(self.images)
         if pixels is None and number in self._results:
@@ -233,9 +233,8 @@ class FieldResult:
             self._record_of(number, scan, group),
             **turned,
         )
-        found.__dict__["moments"] = self._array("moments", rows)[
-            order
-        ]  # else the result would make them anew
+        # Else the result would make them anew.
+        found.__dict__["moments"] = self._array("moments", rows)[order]
         if pixels is None:
             self._results = {number: found}
         return found

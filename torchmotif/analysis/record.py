@@ -58,6 +58,8 @@ def _described(image: Image) -> dict[str, Any]:
     source, survey = image.source, image.survey
     nm, model = source.pixel_size_nm, survey.model
     notes = [*source.notes, *([_unmeasured(survey)] if survey.invalid else [])]
+    if source.mask is not None:
+        notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
     if survey.offset is not None:
         notes.append(
             f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
