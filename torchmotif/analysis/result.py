@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
-from torchmotif.columns import Columns, fill_invalid
+from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
@@ -22,6 +21,7 @@ from torchmotif.patches import inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
 from torchmotif.report import write_report
+from torchmotif.report.pixels import finite
 from torchmotif.sites import Sites, brightness_at, find_sites
 from torchmotif.zernike import ZernikeBasis
 
@@ -81,9 +81,9 @@ class MotifResult:
         """Zernike moments of every column, shape (n, k), of pixels less a constant; NaN without a whole patch."""
         size = self.templates.shape[-1]
         n_max = self.record.get("found", {}).get("n_max", 10)
-        pixels = fill_invalid(torch.from_numpy(self.image.numpy().astype(np.float32)))
+        pixels = finite(self.image)
         basis = ZernikeBasis(min(int(n_max), size // 2), size)
-        found = basis.project(pixels - pixels.mean(), self.columns.positions, outside="mask").numpy()
+        found = basis.project(pixels - pixels.mean(), self.columns.positions, outside="mask")
         return np.where(self.whole[:, None], found, np.float32(np.nan))
 
     @cached_property
