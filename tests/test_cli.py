@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 import torchmotif as tm
+from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
-from torchmotif.result import MotifResult
 
 
 def run(*arguments: object) -> Result:

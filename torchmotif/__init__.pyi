@@ -7,6 +7,8 @@ from . import noise as noise
 from . import patches as patches
 from . import plot as plot
 from . import zernike as zernike
+from .analysis import MotifResult as MotifResult
+from .analysis import analyze as analyze
 from .columns import Columns as Columns
 from .columns import find_columns as find_columns
 from .errors import TorchMotifError as TorchMotifError
@@ -18,9 +20,7 @@ from .motifs import MotifClassifier as MotifClassifier
 from .noise import apply_dose as apply_dose
 from .patches import extract_patches as extract_patches
 from .pca import PCA as PCA
-from .pipeline import analyze as analyze
 from .plane_graph import PlaneGraph as PlaneGraph
-from .result import MotifResult as MotifResult
 from .zernike import ZernikeBasis as ZernikeBasis
 from .zernike import invariants as invariants
 from .zernike import mirror_symmetry as mirror_symmetry

@@ -14,13 +14,15 @@ from torch import Tensor
 from torchmotif import plot
 from torchmotif._arrays import as_tensor
 from torchmotif._files import json_text, new_folder
+from torchmotif.analysis.analyze import checked
+from torchmotif.analysis.driver import run
+from torchmotif.analysis.sources import as_sources
 from torchmotif.columns import Columns, find_columns
+from torchmotif.columns.tiled import ImageModel
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 from torchmotif.metrics import ami, fmi, site_f1
-from torchmotif.motifs import MotifClassifier
 from torchmotif.noise import estimate_gain, thin
-from torchmotif.patches import extract_patches, first_shell, inside, offsets
 
 __all__ = ["DOSE_RECORD", "FRACTIONS", "DoseReport", "DoseStep", "dose_report"]
 
@@ -166,40 +168,44 @@ def dose_report(
     >>> report.steps[0].f1[0] > 0.9
     True
     """
-    from tqdm.auto import tqdm
-
     doses = sorted(fractions, reverse=True)
     if not doses or not all(0 < dose < 1 for dose in doses):
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
     counts = _electrons(image, electrons_per_count, offset)
-    columns = find_columns(counts, spacing=spacing)
-    size = patch_size if patch_size is not None else first_shell(columns.spacing)
-    positions = columns.positions[inside(columns.positions, (counts.shape[0], counts.shape[1]), size)]
-    if len(positions) == 0:
-        raise InputError(
-            f"image: no column has a whole patch of {size} px; take a larger image, or set patch_size="
-        )
-    full = _classified(counts, positions, size, random_state)
-    truth = full.labels_.cpu().numpy()
+    options = checked(spacing=spacing, patch_size=patch_size, random_state=random_state, device=counts.device)
+    first = run(as_sources(_counted(counts)), options | {"hierarchy": 0}, progress=progress, workers=1)
+    full = first.result_of(0, _counted(counts))
+    truth, places = full.labels[full.whole], full.columns.positions[full.whole]
     generator = torch.Generator(counts.device).manual_seed(random_state)
+    images = [thin(counts, dose, generator=generator) for dose in doses]
+    again = run(
+        as_sources([_counted(one) for one in images]),
+        options | {"hierarchy": 0, "motifs": "each", "patch_size": full.templates.shape[-1]},
+        given=(ImageModel.from_dict(first.record["surveys"][0]["model"]), places),
+        progress=progress,
+        workers=1,
+    )
     steps = []
-    for dose in tqdm(doses, disable=None if progress else True, leave=False, unit="dose"):
-        thinned = thin(counts, dose, generator=generator)
-        model = _classified(thinned, positions, size, random_state)
-        labels = model.labels_.cpu().numpy()
+    for i, (dose, thinned) in enumerate(zip(doses, images, strict=True)):
+        labels = again.labels[again.rows(i)][np.argsort(np.lexsort(places.T[::-1]))]
         scores = site_f1(truth, labels)
         steps.append(
             DoseStep(
                 dose,
                 float(thinned.mean()),
-                model.n_motifs_,
+                int(again.record["motif_groups"][i]["n_motifs"]),
                 ami(truth, labels),
                 fmi(truth, labels),
-                [scores.get(motif, 0.0) for motif in range(full.n_motifs_)],
-                _found_again(thinned, columns),
+                [scores.get(motif, 0.0) for motif in range(full.n_motifs)],
+                _found_again(thinned, full.columns),
             )
         )
-    return DoseReport(full.counts_.tolist(), steps)
+    return DoseReport(full.counts.tolist(), steps)
+
+
+def _counted(counts: Tensor) -> Micrograph:
+    """Counts of electrons as an image that says so."""
+    return Micrograph(counts, electrons_per_pixel=max(float(counts.mean(dtype=torch.float64)), 1e-30))
 
 
 def _electrons(image: Any, electrons_per_count: float | None, offset: float | None) -> Tensor:
@@ -213,15 +219,10 @@ def _electrons(image: Any, electrons_per_count: float | None, offset: float | No
     return torch.round((as_tensor(data) - (offset or 0.0)) * electrons_per_count).clamp(min=0)
 
 
-def _classified(counts: Tensor, positions: Tensor, size: int, random_state: int) -> MotifClassifier:
-    model = MotifClassifier(electrons_per_count=1.0, random_state=random_state)
-    return model.fit(extract_patches(counts, positions, size), offsets(positions, size))
-
-
 def _found_again(counts: Tensor, columns: Columns) -> float:
     """Share of the columns that this image shows at the same places."""
     found = find_columns(counts, spacing=columns.spacing)
     if len(found) == 0:
         return 0.0
-    distance, _ = cKDTree(found.positions.cpu().numpy()).query(columns.positions.cpu().numpy())
+    distance, _ = cKDTree(found.positions.cpu().numpy()).query(columns.positions)
     return float(np.mean(distance < columns.spacing / 4))

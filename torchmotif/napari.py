@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from torchmotif import plot
+from torchmotif.analysis import RECORD, MotifResult, analyze
 from torchmotif.image import Micrograph
 from torchmotif.io import read
-from torchmotif.pipeline import analyze
-from torchmotif.result import RECORD, MotifResult
 
 __all__ = ["LayerData", "image_layer", "motif_layers", "motif_widget", "reader", "sample"]
 

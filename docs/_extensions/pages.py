@@ -36,7 +36,7 @@ MODULES = (
     "torchmotif.layout",
     "torchmotif.cluster",
     "torchmotif.metrics",
-    "torchmotif.result",
+    "torchmotif.analysis",
     "torchmotif.dose",
     "torchmotif.plane_graph",
     "torchmotif.hierarchy",

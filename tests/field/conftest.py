@@ -5,16 +5,18 @@ import pytest
 import torch
 
 import torchmotif as tm
-from torchmotif.field import grid
+from torchmotif.analysis import plan
+from torchmotif.columns import grid
 
 PIXEL_NM = 0.025
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 96 pixels, so that an image of few columns has many of them."""
+    """Tiles of 128 pixels, one in each batch, so that an image of few columns has many of them."""
     monkeypatch.setattr(grid, "_SIDE", 96)
     monkeypatch.setattr(grid, "_SPACINGS", 1.0)
+    monkeypatch.setattr(plan, "BATCH", 30_000)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.errors import InputError, InputTypeError, OutputError, ReadError
-from torchmotif.field import blocks, store
+from torchmotif.analysis import stages, store
+from torchmotif.errors import InputError, InputTypeError, OutputError, ReadError, TorchMotifWarning
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 PIXEL_NM = 0.025
@@ -30,8 +30,9 @@ def arrays(result: tm.field.FieldResult) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> tm.field.FieldResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torchmotif.field.grid._SIDE", 96)
-        patch.setattr("torchmotif.field.grid._SPACINGS", 1.0)
+        patch.setattr("torchmotif.columns.grid._SIDE", 96)
+        patch.setattr("torchmotif.columns.grid._SPACINGS", 1.0)
+        patch.setattr("torchmotif.analysis.plan.BATCH", 30_000)
         return analyzed(scan, tmp_path_factory.mktemp("whole") / "store", tile=4096)
 
 
@@ -91,7 +92,7 @@ def test_motifs_separate_the_kinds(whole: tm.field.FieldResult, specimen: tm.dat
 def test_motifs_learnt_on_a_sample_are_those_of_all_columns(
     whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.field.run._LEARNT", len(whole.labels) // 2)
+    monkeypatch.setattr("torchmotif.analysis.learn._LEARNT", len(whole.labels) // 2)
     monkeypatch.setattr("torchmotif.motifs.sample.FIRST", len(whole.labels) // 4)
     sampled = analyzed(scan, tmp_path / "sampled")
     assert sampled.positions.tobytes() == whole.positions.tobytes()
@@ -99,7 +100,8 @@ def test_motifs_learnt_on_a_sample_are_those_of_all_columns(
 
 
 def test_assemblies_are_those_of_the_whole_graph(whole: tm.field.FieldResult) -> None:
-    graph = tm.PlaneGraph.from_positions(whole.positions, whole.labels)
+    inner = np.isfinite(np.asarray(whole.moments[:])[:, 0])  # the motif of the others is not known
+    graph = tm.PlaneGraph.from_positions(whole.positions[inner], whole.labels[inner])
     expected = tm.MotifHierarchy(2).fit(graph)
     for found, level in zip(whole.hierarchy.levels_, expected.levels_, strict=True):
         assert dict(zip(found.codes, found.counts.tolist(), strict=True)) == dict(
@@ -145,12 +147,13 @@ def test_a_killed_run_goes_on_to_the_same_result(
 def test_damaged_parts_are_made_again(
     whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.field.run.rows_to_keep", _interrupt)
+    monkeypatch.setattr("torchmotif.analysis.driver.rows_to_keep", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         analyzed(scan, tmp_path / "store")
     monkeypatch.undo()
-    monkeypatch.setattr("torchmotif.field.grid._SIDE", 96)
-    monkeypatch.setattr("torchmotif.field.grid._SPACINGS", 1.0)
+    monkeypatch.setattr("torchmotif.columns.grid._SIDE", 96)
+    monkeypatch.setattr("torchmotif.columns.grid._SPACINGS", 1.0)
+    monkeypatch.setattr("torchmotif.analysis.plan.BATCH", 30_000)
     parts = sorted(tmp_path.glob("store/.work/*/columns-*"))
     parts[0].write_bytes(parts[0].read_bytes()[:-5] + b"wrong")
     parts[1].write_bytes(b"")
@@ -186,15 +189,15 @@ def test_a_source_that_changes_while_it_is_read_is_noticed(
 ) -> None:
     path = tmp_path / "growing.npy"
     path.write_bytes(scan.read_bytes())
-    find = blocks.columns_of_part
+    find = stages.columns_of_tiles
 
-    def meddling(*arguments: Any) -> Any:
+    def meddling(*arguments: Any, **options: Any) -> Any:
         pixels = np.load(path, mmap_mode="r+")
         pixels[-1, -1] += 1
         pixels.flush()
-        return find(*arguments)
+        return find(*arguments, **options)
 
-    monkeypatch.setattr(blocks, "columns_of_part", meddling)
+    monkeypatch.setattr(stages, "columns_of_tiles", meddling)
     with pytest.raises(ReadError, match=r"growing\.npy has changed"):
         analyzed(path, tmp_path / "store")
 
@@ -285,7 +288,8 @@ def test_a_grid_that_is_not_square_and_pixels_that_are_not_finite(
 ) -> None:
     pixels = specimen.draw(1.0, torch.Generator().manual_seed(2)).numpy().astype(np.float32)
     pixels[100:104, 50:60] = np.nan
-    result = analyzed(pixels, tmp_path / "store", pixel_size_nm=(PIXEL_NM, PIXEL_NM * 1.0), hierarchy=0)
+    with pytest.warns(TorchMotifWarning, match="40 of 44000 pixels are not finite"):
+        result = analyzed(pixels, tmp_path / "store", pixel_size_nm=(PIXEL_NM, PIXEL_NM * 1.0), hierarchy=0)
     assert len(result) > 400
 
 

@@ -7,9 +7,9 @@ import torch
 from typer.testing import CliRunner
 
 import torchmotif as tm
+from torchmotif.analysis import survey
 from torchmotif.cli import app
 from torchmotif.errors import InputError
-from torchmotif.field import plan
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -138,9 +138,11 @@ def test_one_file_takes_nobody_down(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "give pixel_size_nm=" in reasons["wider.npy"]
     assert f"({pixels.shape[1]},)" in reasons["line.npz"]
     measured: list[str] = []
-    measure = plan._measured
+    measure = survey._measured
     monkeypatch.setattr(
-        plan, "_measured", lambda one, *a, **k: measured.append(one.name) or measure(one, *a, **k)
+        survey,
+        "_measured",
+        lambda some, **k: measured.extend(one.name for one in some) or measure(some, **k),
     )
     tm.field.batch(str(tmp_path / "*.*"), tmp_path / "store", **options)
     assert not {"scan0.npy", "scan1.npy"} & set(measured)  # what is known of them is not looked for again

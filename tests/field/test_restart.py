@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import torchmotif as tm
+from torchmotif.analysis import store
 from torchmotif.errors import InputError, OutputError, ReadError
-from torchmotif.field import store
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -57,7 +57,8 @@ def test_a_restart_that_is_killed_goes_on(
     if died != "anywhere":  # elsewhere nothing but the arrays themselves is left to know the store by
         with monkeypatch.context() as patch:
             patch.setattr(
-                f"torchmotif.field.store.{'shutil.rmtree' if died == 'arrays' else 'Path.unlink'}", _interrupt
+                f"torchmotif.analysis.store.{'shutil.rmtree' if died == 'arrays' else 'Path.unlink'}",
+                _interrupt,
             )
             with pytest.raises(KeyboardInterrupt):
                 store.remove_results(folder)

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 import torchmotif as tm
-from torchmotif.field import engine
-from torchmotif.field.grid import Grid
+from torchmotif.analysis import engine
+from torchmotif.analysis.plan import Image, Survey, batches_of
+from torchmotif.analysis.sources import Source
+from torchmotif.analysis.store import Memory
+from torchmotif.columns.tiled import ImageModel
 
 SCRIPT = """
 import sys
-import torchmotif.field.grid as grid
-grid._SIDE, grid._SPACINGS = 48, 1.0
+import torchmotif.analysis.plan as plan
+import torchmotif.columns.grid as grid
+grid._SIDE, grid._SPACINGS, plan.BATCH = 48, 1.0, 30_000
 if __name__ == "__main__":
     import torchmotif as tm
     source, store, workers = sys.argv[1:]
@@ -103,15 +107,24 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("shape", [(100, 100), (512, 513), (1300, 700), (4096, 300)], ids=str)
-@pytest.mark.parametrize("tile", [512, 700, 2048], ids=str)
-def test_every_pixel_lies_in_one_block_and_every_block_in_one_tile(shape: tuple[int, int], tile: int) -> None:
-    grid = Grid(shape, 512, 40)
+@pytest.mark.parametrize("most", [1, 800_000, 2048**2], ids=str)
+def test_every_pixel_lies_in_one_block_and_every_block_in_one_batch(
+    shape: tuple[int, int], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchmotif.analysis.plan.BATCH", most)
+    model = ImageModel(10.0, 0.0, 1.0, (0.0, 1.0), None, False, (1.0, 1.0))
+    survey = Survey(shape, model, 512, [], 0.0, 0.0, 0, patch_size=31)
+    images = [Image(i, Source(str(i)), survey) for i in range(3)]
+    grid, seen = survey.grid, []
     count = np.zeros(shape, int)
     for number in range(len(grid)):
         top, left, bottom, right = grid[number].core
         count[top:bottom, left:right] += 1
     assert (count == 1).all()
-    assert sorted(block for blocks in grid.tiles(tile) for block in blocks) == list(range(len(grid)))
+    for batch in batches_of(images, lambda _: 0, parts=Memory(), n_max=10):
+        seen += [(batch.images[place].number, tile) for place, tile in batch.tiles]
+        assert len(batch.tiles) == 1 or len(batch.tiles) * np.prod(grid.window) <= most
+    assert seen == [(image, tile) for image in range(3) for tile in range(len(grid))]
     rng = np.random.default_rng(0)
     positions = rng.uniform(-0.5, np.array(shape) - 0.5, (500, 2))
     owners = sum(grid[number].holds(positions, shape).astype(int) for number in range(len(grid)))

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import torchmotif as tm
-from torchmotif.result import _FORMAT
+from torchmotif.analysis._saved import FORMAT
 
 DATA = Path(__file__).parents[1] / "data"
 POSITIONS_SUM = {"result_v1": 7468.694144769482}
 
 
 def test_there_is_a_result_of_every_format() -> None:
-    assert sorted(POSITIONS_SUM) == [f"result_v{number}" for number in range(1, _FORMAT + 1)]
+    assert sorted(POSITIONS_SUM) == [f"result_v{number}" for number in range(1, FORMAT + 1)]
     assert sum(path.stat().st_size for path in DATA.rglob("result_*/*")) < 300_000
 
 

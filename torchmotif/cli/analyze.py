@@ -32,9 +32,9 @@ from torchmotif.errors import InputError
 from torchmotif.plot.style import AT_RIM
 
 if TYPE_CHECKING:
+    from torchmotif.analysis import MotifResult
     from torchmotif.datasets import Specimen
     from torchmotif.image import Micrograph
-    from torchmotif.result import MotifResult
 
 __all__ = ["analyze", "demo"]
 
@@ -166,7 +166,7 @@ def demo(
 def _check_out(out: Path, force: bool) -> None:
     """Refuse a folder that cannot be written before the work is done rather than after."""
     from torchmotif._files import check_new_folder
-    from torchmotif.result import RECORD
+    from torchmotif.analysis import RECORD
 
     check_new_folder(out, RECORD, overwrite=force)
 
@@ -182,7 +182,7 @@ def _calibrated(micrograph: "Micrograph", pixel_size: float | None) -> "Microgra
 
 
 def _analyze(micrograph: "Micrograph", parameters: dict[str, Any]) -> "MotifResult":
-    from torchmotif.pipeline import analyze as run
+    from torchmotif.analysis import analyze as run
 
     result = run(micrograph, **parameters)
     result.record["command"] = ["torchmotif", *sys.argv[1:]]

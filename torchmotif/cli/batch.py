@@ -11,6 +11,7 @@ from torchmotif.cli.common import (
     INTERRUPTED,
     Command,
     Device,
+    Equivalence,
     PatchSize,
     Polarity,
     Seed,
@@ -56,6 +57,12 @@ def batch(
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
+    equivalence: Annotated[
+        Equivalence | None,
+        typer.Option(
+            help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."
+        ),
+    ] = None,
     hierarchy: Annotated[int, typer.Option(help="Size of the largest assemblies counted; 0: none.")] = 3,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core or GPU.")] = None,
     scheduler: Annotated[
@@ -94,6 +101,7 @@ def batch(
             patch_size=patch_size,
             n_max=n_max,
             n_motifs=motifs,
+            equivalence=None if equivalence is None else equivalence.value,
             hierarchy=hierarchy,
             workers=workers,
             scheduler=scheduler,

@@ -17,7 +17,8 @@ from torchmotif.statistics import AssemblyStatistics, assembly_statistics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
+
 
 __all__ = ["hierarchy_section"]
 
@@ -28,7 +29,7 @@ _FREQUENT, _RARE = 4, 4  # rows of the table for each size: of all assemblies, a
 _INCLUSIONS = 8
 
 
-def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
+def hierarchy_section(result: "Shown") -> dict[str, Any]:
     """Levels, frequent assemblies and inclusions of the columns that have a motif.
 
     Columns at the image's rim are left out, because their motif is not known.
@@ -49,7 +50,11 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
     said = f"{whole:,} columns have a whole patch in the image; {those} are counted here"
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
-        graph = PlaneGraph.from_positions(result.columns.positions[kept], result.labels[kept])
+        graph = (
+            result.graph
+            if whole == len(kept)
+            else PlaneGraph.from_positions(result.columns.positions[kept], result.labels[kept])
+        )
         hierarchy = MotifHierarchy(_SIZE, corners="none", memory_limit_gb=1.0).fit(graph)
         statistics = assembly_statistics(hierarchy, n_samples=_SAMPLES, n_bootstrap=_SAMPLES)
     except (InputError, ValueError) as error:
@@ -68,7 +73,7 @@ def hierarchy_section(result: "MotifResult") -> dict[str, Any]:
     }
 
 
-def _middle(result: "MotifResult") -> np.ndarray:
+def _middle(result: "Shown") -> np.ndarray:
     """Columns off the rim, at most so many, nearest to the middle."""
     kept = np.flatnonzero(result.groups != RIM)
     if len(kept) <= _MOST:

@@ -12,7 +12,7 @@ from torchmotif.report.pixels import grey, picture
 from torchmotif.report.provenance import offset_of
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["cards", "resolvable"]
 
@@ -20,7 +20,7 @@ _CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
 _NAMED = 6  # motifs that a sentence names
 
 
-def cards(result: "MotifResult") -> list[dict[str, Any]]:
+def cards(result: "Shown") -> list[dict[str, Any]]:
     """One card for each motif: picture, numbers, and what this dose resolves.
 
     Parameters
@@ -65,7 +65,7 @@ def _odd(values: np.ndarray) -> str:
     return ", ".join(f"{n} {word}" for n, word in ((dark, "dark"), (bright, "bright")) if n)
 
 
-def resolvable(result: "MotifResult", motif: int, *, known_dose: bool = True) -> dict[str, str]:
+def resolvable(result: "Shown", motif: int, *, known_dose: bool = True) -> dict[str, str]:
     """Whether single columns tell a motif from the others at this dose.
 
     Parameters

@@ -9,7 +9,7 @@ from torchmotif.plot import Style, motif_style
 from torchmotif.plot.style import AT_RIM as RIM
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["EMPTY", "RIM", "UNLIKE", "Group", "brightness", "fences", "groups_of"]
 
@@ -41,7 +41,7 @@ class Group:
     crystal: bool
 
 
-def brightness(result: "MotifResult") -> np.ndarray:
+def brightness(result: "Shown") -> np.ndarray:
     """Intensity of every column over the median of all, shape (n,), float64; 0 where it is not finite."""
     intensities = np.asarray(result.columns.intensities, np.float64)
     finite = intensities[np.isfinite(intensities)]
@@ -55,7 +55,7 @@ def fences(values: np.ndarray) -> tuple[float, float, float]:
     return middle, low - 3 * (high - low), high + 3 * (high - low)
 
 
-def groups_of(result: "MotifResult") -> list[Group]:
+def groups_of(result: "Shown") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
     member = result.groups
     total = max(len(member), 1)

@@ -1,5 +1,6 @@
 """Moments of the columns: their layout and their spectrum, of a sample where there are many."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,14 +8,13 @@ import numpy as np
 
 from torchmotif.layout import ForceLayout
 from torchmotif.noise import moment_variance
-from torchmotif.patches import extract_patches, offsets
 from torchmotif.plot import moment_spectrum
 from torchmotif.report.figures import bare_figure, inline_svg
 from torchmotif.report.pixels import finite
 from torchmotif.zernike import ZernikeBasis
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["Sample", "layout_of", "sampled_moments", "spectrum"]
 
@@ -32,18 +32,14 @@ class Sample:
     index : array of shape (n,)
         Which of the result's columns.
     moments : array of shape (n, k), float64
-    patches : array of shape (n, s, s), float32
-        Above the detector's offset.
-    basis : ZernikeBasis
+        Of pixels less a constant.
     """
 
     index: np.ndarray
     moments: np.ndarray
-    patches: np.ndarray
-    basis: ZernikeBasis
 
 
-def sampled_moments(result: "MotifResult") -> Sample:
+def sampled_moments(result: "Shown") -> Sample:
     """Moments of columns with a whole patch, drawn so that rare motifs are there as well.
 
     Parameters
@@ -61,15 +57,7 @@ def sampled_moments(result: "MotifResult") -> Sample:
     for motif in np.unique(labels):
         kept[np.flatnonzero(labels == motif)[:_OF_EACH]] = True
     index = np.sort(order[kept])
-    image = finite(result.image)
-    size = result.templates.shape[-1]
-    found = result.record.get("found", {})
-    n_max = min(int(found.get("n_max", 10)), size // 2)
-    basis = ZernikeBasis(n_max, size, subpixel=4)
-    positions = result.columns.positions[index]
-    patches = np.asarray(extract_patches(image, positions, size), np.float32) - min(float(image.min()), 0.0)
-    moments = np.asarray(basis(patches, offsets(positions, size)), np.float64)
-    return Sample(index, moments, patches, basis)
+    return Sample(index, np.asarray(result.moments[index], np.float64))
 
 
 def layout_of(sample: Sample) -> np.ndarray | None:
@@ -89,7 +77,7 @@ def layout_of(sample: Sample) -> np.ndarray | None:
     return np.asarray(ForceLayout(10, random_state=0).fit_transform(features), np.float64)
 
 
-def spectrum(result: "MotifResult", sample: Sample) -> Any:
+def spectrum(result: "Shown", sample: Sample) -> Any:
     """The power of the moments, order by order, as a picture; None without columns.
 
     Parameters
@@ -103,16 +91,21 @@ def spectrum(result: "MotifResult", sample: Sample) -> Any:
     """
     if len(sample.index) < 2:
         return None
+    size, labels = result.templates.shape[-1], result.labels[sample.index]
+    basis = ZernikeBasis((math.isqrt(8 * sample.moments.shape[1] + 1) - 3) // 2, size)
     gain = result.record.get("found", {}).get("electrons_per_count")
-    noise = None
-    if gain:
-        noise = np.asarray(
-            moment_variance(sample.patches, sample.basis.basis.numpy(), electrons_per_unit=gain)
-        ).mean(axis=0)
+    # What every electron adds to the noise is the same, so the mean patch tells the mean noise.
+    counts = np.bincount(labels[labels >= 0], minlength=result.n_motifs)
+    noise, dark = None, min(float(finite(result.image).min()), 0.0)
+    mean = np.tensordot(counts / max(counts.sum(), 1), result.templates - dark, axes=1).astype(np.float32)
+    if gain and counts.any():
+        noise = np.asarray(moment_variance(mean[None], basis.basis.numpy(), electrons_per_unit=gain))[0]
+    power = np.square(sample.moments.mean(axis=0))
+    power[0] = (mean.mean() if counts.any() else 0.0) ** 2  # of the pixels as they are
     figure = bare_figure(5.6, 3.4)
     moment_spectrum(
-        sample.basis.orders.numpy(),
-        np.square(sample.moments.mean(axis=0)),
+        basis.orders.numpy(),
+        power,
         sample.moments.var(axis=0),
         noise,
         ax=figure.add_subplot(),

@@ -18,12 +18,12 @@ from torchmotif.report.symmetry import symmetry_section
 from torchmotif.report.viewer import encoded, viewer_data
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["render", "write_report"]
 
 
-def render(result: "MotifResult") -> str:
+def render(result: "Shown") -> str:
     """The report of a result as HTML.
 
     Parameters
@@ -71,7 +71,7 @@ def render(result: "MotifResult") -> str:
     )
 
 
-def write_report(result: "MotifResult", path: Path) -> None:
+def write_report(result: "Shown", path: Path) -> None:
     """Write the report to a file, which is either whole or as it was.
 
     Parameters
@@ -106,13 +106,13 @@ def _json_for_script(data: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _title(result: "MotifResult") -> str:
+def _title(result: "Shown") -> str:
     metadata = result.image.metadata
     name = metadata.get("path") or metadata.get("title") or metadata.get("name")
     return Path(str(name)).name if name else "an image"
 
 
-def _facts(result: "MotifResult") -> list[tuple[str, str]]:
+def _facts(result: "Shown") -> list[tuple[str, str]]:
     """The first things one wants to know."""
     height, width = result.image.shape
     spacing = f"{result.columns.spacing:.2f} px"

@@ -8,7 +8,7 @@ import numpy as np
 from torchmotif.noise import suspected_offset
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 
@@ -16,7 +16,7 @@ __all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 _USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
 
 
-def dose_statement(result: "MotifResult") -> list[str]:
+def dose_statement(result: "Shown") -> list[str]:
     """Sentences about the detected electrons, and where that is known from.
 
     Parameters
@@ -60,14 +60,14 @@ def dose_statement(result: "MotifResult") -> list[str]:
     return said
 
 
-def offset_of(result: "MotifResult") -> float | None:
+def offset_of(result: "Shown") -> float | None:
     """Share of the mean that the darkest pixels have, where the dose is estimated and that looks like an offset."""
     dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
     known = result.image.electrons_per_pixel is not None
     return suspected_offset(result.image.numpy()) if dark_field and not known else None
 
 
-def provenance(result: "MotifResult") -> dict[str, Any]:
+def provenance(result: "Shown") -> dict[str, Any]:
     """Tables and code from which the result can be made again.
 
     Parameters
@@ -100,7 +100,7 @@ def provenance(result: "MotifResult") -> dict[str, Any]:
     }
 
 
-def python_code(result: "MotifResult") -> str:
+def python_code(result: "Shown") -> str:
     """Python that makes the same result again.
 
     Parameters

@@ -11,7 +11,7 @@ from torchmotif.report.pixels import finite, shrunk
 from torchmotif.zernike import ZernikeBasis, rotational_symmetry_map
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["symmetry_section"]
 
@@ -21,7 +21,7 @@ _WINDOW = 19  # pixels of the window, to which the image is shrunk; finer ones s
 _LARGEST = 320  # pixels of the map's sides
 
 
-def symmetry_section(result: "MotifResult") -> dict[str, Any] | None:
+def symmetry_section(result: "Shown") -> dict[str, Any] | None:
     """Maps of 2-, 3-, 4- and 6-fold symmetry of the middle of the image, and what part of it they show.
 
     Parameters

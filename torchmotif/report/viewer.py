@@ -10,14 +10,14 @@ from torchmotif.report.groups import EMPTY, Group, brightness, fences
 from torchmotif.report.pixels import grey, picture, shrunk
 
 if TYPE_CHECKING:
-    from torchmotif.result import MotifResult
+    from torchmotif.report.shown import Shown
 
 __all__ = ["encoded", "viewer_data"]
 
 _SHOWN = 2048  # pixels of the image's longer side on the page
 
 
-def viewer_data(result: "MotifResult", groups: list[Group]) -> dict[str, Any]:
+def viewer_data(result: "Shown", groups: list[Group]) -> dict[str, Any]:
     """Image, columns and groups for the page's script.
 
     Parameters

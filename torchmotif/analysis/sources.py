@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError, MissingFileError, ReadError
@@ -31,29 +32,51 @@ class Source:
         What is read where there is no file: it has shape, dtype and slices.
     frame : int or None
         Which image of a stack.
+    stack : int or None
+        Of which stack it is a frame, where the source is one or several.
     pixel_size_nm : (float, float) or None
+    electrons_per_pixel : float or None
+    notes : list of str
+    metadata : dict
+        What else is known of the image, where it is a micrograph.
+    mask : array of shape (h, w) or None
+        True where pixels are left out; they are read as NaN.
     """
 
     name: str
     path: Path | None = None
     array: Any = None
     frame: int | None = None
+    stack: int | None = None
     pixel_size_nm: tuple[float, float] | None = None
     electrons_per_pixel: float | None = None
     notes: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    mask: np.ndarray | None = None
 
-    def read(self, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
-        """The pixels of a window (first row, first column, end row, end column), in memory."""
+    def part(self, window: tuple[int, int, int, int] | None = None) -> np.ndarray | Tensor:
+        """The pixels of a window (first row, first column, end row, end column); a tensor where they are on an accelerator."""
         data = self.open()
-        rows, cols = slice(None), slice(None)
+        at = (slice(None), slice(None))
         if window is not None:
-            rows, cols = slice(window[0], window[2]), slice(window[1], window[3])
-        part = data[rows, cols] if self.frame is None else data[self.frame, rows, cols]
+            at = (slice(window[0], window[2]), slice(window[1], window[3]))
+        part = data[at] if self.frame is None else data[(self.frame, *at)]
         if hasattr(part, "compute"):
             part = part.compute(scheduler="synchronous")
         if isinstance(part, Tensor):
-            part = part.detach().cpu().numpy()
+            part = part.detach().float() if part.dtype == torch.bfloat16 else part.detach()
+            if part.device.type != "cpu":
+                left_out = None if self.mask is None else torch.from_numpy(self.mask[at]).to(part.device)
+                return part if left_out is None else part.float().masked_fill(left_out, torch.nan)
+            part = part.numpy()
+        if self.mask is not None:
+            return np.where(self.mask[at], np.float32(np.nan), np.asarray(part, np.float32))
         return np.array(part)  # a copy: mapped pages go back at once
+
+    def read(self, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """The pixels of a window on the host."""
+        part = self.part(window)
+        return part.cpu().numpy() if isinstance(part, Tensor) else part
 
     def open(self) -> Any:
         """The array behind it, opened where it is a file; not read as a whole where the format allows it."""
@@ -70,8 +93,8 @@ class Source:
         return int(h), int(w)
 
 
-def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
-    """The images of whatever a user gives; see `torchmotif.field.analyze`.
+def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list[Source]:
+    """The images of whatever a user gives; see `torchmotif.field.analyze`. A mask is that of every image.
 
     Raises
     ------
@@ -87,6 +110,8 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
                 array=source.data,
                 pixel_size_nm=source.pixel_size_nm,
                 electrons_per_pixel=source.electrons_per_pixel,
+                notes=_notes(source),
+                metadata=dict(source.metadata),
             )
         ]
     elif isinstance(source, str | Path):
@@ -96,7 +121,11 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
     elif isinstance(source, Sequence) and not len(source):
         raise InputTypeError("source is empty: give at least one file or array")
     elif isinstance(source, Sequence):
-        found = [one for item in source for one in as_sources(item)]
+        found = [
+            one if one.stack is None else replace(one, stack=number)
+            for number, item in enumerate(source)
+            for one in as_sources(item)
+        ]
     else:
         raise InputTypeError(
             f"source must be a file, an array (numpy, torch, zarr, dask), a Micrograph, or a list of them, got "
@@ -112,7 +141,17 @@ def as_sources(source: Any, pixel_size_nm: Any = None) -> list[Source]:
         if not (0 < rows < np.inf and 0 < cols < np.inf):
             raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
         found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
-    return found
+    return found if mask is None else [_masked(one, mask) for one in found]
+
+
+def _masked(source: Source, mask: Any) -> Source:
+    values = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if values.dtype != bool or values.shape != source.shape:
+        raise InputError(
+            f"mask must be boolean and have the image's shape {source.shape}, true where pixels are to be "
+            f"ignored; got {values.dtype} {values.shape}"
+        )
+    return replace(source, mask=values)
 
 
 @dataclass(frozen=True)
@@ -127,7 +166,7 @@ class Files:
 
     patterns: str | Path | Sequence[str | Path]
 
-    def opened(self, pixel_size_nm: Any) -> tuple[list[Source], list[dict[str, str]]]:
+    def opened(self, pixel_size_nm: Any, mask: Any = None) -> tuple[list[Source], list[dict[str, str]]]:
         """The images of the files that can be read, and why the others cannot.
 
         Raises
@@ -138,15 +177,20 @@ class Files:
         paths = self._named()
         sources, failures = [], []
         alike = len({path.name for path in paths}) < len(paths)
-        for path in paths:
+        for number, path in enumerate(paths):
             name = str(path) if alike else path.name
             try:
-                found = as_sources(path, pixel_size_nm)
+                found = as_sources(path, pixel_size_nm, mask)
             except Exception as error:  # noqa: BLE001  # readers fail on damaged files in whatever way they meet the damage
                 failures.append({"name": name, "reason": str(error).strip() or type(error).__name__})
                 continue
             sources += [
-                replace(one, name=one.name.replace(path.name, name, 1)) if alike else one for one in found
+                replace(
+                    one,
+                    name=one.name.replace(path.name, name, 1) if alike else one.name,
+                    stack=None if one.stack is None else number,
+                )
+                for one in found
             ]
         if not sources:
             reasons = "; ".join(f"{failure['name']}: {failure['reason']}" for failure in failures)
@@ -174,7 +218,7 @@ def spilled(source: Source, folder: Path, number: int) -> Source:
     if _is_outside(source.open()) or not isinstance(source.open(), np.ndarray | Tensor):
         return source
     path = folder / f"source-{number}.npy"
-    np.save(path, source.read())
+    np.save(path, replace(source, mask=None).read())
     return replace(source, path=path, array=None, frame=None)
 
 
@@ -196,7 +240,7 @@ def _of_array(array: Any) -> list[Source]:
     if array.ndim == 3 and not array.shape[0]:
         raise InputError(f"source is a stack without frames: its shape is {tuple(array.shape)}")
     if array.ndim == 3:
-        return [Source(f"frame {i}", array=array, frame=i) for i in range(array.shape[0])]
+        return [Source(f"frame {i}", array=array, frame=i, stack=0) for i in range(array.shape[0])]
     raise InputError(
         f"source must be an image (h, w) or a stack (frames, h, w), got {array.ndim} dimensions {tuple(array.shape)}"
     )
@@ -212,12 +256,16 @@ def _of_file(path: Path) -> list[Source]:
     found = _in_file(path)
     source = Source(path.name, path, pixel_size_nm=_nm(found))
     if found.frames > 1:
-        return [replace(source, name=f"{path.name} frame {i}", frame=i) for i in range(found.frames)]
+        return [replace(source, name=f"{path.name} frame {i}", frame=i, stack=0) for i in range(found.frames)]
     if found.data.ndim == 2 and _is_outside(found.data):
         return [source]
-    micrograph = read(path)
-    said = micrograph.metadata.get("notes", [])
-    return [replace(source, array=micrograph.data, notes=[said] if isinstance(said, str) else list(said))]
+    scan = read(path)
+    return [replace(source, array=scan.data, notes=_notes(scan), metadata=dict(scan.metadata))]
+
+
+def _notes(scan: Micrograph) -> list[str]:
+    said = scan.metadata.get("notes", [])
+    return [said] if isinstance(said, str) else list(said)
 
 
 def _in_zarr(path: Path) -> Any:

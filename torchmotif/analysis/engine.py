@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -12,8 +13,10 @@ from torchmotif.errors import InputError, MissingDependencyError, TorchMotifErro
 __all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
 
 _BASE = 450 << 20  # bytes that a process takes that has imported torch and dask
+_SMALL = 2048 * 2048  # pixels that one process is done with before workers have started
 _AHEAD = 3  # tasks per worker that are handed out
-_PER_BLOCK = 300 << 20  # bytes that a block takes while its columns are fitted
+_PER_BATCH = 300 << 20  # bytes that a batch takes while its columns are fitted
+_MOST_THREADS = 8  # batches that one process works on at once: each has intermediates of its own
 
 
 class Engine:
@@ -22,13 +25,15 @@ class Engine:
     Parameters
     ----------
     client : distributed.Client, optional
-        None: in this process, one after the other.
+        None: in this process.
+    threads : int
+        Tasks that this process does at once, each on one thread of torch.
     progress : bool
         Show a bar on a terminal or in a notebook.
     """
 
-    def __init__(self, client: Any = None, *, progress: bool = True) -> None:
-        self.client, self.progress = client, progress
+    def __init__(self, client: Any = None, *, threads: int = 1, progress: bool = True) -> None:
+        self.client, self.threads, self.progress = client, threads, progress
 
     def map(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], what: str
@@ -51,15 +56,32 @@ class Engine:
                 bar.update()
                 yield done
 
-    @staticmethod
-    def _here(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        for number, task in enumerate(tasks):
-            yield number, function(*task)
+    def _here(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        import torch
+
+        if min(self.threads, len(tasks)) < 2:
+            for number, task in enumerate(tasks):
+                yield number, function(*task)
+            return
+        before = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                futures = {pool.submit(function, *task): number for number, task in enumerate(tasks)}
+                try:
+                    for future in as_completed(futures):
+                        yield futures[future], future.result()
+                finally:
+                    pool.shutdown(cancel_futures=True)
+        finally:
+            torch.set_num_threads(before)
 
     def _there(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
+        from distributed import as_completed as as_ended
 
         ahead = _AHEAD * max(1, len(self.client.ncores()))  # what is handed out lies in this process's memory
         waiting = iter(enumerate(tasks))
@@ -70,7 +92,7 @@ class Engine:
             futures.update(new)
             return list(new)
 
-        running = as_completed(submitted(ahead))
+        running = as_ended(submitted(ahead))
         try:
             for future in running:
                 number = futures.pop(future)
@@ -91,13 +113,12 @@ class Engine:
 def engine_for(
     *,
     pixels: int,
-    workers: int | None,
-    client: Any,
-    scheduler: str | None,
     device: str | None,
-    memory_budget: int | None,
     progress: bool,
-    small: int,
+    workers: int | None = None,
+    client: Any = None,
+    scheduler: str | None = None,
+    memory_budget: int | None = None,
 ) -> Iterator[Engine]:
     """The engine for a run over so many pixels.
 
@@ -113,8 +134,12 @@ def engine_for(
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
     count = _count(workers, device, memory_budget)
-    if client is None and scheduler is None and (count == 1 or (workers is None and pixels <= small)):
-        yield Engine(progress=progress)
+    if client is None and scheduler is None and (count == 1 or (workers is None and pixels <= _SMALL)):
+        import torch
+
+        on_host = (device or "cpu").startswith("cpu")
+        threads = min(torch.get_num_threads(), _MOST_THREADS, _count(_MOST_THREADS, None, memory_budget))
+        yield Engine(threads=threads if on_host else 1, progress=progress)
         return
     try:
         import dask
@@ -154,7 +179,7 @@ def engine_for(
                 dashboard_address=":0",  # any free port: dask's own may be taken by another run
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=50,
-                preload="torchmotif.field.interrupts",
+                preload="torchmotif.analysis._interrupts",
             ) as cluster,
             Client(cluster) as own,
         ):
@@ -172,12 +197,12 @@ def _count(workers: int | None, device: str | None, memory_budget: int | None) -
             workers = os.cpu_count() or 1
     if memory_budget is None:
         return workers
-    if memory_budget < _BASE + _PER_BLOCK:
+    if memory_budget < _BASE + _PER_BATCH:
         raise InputError(
-            f"memory_budget must be at least {(_BASE + _PER_BLOCK) >> 20} MiB, what one process takes, "
+            f"memory_budget must be at least {(_BASE + _PER_BATCH) >> 20} MiB, what one process takes, "
             f"got {memory_budget >> 20} MiB"
         )
-    room = (memory_budget - _BASE) // (_BASE + _PER_BLOCK)  # beside the process that hands out the tasks
+    room = (memory_budget - _BASE) // (_BASE + _PER_BATCH)  # beside the process that hands out the tasks
     return max(1, min(workers, room))
 
 

@@ -19,7 +19,10 @@ from torchmotif.errors import InputError, OutputError, ReadError
 __all__ = [
     "FORMAT",
     "RECORD",
+    "Memory",
+    "Parts",
     "Work",
+    "begun",
     "check_root",
     "claimed",
     "differing",
@@ -55,13 +58,7 @@ def unwritable(path: Path, error: OSError) -> OutputError:
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
-    """The record of a finished store; None where there is none.
-
-    Raises
-    ------
-    ReadError
-        If it was written by a later version, or is damaged.
-    """
+    """The record of a finished store; None where there is none. One that cannot be read raises a ReadError."""
     path = root / "zarr.json"
     if not path.is_file():
         return None
@@ -87,13 +84,7 @@ def read_record(root: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(root: Path) -> Iterator[None]:
-    """Keep every other run out of a store; a run that was killed no longer keeps anyone out.
-
-    Raises
-    ------
-    OutputError
-        If another run is at work in it, or it cannot be written.
-    """
+    """Keep every other run out of a store; a run that was killed no longer keeps anyone out."""
     from filelock import FileLock, Timeout
 
     owner = root / ".owner.json"
@@ -131,13 +122,8 @@ def claimed(root: Path) -> Iterator[None]:
 class Work:
     """What is finished of a run: one file for each part, written whole or not at all, with its checksum.
 
-    Parameters
-    ----------
-    root : Path
-        The store.
-    identity : str
-        Of what is computed from what; another identity has another folder, so that a straggler of a run that was
-        killed cannot write into a new one.
+    Another identity of what is computed from what has another folder, so that a straggler of a run that was killed cannot
+    write into a new one.
     """
 
     def __init__(self, root: Path, identity: str) -> None:
@@ -152,13 +138,7 @@ class Work:
             raise unwritable(self.root, error) from error
 
     def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a part.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written; nothing is left of it then.
-        """
+        """Write a part; nothing is left of it where it cannot be written."""
         from safetensors.numpy import save
 
         data = save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
@@ -169,13 +149,7 @@ class Work:
             raise unwritable(self.root, error) from error
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """Read a part that was committed.
-
-        Raises
-        ------
-        ReadError
-            If it is not there, or not what was written.
-        """
+        """Read a part that was committed, which must be what was written."""
         from safetensors.numpy import load
 
         try:
@@ -215,26 +189,23 @@ class Work:
         except (OSError, ValueError):
             return None
 
-    def others(self) -> list[Path]:
-        """Folders of runs with another identity."""
-        above = self.root / ".work"
-        return [path for path in above.iterdir() if path != self.folder] if above.is_dir() else []
-
     def clear(self) -> None:
         """Remove everything that only a run needs."""
         shutil.rmtree(self.root / ".work", ignore_errors=True)
 
 
-def check_root(root: Path, *, restart: bool = False) -> None:
-    """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours.
+class Memory(dict[str, Any]):
+    """What is finished of a run that needs no store: the parts as they are."""
 
-    Raises
-    ------
-    OutputError
-        If it is a file, or a folder with other things in it.
-    ReadError
-        If it is a store that cannot be read, and not to be replaced.
-    """
+    commit = write_json = dict.__setitem__
+    load, read_json, has = dict.__getitem__, dict.get, dict.__contains__
+
+
+Parts = Work | Memory
+
+
+def check_root(root: Path, *, restart: bool = False) -> None:
+    """Refuse a folder that holds something else; with `restart`, a store that cannot be read is none the less ours."""
     if root.exists() and not root.is_dir():
         raise OutputError(f"store: {root} is a file; choose another name")
     if not root.is_dir():
@@ -281,6 +252,20 @@ def _looks_so(root: Path) -> bool:
     return False  # the group of somebody else
 
 
+def begun(root: Path) -> dict[str, Any] | None:
+    """Plan, surveys and names of the images of the run whose results or parts a store holds."""
+    record = read_record(root)
+    if record is not None:
+        return {"plan": record["plan"], "surveys": record["surveys"], "names": record.get("names", [])}
+    above = root / ".work"
+    for folder in sorted(above.iterdir()) if above.is_dir() else []:
+        found = Work(root, folder.name).read_json("plan.json")
+        if found is not None:
+            started: dict[str, Any] = found
+            return started
+    return None
+
+
 def identity_of(plan: Mapping[str, Any]) -> str:
     """A short name for what is computed from what."""
     text = json.dumps(plan, sort_keys=True, default=str)
@@ -290,7 +275,16 @@ def identity_of(plan: Mapping[str, Any]) -> str:
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], before: Sequence[str] = (), now: Sequence[str] = ()
 ) -> InputError:
-    """What differs between a run that was started and the one that is asked for; and the names of their images."""
+    """What differs between the plans of a run that was started and of one that is asked for; and the names of their images."""
+    old, new = (
+        {
+            "input": plan["input"],
+            **plan["options"],
+            **plan["versions"],
+            "pixel_size_nm": plan["pixel_size_nm"],
+        }
+        for plan in (old, new)
+    )
     what = {key: f"{key}={new[key]!r} instead of {old.get(key)!r}" for key in new if old.get(key) != new[key]}
     if "input" in what:
         added = listed([name for name in now if name not in before]) if before else ""
@@ -299,7 +293,7 @@ def differing(
         what["input"] = ": ".join(["the source has changed", *[", ".join(parts)] * bool(parts)])
         if parts:
             what.pop("pixel_size_nm", None)  # it is told for each image, and differs with them
-    named = ", ".join(list(what.values())[:3])
+    named = ", ".join(list(what.values())[:3]) or "another version"
     return InputError(
         f"store: it was begun with something else ({named}); give restart=True to throw that away, "
         "or choose another store"

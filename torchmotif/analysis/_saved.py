@@ -1,58 +1,59 @@
-"""The folder of a saved result, read as if a stranger had written it."""
+"""The folder of a saved result: written, and read as if a stranger had written it."""
 
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from torchmotif._files import json_text
 from torchmotif._guards import check_regular, read_json
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.image import Micrograph
 
-__all__ = ["Saved", "read_saved"]
+__all__ = ["FORMAT", "read_saved", "write_saved"]
 
+FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
 _MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
 
 
-class Saved(NamedTuple):
-    """What a folder holds: the arguments of `MotifResult`."""
+def write_saved(folder: Path, record_name: str, result: Any) -> None:
+    """Write what `read_saved` reads: templates.safetensors, arrays.safetensors and the record."""
+    from safetensors.numpy import save_file
 
-    image: Micrograph
-    columns: Columns
-    labels: np.ndarray
-    probabilities: np.ndarray
-    templates: np.ndarray
-    record: dict[str, Any]
-    angles: np.ndarray | None
-    mirrored: np.ndarray | None
+    save_file({"templates": np.ascontiguousarray(result.templates)}, folder / "templates.safetensors")
+    columns = {item.name: getattr(result.columns, item.name) for item in fields(result.columns)}
+    of_columns = {f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)}
+    named = {name: getattr(result, name) for name in ("labels", "probabilities", "angles", "mirrored")}
+    arrays = {"image": result.image.numpy(), **named, **of_columns}
+    save_file(
+        {key: np.ascontiguousarray(array) for key, array in arrays.items() if array is not None},
+        folder / "arrays.safetensors",
+    )
+    kept = ("pixel_size", "unit", "electrons_per_pixel", "metadata")
+    saved = {
+        "format": FORMAT,
+        **result.record,
+        "image": {name: getattr(result.image, name) for name in kept},
+        "columns": {key: value for key, value in columns.items() if not isinstance(value, np.ndarray)},
+    }
+    (folder / record_name).write_text(json_text(saved) + "\n", encoding="utf-8")
 
 
-def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
-    """Read a folder of results; of its numbers and shapes, each is checked.
+def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
+    """Read a folder of results, as the arguments of `MotifResult`; of its numbers and shapes, each is checked.
 
-    Parameters
-    ----------
-    folder : Path
-    record_name : str
-        The file that tells how the result was made.
-    newest : int
-        Latest format of the folder that is known.
-
-    Raises
-    ------
-    ReadError
-        If the folder was written by a later version, or anything in it is not as `MotifResult.save` writes it: links
-        to other files, sizes, types, and numbers that cannot be.
+    A ReadError says that the folder was written by a later version, or that something in it is not as `write_saved` writes
+    it: links to other files, sizes, types, and numbers that cannot be.
     """
     try:
         record = _mapping(read_json(folder / record_name), record_name)
         written = record.pop("format", None)
         if not isinstance(written, int) or written < 1:
             raise ReadError(f"{record_name} names no format")
-        if written > newest:
+        if written > FORMAT:
             raise ReadError("it was written by a later version of torchmotif; update torchmotif to load it")
         templates = _arrays(folder / "templates.safetensors")["templates"]
         arrays = _arrays(folder / "arrays.safetensors")
@@ -64,11 +65,11 @@ def read_saved(folder: Path, record_name: str, newest: int) -> Saved:
             arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
         )
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
-        turned = arrays.get("angles"), arrays.get("mirrored")
-        return Saved(scan, columns, arrays["labels"], arrays["probabilities"], templates, record, *turned)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
+    of_columns = {name: arrays.get(name) for name in ("labels", "probabilities", "angles", "mirrored")}
+    return {"image": scan, "columns": columns, "templates": templates, "record": record, **of_columns}
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

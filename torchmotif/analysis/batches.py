@@ -4,15 +4,15 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif.analysis.analyze import analyze_into
+from torchmotif.analysis.field_result import FieldResult
+from torchmotif.analysis.sources import Files
+from torchmotif.analysis.store import unwritable
 from torchmotif.errors import TorchMotifError
-from torchmotif.field.analyze import analyze
-from torchmotif.field.result import FieldResult
-from torchmotif.field.sources import Files
-from torchmotif.field.store import unwritable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,29 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["batch", "summary"]
 
 
-def batch(
-    files: str | Path | Sequence[str | Path],
-    store: str | Path,
-    *,
-    pixel_size_nm: float | tuple[float, float] | None = None,
-    motifs: Literal["together", "each"] = "together",
-    spacing: float | None = None,
-    threshold: float | None = None,
-    polarity: Literal["bright", "dark"] = "bright",
-    patch_size: int | None = None,
-    n_max: int = 10,
-    n_motifs: int | None = None,
-    hierarchy: int = 3,
-    tile: int = 2048,
-    memory_budget: int | str | None = None,
-    workers: int | None = None,
-    client: Any = None,
-    scheduler: str | None = None,
-    device: str | None = None,
-    restart: bool = False,
-    random_state: int = 0,
-    progress: bool = True,
-) -> FieldResult:
+def batch(files: str | Path | Sequence[str | Path], store: str | Path, **options: Any) -> FieldResult:
     """Analyse many files; those that cannot be are listed with their reason, the others go through.
 
     Beside its arrays the store then holds ``csv/``, a table of columns for each file, ``summary.csv``, a row for each
@@ -53,12 +31,9 @@ def batch(
     files : str, Path, or list of them
         Files, or patterns such as "runs/*.dm4".
     store : str or Path
-    motifs : {"together", "each"}
-        Whether motifs are learnt over all files, so that their numbers mean the same, or for each file by itself.
-    pixel_size_nm, spacing, threshold, polarity, patch_size, n_max, n_motifs, hierarchy, tile, memory_budget, workers
-        See `torchmotif.field.analyze`.
-    client, scheduler, device, restart, random_state, progress
-        See `torchmotif.field.analyze`.
+    options
+        All others of `torchmotif.field.analyze`. With ``motifs="together"`` motifs are learnt over all files, so that
+        their numbers mean the same, with ``motifs="each"`` for each file by itself.
 
     Returns
     -------
@@ -85,29 +60,8 @@ def batch(
     >>> len(result.images), result.n_motifs, result.record["failures"]
     (2, 2, [])
     """
-    result = analyze(
-        Files(files),
-        store,
-        pixel_size_nm=pixel_size_nm,
-        spacing=spacing,
-        threshold=threshold,
-        polarity=polarity,
-        patch_size=patch_size,
-        n_max=n_max,
-        n_motifs=n_motifs,
-        motifs=motifs,
-        hierarchy=hierarchy,
-        tile=tile,
-        memory_budget=memory_budget,
-        workers=workers,
-        client=client,
-        scheduler=scheduler,
-        device=device,
-        restart=restart,
-        random_state=random_state,
-        progress=progress,
-    )
-    _write_tables(result)
+    result = analyze_into(Files(files), store, **options)
+    _write_tables(result, Path(store))
     return result
 
 
@@ -150,21 +104,21 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     return table[ordered].astype(dict.fromkeys(whole, "Int64"))
 
 
-def _write_tables(result: FieldResult) -> None:
+def _write_tables(result: FieldResult, store: Path) -> None:
     """A table for each file, the summary and the page; made anew from the store whenever they are asked for."""
     try:
-        folder = result.path / "csv"
+        folder = store / "csv"
         folder.mkdir(exist_ok=True)
         for i, name in enumerate(_file_names(result)):
             result.to_dataframe(i).to_csv(folder / name, index=False)
         table = summary(result)
-        table.to_csv(result.path / "summary.csv", index=False)
-        page = _page(result, table)
-        (result.path / "report.html").write_text(page, encoding="utf-8")
+        table.to_csv(store / "summary.csv", index=False)
+        page = _page(result, table, store.name)
+        (store / "report.html").write_text(page, encoding="utf-8")
     except OSError as error:
         if isinstance(error, TorchMotifError):
             raise
-        raise unwritable(result.path, error) from error
+        raise unwritable(store, error) from error
 
 
 def _file_names(result: FieldResult) -> list[str]:
@@ -181,12 +135,15 @@ def _file_names(result: FieldResult) -> list[str]:
     return names
 
 
-def _page(result: FieldResult, table: "pd.DataFrame") -> str:
+def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
     """The report page: motifs, a row for each file, and what failed."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("torchmotif.field"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("torchmotif.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     good = table[table["failed"] == ""].drop(columns="failed")
     together = len(result.record["motif_groups"]) == 1
@@ -197,7 +154,7 @@ def _page(result: FieldResult, table: "pd.DataFrame") -> str:
         n_motifs=result.n_motifs,
         together=together,
         created=result.record["created"],
-        store=result.path.name,
+        store=store,
         motifs=_motif_pictures(result) if together else [],
         shares=_shares(result) if together and len(result.images) > 1 else "",
         header=list(good.columns),

@@ -11,9 +11,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
+from torchmotif.analysis.field_result import FieldResult
 from torchmotif.columns import Columns
 from torchmotif.errors import InputError
-from torchmotif.field.result import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd

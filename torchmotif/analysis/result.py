@@ -2,7 +2,8 @@
 
 import base64
 import io
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif import plot
-from torchmotif._files import json_text, new_folder
-from torchmotif._saved import read_saved
+from torchmotif._files import new_folder
+from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -19,7 +20,10 @@ from torchmotif.image import Micrograph
 from torchmotif.patches import inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
+from torchmotif.report import write_report
+from torchmotif.report.pixels import finite
 from torchmotif.sites import Sites, brightness_at, find_sites
+from torchmotif.zernike import ZernikeBasis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["RECORD", "MotifResult"]
 
 RECORD = "run.json"
-_FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,29 @@ class MotifResult:
     @property
     def whole(self) -> np.ndarray:
         """Which columns have a whole patch in the image, and so a motif or none for good reason; shape (n,), bool."""
-        return np.asarray(inside(self.columns.positions, self.image.shape, self.templates.shape[-1]), bool)
+        size = math.ceil(self.templates.shape[-1] * self._zoom)
+        return np.asarray(inside(self.columns.positions, self.image.shape, size), bool)
+
+    @cached_property
+    def moments(self) -> np.ndarray:
+        """Zernike moments of every column, shape (n, k), of pixels less a constant; NaN without a whole patch."""
+        size = self.templates.shape[-1]
+        n_max = self.record.get("found", {}).get("n_max", 10)
+        pixels = finite(self.image)
+        basis = ZernikeBasis(min(int(n_max), size // 2), size)
+        found = basis.project(pixels - pixels.mean(), self.columns.positions, outside="mask")
+        return np.where(self.whole[:, None], found, np.float32(np.nan))
+
+    @cached_property
+    def graph(self) -> PlaneGraph:
+        """Which columns with a whole patch are neighbours, labelled with their motifs."""
+        whole = self.whole
+        return PlaneGraph.from_positions(self.columns.positions[whole], self.labels[whole])
+
+    @property
+    def _zoom(self) -> float:
+        """Pixels of the image per pixel of a template: 1 unless images of other pixel sizes were learnt with it."""
+        return float(self.record.get("found", {}).get("zoom", 1.0))
 
     @property
     def groups(self) -> np.ndarray:
@@ -117,9 +142,7 @@ class MotifResult:
         Columns whose patch reaches over the image's rim are left out, since their motif is not known: node i of
         ``hierarchy.graph_`` is column ``np.flatnonzero(result.whole)[i]``.
         """
-        whole = self.whole
-        graph = PlaneGraph.from_positions(self.columns.positions[whole], self.labels[whole])
-        return MotifHierarchy(3).fit(graph)
+        return MotifHierarchy(3).fit(self.graph)
 
     @property
     def n_motifs(self) -> int:
@@ -178,11 +201,12 @@ class MotifResult:
 
     def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
+        nm = self.image.pixel_size_nm
         return plot.motif_gallery(
             self.templates,
             self.counts,
             n_columns=len(self.columns),
-            pixel_size_nm=self.image.pixel_size_nm,
+            pixel_size_nm=None if nm is None else (nm[0] * self._zoom, nm[1] * self._zoom),
             figure=figure,
         )
 
@@ -199,8 +223,6 @@ class MotifResult:
         OutputError
             If it cannot be written.
         """
-        from torchmotif.report import write_report
-
         write_report(self, Path(path))
 
     def save(self, folder: str | Path, *, overwrite: bool = False, report: bool = True) -> None:
@@ -224,43 +246,12 @@ class MotifResult:
         For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
-        from safetensors.numpy import save_file
-
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
-            save_file({"templates": np.ascontiguousarray(self.templates)}, new / "templates.safetensors")
-            columns = {item.name: getattr(self.columns, item.name) for item in fields(self.columns)}
-            turned = {"angles": self.angles, "mirrored": self.mirrored}
-            arrays = {
-                "image": self.image.numpy(),
-                "labels": self.labels,
-                "probabilities": self.probabilities,
-                **{key: value for key, value in turned.items() if value is not None},
-                **{
-                    f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)
-                },
-            }
-            save_file(
-                {key: np.ascontiguousarray(array) for key, array in arrays.items()},
-                new / "arrays.safetensors",
-            )
+            write_saved(new, RECORD, self)
             for name, figure in self._figures().items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
-            saved = {
-                "format": _FORMAT,
-                **self.record,
-                "image": {
-                    "pixel_size": self.image.pixel_size,
-                    "unit": self.image.unit,
-                    "electrons_per_pixel": self.image.electrons_per_pixel,
-                    "metadata": self.image.metadata,
-                },
-                "columns": {
-                    key: value for key, value in columns.items() if not isinstance(value, np.ndarray)
-                },
-            }
-            (new / RECORD).write_text(json_text(saved) + "\n", encoding="utf-8")
             if report:
                 self.report(new / "report.html")
 
@@ -284,7 +275,7 @@ class MotifResult:
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        return cls(*read_saved(folder, RECORD, _FORMAT))
+        return cls(**read_saved(folder, RECORD))
 
     def __repr__(self) -> str:
         """Say what was found."""

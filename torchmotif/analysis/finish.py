@@ -1,0 +1,145 @@
+"""From the parts of a run to arrays over all columns, in memory or in a zarr group whose record is written last."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from torchmotif.analysis.assemblies import merged
+from torchmotif.analysis.plan import Batch, Image
+from torchmotif.analysis.stages import moments_for_motifs
+from torchmotif.analysis.store import RECORD, Work, unwritable
+
+__all__ = ["gathered", "publish", "summaries"]
+
+_COLUMNS = (
+    "positions",
+    "intensities",
+    "position_errors",
+    "intensity_errors",
+    "fit_quality",
+    "is_rim",
+    "is_overlapping",
+    "is_saturated",
+)
+_LABELS = ("labels", "probabilities", "angles", "mirrored")
+_ROWS = 65_536  # of a chunk
+
+
+def summaries(
+    batches: Sequence[Batch],
+    images: Sequence[Image],
+    record: dict[str, Any],
+    templates: dict[int, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Complete the record by what was counted, and give the arrays that are not over all columns.
+
+    `templates` are those of groups of motifs whose templates are not the means of patches.
+    """
+    place = {image.number: i for i, image in enumerate(images)}
+    group_of = {i: number for number, group in enumerate(record["motif_groups"]) for i in group["images"]}
+    counts, whole = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
+    sums: dict[int, np.ndarray] = {}
+    seen: dict[int, np.ndarray] = {}
+    for batch in batches:
+        part = batch.load("labels")
+        for image in batch.images:
+            here = part["image"] == image.number
+            counts[place[image.number]] += here.sum()
+            whole[place[image.number]] += part["whole"][here].sum()
+        group, number = group_of[place[batch.images[0].number]], len(part["sums"])
+        sums[group] = sums.get(group, 0) + part["sums"]
+        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=number + 1)[1:]
+    asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
+    for i, (image, total, inner) in enumerate(
+        zip(record["images"], counts.tolist(), whole.tolist(), strict=True)
+    ):
+        image["n_columns"], learnt = total, record["motif_groups"][group_of[i]]
+        found, order, size = (learnt[name] for name in ("n_motifs", "n_max", "patch_size_px"))
+        if total > inner:
+            image["notes"].append(
+                f"{total - inner} of {total} columns lie at the rim, without a whole patch: they are in no motif"
+            )
+        if asked is not None and found < asked:
+            image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
+        if order < n_max:
+            image["notes"].append(f"moments to order {order}: patches of {size} px carry no more")
+    record["n_columns"] = int(counts.sum())
+    record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
+    arrays: dict[str, np.ndarray] = {}
+    for group, total_patch in sums.items():
+        record["motif_groups"][group]["counts"] = seen[group].tolist()
+        mean = total_patch / np.maximum(seen[group], 1)[:, None, None]
+        arrays[f"templates/{group}"] = templates.get(group, mean).astype(np.float32)
+    return arrays | (_hierarchies(batches, images) if record["hierarchy"] else {})
+
+
+def gathered(batches: Sequence[Batch]) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays over the columns of every batch, in order."""
+    for batch in batches:
+        labels, columns = batch.load("labels"), batch.load("columns")
+        rows, lower = labels["rows"], moments_for_motifs(batch.n_max, batch.survey.patch_size)
+        arrays = {f"columns/{name}": columns[name][rows] for name in _COLUMNS if name in columns}
+        arrays["moments"] = batch.load("moments")["moments"][rows, :lower]
+        yield arrays | {name: labels[name] for name in _LABELS if name in labels}
+
+
+def publish(
+    batches: Sequence[Batch], work: Work, record: dict[str, Any], others: dict[str, np.ndarray]
+) -> None:
+    """Write the store. Until its last file is there, the parts are kept and the store counts as unfinished."""
+    folder = work.folder / "final"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        _write(folder, batches, record, others)
+        for path in sorted(folder.iterdir()):
+            if path.name == "zarr.json":
+                continue
+            target = work.root / path.name
+            if target.exists():  # of an attempt that was killed
+                shutil.rmtree(target)
+            path.replace(target)
+        (folder / "zarr.json").replace(work.root / "zarr.json")
+    except OSError as error:
+        raise unwritable(work.root, error) from error
+
+
+def _write(
+    folder: Any, batches: Sequence[Batch], record: dict[str, Any], others: dict[str, np.ndarray]
+) -> None:
+    import zarr
+
+    root, first = zarr.create_group(folder, overwrite=True), 0
+    for arrays in gathered(batches):
+        for name, values in arrays.items():
+            if first == 0 and name not in root:
+                root.create_array(
+                    name,
+                    shape=(record["n_columns"], *values.shape[1:]),
+                    dtype=values.dtype,
+                    chunks=(min(_ROWS, record["n_columns"]), *values.shape[1:]),
+                    # Noise does not compress.
+                    compressors=None if values.dtype.kind == "f" and values.ndim > 1 else "auto",
+                )
+            root[name][first : first + len(values)] = values
+        first += len(values)
+    for name, values in others.items():
+        array = root.create_array(
+            name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape)
+        )
+        array[...] = values
+    root.attrs[RECORD] = json.loads(json.dumps(record, default=str))
+
+
+def _hierarchies(batches: Sequence[Batch], images: Sequence[Image]) -> dict[str, np.ndarray]:
+    """The assemblies of every image and of all, as JSON in arrays of bytes."""
+    parts: dict[int, list[Any]] = {image.number: [] for image in images}
+    for batch in batches:
+        counted: Any = batch.parts.read_json(batch.name("assemblies"))
+        for number, counts in counted.items():
+            parts[int(number)].append(counts)
+    found = {str(i): merged(parts[image.number]) for i, image in enumerate(images)}
+    found["all"] = merged([part for image in images for part in parts[image.number]])
+    return {f"hierarchy/{name}": np.frombuffer(text.encode(), np.uint8) for name, text in found.items()}

@@ -1,0 +1,124 @@
+"""Motifs learnt once, on a sample of the columns that no batching has a part in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchmotif.analysis.engine import single_threaded
+from torchmotif.analysis.plan import Batch, Image
+from torchmotif.errors import InputError
+from torchmotif.motifs import MotifClassifier
+from torchmotif.motifs.sample import MOST, with_unlike
+from torchmotif.patches import offsets
+
+__all__ = ["images_of", "learn", "sample_level", "spread_evenly"]
+
+_LEARNT = MOST  # columns that motifs are learnt on
+_SCANNED = 4  # times the columns that are learnt on are looked through for what is unlike the common motifs
+
+
+def learn(
+    batches: Sequence[Batch],
+    rows: Sequence[np.ndarray],
+    *,
+    n_motifs: int | None,
+    random_state: int,
+    device: str | None = None,
+    **parameters: Any,
+) -> MotifClassifier:
+    """The motifs of all columns of some images, their first pass done; `rows` are those of each batch that count.
+
+    Further parameters are those of `MotifClassifier`. An InputError says that there is no column, or none has a whole patch.
+    """
+    total = sum(map(len, rows))
+    if not total:
+        raise InputError(
+            "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
+        )
+    images = images_of(batches)
+    level, size = sample_level(images), images[0].survey.patch_size
+
+    def learnt_on(chosen: np.ndarray) -> MotifClassifier:
+        moments, shifts, _ = _sample(batches, rows, chosen)
+        if not len(moments):
+            raise InputError(
+                f"patch_size: none of the {total} columns has a whole patch of {size} px in the image; "
+                "set a smaller patch_size=, or take a larger image"
+            )
+        asked = n_motifs if n_motifs is None or len(images) == 1 else min(n_motifs, len(moments))
+        classifier = MotifClassifier(asked, random_state=random_state, **parameters)
+        values = torch.from_numpy(moments).to(device or "cpu")
+        classifier.fit_moments(values, size, shifts, level=level)
+        return classifier
+
+    def unlike(first: np.ndarray) -> np.ndarray:
+        classifier = learnt_on(first)
+        moments, _, index = _sample(batches, rows, spread_evenly(total, _SCANNED * _LEARNT, random_state))
+        labels = np.asarray(classifier.predict_moments(moments, level=level).labels)
+        return np.asarray(index[labels < 0])
+
+    with single_threaded():
+        chosen = spread_evenly(total, _LEARNT, random_state)
+        if total > _LEARNT and n_motifs is None:
+            in_random_order = np.random.default_rng(random_state).permutation(chosen)
+            chosen = with_unlike(in_random_order, unlike, random_state)
+        return learnt_on(chosen)
+
+
+def images_of(batches: Sequence[Batch]) -> list[Image]:
+    """The images of some batches, each once, in order."""
+    return list({image.number: image for batch in batches for image in batch.images}.values())
+
+
+def sample_level(images: Sequence[Image]) -> float:
+    """What was taken off the pixels of all images, on the scale to which they were brought."""
+    return float(np.median([image.survey.level * image.survey.gain for image in images]))
+
+
+def spread_evenly(count: int, most: int, random_state: int) -> np.ndarray:
+    """At most `most` of `count` things in a row: one, at random, of each of as many equal stretches.
+
+    Examples
+    --------
+    >>> spread_evenly(3, 10, 0)
+    array([0, 1, 2])
+    >>> len(spread_evenly(1000, 10, 0))
+    10
+    """
+    if count <= most:
+        return np.arange(count)
+    edges = np.linspace(0, count, most + 1)
+    at = edges[:-1] + np.random.default_rng(random_state).random(most) * np.diff(edges)
+    return np.unique(at.astype(np.int64).clip(0, count - 1))
+
+
+def _sample(
+    batches: Sequence[Batch], rows: Sequence[np.ndarray], chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moments and offsets of columns that have a whole patch, and which they are of those chosen.
+
+    Columns are numbered over all images, in the order of the batches.
+    """
+    moments, shifts, index, before = (
+        [np.zeros((0, 1), np.float32)],
+        [np.zeros((0, 2))],
+        [np.zeros(0, np.int64)],
+        0,
+    )
+    for batch, kept in zip(batches, rows, strict=True):
+        first, last = np.searchsorted(chosen, [before, before + len(kept)])
+        mine, numbers = kept[chosen[first:last] - before], chosen[first:last]
+        before += len(kept)
+        if not len(mine):
+            continue
+        found = batch.load("moments")["moments"][mine]
+        whole = np.isfinite(found[:, 0])
+        at = offsets(batch.load("columns")["positions"][mine[whole]], batch.survey.patch_size)
+        moments.append(found[whole])
+        index.append(numbers[whole])
+        shifts.append(
+            np.zeros_like(at) if batch.survey.zoom != 1.0 else at
+        )  # there patches have the true centres
+    return np.concatenate(moments[1:] or moments), np.concatenate(shifts), np.concatenate(index)

@@ -1,0 +1,309 @@
+"""What a run is made of: the images, what is common to each, and the batches of tiles that are worked on together."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchmotif.analysis.sources import Source, digest
+from torchmotif.analysis.store import Parts, listed
+from torchmotif.columns.grid import GUARD, Grid
+from torchmotif.columns.tiled import ImageModel
+from torchmotif.errors import InputError, ReadError
+from torchmotif.patches import first_shell
+
+__all__ = ["BATCH", "Batch", "Image", "Survey", "batches_of", "unfit", "with_patches"]
+
+BATCH = (
+    2048 * 2048
+)  # pixels of the windows in a batch: what keeps an accelerator busy, in some 100 MB of intermediates
+_EQUAL = 0.01  # relative difference of pixel sizes that counts as none
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One image as it was found before the work began.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    model : ImageModel
+        What the columns have in common.
+    side : int
+        Of the tiles in pixels.
+    digests : list of str
+        Checksum of every tile's core; empty where the pixels lie on an accelerator.
+    mean, least : float
+        Of the finite pixels.
+    invalid : int
+        Pixels that are not finite, but for those that a mask leaves out.
+    offset : float or None
+        What `suspected_offset` says of it, where the dose is not known.
+    patch_size : int
+        Side of the patches, in pixels of the image all patches are brought to the scale of.
+    zoom : float
+        Pixels of this image per pixel of a patch: 1 unless images of other pixel sizes are learnt together with it.
+    level, gain : float
+        Moments are those of (pixels - level) * gain.
+    """
+
+    shape: tuple[int, int]
+    model: ImageModel
+    side: int
+    digests: list[str]
+    mean: float
+    least: float
+    invalid: int
+    offset: float | None = None
+    patch_size: int = 0
+    zoom: float = 1.0
+    level: float = 0.0
+    gain: float = 1.0
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of the pixels."""
+        return hashlib.blake2b("".join(self.digests).encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The tiles, seen with enough around them for filter, fit and the patches of what is kept for the seams."""
+        beyond = self.patch_size * self.zoom / 2 + GUARD * self.model.spacing
+        return Grid(self.shape, self.side, max(self.model.margin, int(beyond) + 3))
+
+    @property
+    def dark(self) -> float:
+        """Value of a pixel without electrons: 0, or the least where there are negative ones."""
+        return min(self.least, 0.0)
+
+    @property
+    def reach(self) -> int:
+        """Side in pixels of the window that a patch is made of."""
+        return int(np.ceil(self.patch_size * self.zoom))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return plain | {"shape": list(self.shape), "model": self.model.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Survey":
+        """What `as_dict` gave."""
+        model = ImageModel.from_dict(values["model"])
+        return cls(**values | {"shape": tuple(values["shape"]), "model": model})
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a run, by its number."""
+
+    number: int
+    source: Source
+    survey: Survey
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tiles of one window shape that share one model, worked on together; it travels to the workers.
+
+    Which tiles make a batch is told by the shapes of the images and a constant, by nothing else: products of matrices may
+    differ in the last bit with their number of rows.
+
+    Attributes
+    ----------
+    images : tuple of Image
+        Of one shape and with all in common but their pixels.
+    tiles : tuple of (int, int)
+        Place among the images, and number of the tile in it.
+    parts : Work or Memory
+        Where what is finished goes.
+    n_max : int
+        Order of the moments that motifs are told from.
+    threshold : float, optional
+        Least height of a column.
+    device : str, optional
+    given : array of shape (n, 2), optional
+        Columns in all images, where they are not to be looked for.
+    """
+
+    images: tuple[Image, ...]
+    tiles: tuple[tuple[int, int], ...]
+    parts: Parts
+    n_max: int
+    threshold: float | None = None
+    device: str | None = None
+    given: np.ndarray | None = None
+
+    @property
+    def survey(self) -> Survey:
+        """What the images have in common."""
+        return self.images[0].survey
+
+    def name(self, kind: str) -> str:
+        """File name of a part."""
+        first, tile = self.tiles[0]
+        return f"{kind}-{self.images[first].number:05d}-{tile:06d}-{len(self.tiles):05d}"
+
+    def load(self, kind: str) -> dict[str, np.ndarray]:
+        """A part that is finished."""
+        return self.parts.load(self.name(kind))
+
+    def has(self, kind: str) -> bool:
+        """Whether a part is finished."""
+        return self.parts.has(self.name(kind))
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """For every tile the number of its image, its own, its core, and the first (row, col) of its window; (t, 8)."""
+        grid = self.survey.grid
+        found = [(place, number, grid[number]) for place, number in self.tiles]
+        rows = [
+            (self.images[place].number, number, *tile.core, *tile.window[:2]) for place, number, tile in found
+        ]
+        return np.array(rows)
+
+    def pixels(self) -> Tensor:
+        """The windows, (t, h, w) float32, after a check that their cores are what they were when the run began."""
+        grid, found = self.survey.grid, []
+        for place, number in self.tiles:
+            image, tile = self.images[place], grid[number]
+            part, (top, left, *_) = image.source.part(tile.window), tile.window
+            if isinstance(part, np.ndarray):
+                core = part[
+                    tile.core[0] - top : tile.core[2] - top, tile.core[1] - left : tile.core[3] - left
+                ]
+                if digest(core) != image.survey.digests[number]:
+                    raise ReadError(
+                        f"{image.source.name} has changed while it was read; start again with restart=True "
+                        "once nothing writes to it any more"
+                    )
+                with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+                    part = torch.from_numpy(part.astype(np.float32))
+            found.append(part.float())
+        return torch.stack(found)
+
+    def of_each_image(self) -> list["Batch"]:
+        """The batch as one for each image."""
+        return [
+            replace(
+                self, images=(image,), tiles=tuple((0, number) for at, number in self.tiles if at == place)
+            )
+            for place, image in enumerate(self.images)
+        ]
+
+
+def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: Any) -> Iterator[Batch]:
+    """The batches of all images in order: of tiles one after the other that fit together.
+
+    `groups` gives the number of the motifs that an image is learnt for; further attributes of `Batch` are common to all.
+    """
+    kept: list[Image] = []
+    tiles: list[tuple[int, int]] = []
+    before: Any = None
+    for image in images:
+        survey = image.survey
+        window = survey.grid.window
+        most = max(1, BATCH // (window[0] * window[1]))
+        like = (
+            groups(image.number),
+            survey.shape,
+            survey.model.as_dict(),
+            survey.reach,
+            survey.level,
+            survey.gain,
+        )
+        for number in range(len(survey.grid)):
+            if tiles and (like != before or len(tiles) >= most):
+                yield Batch(tuple(kept), tuple(tiles), **common)
+                kept, tiles = [], []
+            if not kept or kept[-1] is not image:
+                kept.append(image)
+            tiles.append((len(kept) - 1, number))
+            before = like
+    if tiles:
+        yield Batch(tuple(kept), tuple(tiles), **common)
+
+
+def with_patches(surveys: list[Survey], sources: list[Source], patch_size: int | None) -> list[Survey]:
+    """The surveys of images that are learnt together, with patches that show the same area in all of them.
+
+    An InputError says that they do not fit together, see `unfit`.
+    """
+    reasons = unfit(surveys, sources, patch_size)
+    if reasons:
+        first = next(iter(reasons))
+        names = listed([sources[i].name for i, reason in reasons.items() if reason == reasons[first]])
+        raise InputError(f"{names}: {reasons[first]}")
+    scale, size = _scale(sources), _patch(surveys, sources, patch_size)
+    levels = np.array([one.model.level for one in surveys])
+    units = np.array([one.model.scale for one in surveys])
+    gains = np.median(units) / units
+    stacks = {one.stack for one in sources}
+    if len(surveys) == 1 or (len(stacks) == 1 and None not in stacks):
+        levels[:], gains[:] = (
+            np.median(levels),
+            1.0,
+        )  # the frames of a stack were recorded alike; files may not be
+    return [
+        replace(one, patch_size=size, zoom=zoom, level=level, gain=gain)
+        for one, zoom, level, gain in zip(
+            surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True
+        )
+    ]
+
+
+def unfit(surveys: Sequence[Survey], sources: Sequence[Source], patch_size: int | None) -> dict[int, str]:
+    """Which images cannot be learnt together with the others, and why; not all need be found at once."""
+    uncalibrated = [i for i, one in enumerate(sources) if one.pixel_size_nm is None]
+    if 0 < len(uncalibrated) < len(sources):
+        return dict.fromkeys(
+            uncalibrated,
+            "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
+        )
+    if uncalibrated:
+        spacings = np.array([one.model.spacing for one in surveys])
+        usual = _alike(spacings)
+        if len(usual) < len(spacings):
+            between = f"{spacings[usual].min():.2f} to {spacings[usual].max():.2f}" if len(usual) else ""
+            return {
+                i: f"has no pixel size, and its columns are {spacings[i]:.2f} px apart, "
+                + (f"those of the others {between} px" if between else "unlike those of the others")
+                + ": whether their motifs are the same cannot be told; give pixel_size_nm=, or motifs='each'"
+                for i in range(len(spacings))
+                if i not in usual
+            }
+    size = _patch(surveys, sources, patch_size)
+    return {
+        i: f"patch_size must lie between 3 and the image's shorter side, {min(one.shape)} px: patches of "
+        f"{size * zoom:.0f} px do not fit; take a larger image, or set patch_size="
+        for i, (one, zoom) in enumerate(zip(surveys, _scale(sources).tolist(), strict=True))
+        if size * zoom > min(one.shape)
+    }
+
+
+def _alike(spacings: np.ndarray) -> list[int]:
+    """More than half of the images, whose spacings are within a tenth; none where there are no such."""
+    most = max(((spacings >= low) & (spacings <= 1.1 * low) for low in spacings), key=np.sum)
+    return np.flatnonzero(most).tolist() if 2 * most.sum() > len(spacings) else []
+
+
+def _scale(sources: Sequence[Source]) -> np.ndarray:
+    """Pixels of each image per pixel of a patch."""
+    if any(one.pixel_size_nm is None for one in sources):
+        return np.ones(len(sources))
+    nm = np.array([float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources])  # type: ignore[arg-type]
+    # The coarsest pixels decide: the others are averaged, none are invented.
+    scale: np.ndarray = nm.max() / nm
+    scale[np.abs(scale - 1) < _EQUAL] = 1.0
+    return scale
+
+
+def _patch(surveys: Sequence[Survey], sources: Sequence[Source], patch_size: int | None) -> int:
+    """Side of the patches."""
+    spacings = np.array([one.model.spacing for one in surveys])
+    return patch_size if patch_size is not None else first_shell(float(np.median(spacings / _scale(sources))))

@@ -1,0 +1,131 @@
+"""How a result was made: what a run depends on, and what is known of its images."""
+
+import copy
+import platform
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchmotif.analysis.plan import Image, Survey
+from torchmotif.analysis.store import FORMAT
+from torchmotif.errors import TorchMotifWarning
+
+__all__ = ["electrons", "known_before", "plan_of", "record_of", "warn", "without_columns"]
+
+_PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
+_VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
+
+
+def plan_of(images: Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
+    """All that the result depends on."""
+    kind = (options["device"] or "cpu").partition(":")[0]
+    sizes = [image.source.pixel_size_nm for image in images]
+    return {
+        "format": FORMAT,
+        "versions": {name: version(name) for name in _PLANNED},
+        "options": options | {"device": None if kind == "cpu" else kind},
+        "input": [image.survey.fingerprint for image in images],
+        "pixel_size_nm": [None if size is None else list(size) for size in sizes],
+    }
+
+
+def record_of(
+    plan: dict[str, Any], images: Sequence[Image], left: Sequence[Image], options: dict[str, Any]
+) -> dict[str, Any]:
+    """How the result of the images that are left was made; what is learnt and counted is still to be added."""
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "plan": plan,
+        "parameters": options,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "surveys": [image.survey.as_dict() for image in images],
+        "names": [image.source.name for image in images],
+        "images": [_described(image) for image in left],
+        "motif_groups": [],
+        "hierarchy": options["hierarchy"],
+    }
+
+
+def _described(image: Image) -> dict[str, Any]:
+    source, survey = image.source, image.survey
+    nm, model = source.pixel_size_nm, survey.model
+    notes = [*source.notes, *([_unmeasured(survey)] if survey.invalid else [])]
+    if source.mask is not None:
+        notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
+    if survey.offset is not None:
+        notes.append(
+            f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
+            "motifs do not mind, but the dose is right only after it is subtracted"
+        )
+    return {
+        "name": source.name,
+        "path": None if source.path is None else str(source.path),
+        "frame": source.frame,
+        "shape": list(survey.shape),
+        "pixel_size_nm": None if nm is None else list(nm),
+        "electrons_per_pixel": source.electrons_per_pixel,
+        "spacing": model.spacing,
+        "spacing_nm": None if nm is None else model.spacing * float(np.sqrt(np.prod(nm))),
+        "width": list(model.width),
+        "zoom": survey.zoom,
+        "level": survey.level,
+        "gain": survey.gain,
+        "block_px": survey.side,
+        "notes": notes,
+    }
+
+
+def _unmeasured(survey: Survey) -> str:
+    pixels = survey.shape[0] * survey.shape[1]
+    return f"{survey.invalid} of {pixels} pixels are not finite; the mean of the others stands in for them"
+
+
+def warn(images: Sequence[Image]) -> None:
+    """Tell of pixels that are not finite."""
+    bad = [image for image in images if image.survey.invalid]
+    if bad:
+        more = f", and {len(bad) - 1} more images have such pixels" if len(bad) > 1 else ""
+        name = bad[0].source.name if len(images) > 1 else "image"
+        said = f"{name}: {_unmeasured(bad[0].survey)}{more}. Crop the image if that matters."
+        warnings.warn(said, TorchMotifWarning, stacklevel=5)
+
+
+def known_before(started: dict[str, Any] | None, names: list[str]) -> list[Any]:
+    """For each image the survey that an earlier run made of it, None where there is none."""
+    if started is None:
+        return [None] * len(names)
+    surveys, before = started["surveys"], started.get("names", [])
+    if any("model" not in one for one in surveys):  # of an earlier version
+        return [None] * len(names)
+    if len(surveys) == len(names):
+        return list(surveys)
+    by_name = dict(zip(before, surveys, strict=False)) if len(set(before)) == len(before) else {}
+    return [by_name.get(name) for name in names]
+
+
+def electrons(images: Sequence[Image]) -> tuple[float | None, float]:
+    """Electrons per unit of the pixels, where every image says how many it has, and the value of a pixel without any."""
+    surveys = [image.survey for image in images]
+    dark = float(np.median([one.dark * one.gain for one in surveys]))
+    known = [
+        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
+        for image, one in zip(images, surveys, strict=True)
+        if image.source.electrons_per_pixel is not None
+    ]
+    return float(np.median(known)) if len(known) == len(images) else None, dark
+
+
+def without_columns(classifier: Any) -> Any:
+    """The classifier without what is known of each column it was learnt on."""
+    light = copy.copy(classifier)
+    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
+        light.__dict__.pop(name, None)
+    return light

@@ -1,0 +1,231 @@
+"""The two passes over the pixels of a batch of tiles: columns and moments; motifs of the columns and sums of patches."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchmotif._memory import memory_for
+from torchmotif.analysis.engine import device_of_worker, single_threaded
+from torchmotif.analysis.plan import Batch
+from torchmotif.columns.grid import GUARD
+from torchmotif.columns.tiled import columns_of_tiles
+from torchmotif.errors import InputError
+from torchmotif.motifs import MotifClassifier
+from torchmotif.motifs.estimator import add_by_label
+from torchmotif.patches import extract_patches, inside
+from torchmotif.zernike import ZernikeBasis, n_modes
+
+__all__ = ["find_columns_of", "label_columns_of", "moments_for_motifs"]
+
+_FINER = 4  # orders of the moments beyond those that motifs are told from: what their noise is known from
+_PATCHES = 4096  # that are cut and summed at a time
+_REMEDY = "run fewer workers= at a time, set memory_budget=, or device='cpu'"
+
+
+def moments_for_motifs(n_max: int, size: int) -> int:
+    """How many moments motifs are told from: to half the patches' side at most."""
+    return n_modes(min(n_max, size // 2))
+
+
+def find_columns_of(batch: Batch) -> int:
+    """First pass over a batch: positions, intensities, errors, moments. Returns the number of columns."""
+    with single_threaded(), memory_for(_REMEDY):
+        device = torch.device(device_of_worker(batch.device) or "cpu")
+        pixels = batch.pixels().to(device)
+        found = _on_host(_found(batch, pixels))
+        moments = found.pop("moments")
+    batch.parts.commit(batch.name("moments"), {"moments": moments})
+    batch.parts.commit(batch.name("columns"), found)  # last: it says that the batch is done
+    return int(found["owned"].sum())
+
+
+def label_columns_of(
+    batch: Batch, rows: np.ndarray, classifier: MotifClassifier, level: float, device: str | None = None
+) -> None:
+    """Second pass over a batch: the motif of every column, and the sums of the patches of every motif.
+
+    `rows` are the columns that count; `level` was taken off the pixels. The classifier must be on the device.
+    """
+    with single_threaded(), memory_for(_REMEDY):
+        columns, moments = batch.load("columns"), batch.load("moments")["moments"][rows]
+        whole = np.isfinite(moments[:, 0])
+        part = {name: columns[name][rows] for name in ("image", "tile", "positions")}
+        part |= {"rows": rows, "whole": whole, **_labels(classifier, moments, whole, level, device)}
+        size, labels = batch.survey.patch_size, part["labels"]
+        sums = torch.zeros(classifier.n_motifs_, size * size, dtype=torch.float64)
+        has_motif = np.flatnonzero(labels >= 0)
+        if len(has_motif) and classifier.equivalence is None:  # else the patches lie in all orientations
+            image = _filled(batch, batch.pixels())
+            at = torch.from_numpy(_tall(batch, part)[has_motif])
+            for some in torch.arange(len(has_motif)).split(_PATCHES):
+                patches = _patches(batch, image, at[some])
+                add_by_label(sums, torch.from_numpy(labels[has_motif])[some], patches)
+        part["sums"] = sums.view(-1, size, size).numpy()
+    batch.parts.commit(batch.name("labels"), part)
+
+
+def _labels(
+    classifier: MotifClassifier, moments: np.ndarray, whole: np.ndarray, level: float, device: str | None
+) -> dict[str, np.ndarray]:
+    """Motif and its probability, -1 and 0 without a whole patch; how it is turned, where that was asked for."""
+    n = len(moments)
+    part = {"labels": np.full(n, -1), "probabilities": np.zeros(n), "angles": np.full(n, np.nan)}
+    part["mirrored"] = np.zeros(n, bool)
+    if whole.any():
+        values = torch.from_numpy(moments[whole]).to(device or "cpu")
+        found = classifier.predict_moments(values, level=level)
+        part["labels"][whole] = found.labels.cpu()
+        part["probabilities"][whole] = found.probabilities.cpu()
+        part["angles"][whole] = torch.where(found.labels < 0, torch.nan, found.angles).cpu()
+        part["mirrored"][whole] = found.mirrored.cpu()
+    unasked = {None: ("angles", "mirrored"), "rotation": ("mirrored",)}.get(classifier.equivalence, ())
+    return {name: values for name, values in part.items() if name not in unasked}
+
+
+def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
+    """The columns of a batch and a little beyond its tiles, by tile, row and column, and their moments."""
+    places = torch.from_numpy(batch.places).to(pixels.device)
+    if batch.given is None:
+        found = _fitted(batch, pixels)
+        guard = GUARD * batch.survey.model.spacing
+    else:
+        found, guard = _given(batch, pixels.device), 0.0
+    tile, local = found.pop("tile").to(pixels.device), found.pop("positions").to(pixels.device)
+    at = local + places[tile, 6:]
+    index = torch.nonzero(_held(batch, places[tile], at, guard))[:, 0]
+    for key in (at[:, 1], at[:, 0], tile):
+        index = index[torch.argsort(key[index], stable=True)]
+    tile, at, local = tile[index], at[index], local[index]
+    kept = {name: values.to(pixels.device)[index] for name, values in found.items()}
+    return kept | {
+        "image": places[tile, 0],
+        "tile": places[tile, 1],
+        "positions": at,
+        "owned": _held(batch, places[tile], at, 0.0),
+        "moments": _moments(batch, pixels, tile, local, at),
+    }
+
+
+def _fitted(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
+    try:
+        return columns_of_tiles(pixels, batch.survey.model, threshold=batch.threshold)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not exported to checkers
+        shares = 1 - torch.isfinite(pixels).double().mean(dim=(1, 2)).cpu().numpy()
+        if not shares.any():
+            raise
+        place, number = batch.tiles[int(shares.argmax())]
+        top, left, bottom, right = batch.survey.grid[number].window
+        raise InputError(
+            f"{batch.images[place].source.name}: {shares.max():.0%} of the pixels in rows {top} to {bottom} and columns "
+            f"{left} to {right} are not finite, too many to fit columns there; cut that part off, or set it to the "
+            "image's background"
+        ) from error
+
+
+def _given(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The given columns, in every tile that holds them; what is known of them is known elsewhere."""
+    at = torch.from_numpy(np.asarray(batch.given)).double().to(device)
+    places = torch.from_numpy(batch.places).to(device)
+    tile = torch.arange(len(places), device=device).repeat_interleave(len(at))
+    every = at.repeat(len(places), 1)
+    held = _held(batch, places[tile], every, 0.0)
+    return {"tile": tile[held], "positions": every[held] - places[tile[held], 6:]}
+
+
+def _held(batch: Batch, places: Tensor, at: Tensor, guard: float) -> Tensor:
+    """Which positions of the image round to a pixel of their tile's core, or lie at most `guard` pixels away from it."""
+    first, end = places[:, 2:4], places[:, 4:6]
+    shape = torch.tensor(batch.survey.shape, device=at.device)
+    low = (at >= first - 0.5 - guard) | (first == 0)
+    return (low & ((at < end - 0.5 + guard) | (end == shape))).all(dim=1)
+
+
+def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tensor) -> Tensor:
+    """Moments of the image less its level, float32; NaN where it has no whole patch."""
+    survey = batch.survey
+    basis = _basis(batch.n_max, survey.patch_size, str(pixels.device))
+    whole = inside(at, survey.shape, survey.reach)
+    tall = local.clone()
+    tall[:, 0] += tile * pixels.shape[1]
+    image = _filled(batch, pixels)
+    if survey.zoom == 1.0:
+        moments = basis.project((image - survey.level) * survey.gain, tall, outside="mask")
+    else:
+        parts = (_patches(batch, image, some) for some in tall.split(_PATCHES))
+        moments = torch.cat([basis((patches - survey.level) * survey.gain) for patches in parts])
+    return torch.where(whole[:, None], moments, torch.nan)
+
+
+def _filled(batch: Batch, pixels: Tensor) -> Tensor:
+    """The windows below each other as one image, its level in place of pixels that are not finite.
+
+    No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
+    """
+    filled = torch.where(torch.isfinite(pixels), pixels, batch.survey.level)
+    return _averaged(filled, batch.survey.zoom).flatten(0, 1)
+
+
+def _tall(batch: Batch, part: dict[str, np.ndarray]) -> np.ndarray:
+    """Where columns lie in the windows below each other."""
+    places = batch.places
+    # The images and tiles of a batch ascend.
+    key = places[:, 0] * len(batch.survey.grid) + places[:, 1]
+    tile = np.searchsorted(key, part["image"] * len(batch.survey.grid) + part["tile"])
+    local = part["positions"] - places[tile, 6:]
+    local[:, 0] += tile * batch.survey.grid.window[0]
+    return np.asarray(local)
+
+
+def _patches(batch: Batch, image: Tensor, at: Tensor) -> Tensor:
+    """Patches of the scale that motifs are learnt on, in units of the image."""
+    size, zoom = batch.survey.patch_size, batch.survey.zoom
+    if zoom == 1.0:
+        cut: Tensor = extract_patches(image, at, size)
+        return cut
+    # About the true centres, on a grid `zoom` pixels wide.
+    step = (torch.arange(size, dtype=torch.float64, device=at.device) - (size - 1) / 2) * zoom
+    half = torch.tensor(image.shape, dtype=torch.float64, device=at.device) / 2
+    rows, cols = ((at[:, axis, None] + step + 0.5) / half[axis] - 1 for axis in (0, 1))
+    grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=-1)
+    sampled = F.grid_sample(
+        image[None, None].double(),
+        grid.reshape(1, -1, size, 2),
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return sampled.reshape(-1, size, size).float()
+
+
+def _averaged(pixels: Tensor, zoom: float) -> Tensor:
+    """The windows blurred so that a sample every `zoom` pixels stands for all of them."""
+    sigma = np.sqrt(max(zoom**2 - 1, 0.0) / 12)  # as wide as a box of `zoom` pixels is beyond one pixel
+    reach = int(np.ceil(3 * sigma))
+    if reach == 0:
+        return pixels
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=pixels.device) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(pixels[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])[:, 0]
+
+
+@lru_cache(maxsize=4)
+def _basis(n_max: int, size: int, device: str) -> ZernikeBasis:
+    """The basis, with the kernels it has made so far."""
+    return ZernikeBasis(min(min(n_max, size // 2) + _FINER, size - 1), size, device=device)
+
+
+def _on_host(values: dict[str, Tensor]) -> dict[str, Any]:
+    """Arrays of the tensors, which leave the device together."""
+    if not values or values["tile"].device.type == "cpu":
+        return {name: value.numpy() for name, value in values.items()}
+    packed = torch.cat([value.double().reshape(len(value), -1) for value in values.values()], dim=1).cpu()
+    parts = packed.split([value.shape[1:].numel() for value in values.values()], dim=1)
+    return {
+        name: part.to(value.dtype).reshape(value.shape).numpy()
+        for (name, value), part in zip(values.items(), parts, strict=True)
+    }

@@ -1,0 +1,203 @@
+"""The first look at the images: checksums, limits and means of the pixels, and what the columns have in common."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from torchmotif.analysis.engine import device_of_worker, single_threaded
+from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
+from torchmotif.analysis.record import known_before
+from torchmotif.analysis.sources import Source, digest
+from torchmotif.analysis.tasks import Tasks
+from torchmotif.columns.grid import Grid, tile_side
+from torchmotif.columns.tiled import ImageModel, calibrate
+from torchmotif.errors import InputError
+from torchmotif.noise import suspected_offset
+
+__all__ = ["surveyed"]
+
+_AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
+_LOOKED_AT = 2048 * 2048  # pixels that tell whether the detector's offset is still in them
+_FRAMES = 9  # of a stack, on which what they have in common is measured
+
+
+def surveyed(
+    tasks: Tasks,
+    sources: Sequence[Source],
+    options: dict[str, Any],
+    started: dict[str, Any] | None,
+    model: ImageModel | None = None,
+) -> list[Image]:
+    """The images that can be analysed, and what is common to each."""
+    names, each = [source.name for source in sources], options["motifs"] == "each"
+    known = known_before(started, names)
+    calls = [(source, options, one) for source, one in zip(sources, known, strict=True)]
+    looks, reasons = tasks.map(look, calls, "survey")
+    sets: dict[Any, list[int]] = {}
+    for i, source in enumerate(sources):
+        if i in looks and known[i] is None:
+            shared = source.stack is not None and options["calibration"] == "shared" and not each
+            sets.setdefault(("stack", source.stack) if shared or model is not None else i, []).append(i)
+    sets_of = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in sets.values()]
+    measured, failed = tasks.map(calibrated, sets_of, "calibration")
+    members = list(sets.values())
+    reasons |= {i: reason for number, reason in failed.items() for i in members[number]}
+    looks |= {
+        i: one for number, values in measured.items() for i, one in zip(members[number], values, strict=True)
+    }
+    for i in sorted(reasons):
+        tasks.fail(names[i], reasons[i])
+    images = [Image(i, sources[i], Survey.from_dict(looks[i])) for i in sorted(looks) if i not in reasons]
+    ready: list[Image] = []
+    for group in [[image] for image in images] if each else [images]:
+        good = _fitting(tasks, group, options["patch_size"])
+        if good:
+            surveys = with_patches(
+                [one.survey for one in good], [one.source for one in good], options["patch_size"]
+            )
+            if model is not None:  # the model is that of another dose
+                surveys = [replace(one, level=one.mean) for one in surveys]
+            ready += [replace(image, survey=one) for image, one in zip(good, surveys, strict=True)]
+    if not ready:
+        raise tasks.nothing()
+    return ready
+
+
+def _fitting(tasks: Tasks, group: list[Image], patch_size: int | None) -> list[Image]:
+    """The images of a group that can be learnt together; where that is tolerated, the others are noted."""
+    while tasks.tolerant and group:
+        surveys, sources = [one.survey for one in group], [one.source for one in group]
+        bad = unfit(surveys, sources, patch_size)
+        if not bad:
+            break
+        for i, reason in bad.items():
+            tasks.fail(sources[i].name, reason)
+        # Without them others may be bad, too.
+        group = [image for i, image in enumerate(group) if i not in bad]
+    return group
+
+
+def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Look through an image: what `Survey` holds, but for its model, and the greatest values.
+
+    With what is `known` from an earlier run only the checksums are made.
+    """
+    shape = source.shape
+    if min(shape) < 16:
+        raise InputError(f"{source.name} must have at least 16 pixels a side, got {shape}")
+    if known is not None and tuple(known["shape"]) == shape:
+        return known | {"digests": _digests(source, Grid(shape, known["side"], 0))}
+    side, dark = tile_side(0.0), options["polarity"] == "dark"
+    grid = Grid(shape, side, 0)
+    digests, tops, sample = [], [], []
+    total, count, least = 0.0, 0, math.inf
+    every = math.ceil(math.sqrt(math.prod(shape) / _LOOKED_AT))
+    for number in range(len(grid)):
+        core = source.read(grid[number].core)
+        digests.append(digest(core))
+        usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
+        tops.append(_top_two(-usual.astype(np.float64) if dark else usual))
+        total += float(usual.sum(dtype=np.float64))
+        count += usual.size
+        least = min(least, float(usual.min())) if usual.size else least
+        sample.append(core[::every, ::every].ravel())
+    if not count:
+        raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
+    left_out = 0 if source.mask is None else int(source.mask.sum())
+    return {
+        "shape": list(shape),
+        "side": side,
+        "digests": digests,
+        "mean": total / count,
+        "least": least,
+        "invalid": math.prod(shape) - count - left_out,
+        "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
+        "tops": tops,
+    }
+
+
+def calibrated(
+    sources: Sequence[Source],
+    looks: Sequence[dict[str, Any]],
+    options: dict[str, Any],
+    model: ImageModel | None = None,
+) -> list[dict[str, Any]]:
+    """What `Survey` holds of some images that have a model in common, which is measured unless it is given."""
+    limit = _limit([top for one in looks for top in one["tops"]])
+    dark = options["polarity"] == "dark"
+    if model is None:
+        with single_threaded():
+            model = _measured(
+                sources,
+                axes=_axes(sources[0]),
+                dark=dark,
+                limit=None if limit is None else (-limit if dark else limit),
+                spacing=options["spacing"],
+                device=device_of_worker(options["device"]),
+            )
+    side = tile_side(model.spacing)
+    found = []
+    for source, one in zip(sources, looks, strict=True):
+        survey = {key: value for key, value in one.items() if key != "tops"} | {"model": model.as_dict()}
+        if side != one["side"]:
+            survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
+        found.append(survey)
+    return found
+
+
+def _measured(sources: Sequence[Source], **options: Any) -> ImageModel:
+    """What is common, from few windows; from more where these show no columns."""
+    frames = [sources[i] for i in np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))]
+    for per_axis in (3, 8):
+        windows = []
+        for i, source in enumerate(frames):
+            every = Grid(source.shape, 512, 0).samples(per_axis)
+            windows += [source.read(window) for window in every[i :: len(frames)] or every[:1]]
+        try:
+            return calibrate(windows, **options)
+        except InputError:
+            if per_axis == 8 or len(windows) == 1:
+                raise
+    raise AssertionError  # the loop returns or raises
+
+
+def _digests(source: Source, grid: Grid) -> list[str]:
+    return [digest(source.read(grid[number].core)) for number in range(len(grid))]
+
+
+def _top_two(usual: np.ndarray) -> list[tuple[float, int]]:
+    """The two greatest of the finite values that occur, and how often."""
+    if usual.size == 0:
+        return []
+    top = usual.max()
+    at = usual == top
+    lower = np.max(usual, where=~at, initial=usual.min())
+    return [(float(top), int(at.sum())), (float(lower), int((usual == lower).sum()))]
+
+
+def _limit(tops: Iterable[list[tuple[float, int]]]) -> float | None:
+    """The greatest value where more pixels have it than the next lower one, and not by chance."""
+    count: dict[float, int] = {}
+    for found in tops:
+        for value, times in found:
+            count[value] = count.get(value, 0) + times
+    ranked = sorted(count, reverse=True)
+    if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
+        return None
+    return ranked[0]
+
+
+def _offset(sample: Sequence[np.ndarray]) -> float | None:
+    values = np.concatenate(sample)
+    side = math.isqrt(len(values))
+    return suspected_offset(values[: side * side].reshape(side, side))
+
+
+def _axes(source: Source) -> tuple[float, float]:
+    if source.pixel_size_nm is None:
+        return (1.0, 1.0)
+    side = float(np.sqrt(np.prod(source.pixel_size_nm)))
+    return side / source.pixel_size_nm[0], side / source.pixel_size_nm[1]

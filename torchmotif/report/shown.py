@@ -1,0 +1,47 @@
+"""What the report is given of a result; it knows nothing else of where that comes from."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from torchmotif.columns import Columns
+from torchmotif.image import Micrograph
+from torchmotif.plane_graph import PlaneGraph
+from torchmotif.sites import Sites
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Shown"]
+
+
+class Shown(Protocol):
+    """The result of one image, such as `torchmotif.MotifResult`, which says what its attributes are."""
+
+    @property
+    def image(self) -> Micrograph: ...  # noqa: D102
+    @property
+    def columns(self) -> Columns: ...  # noqa: D102
+    @property
+    def labels(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def probabilities(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def templates(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def record(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def moments(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def graph(self) -> PlaneGraph: ...  # noqa: D102
+    @property
+    def whole(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def groups(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def counts(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def n_motifs(self) -> int: ...  # noqa: D102
+    @property
+    def sites(self) -> Sites: ...  # noqa: D102
+    def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102
