@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from dose_sweep import DATA
 from scipy.spatial import Delaunay, cKDTree
-
-import torchmotif as tm
 from torchmotif.columns.fit import fit_columns
 from torchmotif.columns.fitter import Fitter
 from torchmotif.columns.parts import measure_common
 from torchmotif.columns.prepare import prepare
 from torchmotif.columns.search import fitted
 from torchmotif.columns.shape import Start
+
+import torchmotif as tm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "columns"))
 from probes import honeycomb

@@ -65,17 +65,17 @@ class Engine:
             for number, task in enumerate(tasks):
                 yield number, function(*task)
             return
-        before = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                futures = {pool.submit(function, *task): number for number, task in enumerate(tasks)}
-                try:
-                    for future in as_completed(futures):
-                        yield futures[future], future.result()
-                finally:
-                    pool.shutdown(cancel_futures=True)
-        finally:
-            torch.set_num_threads(before)
+        # Around all of them: what one puts back at its end is what it found.
+        with (
+            single_threaded(),
+            ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            futures = {pool.submit(function, *task): number for number, task in enumerate(tasks)}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _there(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]

@@ -19,9 +19,8 @@ from torchmotif.patches import first_shell
 
 __all__ = ["BATCH", "Batch", "Image", "Survey", "batches_of", "unfit", "with_patches"]
 
-BATCH = (
-    2048 * 2048
-)  # pixels of the windows in a batch: what keeps an accelerator busy, in some 100 MB of intermediates
+# Pixels of the windows in a batch: on a CPU some 200 MiB of intermediates, on an accelerator some GiB.
+BATCH, BATCH_ON_ACCELERATOR = 1024 * 1024, 16 * 1024 * 1024
 _EQUAL = 0.01  # relative difference of pixel sizes that counts as none
 
 
@@ -205,10 +204,11 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
     kept: list[Image] = []
     tiles: list[tuple[int, int]] = []
     before: Any = None
+    budget = BATCH if (common.get("device") or "cpu").startswith("cpu") else BATCH_ON_ACCELERATOR
     for image in images:
         survey = image.survey
         window = survey.grid.window
-        most = max(1, BATCH // (window[0] * window[1]))
+        most = max(1, budget // (window[0] * window[1]))
         like = (
             groups(image.number),
             survey.shape,

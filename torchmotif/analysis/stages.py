@@ -15,7 +15,7 @@ from torchmotif.columns.grid import GUARD
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.errors import InputError
 from torchmotif.motifs import MotifClassifier
-from torchmotif.motifs.estimator import add_by_label
+from torchmotif.motifs._moments import add_by_label
 from torchmotif.patches import extract_patches, inside
 from torchmotif.zernike import ZernikeBasis, n_modes
 

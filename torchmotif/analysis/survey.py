@@ -1,25 +1,26 @@
 """The first look at the images: checksums, limits and means of the pixels, and what the columns have in common."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from torchmotif._arrays import as_tensor
 from torchmotif.analysis.engine import device_of_worker, single_threaded
 from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.tasks import Tasks
+from torchmotif.columns.calibrate import calibrate, calibrate_image, saturation_limit, top_two
 from torchmotif.columns.grid import Grid, tile_side
-from torchmotif.columns.tiled import ImageModel, calibrate
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import InputError
 from torchmotif.noise import suspected_offset
 
 __all__ = ["surveyed"]
 
-_AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
 _LOOKED_AT = 2048 * 2048  # pixels that tell whether the detector's offset is still in them
 _FRAMES = 9  # of a stack, on which what they have in common is measured
 
@@ -99,7 +100,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         core = source.read(grid[number].core)
         digests.append(digest(core))
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
-        tops.append(_top_two(-usual.astype(np.float64) if dark else usual))
+        tops.append(top_two(as_tensor(core), dark=dark))
         total += float(usual.sum(dtype=np.float64))
         count += usual.size
         least = min(least, float(usual.min())) if usual.size else least
@@ -126,15 +127,14 @@ def calibrated(
     model: ImageModel | None = None,
 ) -> list[dict[str, Any]]:
     """What `Survey` holds of some images that have a model in common, which is measured unless it is given."""
-    limit = _limit([top for one in looks for top in one["tops"]])
-    dark = options["polarity"] == "dark"
+    limit = saturation_limit([top for one in looks for top in one["tops"]])
     if model is None:
         with single_threaded():
             model = _measured(
                 sources,
                 axes=_axes(sources[0]),
-                dark=dark,
-                limit=None if limit is None else (-limit if dark else limit),
+                dark=options["polarity"] == "dark",
+                limit=limit,
                 spacing=options["spacing"],
                 device=device_of_worker(options["device"]),
             )
@@ -149,45 +149,19 @@ def calibrated(
 
 
 def _measured(sources: Sequence[Source], **options: Any) -> ImageModel:
-    """What is common, from few windows; from more where these show no columns."""
+    """What is common: of an image from windows of it, of the frames of a stack from windows of some."""
+    if len(sources) == 1:
+        return calibrate_image(sources[0].read, sources[0].shape, **options)
     frames = [sources[i] for i in np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))]
-    for per_axis in (3, 8):
-        windows = []
-        for i, source in enumerate(frames):
-            every = Grid(source.shape, 512, 0).samples(per_axis)
-            windows += [source.read(window) for window in every[i :: len(frames)] or every[:1]]
-        try:
-            return calibrate(windows, **options)
-        except InputError:
-            if per_axis == 8 or len(windows) == 1:
-                raise
-    raise AssertionError  # the loop returns or raises
+    windows = []
+    for i, source in enumerate(frames):
+        every = Grid.samples(source.shape)
+        windows += [source.read(window) for window in every[i :: len(frames)] or every[:1]]
+    return calibrate(windows, **options)
 
 
 def _digests(source: Source, grid: Grid) -> list[str]:
     return [digest(source.read(grid[number].core)) for number in range(len(grid))]
-
-
-def _top_two(usual: np.ndarray) -> list[tuple[float, int]]:
-    """The two greatest of the finite values that occur, and how often."""
-    if usual.size == 0:
-        return []
-    top = usual.max()
-    at = usual == top
-    lower = np.max(usual, where=~at, initial=usual.min())
-    return [(float(top), int(at.sum())), (float(lower), int((usual == lower).sum()))]
-
-
-def _limit(tops: Iterable[list[tuple[float, int]]]) -> float | None:
-    """The greatest value where more pixels have it than the next lower one, and not by chance."""
-    count: dict[float, int] = {}
-    for found in tops:
-        for value, times in found:
-            count[value] = count.get(value, 0) + times
-    ranked = sorted(count, reverse=True)
-    if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
-        return None
-    return ranked[0]
 
 
 def _offset(sample: Sequence[np.ndarray]) -> float | None:

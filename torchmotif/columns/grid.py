@@ -22,7 +22,9 @@ __all__ = [
     "tile_side",
 ]
 
-_SIDE = 768  # pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes
+_SIDE = (
+    768  # pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes
+)
 _SPACINGS = 40.0  # least side of a core in spacings: the margin around it is four of them
 # Pixels of the cores that are worked on at a time: on a CPU some 150 MiB, and enough for operations to be large; on an
 # accelerator some GiB, since there each operation costs the same be it large or small.
