@@ -13,7 +13,6 @@ from torchmotif.analysis.engine import device_of_worker, single_threaded
 from torchmotif.analysis.plan import Batch
 from torchmotif.columns.grid import GUARD
 from torchmotif.columns.tiled import columns_of_tiles
-from torchmotif.errors import InputError
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
 from torchmotif.patches import extract_patches, inside
@@ -90,7 +89,7 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
     """The columns of a batch and a little beyond its tiles, by tile, row and column, and their moments."""
     places = torch.from_numpy(batch.places).to(pixels.device)
     if batch.given is None:
-        found = _fitted(batch, pixels)
+        found = columns_of_tiles(pixels, batch.survey.model, threshold=batch.threshold)
         guard = GUARD * batch.survey.model.spacing
     else:
         found, guard = _given(batch, pixels.device), 0.0
@@ -108,22 +107,6 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
         "owned": _held(batch, places[tile], at, 0.0),
         "moments": _moments(batch, pixels, tile, local, at),
     }
-
-
-def _fitted(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
-    try:
-        return columns_of_tiles(pixels, batch.survey.model, threshold=batch.threshold)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not exported to checkers
-        shares = 1 - torch.isfinite(pixels).double().mean(dim=(1, 2)).cpu().numpy()
-        if not shares.any():
-            raise
-        place, number = batch.tiles[int(shares.argmax())]
-        top, left, bottom, right = batch.survey.grid[number].window
-        raise InputError(
-            f"{batch.images[place].source.name}: {shares.max():.0%} of the pixels in rows {top} to {bottom} and columns "
-            f"{left} to {right} are not finite, too many to fit columns there; cut that part off, or set it to the "
-            "image's background"
-        ) from error
 
 
 def _given(batch: Batch, device: torch.device) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from torchmotif._arrays import as_tensor
 from torchmotif.analysis.engine import device_of_worker, single_threaded
 from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
 from torchmotif.analysis.record import known_before
@@ -100,7 +100,8 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         core = source.read(grid[number].core)
         digests.append(digest(core))
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
-        tops.append(top_two(as_tensor(core), dark=dark))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+            tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=dark))
         total += float(usual.sum(dtype=np.float64))
         count += usual.size
         least = min(least, float(usual.min())) if usual.size else least
@@ -151,12 +152,12 @@ def calibrated(
 def _measured(sources: Sequence[Source], **options: Any) -> ImageModel:
     """What is common: of an image from windows of it, of the frames of a stack from windows of some."""
     if len(sources) == 1:
-        return calibrate_image(sources[0].read, sources[0].shape, **options)
+        return calibrate_image(sources[0].part, sources[0].shape, **options)
     frames = [sources[i] for i in np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))]
     windows = []
     for i, source in enumerate(frames):
         every = Grid.samples(source.shape)
-        windows += [source.read(window) for window in every[i :: len(frames)] or every[:1]]
+        windows += [source.part(window) for window in every[i :: len(frames)] or every[:1]]
     return calibrate(windows, **options)
 
 
