@@ -1,8 +1,8 @@
 """What the search for columns is up against in images: how unlike columns are, and what is too faint or too wide for it.
 
-    python benchmarks/columns_limits.py [unevenness] [sulphur] [background] [hollows]
+    python benchmarks/columns_limits.py [overdispersion] [sulphur] [background] [hollows]
 
-unevenness: variance of the columns' elongations over what noise lets expect, in every real image.
+overdispersion: variance of the columns' elongations over what noise lets expect, in every real image.
 sulphur: intensity over its error at the sites that the molybdenum lattice of SciLink_MoS2_Exp-000-2.npz predicts.
 background: by how much the uncertain background and width enlarge the claimed errors of few counts, exactly, in three draws.
 hollows: the dark centres of hexagons in simulated MoSe2, which are wide and overlap: found, and right, of those there.
@@ -17,14 +17,11 @@ import numpy as np
 import torch
 from dose_sweep import DATA
 from scipy.spatial import Delaunay, cKDTree
-from torchmotif.columns.fit import fit_columns
-from torchmotif.columns.fitter import Fitter
-from torchmotif.columns.parts import measure_common
-from torchmotif.columns.prepare import prepare
-from torchmotif.columns.search import fitted
-from torchmotif.columns.shape import Start
 
 import torchmotif as tm
+from torchmotif.columns import tiled
+from torchmotif.columns._fit import Fit
+from torchmotif.columns.calibrate import calibrate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "columns"))
 from probes import honeycomb
@@ -34,19 +31,19 @@ LARGEST = 1024  # pixels of a side that are looked at
 DISTANCE = 0.3289 / 0.015  # px between hexagons of MoSe2 at 0.015 nm a pixel
 
 
-def unevenness() -> Iterator[str]:
+def overdispersion() -> Iterator[str]:
     for path in sorted(DATA.iterdir()):
         if path.suffix in SUFFIXES:
-            pixels = tm.read(path).numpy()[:LARGEST, :LARGEST]
-            yield f"{path.name}: {measure_common([pixels]).unevenness:.2f}"
+            pixels = tm.read(path).numpy()[:LARGEST, :LARGEST].astype(np.float32)
+            yield f"{path.name}: {calibrate([pixels]).overdispersion:.2f}"
 
 
 def sulphur() -> Iterator[str]:
     """Molybdenum is found; the triangles of its lattice are of two kinds, one of which has sulphur in the middle."""
     scan = tm.read(DATA / "SciLink_MoS2_Exp-000-2.npz")
-    image, columns = prepare(scan, None, dark=False, device=None), tm.find_columns(scan)
-    found, shape = fitted(image, torch.as_tensor(columns.positions), columns.spacing)
-    at = found.positions.numpy()
+    pixels = torch.as_tensor(scan.numpy().astype(np.float32))
+    columns, model = tm.find_columns(scan), calibrate([pixels])
+    at = np.asarray(columns.positions)
     corners = at[Delaunay(at).simplices]
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
     corners = corners[(abs(sides / columns.spacing - 1) < 0.25).all(axis=1)]
@@ -55,19 +52,19 @@ def sulphur() -> Iterator[str]:
     turn = np.exp(3j * np.arctan2(out[:, 0], out[:, 1]))
     up = (turn * np.exp(-0.5j * np.angle((turn**2).mean()))).real > 0
     for name, kind in (("triangles one way", ~up), ("triangles the other way", up)):
-        every = torch.cat([found.positions, torch.from_numpy(middles[kind])])
-        held = torch.arange(len(every)) >= len(found)
-        fit = fit_columns(image.data, image.usable, Start.at(every), columns.spacing, shape, held=held)
-        z = (fit.intensity / fit.covariance[:, 0, 0].sqrt())[held]
+        every = torch.from_numpy(np.concatenate([at, middles[kind]]))
+        fixed = torch.arange(len(every)) >= len(at)
+        fit = tiled.columns_at(pixels[None], model, every, torch.zeros_like(fixed, dtype=torch.long), fixed)
+        z = (fit["intensities"] / fit["intensity_errors"])[fit["is_predicted"]]
         yield f"{name}: {len(z)}, intensity over error {z.median():.2f} in the median, {(z > 3).double().mean():.0%} above 3"
 
 
-class Watched(Fitter):
+class Watched(Fit):
     """A fit of which is known, at its end, what claims would be with background and width as uncertain as they are."""
 
     ratios: ClassVar[list[float]] = []
 
-    def covariance(self, *, draft: bool) -> torch.Tensor:
+    def covariance(self, *, draft: bool = False) -> torch.Tensor:
         """As ever; on the way the exact information of all unknowns is inverted."""
         if not draft:
             self.ratios.append(self.ratio())
@@ -77,7 +74,7 @@ class Watched(Fitter):
         """Root mean square of the claimed position errors with background and width unknown, over that with both known."""
         width, intensity = self.shape.width.double(), self.intensity.double()[:, None, None]
         waves = []
-        for axis, length in enumerate(self.data.shape):
+        for axis, length in enumerate(self.data.shape[1:]):
             step = torch.arange(length).double() - self.positions[:, axis, None]
             wave = torch.exp(-(step**2) / (2 * width[axis] ** 2)) / width[axis]
             waves.append(
@@ -95,7 +92,7 @@ class Watched(Fitter):
         )
         splines = torch.einsum("ra,cb->abrc", self.rows.double(), self.cols.double()).flatten(0, 1)
         slopes = torch.cat([columns, widths.flatten(1), splines.flatten(1)])
-        information = (slopes * (self.usable / self.variance).double().flatten()) @ slopes.T
+        information = (slopes * self.weights.double().flatten()) @ slopes.T
         many, every = len(columns), len(information)
         steady = 1e-9 * information.diagonal().max() * torch.eye(every).double()
         steady[:many] = 0
@@ -107,13 +104,13 @@ class Watched(Fitter):
 
 
 def background() -> Iterator[str]:
-    import torchmotif.columns.fit as module
+    import torchmotif.columns._search as module
 
-    module.Fitter = Watched
+    module.Fit = Watched
     scene = honeycomb()
     for seed in range(3):
         tm.find_columns(scene.draw(1 / 50, seed).numpy())
-    module.Fitter = Fitter
+    module.Fit = Fit
     yield ", ".join(f"{100 * (ratio - 1):.2f} %" for ratio in Watched.ratios)
 
 
@@ -136,7 +133,7 @@ def hollows() -> Iterator[str]:
 
 
 def main() -> None:
-    every = (unevenness, sulphur, background, hollows)
+    every = (overdispersion, sulphur, background, hollows)
     for part in every:
         if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
             print(part.__name__)

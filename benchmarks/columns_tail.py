@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchmotif.columns.model import gaussians, spline_basis
+from torchmotif.columns._profiles import gaussians, spline_basis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "columns"))
 from probes import Scene, honeycomb
