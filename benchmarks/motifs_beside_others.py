@@ -1,16 +1,16 @@
 """MotifClassifier.fit alone and beside two busy processes, as on a machine that others use too.
 
 Run ``python benchmarks/motifs_beside_others.py [--rounds 5] [--threads 2] [--size 400]``; alone and beside take turns, and the
-ratio of the medians is printed with those of single rounds. The busy processes are loops of Python, one thread each. Say what
-else ran on the machine: on busy cores the fit alone is slow as well. ``--patches N`` times fits of N patches of 33 px with one thread
-and with several instead.
+ratios of the medians are printed. The busy processes are loops of Python. A loop that is measured in the same way says what any
+program of one thread loses, also to whatever else runs on the machine. ``--patches N`` times fits of N patches of 33 px instead,
+with one thread and with several, which `fit` itself does not use.
 """
 
 import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -49,23 +49,39 @@ def drawn(pixels: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tm.extract_patches(counts, positions, size), offsets(positions, size)
 
 
-def seconds(patches: torch.Tensor, shifts: torch.Tensor) -> float:
-    start = time.perf_counter()
-    tm.MotifClassifier().fit(patches, shifts)
-    return time.perf_counter() - start
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Time on the clock, and of the processor."""
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
 def beside(rounds: int, pixels: int) -> None:
     patches, shifts = drawn(pixels, 37)
-    seconds(patches, shifts)
-    alone, together = [], []
+    works = {
+        "fit": lambda: tm.MotifClassifier().fit(patches, shifts),
+        "loop": lambda: sum(range(40_000_000)),
+    }
+    works["fit"]()
+    alone: dict[str, list[float]] = {name: [] for name in works}
+    together: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
-        alone.append(seconds(patches, shifts))
-        with busy(BUSY):
-            together.append(seconds(patches, shifts))
-        print(f"alone {alone[-1]:6.2f} s   beside {BUSY} busy processes {together[-1]:6.2f} s", flush=True)
-    ratio = statistics.median(together) / statistics.median(alone)
-    print(f"{len(patches)} patches, {torch.get_num_threads()} threads: ratio of medians {ratio:.2f}")
+        said = []
+        for name, work in works.items():
+            clock, processor = seconds(work)
+            with busy(BUSY):
+                clock_beside, processor_beside = seconds(work)
+            alone[name].append(clock)
+            together[name].append(clock_beside)
+            said.append(
+                f"{name} {clock:6.2f} -> {clock_beside:6.2f} s (cpu {processor:.2f} -> {processor_beside:.2f})"
+            )
+        print("   ".join(said), flush=True)
+    ratios = {name: statistics.median(together[name]) / statistics.median(alone[name]) for name in works}
+    print(
+        f"{len(patches)} patches, {torch.get_num_threads()} threads, beside {BUSY} busy processes over alone, medians:"
+    )
+    print({name: round(ratio, 2) for name, ratio in ratios.items()})
 
 
 def by_threads(count: int, threads: int, rounds: int) -> None:
@@ -81,7 +97,7 @@ def by_threads(count: int, threads: int, rounds: int) -> None:
     for _ in range(rounds):
         for number, taken in times.items():
             torch.set_num_threads(number)
-            taken.append(seconds(repeated, shifts[rows]))
+            taken.append(seconds(lambda: tm.MotifClassifier().fit(repeated, shifts[rows]))[0])
     print(count, {number: round(statistics.median(taken), 2) for number, taken in times.items()}, flush=True)
 
 
