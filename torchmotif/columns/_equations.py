@@ -41,10 +41,10 @@ def squeezed(
 
 def inverse3(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
     """Inverses by cofactors: no question to the host whether one is singular."""
-    a, b, c = matrix.unbind(1)
-    columns = [torch.linalg.cross(*two) for two in ((b, c), (c, a), (a, b))]
-    determinant = (a * columns[0]).sum(1)
-    inverse: Tensor = torch.stack(columns, dim=2) / determinant[:, None, None]
+    # Rows i + 1 and i + 2 give column i.
+    columns = torch.linalg.cross(matrix.roll(-1, 1), matrix.roll(-2, 1))
+    determinant = (matrix[:, 0] * columns[:, 0]).sum(1)
+    inverse: Tensor = columns.mT / determinant[:, None, None]
     return inverse
 
 

@@ -112,6 +112,7 @@ class Fit:
     weights: Float[Tensor, "t h w"]
     least: Float[Tensor, " t"]  # information of an intensity that every column has
     blocks: "_Blocks"
+    touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
     band: Float[Tensor, "t m 49"]
     reach: int
 
@@ -137,13 +138,18 @@ class Fit:
         self.assemble(self.expected)
 
     def continued(self, start: Start, kept: Int[Tensor, " k"], gone: Int[Tensor, " g"]) -> "Fit":
-        """The fit without those `gone` of its columns, and after them those of `start` that are new; no matrix is made yet."""
-        fit = copy(self)
+        """The fit without those `gone` of its columns, and after the `kept` ones those of `start` that are new.
+
+        No matrix is made yet. Columns that are new, or were or are next to a change, are `touched` by it.
+        """
+        fit, before = copy(self), self._next_to(gone)[kept]
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
         new = torch.arange(len(kept), len(fit), device=kept.device)
         fit.stuck = torch.cat([self.stuck[kept], fit.fixed[new]])
         fit.find_neighbours()
+        fit.touched = fit._next_to(new).index_fill(0, new, value=True)  # noqa: SLF001  # of the same class
+        fit.touched |= torch.cat([before, fit.fixed.new_zeros(len(new))])
         fit.canvas = self.canvas.clone()
         self.profile.at(gone).add(fit.canvas, -self.rendered[gone, None, None])
         added = self._profiles(fit.positions[new], fit.tile[new])
@@ -154,6 +160,11 @@ class Fit:
         blocks[1] = fit.data.new_zeros(*fit.neighbours.later.shape, 3, 3)
         fit.blocks = _Blocks(*blocks)
         return fit
+
+    def _next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
+        """Which columns share information with some of them."""
+        none = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device)
+        return none.index_fill(0, self.neighbours.every[rows].flatten(), value=True)[:-1]
 
     def find_neighbours(self) -> None:
         """Look for the columns that share information with each other."""

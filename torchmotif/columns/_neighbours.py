@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Neighbours", "as_index", "is_near", "near_to", "pairs_within", "strongest_first", "within_group"]
+__all__ = ["Neighbours", "as_index", "is_near", "pairs_within", "strongest_first", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
 _LOOK = 8  # rounds after which an accelerator is asked whether any position is undecided
@@ -61,13 +61,6 @@ def pairs_within(
     i, j, near = _candidates(positions, positions, radius)
     kept = as_index(near & (i < j) if once else near & (i != j))
     return i[kept], j[kept]
-
-
-def near_to(one: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
-    """Which positions have one of a few others within a radius."""
-    _, j, near = _candidates(other, one, radius)
-    hits = torch.zeros(len(one), dtype=torch.int32, device=one.device)
-    return hits.index_add_(0, j, near.int()) > 0
 
 
 def is_near(few: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
 from torchmotif.columns._fit import Fit, Moving, Shape, Start
-from torchmotif.columns._neighbours import as_index, is_near, near_to, strongest_first
+from torchmotif.columns._neighbours import as_index, is_near, strongest_first
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns.model import ImageModel, Tiles
@@ -20,7 +20,6 @@ FAINTEST = 0.05  # of the 90th percentile of intensities: no column is fainter
 _FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
-_TOUCHED = 1.1  # spacings around a change within which columns are fitted again
 _REVISIONS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
 _STEPS = 9  # at most, to the end
@@ -39,15 +38,16 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     faintest, judged = shape.usual * FAINTEST, None
     converge(fit, _ROUGH)
     for number in range(_REVISIONS):
-        start, (kept, gone), touched, changes = revised(fit, faintest, judged)
-        fit, touched = fit.continued(start, kept, gone), touched & (changes > 0)[start.tile]
+        start, kept, gone, changes = revised(fit, faintest, judged)
+        fit = fit.continued(start, kept, gone)
+        touched = fit.touched & (changes > 0)[fit.tile]
         if number == _REVISIONS - 1 or not bool(touched.any()):
             break
         judged = converge(fit, _ROUGH, touched)
     converge(fit, _STEPS, torch.ones_like(fit.fixed))
-    start, (kept, gone), touched, _ = revised(fit, faintest, more=False)
+    start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
-    converge(fit, _STEPS, touched)
+    converge(fit, _STEPS, fit.touched)
     fit.assemble(fit.expected)
     return fit
 
@@ -157,11 +157,11 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
 
 def revised(
     fit: Fit, faintest: Tensor, judged: Bool[Tensor, " n"] | None = None, *, more: bool = True
-) -> tuple[Start, tuple[Tensor, Tensor], Bool[Tensor, " m"], Int[Tensor, " t"]]:
+) -> tuple[Start, Int[Tensor, " k"], Int[Tensor, " g"], Int[Tensor, " t"]]:
     """A fit without what it finds to be nothing, with pairs split or merged and `more` that it leaves over.
 
-    Of columns that are not `judged`, by default none, all stay, and tiles without any stay as they are. Also the numbers of columns that are kept and of
-    those that are not, which of all are new or near to a change, and how many changes there are in every tile.
+    Of columns that are not `judged`, by default none, all stay, and tiles without any stay as they are. Also the numbers of columns
+    that are kept and of those that are gone, and how many changes there are in every tile.
     """
     fit.weigh(fit.expected)
     covariance, closest = fit.covariance(draft=True), CLOSEST * fit.spacing
@@ -192,13 +192,7 @@ def revised(
         fit.spline,
     )
     gone = torch.argsort(keep, stable=True)[: len(keep) - len(kept)]  # whose number is known: no wait
-    centres = fit.tiles.spread(
-        torch.cat([at[gone], new, extra]), torch.cat([tile[gone], new_tile, extra_tile])
-    )
-    ours = fit.tiles.spread(start.positions, start.tile)
-    touched = near_to(ours / fit.axes, centres / fit.axes, _TOUCHED * fit.spacing)
-    touched |= torch.arange(len(touched), device=touched.device) >= len(kept)
-    return start, (kept, gone), touched, changes
+    return start, kept, gone, changes
 
 
 def _left_over(
