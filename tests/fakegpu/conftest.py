@@ -11,6 +11,7 @@ import pytest
 import torch.utils.backend_registration as backends
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 # Importing these registers a device for the whole process; test_fakegpu.py starts one for them.
 collect_ignore = [] if os.environ.get("TORCHMOTIF_FAKE_GPU") else ["backend.py", "device_checks.py"]
 Counts = Callable[[str, int], dict[str, Any]]

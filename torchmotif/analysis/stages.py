@@ -55,15 +55,17 @@ def label_columns_of(
         part = {name: columns[name][rows] for name in ("image", "tile", "positions")}
         part |= {"rows": rows, "whole": whole, **_labels(classifier, moments, whole, level, device)}
         size, labels = batch.survey.patch_size, part["labels"]
-        sums = torch.zeros(classifier.n_motifs_, size * size, dtype=torch.float64)
+        pixels = batch.pixels()
+        sums = torch.zeros(classifier.n_motifs_, size * size, dtype=torch.float64, device=pixels.device)
         has_motif = np.flatnonzero(labels >= 0)
         if len(has_motif) and classifier.equivalence is None:  # else the patches lie in all orientations
-            image = _filled(batch, batch.pixels())
-            at = torch.from_numpy(_tall(batch, part)[has_motif])
-            for some in torch.arange(len(has_motif)).split(_PATCHES):
-                patches = _patches(batch, image, at[some])
-                add_by_label(sums, torch.from_numpy(labels[has_motif])[some], patches)
-        part["sums"] = sums.view(-1, size, size).numpy()
+            image = _filled(batch, pixels)
+            at, of = (
+                torch.from_numpy(one[has_motif]).to(pixels.device) for one in (_tall(batch, part), labels)
+            )
+            for some, motif in zip(at.split(_PATCHES), of.split(_PATCHES), strict=True):
+                add_by_label(sums, motif, _patches(batch, image, some))
+        part["sums"] = sums.view(-1, size, size).cpu().numpy()
     batch.parts.commit(batch.name("labels"), part)
 
 

@@ -28,7 +28,7 @@ _MOST_UNASKED = (
 )
 _TOLERANCE = 1e-2  # of the first residual: the step is one of many
 _CLOSEST = 8  # neighbours whose positions are unknown too in a column's covariance
-_CHUNK = 2048  # columns whose covariances are inverted at a time
+_CHUNK, _CHUNK_ON_ACCELERATOR = 2048, 65_536  # columns whose covariances are inverted at a time
 
 
 def squeezed(
@@ -252,7 +252,7 @@ def covariance_of(
     shared = torch.cat([shared, shared.new_zeros(1, *shared.shape[1:])])
     near = every[:n, :_CLOSEST]
     parts = [own[:0]]
-    for some in which.split(_CHUNK):
+    for some in which.split(_CHUNK if which.device.type == "cpu" else _CHUNK_ON_ACCELERATOR):
         group = torch.cat([some[:, None], near[some]], dim=1)
         # What each of a group shares with each other: its entry in the table of the one, where it has one.
         same = (every[group][:, :, None, :] == group[:, None, :, None]) & (group < n)[:, None, :, None]

@@ -33,7 +33,7 @@ _TRIAL_REACH = (
 _STEPS_ONE, _STEPS_TWO = 5, 10
 _FURTHEST = 0.6  # widths that a column of a trial may move in one step
 _FAINT = 0.02  # of the intensity of all: no column of a trial is fainter
-_CHUNK = 1024  # trials at a time
+_CHUNK, _CHUNK_ON_ACCELERATOR = 1024, 16_384  # trials at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,8 +344,8 @@ def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"])
         torch.cat([fit.intensity, fit.intensity.new_zeros(1)]),
         torch.cat([fit.positions, fit.positions[:1]]),
     )
-    parts = []
-    for some, pair in zip(taken.split(_CHUNK), two.split(_CHUNK), strict=True):
+    parts, chunk = [], _CHUNK if taken.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    for some, pair in zip(taken.split(chunk), two.split(chunk), strict=True):
         tile = fit.tile[some[:, 0]]
         bright = torch.maximum(pair[:, :, :1], least[tile, None, None].double())
         columns = torch.cat([none[0][some][:, :, None].double(), none[1][some]], dim=2)

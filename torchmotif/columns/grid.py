@@ -38,7 +38,7 @@ def tile_side(spacing: float) -> int:
     Examples
     --------
     >>> tile_side(10.0), tile_side(40.0)
-    (512, 1664)
+    (768, 1664)
     """
     return max(_SIDE, 128 * math.ceil(_SPACINGS * spacing / 128))
 
