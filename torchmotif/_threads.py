@@ -8,10 +8,11 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["in_threads", "single_threaded"]
+__all__ = ["MOST_THREADS", "in_threads", "single_threaded"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
+MOST_THREADS = 8  # parts that are worked on at once: each has intermediates of its own
 
 
 @contextmanager
@@ -42,5 +43,7 @@ def in_threads(work: Callable[[_S], _T], parts: Sequence[_S], device: torch.devi
     with single_threaded():
         if threads == 1 or len(parts) == 1:
             return [work(part) for part in parts]
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            min(threads, MOST_THREADS), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             return list(pool.map(work, parts))

@@ -185,7 +185,7 @@ def analyze_into(
     pixel_size_nm : float or (float, float), optional
         Length of a pixel along (rows, columns), for sources that do not say it.
     tile : int
-        Side in pixels of what a worker does at a time, in whole batches of about 2048 x 2048 pixels.
+        Side in pixels of what a worker does at a time, in whole batches; results do not depend on it.
     memory_budget : int or str, optional
         Bytes for all processes together, such as "3GiB": fewer workers where it is small. It is not applied to the
         workers of `client` or `scheduler`, whose number and memory are their cluster's.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from torchmotif._threads import single_threaded
+from torchmotif._threads import MOST_THREADS, single_threaded
 from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
 
 __all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
@@ -16,7 +16,6 @@ _BASE = 450 << 20  # bytes that a process takes that has imported torch and dask
 _SMALL = 2048 * 2048  # pixels that one process is done with before workers have started
 _AHEAD = 3  # tasks per worker that are handed out
 _PER_BATCH = 300 << 20  # bytes that a batch takes while its columns are fitted
-_MOST_THREADS = 8  # batches that one process works on at once: each has intermediates of its own
 
 
 class Engine:
@@ -138,7 +137,7 @@ def engine_for(
         import torch
 
         on_host = (device or "cpu").startswith("cpu")
-        threads = min(torch.get_num_threads(), _MOST_THREADS, _count(_MOST_THREADS, None, memory_budget))
+        threads = min(torch.get_num_threads(), MOST_THREADS, _count(MOST_THREADS, None, memory_budget))
         yield Engine(threads=threads if on_host else 1, progress=progress)
         return
     try:

@@ -39,8 +39,9 @@ class Tasks:
     ) -> tuple[dict[int, Any], dict[int, str]]:
         """Results of calls by their number, and, where that is tolerated, why the others have none."""
         tolerant = tolerant and self.tolerant
-        # Of all calls but those on batches, each is a task.
-        each = max(1, self.tile**2 // plan.BATCH) if calls and isinstance(calls[0][0], Batch) else 1
+        # Only on workers is it worth the while to hand out several batches at once.
+        batched = calls and isinstance(calls[0][0], Batch) and self.engine.client is not None
+        each = max(1, self.tile**2 // plan.BATCH) if batched else 1
         tasks = [(function, calls[first : first + each], tolerant) for first in range(0, len(calls), each)]
         values: dict[int, Any] = {}
         reasons: dict[int, str] = {}

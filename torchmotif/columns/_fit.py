@@ -36,7 +36,7 @@ _DOUBTFUL = 6.0
 _FURTHEST = 0.5  # widths that a column moves in one step
 # Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
 # hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
-_WIDEST = 0.4
+_WIDEST = 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,10 @@ class Shape:
     @staticmethod
     def of(model: ImageModel, faintest: float, device: torch.device) -> "Shape":
         """Of a model whose least intensity is `faintest` times the upper decile."""
-        width, over, usual = torch.tensor([*model.width, model.overdispersion, model.faintest / faintest]).to(
-            device
-        ).split([2, 1, 1])  # fmt: skip
+        numbers = torch.tensor(
+            [*model.width, model.overdispersion, model.faintest / faintest], dtype=torch.float32
+        )
+        width, over, usual = numbers.to(device).split([2, 1, 1])
         side = math.sqrt(model.width[0] * model.width[1])
         axes = model.width[0] / side, model.width[1] / side
         return Shape(width, max(model.width), axes, Noise.of(model.noise, device), over[0], usual[0])
@@ -112,6 +113,7 @@ class Fit:
     weights: Float[Tensor, "t h w"]
     least: Float[Tensor, " t"]  # information of an intensity that every column has
     blocks: "_Blocks"
+    paired: float  # the width for which neighbours were looked for
     touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
     band: Float[Tensor, "t m 49"]
     reach: int
@@ -168,6 +170,7 @@ class Fit:
 
     def find_neighbours(self) -> None:
         """Look for the columns that share information with each other."""
+        self.paired = self.shape.widest
         at = self.tiles.spread(self.positions, self.tile)
         self.neighbours = Neighbours.within(at / self.shape.width.double(), _OVERLAP)
 

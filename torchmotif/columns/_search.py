@@ -11,6 +11,7 @@ from torchmotif.columns._fit import Fit, Moving, Shape, Start
 from torchmotif.columns._neighbours import as_index, is_near, strongest_first
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
+from torchmotif.columns._profiles import window_reach
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["FAINTEST", "converge", "converge_common", "fit_tiles", "is_significant", "revised"]
@@ -26,6 +27,7 @@ _STEPS = 9  # at most, to the end
 _REASSEMBLED = 3  # steps after which the matrix is made anew
 _WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in the end taken back
 _HALVINGS = 3
+_GROWN = 1.05  # times the width for which neighbours were looked for
 _NEAR = 0.02  # squared step, in standard deviations, after which a column has converged
 _FEW = 0.001  # of a tile's columns: so few need not converge
 _MANY = 0.1  # of a tile's columns: while so many still move, its background and all its columns are fitted
@@ -111,14 +113,18 @@ def _halved(
 
     Columns that the image hardly tells apart diverge, and wide ones that overlap with their background.
     """
+    still = worse
     for _ in range(_HALVINGS):
-        fit.mix(before, 0.5, worse)
-        worse = worse & ~(fit.misfit() <= most)
-        if not bool(worse.any()):
-            return fit.misfit()
-    fit.mix(best, 1.0, worse)
+        fit.mix(before, 0.5, still)
+        still = still & ~(fit.misfit() <= most)
+        if not bool(still.any()):
+            break
+    else:
+        fit.mix(best, 1.0, still)
+    misfit = fit.misfit()
+    # All columns of these tiles are fitted from here on; some may have no matrix yet.
     fit.assemble(fit.expected, as_index(worse[fit.tile]), worse)
-    return fit.misfit()
+    return misfit
 
 
 def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Float[Tensor, ""]:
@@ -149,6 +155,12 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
         for halving in range(_HALVINGS + 1):
             misfit, limit, widest = torch.cat([fit.misfit(), most, fit.shape.width.max()[None]]).tolist()
             fit.shape = replace(fit.shape, widest=widest)
+            if window_reach(widest) != fit.reach:
+                fit.look()
+            if (
+                widest > _GROWN * fit.paired
+            ):  # without the neighbours that now overlap the matrix has no minimum
+                fit.find_neighbours()
             if misfit <= limit or halving == _HALVINGS:
                 break
             fit.mix(before, 0.5, one)

@@ -1,6 +1,5 @@
 """Calibration: what all columns of an image have in common, from some windows of it."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,7 +36,8 @@ OUTLIER = 30.0  # a pixel this many times the image's range away from the median
 START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
 _LEARNED = 32.0  # spacings: side of the part from which the common shape is learned
-_MEASURED = 5  # windows that tell the spacing
+_FIRST_LOOK, _SECOND_LOOK = 3, 8  # windows along each axis, and where those show no columns
+_MEASURED = 5  # of the first windows, that tell the spacing
 _LEAST_SIDE = 256  # pixels of it
 # Steps that learn the shape, and whether columns have converged by then. With four steps at first the widths of thirteen simulated and
 # real images are the same to 0.2 %, but the wide hollows of a honeycomb diverge in one of six; with two lessons the widths
@@ -73,7 +73,9 @@ def pixels_and_mask(
         raise InputError(
             f"image must have at least 16 pixels a side, got {tuple(pixels.shape)}; columns cannot be told from noise"
         )
-    values = as_tensor(np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device)
+    values = as_tensor(
+        np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device
+    ).detach()
     masks = [mask] * (mask is not None)
     if isinstance(pixels, np.ma.MaskedArray):
         masks.append(np.ma.getmaskarray(pixels))
@@ -115,7 +117,7 @@ def calibrate_image(
     axes, limit, dark, spacing, device
         See `calibrate`, also for the errors.
     """
-    for per_axis in (3, 8):
+    for per_axis in (_FIRST_LOOK, _SECOND_LOOK):
         boxes = Grid.samples(shape, per_axis)
         try:
             model = calibrate(
@@ -126,14 +128,14 @@ def calibrate_image(
                 spacing=spacing,
                 device=device,
             )
-            side = round(_SAMPLE_SPACINGS * model.spacing)
-            if side > boxes[0][2] - boxes[0][0] < shape[0]:  # few columns fit into so small windows
+            side, extent = round(_SAMPLE_SPACINGS * model.spacing), np.array(boxes[0][2:]) - boxes[0][:2]
+            if ((side > extent) & (extent < shape)).any():  # few columns fit into so small windows
                 windows = [read(box) for box in Grid.samples(shape, per_axis, side)]
                 model = calibrate(
                     windows, axes=axes, limit=limit, dark=dark, spacing=model.spacing, device=device
                 )
         except InputError:
-            if per_axis == 8 or len(boxes) == 1:
+            if per_axis == _SECOND_LOOK or len(boxes) == 1:
                 raise
         else:
             return model
@@ -175,10 +177,13 @@ def calibrate(
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
     if spacing is None:
-        spacing = measure(tiles.some(slice(None, None, math.ceil(len(windows) / _MEASURED))), axes).pixels
+        spacing = measure(tiles.some(_best(tiles)), axes).pixels
     model = replace(model, spacing=spacing)
     at, height, tile = maxima(tiles, tiles.data, spacing, axes)
-    level, area = noise_level(tiles.data).median(), tiles.data.numel()
+    # Windows that were hardly measured have hardly any noise.
+    share = tiles.usable.flatten(1).float().mean(1)
+    level = torch.where(share >= share.max() / 2, noise_level(tiles.data), torch.nan).nanmedian()
+    area = tiles.data.numel()
     keep = outstanding(height, level * filter_gain(spacing), spacing, area)
     score = significance(height, tiles.data, level, spacing, axes)
     rare = outstanding(height, height / score, spacing, area)
@@ -190,6 +195,16 @@ def calibrate(
         raise NoColumnsError(model)
     model = replace(model, least=least)
     return _learned(tiles, model, at[keep], tile[keep])
+
+
+def _best(tiles: Tiles) -> Tensor | slice:
+    """A few windows that tell the spacing: of those that were measured most, spread evenly; all where few were not enough."""
+    t = len(tiles.data)
+    if not _MEASURED < t <= _FIRST_LOOK**2:
+        return slice(None)
+    spread = torch.cat([torch.arange(0, t, 2), torch.arange(1, t, 2)]).to(tiles.data.device)
+    measured = tiles.usable.flatten(1).float().mean(1)[spread].mul(8).round()
+    return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
 def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool) -> ImageModel:
@@ -204,7 +219,7 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
     shares = torch.tensor([0.001, 0.5, 0.999], dtype=torch.float64).to(sample.device)
     low, middle, high = sample.quantile(shares).tolist()
     reach = OUTLIER * (high - low) if high > low else np.inf
-    usual = (windows - middle).abs() <= reach
+    usual = torch.isfinite(windows) & ((windows - middle).abs() <= reach)
     count = usual.sum()
     mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
     beyond = torch.where(usual, windows - mean.to(windows.dtype), 0.0)
@@ -227,7 +242,7 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> Image
     part, positions = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
     start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
-    width = torch.tensor(model.axes).to(device) * (START_WIDTH * spacing)
+    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * (START_WIDTH * spacing)
     one = width.new_ones(())
     shape = Shape(
         width,
@@ -262,7 +277,7 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     parts = [grid[number] for number in range(len(grid))]
     cores = torch.tensor([part.core for part in parts], dtype=at.dtype).to(at.device)
     inside = ((at[:, None] >= cores[:, :2] - 0.5) & (at[:, None] < cores[:, 2:] - 0.5)).all(2)
-    count = torch.zeros(t, len(parts), device=at.device).index_add_(0, tile, inside.float())
+    count = torch.zeros(t, len(parts), dtype=torch.long, device=at.device).index_add_(0, tile, inside.long())
     window, part = divmod(int(count.argmax()), len(parts))
     top, left, bottom, right = parts[part].window
     chosen = (images[window : window + 1, top:bottom, left:right] for images in

@@ -144,7 +144,8 @@ class Grid:
             if length <= 2 * side:
                 axes.append([(0, length)])
             else:
-                middle = [(2 * i + 1) * length // (2 * per_axis) for i in range(per_axis)]
+                count = min(per_axis, math.ceil(length / side))
+                middle = [(2 * i + 1) * length // (2 * count) for i in range(count)]
                 first = [min(max(m - side // 2, 0), length - side) for m in middle]
                 axes.append([(a, a + side) for a in first])
         return [(top, left, bottom, right) for top, bottom in axes[0] for left, right in axes[1]]

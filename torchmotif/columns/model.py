@@ -83,7 +83,7 @@ class ImageModel:
 
     def normalised(self, windows: Float[Tensor, "t h w"]) -> "Tiles":
         """Pixels as they were read, ready to be filtered and fitted."""
-        usable = (windows >= self.usual[0]) & (windows <= self.usual[1])  # what is not finite is neither
+        usable = torch.isfinite(windows) & (windows >= self.usual[0]) & (windows <= self.usual[1])
         data = (torch.where(usable, windows, self.level) - self.level) / self.scale
         saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
         return Tiles((-data if self.dark else data).float(), usable & ~saturated, saturated)
@@ -117,7 +117,7 @@ class Tiles:
         """Pixels where a column may be."""
         return self.usable | self.saturated
 
-    def some(self, which: slice) -> "Tiles":
+    def some(self, which: Tensor | slice) -> "Tiles":
         """Some of them."""
         return Tiles(self.data[which], self.usable[which], self.saturated[which])
 
