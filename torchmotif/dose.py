@@ -18,7 +18,7 @@ from torchmotif.analysis.analyze import checked
 from torchmotif.analysis.driver import run
 from torchmotif.analysis.sources import as_sources
 from torchmotif.columns import Columns, find_columns
-from torchmotif.columns.tiled import ImageModel
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 from torchmotif.metrics import ami, fmi, site_f1

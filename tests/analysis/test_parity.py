@@ -151,7 +151,7 @@ def test_frames_of_a_stack_are_batches_whatever_they_come_from(tmp_path: Path, c
 def test_batches_are_told_by_shapes_alone() -> None:
     from torchmotif.analysis.sources import as_sources
     from torchmotif.analysis.store import Memory
-    from torchmotif.columns.tiled import ImageModel
+    from torchmotif.columns.model import ImageModel
 
     model = ImageModel(7.0, 5.0, 1.0, (0.0, 9.0), None, False, (1.0, 1.0))
     sources = as_sources(np.zeros((7, 128, 128)))

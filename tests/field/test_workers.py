@@ -14,7 +14,7 @@ from torchmotif.analysis import engine
 from torchmotif.analysis.plan import Image, Survey, batches_of
 from torchmotif.analysis.sources import Source
 from torchmotif.analysis.store import Memory
-from torchmotif.columns.tiled import ImageModel
+from torchmotif.columns.model import ImageModel
 
 SCRIPT = """
 import sys

@@ -25,7 +25,7 @@ from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
 from torchmotif.analysis.survey import surveyed
 from torchmotif.analysis.tasks import Tasks
-from torchmotif.columns.tiled import ImageModel
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import TorchMotifError
 
 __all__ = ["Given", "run"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.store import Parts, listed
 from torchmotif.columns.grid import GUARD, Grid
-from torchmotif.columns.tiled import ImageModel
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import InputError, ReadError
 from torchmotif.patches import first_shell
 

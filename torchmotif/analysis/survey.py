@@ -13,9 +13,10 @@ from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.tasks import Tasks
-from torchmotif.columns.calibrate import calibrate, calibrate_image, saturation_limit, top_two
+from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
+from torchmotif.columns.pixels import saturation_limit, top_two
 from torchmotif.errors import InputError
 from torchmotif.noise import suspected_offset
 
@@ -131,8 +132,10 @@ def calibrated(
     limit = saturation_limit([top for one in looks for top in one["tops"]])
     if model is None:
         with single_threaded():
-            model = _measured(
-                sources,
+            few = np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))
+            model = calibrate_image(
+                [sources[i].part for i in few],
+                sources[0].shape,
                 axes=_axes(sources[0]),
                 dark=options["polarity"] == "dark",
                 limit=limit,
@@ -147,18 +150,6 @@ def calibrated(
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
         found.append(survey)
     return found
-
-
-def _measured(sources: Sequence[Source], **options: Any) -> ImageModel:
-    """What is common: of an image from windows of it, of the frames of a stack from windows of some."""
-    if len(sources) == 1:
-        return calibrate_image(sources[0].part, sources[0].shape, **options)
-    frames = [sources[i] for i in np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))]
-    windows = []
-    for i, source in enumerate(frames):
-        every = Grid.samples(source.shape)
-        windows += [source.part(window) for window in every[i :: len(frames)] or every[:1]]
-    return calibrate(windows, **options)
 
 
 def _digests(source: Source, grid: Grid) -> list[str]:

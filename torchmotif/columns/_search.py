@@ -14,7 +14,7 @@ from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns._profiles import window_reach
 from torchmotif.columns.model import ImageModel, Tiles
 
-__all__ = ["FAINTEST", "converge", "converge_common", "fit_tiles", "is_significant", "revised"]
+__all__ = ["FAINTEST", "STEPS", "converge", "converge_common", "fit_tiles", "is_significant", "revised"]
 
 _SIGNIFICANT = 3.0  # standard deviations of its intensity that a column must stand above nothing
 FAINTEST = 0.05  # of the 90th percentile of intensities: no column is fainter
@@ -23,7 +23,7 @@ _APART = 0.75  # of the spacing: what is left over nearer to a column than this 
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
 _REVISIONS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
-_STEPS = 9  # at most, to the end
+STEPS = 9  # at most, to the end
 _REASSEMBLED = 3  # steps after which the matrix is made anew
 _WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in the end taken back
 _HALVINGS = 3
@@ -48,10 +48,10 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         if number == _REVISIONS - 1 or not bool(touched.any()):
             break
         judged = converge(fit, _ROUGH, touched)
-    converge(fit, _STEPS, torch.ones_like(fit.fixed))
+    converge(fit, STEPS, torch.ones_like(fit.fixed))
     start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
-    converge(fit, _STEPS, fit.touched)
+    converge(fit, STEPS, fit.touched)
     fit.assemble(fit.expected)
     return fit
 
@@ -159,9 +159,8 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
             fit.shape = replace(fit.shape, widest=widest)
             if window_reach(widest) != fit.reach:
                 fit.look()
-            if (
-                widest > _GROWN * fit.paired
-            ):  # without the neighbours that now overlap the matrix has no minimum
+            # Without the neighbours that overlap now the matrix would not be positive definite.
+            if widest > _GROWN * fit.paired:
                 fit.find_neighbours()
             if misfit <= limit or halving == _HALVINGS:
                 break

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._filters import filter_gain, noise_level, significance
 from torchmotif.columns._fit import Fit, Shape, Start
 from torchmotif.columns._noise import Noise
@@ -18,21 +17,12 @@ from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import measure
 from torchmotif.errors import InputError
 
-__all__ = [
-    "START_WIDTH",
-    "NoColumnsError",
-    "calibrate",
-    "calibrate_image",
-    "levels",
-    "pixels_and_mask",
-    "saturation_limit",
-    "top_two",
-]
+__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image"]
 
-OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
 _LEARNED = 32.0  # spacings: side of the part from which the common shape is learned
@@ -44,8 +34,6 @@ _LEAST_SIDE = 256  # pixels of it
 # at 1/50 of the dose come out 2 % narrower.
 _LESSONS = ((6, False), (3, False), (3, True))
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
-_AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
-_SAMPLE = 1_000_000  # pixels that tell the range of an image: torch's quantiles take no more than 16 million
 
 
 class NoColumnsError(InputError):
@@ -58,87 +46,41 @@ class NoColumnsError(InputError):
         )
 
 
-def pixels_and_mask(
-    image: Any, mask: Any, device: DeviceLike
-) -> tuple[Float[Tensor, "h w"], Pair, float | None]:
-    """Pixels, not finite where they are left out; their aspect; the side in nm of a square one of the same area.
-
-    Raises
-    ------
-    InputError
-        If the image has fewer than 16 pixels a side or no finite pixel, or the mask does not fit.
-    """
-    pixels = pixels_of(image)
-    if min(pixels.shape) < 16:
-        raise InputError(
-            f"image must have at least 16 pixels a side, got {tuple(pixels.shape)}; columns cannot be told from noise"
-        )
-    values = as_tensor(
-        np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device
-    ).detach()
-    masks = [mask] * (mask is not None)
-    if isinstance(pixels, np.ma.MaskedArray):
-        masks.append(np.ma.getmaskarray(pixels))
-    for one in masks:
-        hidden = as_tensor(one, dtype=None, name="mask")
-        if hidden.dtype != torch.bool or hidden.shape != values.shape:
-            raise InputError(
-                f"mask must be boolean and have the image's shape {tuple(values.shape)}, true where pixels are to be "
-                f"ignored; got {hidden.dtype} {tuple(hidden.shape)}"
-            )
-        values = torch.where(hidden.to(values.device), torch.nan, values)
-    if not bool(torch.isfinite(values).any()):
-        raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
-    size = getattr(image, "pixel_size_nm", None)
-    if size is None:
-        return values, (1.0, 1.0), None
-    side = float(np.sqrt(size[0] * size[1]))
-    return values, (side / size[0], side / size[1]), side
-
-
 def calibrate_image(
-    read: Callable[[tuple[int, int, int, int]], Any],
+    reads: Sequence[Callable[[tuple[int, int, int, int]], Any]],
     shape: tuple[int, int],
     *,
-    axes: Pair = (1.0, 1.0),
-    limit: float | None = None,
-    dark: bool = False,
     spacing: float | None = None,
-    device: DeviceLike = None,
+    **known: Any,
 ) -> ImageModel:
-    """The model of an image from few windows of it; from more where these show no columns.
+    """The model of an image, or of the frames of a stack, from few windows; from more where these show no columns.
 
     Parameters
     ----------
-    read : function
-        From (first row, first column, end row, end column) to the pixels there.
+    reads : sequence of functions
+        For the image, or each frame, from (first row, first column, end row, end column) to the pixels there.
     shape : (int, int)
-        Of the image.
-    axes, limit, dark, spacing, device
+        Of each.
+    spacing, **known
         See `calibrate`, also for the errors.
     """
+
+    def look(per_axis: int, spacing: float | None, **side: int) -> ImageModel:
+        boxes = Grid.samples(shape, per_axis, **side)
+        # Each window of one frame, each frame with one window, whichever are more.
+        chosen = [(reads[i % len(reads)], boxes[i % len(boxes)]) for i in range(max(len(reads), len(boxes)))]
+        return calibrate([read(box) for read, box in chosen], spacing=spacing, **known)
+
     for per_axis in (_FIRST_LOOK, _SECOND_LOOK):
         boxes = Grid.samples(shape, per_axis)
         try:
-            model = calibrate(
-                [read(box) for box in boxes],
-                axes=axes,
-                limit=limit,
-                dark=dark,
-                spacing=spacing,
-                device=device,
-            )
+            model = look(per_axis, spacing)
             side, extent = round(_SAMPLE_SPACINGS * model.spacing), np.array(boxes[0][2:]) - boxes[0][:2]
-            if ((side > extent) & (extent < shape)).any():  # few columns fit into so small windows
-                windows = [read(box) for box in Grid.samples(shape, per_axis, side)]
-                model = calibrate(
-                    windows, axes=axes, limit=limit, dark=dark, spacing=model.spacing, device=device
-                )
+            few = ((side > extent) & (extent < shape)).any()  # columns fit into so small windows
+            return look(per_axis, model.spacing, side=side) if few else model
         except InputError:
             if per_axis == _SECOND_LOOK or len(boxes) == 1:
                 raise
-        else:
-            return model
     raise AssertionError  # the loop returns or raises
 
 
@@ -207,36 +149,6 @@ def _best(tiles: Tiles) -> Tensor | slice:
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
-def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool) -> ImageModel:
-    """Mean, standard deviation and usual range of the pixels; the rest of the model is still to be measured."""
-    flat = windows.flatten()
-    sample = flat[:: max(1, len(flat) // _SAMPLE)]
-    sample = sample[torch.isfinite(sample)].double()
-    if len(sample) == 0:
-        raise InputError(
-            "image has no finite pixel where it was looked at: all are NaN or infinite; check how it was exported"
-        )
-    shares = torch.tensor([0.001, 0.5, 0.999], dtype=torch.float64).to(sample.device)
-    low, middle, high = sample.quantile(shares).tolist()
-    reach = OUTLIER * (high - low) if high > low else np.inf
-    usual = torch.isfinite(windows) & ((windows - middle).abs() <= reach)
-    count = usual.sum()
-    mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
-    beyond = torch.where(usual, windows - mean.to(windows.dtype), 0.0)
-    scale = (beyond.double().square().sum() / count).sqrt()
-    mean, scale, spread = torch.stack([mean, scale, beyond.double().abs().max()]).tolist()
-    if not scale > 0 or spread == 0 or _is_constant(windows, usual):
-        raise InputError(
-            "image is constant where it was looked at: it has no columns; check that the right channel was read"
-        )
-    return ImageModel(0.0, mean, scale, (middle - reach, middle + reach), limit, dark, axes)
-
-
-def _is_constant(windows: Tensor, usual: Tensor) -> bool:
-    least, most = torch.where(usual, windows, torch.inf).min(), torch.where(usual, windows, -torch.inf).max()
-    return bool(least == most)
-
-
 def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> ImageModel:
     """The model with the common shape of the columns, from where they are most frequent, and their least intensity."""
     part, positions = _densest(tiles, model, at, tile)
@@ -286,35 +198,3 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     local = at[tile == window] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
     return Tiles(*chosen), local[within]
-
-
-def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
-    """The two greatest finite values that occur, the least ones of `dark` columns, and how often."""
-    sign = -1.0 if dark else 1.0
-    finite = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
-    top = finite.max()
-    below = torch.where(finite == top, -torch.inf, finite).max()
-    found = torch.stack([top.double(), below.double(), (finite == top).sum(), (finite == below).sum()])
-    first, second, many, fewer = found.tolist()
-    return [
-        (sign * value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf
-    ]
-
-
-def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
-    """The value at which pixels are saturated: more have it than the next, and not by chance; None where there is none.
-
-    Parameters
-    ----------
-    tops : sequence
-        What `top_two` gave for the parts of the image.
-    """
-    count: dict[float, int] = {}
-    for found in tops:
-        for value, times in found:
-            count[value] = count.get(value, 0) + times
-    descending = any(one[0][0] > one[1][0] for one in tops if len(one) > 1)
-    ranked = sorted(count, reverse=descending)
-    if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
-        return None
-    return ranked[0]

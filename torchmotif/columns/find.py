@@ -10,17 +10,11 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
 from torchmotif._threads import in_threads, single_threaded
-from torchmotif.columns.calibrate import (
-    START_WIDTH,
-    NoColumnsError,
-    calibrate_image,
-    pixels_and_mask,
-    saturation_limit,
-    top_two,
-)
+from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel
+from torchmotif.columns.pixels import pixels_and_mask, saturation_limit, top_two
 from torchmotif.columns.result import Columns
 from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
 from torchmotif.errors import InputError
@@ -99,7 +93,7 @@ def find_columns(
         with single_threaded():
             limit = saturation_limit([top_two(pixels, dark=polarity == "dark")])
             model = calibrate_image(
-                lambda box: pixels[box[0] : box[2], box[1] : box[3]],
+                [lambda box: pixels[box[0] : box[2], box[1] : box[3]]],
                 (pixels.shape[0], pixels.shape[1]),
                 axes=axes,
                 limit=limit,
@@ -107,7 +101,7 @@ def find_columns(
                 spacing=spacing,
             )
     except NoColumnsError as error:
-        none = columns_at(pixels[None], error.model, *_no_columns(pixels))
+        none = columns_at(pixels[None, :16, :16], error.model, *_no_columns(pixels))
         none.pop("tile")
         if not refine:
             none = {name: none[name] for name in ("positions", "intensities")}

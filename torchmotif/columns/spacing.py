@@ -16,6 +16,7 @@ from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
+from torchmotif.columns.pixels import levels, pixels_and_mask
 from torchmotif.errors import InputError
 
 __all__ = ["Spacing", "characteristic_spacing", "measure"]
@@ -100,8 +101,6 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
     >>> round(characteristic_spacing(specimen.image).nm, 2)
     0.19
     """
-    from torchmotif.columns.calibrate import levels, pixels_and_mask
-
     pixels, axes, nm = pixels_and_mask(image, None, device)
     boxes = Grid.samples((pixels.shape[0], pixels.shape[1]))
     windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])

@@ -1,5 +1,7 @@
 """Columns of many tiles at once: the stage that every source of pixels goes through."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -7,11 +9,10 @@ from torch import Tensor
 from torchmotif.columns._fit import Fit, Shape, Start
 from torchmotif.columns._neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns._peaks import CLOSEST, maxima, running_max
-from torchmotif.columns._search import FAINTEST, converge, fit_tiles, is_significant
-from torchmotif.columns.calibrate import calibrate
+from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
 from torchmotif.columns.model import ImageModel, Tiles
 
-__all__ = ["ImageModel", "calibrate", "columns_at", "columns_of_tiles", "peaks_of_tiles"]
+__all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
@@ -63,10 +64,13 @@ def columns_at(
     is_predicted says which those are.
     """
     tiles = model.normalised(windows)
-    start = Start.at(positions, tile)
-    start = Start(positions, tile, start.intensity, fixed, start.single, start.resolved)
-    fit = Fit(tiles, start, Shape.of(model, FAINTEST, positions.device), model.spacing)
-    converge(fit, 9)
+    fit = Fit(
+        tiles,
+        replace(Start.at(positions, tile), fixed=fixed),
+        Shape.of(model, FAINTEST, positions.device),
+        model.spacing,
+    )
+    converge(fit, STEPS)
     covariance = fit.covariance()
     keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit))
     return _described(fit, covariance, model, keep) | {"is_predicted": fit.fixed[keep]}

@@ -1,0 +1,119 @@
+"""From what a user holds to pixels that can be calibrated: what was measured, their levels, their saturation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif.columns.model import ImageModel, Pair
+from torchmotif.errors import InputError
+
+__all__ = ["levels", "pixels_and_mask", "saturation_limit", "top_two"]
+
+_OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
+_AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
+_SAMPLE = 1_000_000  # pixels that tell the range of an image: torch's quantiles take no more than 16 million
+
+
+def pixels_and_mask(
+    image: Any, mask: Any, device: DeviceLike
+) -> tuple[Float[Tensor, "h w"], Pair, float | None]:
+    """Pixels, not finite where they are left out; their aspect; the side in nm of a square one of the same area.
+
+    Raises
+    ------
+    InputError
+        If the image has fewer than 16 pixels a side or no finite pixel, or the mask does not fit.
+    """
+    pixels = pixels_of(image)
+    if min(pixels.shape) < 16:
+        raise InputError(
+            f"image must have at least 16 pixels a side, got {tuple(pixels.shape)}; columns cannot be told from noise"
+        )
+    values = as_tensor(
+        np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device
+    ).detach()
+    masks = [mask] * (mask is not None)
+    if isinstance(pixels, np.ma.MaskedArray):
+        masks.append(np.ma.getmaskarray(pixels))
+    for one in masks:
+        hidden = as_tensor(one, dtype=None, name="mask")
+        if hidden.dtype != torch.bool or hidden.shape != values.shape:
+            raise InputError(
+                f"mask must be boolean and have the image's shape {tuple(values.shape)}, true where pixels are to be "
+                f"ignored; got {hidden.dtype} {tuple(hidden.shape)}"
+            )
+        values = torch.where(hidden.to(values.device), torch.nan, values)
+    if not bool(torch.isfinite(values).any()):
+        raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
+    size = getattr(image, "pixel_size_nm", None)
+    if size is None:
+        return values, (1.0, 1.0), None
+    side = float(np.sqrt(size[0] * size[1]))
+    return values, (side / size[0], side / size[1]), side
+
+
+def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool) -> ImageModel:
+    """Mean, standard deviation and usual range of the pixels; the rest of the model is still to be measured."""
+    flat = windows.flatten()
+    sample = flat[:: max(1, len(flat) // _SAMPLE)]
+    sample = sample[torch.isfinite(sample)].double()
+    if len(sample) == 0:
+        raise InputError(
+            "image has no finite pixel where it was looked at: all are NaN or infinite; check how it was exported"
+        )
+    shares = torch.tensor([0.001, 0.5, 0.999], dtype=torch.float64).to(sample.device)
+    low, middle, high = sample.quantile(shares).tolist()
+    reach = _OUTLIER * (high - low) if high > low else np.inf
+    usual = torch.isfinite(windows) & ((windows - middle).abs() <= reach)
+    count = usual.sum()
+    mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
+    beyond = torch.where(usual, windows - mean.to(windows.dtype), 0.0)
+    scale = (beyond.double().square().sum() / count).sqrt()
+    # Of a constant image rounding may leave some deviation.
+    ends = (
+        torch.where(usual, windows, torch.inf).min(),
+        torch.where(usual, windows, -torch.inf).max(),
+    )
+    level, deviation, least, most = torch.stack([mean, scale, *(end.double() for end in ends)]).tolist()
+    if not deviation > 0 or least == most:
+        raise InputError(
+            "image is constant where it was looked at: it has no columns; check that the right channel was read"
+        )
+    return ImageModel(0.0, level, deviation, (middle - reach, middle + reach), limit, dark, axes)
+
+
+def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
+    """The two greatest finite values that occur, the least ones of `dark` columns, and how often."""
+    sign = -1.0 if dark else 1.0
+    finite = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
+    top = finite.max()
+    below = torch.where(finite == top, -torch.inf, finite).max()
+    found = torch.stack([top.double(), below.double(), (finite == top).sum(), (finite == below).sum()])
+    first, second, many, fewer = found.tolist()
+    return [
+        (sign * value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf
+    ]
+
+
+def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
+    """The value at which pixels are saturated: more have it than the next, and not by chance; None where there is none.
+
+    Parameters
+    ----------
+    tops : sequence
+        What `top_two` gave for the parts of the image.
+    """
+    count: dict[float, int] = {}
+    for found in tops:
+        for value, times in found:
+            count[value] = count.get(value, 0) + times
+    descending = any(one[0][0] > one[1][0] for one in tops if len(one) > 1)
+    ranked = sorted(count, reverse=descending)
+    if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
+        return None
+    return ranked[0]
