@@ -16,9 +16,8 @@ __all__ = ["batch", "disk", "kill", "worker"]
 
 _SCRIPT = """
 import sys
-import torchmotif.analysis.plan as plan
 import torchmotif.columns.grid as grid
-grid._SIDE, grid._SPACINGS, plan.BATCH = 96, 8.0, 1  # small batches: many commits in little time; workers run these lines too
+grid._SIDE, grid._SPACINGS, grid.BATCH = 96, 8.0, 1  # small batches: many commits in little time; workers run these lines too
 if __name__ == "__main__":
     import torchmotif as tm
     from torchmotif.errors import TorchMotifError

@@ -24,7 +24,7 @@ def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four tiles in two batches."""
     monkeypatch.setattr(grid, "_SIDE", 96)
     monkeypatch.setattr(grid, "_SPACINGS", 1.0)
-    monkeypatch.setattr(plan, "BATCH", 60_000)
+    monkeypatch.setattr(grid, "BATCH", 60_000)
 
 
 @pytest.fixture(scope="module")

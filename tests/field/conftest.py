@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import torchmotif as tm
-from torchmotif.analysis import plan
 from torchmotif.columns import grid
 
 PIXEL_NM = 0.025
@@ -16,7 +15,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 128 pixels, one in each batch, so that an image of few columns has many of them."""
     monkeypatch.setattr(grid, "_SIDE", 96)
     monkeypatch.setattr(grid, "_SPACINGS", 1.0)
-    monkeypatch.setattr(plan, "BATCH", 30_000)
+    monkeypatch.setattr(grid, "BATCH", 30_000)
 
 
 @pytest.fixture(scope="session")

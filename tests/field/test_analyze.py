@@ -32,7 +32,7 @@ def whole(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> tm.field.Fiel
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torchmotif.columns.grid._SIDE", 96)
         patch.setattr("torchmotif.columns.grid._SPACINGS", 1.0)
-        patch.setattr("torchmotif.analysis.plan.BATCH", 30_000)
+        patch.setattr("torchmotif.columns.grid.BATCH", 30_000)
         return analyzed(scan, tmp_path_factory.mktemp("whole") / "store", tile=4096)
 
 
@@ -153,7 +153,7 @@ def test_damaged_parts_are_made_again(
     monkeypatch.undo()
     monkeypatch.setattr("torchmotif.columns.grid._SIDE", 96)
     monkeypatch.setattr("torchmotif.columns.grid._SPACINGS", 1.0)
-    monkeypatch.setattr("torchmotif.analysis.plan.BATCH", 30_000)
+    monkeypatch.setattr("torchmotif.columns.grid.BATCH", 30_000)
     parts = sorted(tmp_path.glob("store/.work/*/columns-*"))
     parts[0].write_bytes(parts[0].read_bytes()[:-5] + b"wrong")
     parts[1].write_bytes(b"")

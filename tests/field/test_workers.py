@@ -18,9 +18,8 @@ from torchmotif.columns.model import ImageModel
 
 SCRIPT = """
 import sys
-import torchmotif.analysis.plan as plan
 import torchmotif.columns.grid as grid
-grid._SIDE, grid._SPACINGS, plan.BATCH = 48, 1.0, 30_000
+grid._SIDE, grid._SPACINGS, grid.BATCH = 48, 1.0, 30_000
 if __name__ == "__main__":
     import torchmotif as tm
     source, store, workers = sys.argv[1:]
@@ -111,7 +110,7 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_pixel_lies_in_one_block_and_every_block_in_one_batch(
     shape: tuple[int, int], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.analysis.plan.BATCH", most)
+    monkeypatch.setattr("torchmotif.columns.grid.BATCH", most)
     model = ImageModel(10.0, 0.0, 1.0, (0.0, 1.0), None, False, (1.0, 1.0))
     survey = Survey(shape, model, 512, [], 0.0, 0.0, 0, patch_size=31)
     images = [Image(i, Source(str(i)), survey) for i in range(3)]

@@ -10,7 +10,7 @@ from typing import Any
 from torchmotif._threads import MOST_THREADS, single_threaded
 from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
 
-__all__ = ["Engine", "device_of_worker", "engine_for", "single_threaded"]
+__all__ = ["Engine", "device_of_worker", "engine_for"]
 
 _BASE = 450 << 20  # bytes that a process takes that has imported torch and dask
 _SMALL = 2048 * 2048  # pixels that one process is done with before workers have started

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchmotif.analysis.engine import single_threaded
+from torchmotif._threads import single_threaded
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.errors import InputError
 from torchmotif.motifs import MotifClassifier

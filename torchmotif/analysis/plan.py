@@ -12,15 +12,13 @@ from torch import Tensor
 
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.store import Parts, listed
-from torchmotif.columns.grid import GUARD, Grid
+from torchmotif.columns.grid import GUARD, Grid, tiles_at_once
 from torchmotif.columns.model import ImageModel
 from torchmotif.errors import InputError, ReadError
 from torchmotif.patches import first_shell
 
-__all__ = ["BATCH", "Batch", "Image", "Survey", "batches_of", "unfit", "with_patches"]
+__all__ = ["Batch", "Image", "Survey", "batches_of", "unfit", "with_patches"]
 
-# Pixels of the windows in a batch: on a CPU some 200 MiB of intermediates, on an accelerator some GiB.
-BATCH, BATCH_ON_ACCELERATOR = 1024 * 1024, 16 * 1024 * 1024
 _EQUAL = 0.01  # relative difference of pixel sizes that counts as none
 
 
@@ -36,7 +34,7 @@ class Survey:
     side : int
         Of the tiles in pixels.
     digests : list of str
-        Checksum of every tile's core; empty where the pixels lie on an accelerator.
+        Checksum of every tile's core.
     mean, least : float
         Of the finite pixels.
     invalid : int
@@ -204,11 +202,9 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
     kept: list[Image] = []
     tiles: list[tuple[int, int]] = []
     before: Any = None
-    budget = BATCH if (common.get("device") or "cpu").startswith("cpu") else BATCH_ON_ACCELERATOR
     for image in images:
         survey = image.survey
-        window = survey.grid.window
-        most = max(1, budget // (window[0] * window[1]))
+        most = tiles_at_once(survey.grid.window, common.get("device") or "cpu")
         like = (
             groups(image.number),
             survey.shape,

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchmotif._memory import memory_for
-from torchmotif.analysis.engine import device_of_worker, single_threaded
+from torchmotif._threads import single_threaded
+from torchmotif.analysis.engine import device_of_worker
 from torchmotif.analysis.plan import Batch
-from torchmotif.columns.grid import GUARD
+from torchmotif.columns.grid import GUARD, held
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
@@ -97,7 +98,7 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
         found, guard = _given(batch, pixels.device), 0.0
     tile, local = found.pop("tile").to(pixels.device), found.pop("positions").to(pixels.device)
     at = local + places[tile, 6:]
-    index = torch.nonzero(_held(batch, places[tile], at, guard))[:, 0]
+    index = torch.nonzero(held(places[tile, 2:6], at, batch.survey.shape, guard))[:, 0]
     for key in (at[:, 1], at[:, 0], tile):
         index = index[torch.argsort(key[index], stable=True)]
     tile, at, local = tile[index], at[index], local[index]
@@ -106,7 +107,7 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
         "image": places[tile, 0],
         "tile": places[tile, 1],
         "positions": at,
-        "owned": _held(batch, places[tile], at, 0.0),
+        "owned": held(places[tile, 2:6], at, batch.survey.shape),
         "moments": _moments(batch, pixels, tile, local, at),
     }
 
@@ -117,16 +118,8 @@ def _given(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     places = torch.from_numpy(batch.places).to(device)
     tile = torch.arange(len(places), device=device).repeat_interleave(len(at))
     every = at.repeat(len(places), 1)
-    held = _held(batch, places[tile], every, 0.0)
-    return {"tile": tile[held], "positions": every[held] - places[tile[held], 6:]}
-
-
-def _held(batch: Batch, places: Tensor, at: Tensor, guard: float) -> Tensor:
-    """Which positions of the image round to a pixel of their tile's core, or lie at most `guard` pixels away from it."""
-    first, end = places[:, 2:4], places[:, 4:6]
-    shape = torch.tensor(batch.survey.shape, device=at.device)
-    low = (at >= first - 0.5 - guard) | (first == 0)
-    return (low & ((at < end - 0.5 + guard) | (end == shape))).all(dim=1)
+    mine = held(places[tile, 2:6], every, batch.survey.shape)
+    return {"tile": tile[mine], "positions": every[mine] - places[tile[mine], 6:]}
 
 
 def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tensor) -> Tensor:

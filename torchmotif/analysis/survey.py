@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchmotif.analysis.engine import device_of_worker, single_threaded
+from torchmotif._threads import single_threaded
+from torchmotif.analysis.engine import device_of_worker
 from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torchmotif.analysis import plan
 from torchmotif.analysis.engine import Engine
 from torchmotif.analysis.plan import Batch
+from torchmotif.columns import grid
 from torchmotif.errors import InputError, OutputError
 
 __all__ = ["Tasks"]
@@ -41,7 +41,7 @@ class Tasks:
         tolerant = tolerant and self.tolerant
         # Only on workers is it worth the while to hand out several batches at once.
         batched = calls and isinstance(calls[0][0], Batch) and self.engine.client is not None
-        each = max(1, self.tile**2 // plan.BATCH) if batched else 1
+        each = max(1, self.tile**2 // grid.BATCH) if batched else 1
         tasks = [(function, calls[first : first + each], tolerant) for first in range(0, len(calls), each)]
         values: dict[int, Any] = {}
         reasons: dict[int, str] = {}

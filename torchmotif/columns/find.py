@@ -132,7 +132,7 @@ def _in_tiles(
     """What a stage finds in the tiles of an image, each column once, by row and column; it is told the windows."""
     grid = Grid((pixels.shape[0], pixels.shape[1]), tile_side(model.spacing), model.margin)
 
-    def work(numbers: list[int]) -> dict[str, Tensor]:
+    def work(numbers: range) -> dict[str, Tensor]:
         boxes = [grid[number].window for number in numbers]
         windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])
         corners = torch.tensor(boxes).to(pixels.device)
@@ -140,7 +140,7 @@ def _in_tiles(
         tile = found.pop("tile")
         return found | {"tile": tile + numbers[0], "positions": found["positions"] + corners[tile, :2]}
 
-    parts = in_threads(work, grid.batches(pixels.device), pixels.device)
+    parts = in_threads(work, grid.batches(pixels.device.type), pixels.device)
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
     keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,18 +17,21 @@ __all__ = [
     "GUARD",
     "Grid",
     "Tile",
+    "held",
     "keep_at_seams",
     "kept_columns",
     "tile_side",
+    "tiles_at_once",
 ]
 
-_SIDE = (
-    768  # pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes
-)
+_Array = TypeVar("_Array", np.ndarray, Tensor)
+
+# Pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes.
+_SIDE = 768
 _SPACINGS = 40.0  # least side of a core in spacings: the margin around it is four of them
-# Pixels of the cores that are worked on at a time: on a CPU some 150 MiB, and enough for operations to be large; on an
-# accelerator some GiB, since there each operation costs the same be it large or small.
-BATCH, BATCH_ON_ACCELERATOR = 768 * 768, 16 * 1024 * 1024
+# Pixels of the windows that are worked on at a time: on a CPU some 150 MiB of intermediates, and enough for operations to be
+# large; on an accelerator some GiB, since there each operation costs the same be it large or small.
+BATCH, BATCH_ON_ACCELERATOR = 1024 * 1024, 16 * 1024 * 1024
 GUARD = 0.3  # spacings beyond its core in which a tile keeps columns, for the seams
 
 
@@ -41,6 +44,41 @@ def tile_side(spacing: float) -> int:
     (768, 1664)
     """
     return max(_SIDE, 128 * math.ceil(_SPACINGS * spacing / 128))
+
+
+def tiles_at_once(window: tuple[int, int], device: str) -> int:
+    """How many tiles with windows of one shape are a batch on a kind of device.
+
+    It does not depend on who does the work: products of matrices may differ in their last digit with how many there are.
+    """
+    budget = BATCH if device.startswith("cpu") else BATCH_ON_ACCELERATOR
+    return max(1, budget // math.prod(window))
+
+
+def held(cores: _Array, positions: _Array, shape: tuple[int, int], guard: float = 0.0) -> _Array:
+    """Which positions of an image round to a pixel of their core, or lie at most `guard` pixels away from it.
+
+    Parameters
+    ----------
+    cores : array or Tensor of shape (n, 4) or (1, 4)
+        First row, first column, end row, end column. A core at the image's border holds what lies beyond it.
+    positions : array or Tensor of shape (n, 2)
+    shape : (int, int)
+        Of the image.
+    guard : float
+
+    Returns
+    -------
+    array or Tensor of shape (n,), bool
+    """
+
+    def along(axis: int) -> Any:
+        at, first, end = positions[:, axis], cores[:, axis], cores[:, axis + 2]
+        after = (at >= first - 0.5 - guard) | (first == 0)
+        return after & ((at < end - 0.5 + guard) | (end == shape[axis]))
+
+    inside: _Array = along(0) & along(1)
+    return inside
 
 
 @dataclass(frozen=True)
@@ -58,14 +96,7 @@ class Tile:
 
     def holds(self, positions: np.ndarray, shape: tuple[int, int], guard: float = 0.0) -> np.ndarray:
         """Which positions of the image round to a pixel of the core, or lie at most `guard` pixels away from it."""
-        low = np.array([-np.inf if edge == 0 else edge - 0.5 - guard for edge in self.core[:2]])
-        high = np.array(
-            [
-                np.inf if edge == length else edge - 0.5 + guard
-                for edge, length in zip(self.core[2:], shape, strict=True)
-            ]
-        )
-        return np.asarray(((positions >= low) & (positions < high)).all(axis=1))
+        return held(np.array(self.core)[None], positions, shape, guard)
 
 
 @dataclass(frozen=True)
@@ -124,15 +155,15 @@ class Grid:
             for col in range(max(j - 1, 0), min(j + 2, cols))
         ]
 
-    def batches(self, device: torch.device) -> list[list[int]]:
-        """Numbers of the tiles of every batch on a kind of device.
+    @property
+    def cores(self) -> np.ndarray:
+        """First row, first column, end row, end column of every tile's core, shape (t, 4)."""
+        return np.array([self[number].core for number in range(len(self))])
 
-        They do not depend on who does the work: products of matrices may differ in their last digit with how many there are.
-        """
-        (h, w), most = self.shape, BATCH if device.type == "cpu" else BATCH_ON_ACCELERATOR
-        count = min(len(self), math.ceil(h * w / most))
-        edges = [len(self) * i // count for i in range(count + 1)]
-        return [list(range(first, last)) for first, last in pairwise(edges)]
+    def batches(self, device: str) -> list[range]:
+        """Numbers of the tiles of every batch on a kind of device."""
+        most = tiles_at_once(self.window, device)
+        return [range(first, min(first + most, len(self))) for first in range(0, len(self), most)]
 
     @staticmethod
     def samples(
@@ -161,11 +192,8 @@ def kept_columns(
     axes: tuple[float, float],
 ) -> np.ndarray:
     """Numbers of the columns of an image among those that its tiles found, by row, then column; see `keep_at_seams`."""
-    near, owned = np.zeros(len(tile), bool), np.zeros(len(tile), bool)
-    for number in range(len(grid)):
-        mine = slice(*np.searchsorted(tile, [number, number + 1]))
-        near[mine] = grid[number].holds(positions[mine], grid.shape, GUARD * spacing)
-        owned[mine] = grid[number].holds(positions[mine], grid.shape)
+    cores = grid.cores[tile]
+    near, owned = (held(cores, positions, grid.shape, guard) for guard in (GUARD * spacing, 0.0))
     index = np.flatnonzero(near)
     arrays = (values[index] for values in (tile, positions, intensities, owned))
     index = index[keep_at_seams(grid, *arrays, spacing=spacing, axes=axes)]
@@ -205,7 +233,7 @@ def keep_at_seams(
     keep, radius = owned.copy(), CLOSEST * spacing
     near = np.flatnonzero(~keep | _near_seam(grid, tile, positions, radius * max(axes)))
     if len(grid) > 1 and len(near):
-        keep[near] = _settled(
+        keep[near] = _staying(
             torch.from_numpy(positions[near] / np.array(axes)),
             torch.from_numpy(intensities[near]),
             torch.from_numpy(keep[near]),
@@ -215,7 +243,7 @@ def keep_at_seams(
     return keep
 
 
-def _settled(positions: Tensor, strength: Tensor, owned: Tensor, tile: Tensor, radius: float) -> np.ndarray:
+def _staying(positions: Tensor, strength: Tensor, owned: Tensor, tile: Tensor, radius: float) -> np.ndarray:
     """Which of the columns near seams stay."""
     i, j = pairs_within(positions, radius)
     across = tile[i] != tile[j]
@@ -233,7 +261,7 @@ def _settled(positions: Tensor, strength: Tensor, owned: Tensor, tile: Tensor, r
 
 def _near_seam(grid: Grid, tile: np.ndarray, positions: np.ndarray, reach: float) -> np.ndarray:
     """Which positions lie within `reach` pixels of the edges of their tile's core, or beyond them."""
-    cores = np.array([grid[number].core for number in range(len(grid))], np.float64).reshape(-1, 4)
+    cores = grid.cores.astype(np.float64)
     low, high = cores[:, :2] - 0.5 + reach, cores[:, 2:] - 0.5 - reach
     low[cores[:, :2] == 0] = -np.inf
     high[cores[:, 2:] == np.array(grid.shape)] = np.inf
