@@ -7,10 +7,11 @@ from probes import Scene, dumbbells, honeycomb
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._fit import Fit
 from torchmotif.columns._noise import Noise
-from torchmotif.columns._pairs import one_or_two
 from torchmotif.columns._search import converge
+from torchmotif.columns._start import Shape, Start
+from torchmotif.columns._trial import one_or_two
 from torchmotif.columns.calibrate import calibrate
 from torchmotif.columns.model import Tiles
 from torchmotif.columns.tiled import columns_of_tiles

@@ -12,7 +12,7 @@ from torchmotif._memory import memory_for
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.engine import device_of_worker
 from torchmotif.analysis.plan import Batch
-from torchmotif.columns.grid import GUARD, held
+from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
@@ -98,7 +98,7 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
         found, guard = _given(batch, pixels.device), 0.0
     tile, local = found.pop("tile").to(pixels.device), found.pop("positions").to(pixels.device)
     at = local + places[tile, 6:]
-    index = torch.nonzero(held(places[tile, 2:6], at, batch.survey.shape, guard))[:, 0]
+    index = torch.nonzero(in_core(places[tile, 2:6], at, batch.survey.shape, guard))[:, 0]
     for key in (at[:, 1], at[:, 0], tile):
         index = index[torch.argsort(key[index], stable=True)]
     tile, at, local = tile[index], at[index], local[index]
@@ -107,7 +107,7 @@ def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
         "image": places[tile, 0],
         "tile": places[tile, 1],
         "positions": at,
-        "owned": held(places[tile, 2:6], at, batch.survey.shape),
+        "owned": in_core(places[tile, 2:6], at, batch.survey.shape),
         "moments": _moments(batch, pixels, tile, local, at),
     }
 
@@ -118,7 +118,7 @@ def _given(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     places = torch.from_numpy(batch.places).to(device)
     tile = torch.arange(len(places), device=device).repeat_interleave(len(at))
     every = at.repeat(len(places), 1)
-    mine = held(places[tile, 2:6], every, batch.survey.shape)
+    mine = in_core(places[tile, 2:6], every, batch.survey.shape)
     return {"tile": tile[mine], "positions": every[mine] - places[tile[mine], 6:]}
 
 

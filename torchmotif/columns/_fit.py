@@ -2,14 +2,13 @@
 
 import math
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._windows import runs
+from torchmotif.columns._blocks import Blocks
 from torchmotif.columns._equations import (
     Equations,
     Smoothing,
@@ -22,11 +21,11 @@ from torchmotif.columns._equations import (
 )
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import Neighbours
-from torchmotif.columns._noise import Noise
-from torchmotif.columns._profiles import Profiles, gaussians, profiles, spline_basis, window_reach
-from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns._profiles import Profiles, profiles, spline_basis, window_reach
+from torchmotif.columns._start import Moving, Shape, Start
+from torchmotif.columns.model import Tiles
 
-__all__ = ["Fit", "Moving", "Shape", "Start"]
+__all__ = ["Fit"]
 
 _OVERLAP = 5.0  # widths within which two columns share information: at 5, a Gaussian's overlap is 0.2 %
 _KNOTS = 4.0  # spacings between the background's knots
@@ -37,65 +36,6 @@ _FURTHEST = 0.5  # widths that a column moves in one step
 # Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
 # hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
 _WIDEST = 0.45
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """What the columns of an image have in common, as tensors on their device."""
-
-    width: Float[Tensor, " 2"]  # standard deviation in pixels along (rows, columns)
-    widest: float
-    axes: Pair  # pixels along (rows, columns) per unit in which spacings are given
-    noise: Noise
-    overdispersion: Float[Tensor, ""]
-    usual: Float[Tensor, ""]  # upper decile of the intensities; 0 where it is not known
-
-    @staticmethod
-    def of(model: ImageModel, faintest: float, device: torch.device) -> "Shape":
-        """Of a model whose least intensity is `faintest` times the upper decile."""
-        numbers = torch.tensor(
-            [*model.width, model.overdispersion, model.faintest / faintest], dtype=torch.float32
-        )
-        width, over, usual = numbers.to(device).split([2, 1, 1])
-        side = math.sqrt(model.width[0] * model.width[1])
-        axes = model.width[0] / side, model.width[1] / side
-        return Shape(width, max(model.width), axes, Noise.of(model.noise, device), over[0], usual[0])
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where a fit sets out: from an earlier fit, or from positions alone, with intensities of 0."""
-
-    positions: Float[Tensor, "n 2"]
-    tile: Int[Tensor, " n"]
-    intensity: Float[Tensor, " n"]
-    fixed: Bool[Tensor, " n"]  # keep their positions
-    single: Bool[Tensor, " n"]  # tell the common width
-    resolved: Bool[Tensor, " n"]  # trials told them from their neighbours
-    spline: Float[Tensor, "t a b"] | None = None
-
-    @staticmethod
-    def at(positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> "Start":
-        """Nothing but positions."""
-        no = torch.zeros_like(tile, dtype=torch.bool)
-        return Start(positions, tile, positions[:, 0].float() * 0, no, ~no, no)
-
-
-class Moving(NamedTuple):
-    """What a step changes."""
-
-    rows: Int[Tensor, " k"]  # columns
-    local: int  # so many of them alone; of the tiles of the others all columns move, and the background
-    whole: Bool[Tensor, " t"]  # those tiles
-
-
-class _Blocks(NamedTuple):
-    """The matrix of the normal equations for columns of intensity 1: it changes little from step to step."""
-
-    own: Float[Tensor, "n 3 3"]
-    shared: Float[Tensor, "n k 3 3"]  # with the neighbours of greater numbers
-    to_nodes: Float[Tensor, "n 3 q"]
-    nodes: Int[Tensor, "n q"]  # splines under a column, of all tiles
 
 
 class Fit:
@@ -112,7 +52,7 @@ class Fit:
     expected: Float[Tensor, "t h w"]
     weights: Float[Tensor, "t h w"]
     least: Float[Tensor, " t"]  # information of an intensity that every column has
-    blocks: "_Blocks"
+    blocks: Blocks
     paired: float  # the width for which neighbours were looked for
     touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
     band: Float[Tensor, "t m 49"]
@@ -123,7 +63,7 @@ class Fit:
         self.data, self.usable = tiles.data, tiles.usable
         self.positions, self.tile, self.intensity = start.positions, start.tile, start.intensity
         self.fixed, self.single, self.resolved = start.fixed, start.single, start.resolved
-        self.stuck = start.fixed  # those that left the tile, too
+        self.immobile = start.fixed  # those that left the tile, too
         step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
         self.rows, self.cols = (spline_basis(length, step, self.data) for length in tiles.shape[1:])
         self.smoothing = Smoothing.of(self.rows, self.cols)
@@ -148,7 +88,7 @@ class Fit:
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
         new = torch.arange(len(kept), len(fit), device=kept.device)
-        fit.stuck = torch.cat([self.stuck[kept], fit.fixed[new]])
+        fit.immobile = torch.cat([self.immobile[kept], fit.fixed[new]])
         fit.find_neighbours()
         fit.touched = fit._next_to(new).index_fill(0, new, value=True)  # noqa: SLF001  # of the same class
         fit.touched |= torch.cat([before, fit.fixed.new_zeros(len(new))])
@@ -160,7 +100,7 @@ class Fit:
         fit.expected = fit.profile.crop(fit.canvas) + fit.background
         blocks = [torch.cat([old[kept], old.new_zeros(len(new), *old.shape[1:])]) for old in self.blocks]
         blocks[1] = fit.data.new_zeros(*fit.neighbours.later.shape, 3, 3)
-        fit.blocks = _Blocks(*blocks)
+        fit.blocks = Blocks(*blocks)
         return fit
 
     def _next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
@@ -256,15 +196,15 @@ class Fit:
         band = spline_band(self.weights, self.rows, self.cols)
         if rows is None:
             rows = torch.arange(len(self), device=self.data.device)
-            self.blocks, self.band = self._blocks(rows, padded), band
+            self.blocks, self.band = self._blocks_of(rows, padded), band
             return
         # What two neighbours share is kept with the first of them.
         wanted = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device).index_fill(
             0, rows, value=True
         )
         rows = torch.nonzero(wanted[:-1] | wanted[self.neighbours.later].any(1))[:, 0]
-        pairs = zip(self.blocks, self._blocks(rows, padded), strict=True)
-        self.blocks = _Blocks(*(old.index_copy(0, rows, one) for old, one in pairs))
+        pairs = zip(self.blocks, self._blocks_of(rows, padded), strict=True)
+        self.blocks = Blocks(*(old.index_copy(0, rows, one) for old, one in pairs))
         self.band = band if where is None else torch.where(where[:, None, None], band, self.band)
 
     def everything(self) -> Moving:
@@ -297,7 +237,7 @@ class Fit:
                 [moved[:, 0].clamp(-0.5, h - 0.5), moved[:, 1].clamp(-0.5, w - 0.5)], dim=1
             )
             outside = (moved != positions).any(dim=1)  # those would go back and forth
-            self.stuck = self.stuck.index_copy(0, picked, self.stuck[picked] | outside)
+            self.immobile = self.immobile.index_copy(0, picked, self.immobile[picked] | outside)
             far = far * ~outside
         self.positions = self.positions.index_copy(0, picked, positions)
         self.intensity = self.intensity.index_copy(0, picked, intensity)
@@ -357,7 +297,7 @@ class Fit:
         self, picked: Tensor, *, move: bool, widen: bool, free: Bool[Tensor, " t"]
     ) -> tuple[Equations, Float[Tensor, " v"]]:
         scales = self._scales()
-        scales[:, 1:] *= (~self.stuck & move)[:, None]
+        scales[:, 1:] *= (~self.immobile & move)[:, None]
         profile, mine, tile = self.profile.at(picked), scales[picked], self.tile[picked]
         n, k, shape = len(picked), 2 * widen, self.spline.shape
         unknowns = Unknowns(n, (shape[0], shape[1], shape[2]), k, tile)
@@ -431,51 +371,9 @@ class Fit:
             slopes.append(self.profile.crop(canvas))
         return slopes
 
-    def _blocks(self, rows: Int[Tensor, " k"], padded: Float[Tensor, "th2 w2"]) -> _Blocks:
-        profile = self.profile.at(rows)
+    def _blocks_of(self, rows: Int[Tensor, " k"], padded: Float[Tensor, "th2 w2"]) -> Blocks:
         nowhere = self.positions.new_full((1, 2), -1e6)  # of a neighbour that is none: its Gaussian is 0 here
-        others = torch.cat([self.positions, nowhere])[self.neighbours.later[rows]]
-        parts = [self._block(profile.at(part), others[part], padded) for part in profile.chunks()]
-        if not parts:
-            parts = [self._block(profile, others, padded)]
-        own, shared, to_nodes, nodes = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _Blocks(own, shared, to_nodes, self.tile[rows, None] * self.spline[0].numel() + nodes)
-
-    def _block(self, profile: Profiles, others: Float[Tensor, "c k 2"], padded: Tensor) -> tuple[Tensor, ...]:
-        """Information of columns with themselves, their later neighbours and the splines under them, and these."""
-        n, k, s = len(profile), others.shape[1], profile.size
-        pixel = profile.first[:, :, None] + torch.arange(s, device=padded.device)
-        offset = (pixel[:, None] - others[..., None]).to(padded.dtype)
-        left: list[Tensor] = []
-        right: list[Tensor] = []
-        nodes = []
-        for axis, (basis, mine) in enumerate(((self.rows, profile.rows), (self.cols, profile.cols))):
-            first, values = _splines(basis, pixel[:, axis])
-            nodes.append(first)
-            near = gaussians(offset[:, :, axis].reshape(n * k, s), self.shape.width[axis], 2)
-            both = torch.cat([mine[:, None, :2], near.view(n, k, 2, s)], dim=1)
-            products = (
-                (mine[:, None, :2, None] * both[:, :, None]).flatten(1, 3),
-                (mine[:, :2, None] * values[:, None]).flatten(1, 2),
-            )
-            (left if axis == 0 else right).extend(products)
-        sides = torch.bmm(torch.cat(left, dim=1), profile.windows(padded))
-        near, under = sides.split([4 * (k + 1), sides.shape[1] - 4 * (k + 1)], dim=1)
-        pairs = torch.bmm(near.reshape(-1, 4, s), right[0].view(-1, 4, s).mT).view(n, k + 1, 2, 2, 2, 2)
-        # Intensity, row and column are the value along both axes, the derivative along rows, and that along columns.
-        shared = pairs.permute(0, 1, 4, 2, 5, 3).reshape(n, k + 1, 4, 4)[:, :, :3, :3]
-        q, p = (index.shape[1] for index in nodes)
-        splines = torch.bmm(under, right[1].mT).view(n, 2, q, 2, p)
-        to_nodes = splines.permute(0, 3, 1, 2, 4).reshape(n, 4, q * p)[:, :3]
-        index = nodes[0][:, :, None] * self.cols.shape[1] + nodes[1][:, None, :]
-        return shared[:, 0], shared[:, 1:], to_nodes, index.flatten(1)
-
-
-def _splines(basis: Float[Tensor, "h a"], pixel: Int[Tensor, "n s"]) -> tuple[Tensor, Tensor]:
-    """Numbers (n, q) of the splines that reach into windows along one axis, and their values (n, q, s) there."""
-    length, count = basis.shape
-    wide = min(count, 5)
-    first = (pixel[:, 0] * (count - 3) // length).clamp(0, count - wide)
-    inside = pixel.clamp(0, length - 1)  # beyond the border the weights are 0
-    values = runs(basis, inside * count + first[:, None], wide).mT
-    return first[:, None] + torch.arange(wide, device=first.device), values
+        later = torch.cat([self.positions, nowhere])[self.neighbours.later[rows]]
+        bases = self.rows, self.cols
+        blocks = Blocks.of(self.profile.at(rows), later, padded, bases, self.shape.width)
+        return blocks._replace(nodes=self.tile[rows, None] * self.spline[0].numel() + blocks.nodes)

@@ -7,11 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
-from torchmotif.columns._fit import Fit, Moving, Shape, Start
+from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, is_near, strongest_first
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns._profiles import window_reach
+from torchmotif.columns._start import Moving, Shape, Start
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["FAINTEST", "STEPS", "converge", "converge_common", "fit_tiles", "is_significant", "revised"]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._filters import filter_gain, noise_level, significance
-from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._fit import Fit
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
 from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._search import FAINTEST, converge_common, revised
+from torchmotif.columns._start import Shape, Start
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels

@@ -17,7 +17,7 @@ __all__ = [
     "GUARD",
     "Grid",
     "Tile",
-    "held",
+    "in_core",
     "keep_at_seams",
     "kept_columns",
     "tile_side",
@@ -55,7 +55,7 @@ def tiles_at_once(window: tuple[int, int], device: str) -> int:
     return max(1, budget // math.prod(window))
 
 
-def held(cores: _Array, positions: _Array, shape: tuple[int, int], guard: float = 0.0) -> _Array:
+def in_core(cores: _Array, positions: _Array, shape: tuple[int, int], guard: float = 0.0) -> _Array:
     """Which positions of an image round to a pixel of their core, or lie at most `guard` pixels away from it.
 
     Parameters
@@ -96,7 +96,7 @@ class Tile:
 
     def holds(self, positions: np.ndarray, shape: tuple[int, int], guard: float = 0.0) -> np.ndarray:
         """Which positions of the image round to a pixel of the core, or lie at most `guard` pixels away from it."""
-        return held(np.array(self.core)[None], positions, shape, guard)
+        return in_core(np.array(self.core)[None], positions, shape, guard)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def kept_columns(
 ) -> np.ndarray:
     """Numbers of the columns of an image among those that its tiles found, by row, then column; see `keep_at_seams`."""
     cores = grid.cores[tile]
-    near, owned = (held(cores, positions, grid.shape, guard) for guard in (GUARD * spacing, 0.0))
+    near, owned = (in_core(cores, positions, grid.shape, guard) for guard in (GUARD * spacing, 0.0))
     index = np.flatnonzero(near)
     arrays = (values[index] for values in (tile, positions, intensities, owned))
     index = index[keep_at_seams(grid, *arrays, spacing=spacing, axes=axes)]

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif.columns._fit import Fit, Shape, Start
+from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, pairs_within, strongest_first
 from torchmotif.columns._peaks import CLOSEST, maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
+from torchmotif.columns._start import Shape, Start
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
