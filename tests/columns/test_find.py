@@ -1,3 +1,6 @@
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,7 @@ from probes import Scene, dumbbells, honeycomb
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns import grid
 
 SIDE = 160
 
@@ -30,6 +34,13 @@ def recall_precision(
     missed = cKDTree(found).query(truth_inner)[0]
     false = cKDTree(truth).query(found_inner)[0]
     return float((missed < tolerance).mean()), float((false < tolerance).mean())
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dose", [1.0, 1 / 10, 1 / 50])
@@ -70,6 +81,28 @@ def test_numpy_gives_numpy_and_torch_torch(scene: Scene) -> None:
 def test_positions_are_ordered_by_row_then_column(scene: Scene) -> None:
     positions = tm.find_columns(scene.draw()).positions.numpy()
     np.testing.assert_array_equal(np.lexsort((positions[:, 1], positions[:, 0])), np.arange(len(positions)))
+
+
+@pytest.mark.parametrize("dose", [1.0, 1 / 50])
+def test_columns_of_several_tiles_do_not_depend_on_the_number_of_threads(
+    specimen: tm.datasets.Specimen,
+    dose: float,
+    threads: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grid, "_SIDE", 96)
+    monkeypatch.setattr(grid, "_SPACINGS", 1.0)
+    monkeypatch.setattr(grid, "BATCH", 60_000)
+    image = specimen.draw(dose, torch.Generator().manual_seed(0))
+    threads(1)
+    one = tm.find_columns(image)
+    assert len(one) > 250
+    threads(3)
+    several = tm.find_columns(image)
+    assert torch.get_num_threads() == 3
+    for field in fields(one):
+        a, b = getattr(one, field.name), getattr(several, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
 def test_gain_and_offset_do_not_matter(scene: Scene) -> None:
