@@ -21,9 +21,8 @@ _REACH = 3.0  # of its own spacings within which they lie; farther away strain a
 _FINER = 0.7  # of its own spacing is what its lattice is looked for with: more, and grains 12 degrees apart pass for one
 _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
 _CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
-_FREQUENT = (
-    0.1  # of the most frequent motif: one on no known site that has as many columns may be a sublattice
-)
+# Of the most frequent motif: one on no known site that has as many columns may be a sublattice.
+_FREQUENT = 0.1
 _BATCH = 1_000  # places whose surroundings are looked at together
 
 

@@ -138,11 +138,11 @@ def test_one_file_takes_nobody_down(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "give pixel_size_nm=" in reasons["wider.npy"]
     assert f"({pixels.shape[1]},)" in reasons["line.npz"]
     measured: list[str] = []
-    measure = survey._measured
+    calibrated = survey.calibrated
     monkeypatch.setattr(
         survey,
-        "_measured",
-        lambda some, **k: measured.extend(one.name for one in some) or measure(some, **k),
+        "calibrated",
+        lambda some, *rest: measured.extend(one.name for one in some) or calibrated(some, *rest),
     )
     tm.field.batch(str(tmp_path / "*.*"), tmp_path / "store", **options)
     assert not {"scan0.npy", "scan1.npy"} & set(measured)  # what is known of them is not looked for again

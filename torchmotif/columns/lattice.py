@@ -19,9 +19,8 @@ __all__ = ["Lattice", "dark_sites", "find_lattice"]
 
 _REACH = 3.2  # spacings: the longest translation that is looked for
 _BINS = 8  # per spacing, in the histogram of vectors between columns
-_SHARE = (
-    0.6  # of the columns must have a partner one translation away; sublattices share half of theirs or less
-)
+# Of the columns that must have a partner one translation away; sublattices share half of theirs or less.
+_SHARE = 0.6
 _BLOCK = 12.0  # spacings: side of the blocks in which a grain is recognised
 _NEAR = 0.3  # spacings within which a column counts as being at a predicted place
 _ALIKE = 0.12  # difference of two bases, relative to their lengths, below which they are one grain's
