@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["Neighbours", "as_index", "is_near", "pairs_within", "strongest_first", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
-_LOOK = 8  # rounds after which an accelerator is asked whether any position is undecided
+_LOOK = 2  # rounds after which it is asked whether any position is undecided: of 207 searches in 14 images, 205 are done
 
 
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
@@ -90,12 +90,11 @@ def strongest_first(
         hits = torch.zeros(n, dtype=torch.int32, device=device)
         return hits.index_add_(0, i, (by[j] & removes).int()) > 0
 
-    look = 2 if device.type == "cpu" else _LOOK
     for number in count(1):  # what is decided stays so, and one more round does no harm
         winners = undecided & ~reached(undecided)
         kept |= winners
         undecided &= ~(winners | reached(winners))
-        if len(i) == 0 or (number % look == 0 and not bool(undecided.any())):
+        if len(i) == 0 or (number % _LOOK == 0 and not bool(undecided.any())):
             break
     return kept
 

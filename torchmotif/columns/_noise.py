@@ -97,26 +97,27 @@ class Noise:
         span = torch.where(known, high - low, 1.0)
         square = residual.square()
         share = ((expected - low) / span).clamp(0, 1)  # beyond the range a variance would turn negative
+        rest = 1 - share
+        # Their weighted sums are the normal equations of the variances at both ends.
+        terms = torch.stack([rest * rest, share * share, rest * square, share * square, rest * share], dim=1)
         variance = self.variance(expected)
+        before = torch.stack([self.low, self.high, self.at_low, self.at_high])
         found = self
         for _ in range(3):
-            usual = _usual(square, variance)
-            weight = usual / variance.square()
-            a, b, c = ((weight * v).sum() for v in ((1 - share) ** 2, share * (1 - share), share**2))
-            p, q = ((weight * square * v).sum() for v in (1 - share, share))
-            determinant = a * c - b * b
-            first, last = (c * p - b * q) / determinant, (a * q - b * p) / determinant
-            fine = (first > 0) & (last > 0)  # else the better of the two solutions on the border
-            if converged:  # there the few counts of the dark pixels are fitted too well to tell
-                weight = usual / variance
-                a, c = ((weight * v**2).sum() for v in (1 - share, share))
-                p, q = ((weight * square * v).sum() for v in (1 - share, share))
-            dark = p * p / a > q * q / c
-            first = torch.where(fine, first, torch.where(dark, p / a, 0 * p)).double()
-            last = torch.where(fine, last, torch.where(dark, 0 * q, q / c)).double()
-            before = (self.low, self.high, self.at_low, self.at_high)
-            new = (low, low + span, first, last)
-            found = Noise(*(torch.where(known, one, old) for one, old in zip(new, before, strict=True)))
+            certain = _usual(square, variance) / variance
+            weights = torch.stack([certain / variance, certain])
+            sums = (weights.to(terms.dtype) @ terms).double()
+            diagonal, right, across = sums.split([2, 2, 1], dim=1)
+            both = diagonal[0].flip(0) * right[0] - across[0] * right[0].flip(0)
+            both = both / (diagonal[0].prod() - across[0].square())
+            # Else the better of the two solutions on the border; if columns have converged, the few counts of the dark
+            # pixels are fitted too well to tell.
+            alone = right[int(converged)] / diagonal[int(converged)]
+            gain = alone * right[int(converged)]
+            alone = torch.where(gain == gain.amax(), alone, 0.0)
+            ends = torch.where((both > 0).all(), both, alone)
+            new = torch.cat([torch.stack([low, low + span]), ends])
+            found = Noise(*torch.where(known, new, before).unbind())
             variance = found.variance(expected)
         return found
 
