@@ -55,8 +55,7 @@ def spline_band(
 
     def shifted(basis: Tensor) -> Tensor:
         padded = torch.nn.functional.pad(basis, (3, 3))
-        count = basis.shape[1]
-        return torch.cat([basis * padded[:, k : k + count] for k in range(7)], dim=1)
+        return (padded.unfold(1, basis.shape[1], 1) * basis[:, None]).flatten(1)
 
     products = squeezed(shifted(rows), weights, shifted(cols))
     t, a, b = len(weights), rows.shape[1], cols.shape[1]
@@ -171,13 +170,14 @@ class Equations:
         # On a CPU the answer costs nothing; an accelerator's host would wait for it, and a step too many changes nothing.
         asked = right.device.type == "cpu"
         x, residual, direction = torch.zeros_like(right), right, precondition(right)
+        none = right.new_zeros(())
         size = dot(residual, direction)
         small = size * _TOLERANCE**2
         moving = size > 0
         for _ in range(_MOST if asked else _MOST_ON_ACCELERATOR):
             image = times(direction)
             # Of what no longer moves nothing changes.
-            length = spread(torch.where(moving, size / dot(direction, image), 0.0))
+            length = spread(torch.where(moving, size / dot(direction, image), none))
             x = x.addcmul(length, direction)
             residual = residual.addcmul(length, image, value=-1)
             step = precondition(residual)
@@ -185,7 +185,7 @@ class Equations:
             moving = size > small
             if asked and not bool(moving.any()):
                 break
-            direction = step.addcmul(spread(torch.where(moving, size / before, 0.0)), direction)
+            direction = step.addcmul(spread(torch.where(moving, size / before, none)), direction)
         return x
 
     def _sums(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -20,7 +20,8 @@ from torchmotif.columns._equations import (
     squeezed,
 )
 from torchmotif.columns._filters import blur
-from torchmotif.columns._neighbours import Neighbours
+from torchmotif.columns._neighbours import Neighbours, strongest_of
+from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._profiles import Profiles, profiles, spline_basis, window_reach
 from torchmotif.columns._start import Moving, Shape, Start
 from torchmotif.columns.model import Tiles
@@ -77,7 +78,7 @@ class Fit:
             # What to expect of an image before anything is fitted to it: means over about a column.
             self.assemble(blur(self.data, shape.widest))
             self.step(move=False)
-        self.assemble(self.expected)
+        self.weigh(self.expected)
 
     def continued(self, start: Start, kept: Int[Tensor, " k"], gone: Int[Tensor, " g"]) -> "Fit":
         """The fit without those `gone` of its columns, and after the `kept` ones those of `start` that are new.
@@ -109,10 +110,24 @@ class Fit:
         return none.index_fill(0, self.neighbours.every[rows].flatten(), value=True)[:-1]
 
     def find_neighbours(self) -> None:
-        """Look for the columns that share information with each other."""
+        """Look for the columns that share information with each other, or are nearer to each other than columns are."""
         self.paired = self.shape.widest
         at = self.tiles.spread(self.positions, self.tile)
-        self.neighbours = Neighbours.within(at / self.shape.width.double(), _OVERLAP)
+        reach = max(_OVERLAP, CLOSEST * self.spacing * max(self.shape.axes) / self.paired)
+        self.neighbours = Neighbours.within(at / self.shape.width.double(), reach)
+
+    def apart(self) -> Float[Tensor, "n l"]:
+        """Distances to the neighbours, in widths; none is infinitely far away."""
+        at = torch.cat([self.positions, self.positions.new_full((1, 2), torch.inf)])
+        return ((self.positions[:, None] - at[self.neighbours.every]) / self.shape.width.double()).norm(dim=2)
+
+    def strongest(self, which: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Which of some columns stay if each in turn, from the brightest on, removes those nearer to it than columns are."""
+        every, n = self.neighbours.every, len(self)
+        near = self.apart() * self.shape.width.prod().sqrt() <= CLOSEST * self.spacing
+        i = torch.arange(n, device=every.device)[:, None].expand_as(every).flatten()
+        j = every.clamp(max=n - 1).flatten()
+        return which & strongest_of(self.intensity * which, i, j, near.flatten() & which[i] & which[j])
 
     def _profiles(self, positions: Float[Tensor, "k 2"], tile: Int[Tensor, " k"]) -> Profiles:
         return profiles(positions, tile, self.shape.width, self.tiles.shape, self.reach)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Neighbours", "as_index", "is_near", "pairs_within", "strongest_first", "within_group"]
+__all__ = ["Neighbours", "as_index", "is_near", "pairs_within", "strongest_first", "strongest_of", "within_group"]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
 _LOOK = 2  # rounds after which it is asked whether any position is undecided: of 207 searches in 14 images, 205 are done
@@ -75,10 +75,19 @@ def strongest_first(
 ) -> Bool[Tensor, " n"]:
     """Which positions stay when each in turn, from the strongest on, removes all others within `radius`.
 
-    Ties go to the first. All local winners are decided at once, so a few rounds suffice.
+    Ties go to the first.
     """
-    n, device = len(positions), positions.device
-    i, j, near = _candidates(positions, positions, radius)
+    return strongest_of(strength, *_candidates(positions, positions, radius))
+
+
+def strongest_of(
+    strength: Float[Tensor, " n"], i: Int[Tensor, " c"], j: Int[Tensor, " c"], near: Bool[Tensor, " c"]
+) -> Bool[Tensor, " n"]:
+    """See `strongest_first`, of some pairs among which those are `near` that remove each other.
+
+    All local winners are decided at once, so a few rounds suffice.
+    """
+    n, device = len(strength), strength.device
     rank = torch.empty(n, dtype=torch.long, device=device)
     rank[torch.argsort(strength, descending=True, stable=True)] = torch.arange(n, device=device)
     removes = near & (rank[i] > rank[j])  # j may remove i

@@ -150,10 +150,11 @@ def profiles(
 
 def gaussians(offset: Float[Tensor, "n s"], width: Tensor, kinds: int = 3) -> Float[Tensor, "n {kinds} s"]:
     """Normalised Gaussian at pixel minus centre, its derivative by the centre and, of three `kinds`, by the width."""
-    scaled = offset / width
-    value = torch.exp(-0.5 * scaled.square()) * ((2 * math.pi) ** -0.5 / width)
-    along = value * scaled / width
-    every = [value, along] if kinds == 2 else [value, along, (along * scaled) - value / width]
+    certain = 1 / width
+    scaled = offset * certain
+    value = torch.exp(-0.5 * scaled.square()) * ((2 * math.pi) ** -0.5 * certain)
+    along = value * (scaled * certain)
+    every = [value, along] if kinds == 2 else [value, along, along * scaled - value * certain]
     return torch.stack(every, dim=1)
 
 

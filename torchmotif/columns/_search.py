@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index, is_near, strongest_first
+from torchmotif.columns._neighbours import as_index, is_near
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns._profiles import window_reach
@@ -61,13 +61,13 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
     """Steps until they no longer lead far; those that make the fit of a tile worse are taken back there.
 
     The columns that are `active` are fitted as long as they move, and all of a tile, with its background, as long as many of
-    them do. By default all, whose matrix is there. Returns which columns were fitted.
+    them do. By default all. Returns which columns were fitted.
     """
-    assembled, moves = active is None, torch.ones_like(fit.fixed) if active is None else active
+    moves = torch.ones_like(fit.fixed) if active is None else active
     fitted = torch.zeros_like(moves)
     best, most = fit.state, fit.misfit()
     mask, whole, numbers = _chosen(fit, moves, most < 0)
-    local, rest = (0, len(fit)) if assembled else numbers[:2].tolist()
+    local, rest = (0, len(fit)) if active is None else numbers[:2].tolist()
     for number in range(steps):
         if local + rest == 0:
             break
@@ -75,7 +75,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         rows = torch.argsort(~mask, stable=True)[: local + rest] % len(fit)
         moving = Moving(rows, local, whole)
         fitted = fitted.index_fill(0, rows, value=True)
-        if number % _REASSEMBLED == 0 and not (assembled and number == 0):
+        if number % _REASSEMBLED == 0:
             some = fit.in_tiles(torch.zeros_like(fit.tile).index_fill(0, rows, 1)) > 0
             fit.assemble(fit.expected, None if len(rows) == len(fit) else rows, some)
         if number == 0:
@@ -178,12 +178,12 @@ def revised(
     that are kept and of those that are gone, and how many changes there are in every tile.
     """
     fit.weigh(fit.expected)
-    covariance, closest = fit.covariance(draft=True), CLOSEST * fit.spacing
-    pairs = resolve_pairs(fit, covariance, judged, closest)
+    covariance = fit.covariance(draft=True)
+    pairs = resolve_pairs(fit, covariance, judged, CLOSEST * fit.spacing)
     judged = torch.ones_like(fit.fixed) if judged is None else judged
     standing = ~pairs.replaced
     keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged)
-    keep &= strongest_first(fit.spread, fit.intensity * standing, closest) | ~judged
+    keep &= fit.strongest(standing) | ~judged
     kept, at, tile = as_index(keep), fit.positions, fit.tile
     new, new_tile = pairs.columns[:, 1:], pairs.tile
     if more:

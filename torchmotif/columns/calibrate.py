@@ -168,7 +168,7 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> Image
     for number, (steps, converged) in enumerate(_LESSONS, start=1):
         fit = Fit(part, start, shape, spacing)
         usual = converge_common(fit, steps, converged=converged, fresh=start.spline is None)
-        fit.assemble(fit.expected)
+        fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
         if number < len(_LESSONS):

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index, pairs_within, strongest_first
-from torchmotif.columns._peaks import CLOSEST, maxima, running_max
+from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
 from torchmotif.columns._start import Shape, Start
 from torchmotif.columns.model import ImageModel, Tiles
@@ -48,9 +48,7 @@ def columns_of_tiles(
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
     if threshold is not None:
         keep &= fit.intensity >= threshold / model.scale * model.area
-    keep = as_index(keep)
-    alone = as_index(strongest_first(fit.spread[keep], fit.intensity[keep], CLOSEST * model.spacing))
-    return _described(fit, covariance, model, keep[alone])
+    return _described(fit, covariance, model, as_index(fit.strongest(keep)))
 
 
 def columns_at(
@@ -104,9 +102,8 @@ def _described(
     at_edge = (torch.minimum(row, h - 1 - row) < near) | (torch.minimum(col, w - 1 - col) < across)
     reach = int(_CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
-    overlapping = torch.zeros_like(at_edge)
-    pairs = pairs_within(tiles.spread(positions, tile) / fit.shape.width.double(), _OVERLAPPING)
-    overlapping = overlapping.index_fill(0, pairs[0], value=True)
+    there = torch.zeros(len(fit) + 1, dtype=torch.bool, device=keep.device).index_fill(0, keep, value=True)
+    near = (fit.apart() <= _OVERLAPPING) & there[fit.neighbours.every]
     return {
         "tile": tile,
         "positions": positions,
@@ -115,7 +112,7 @@ def _described(
         "intensity_errors": errors[:, 0] * model.scale,
         "fit_quality": quality,
         "is_rim": at_edge | at_gap,
-        "is_overlapping": overlapping,
+        "is_overlapping": near.any(dim=1)[keep],
         "is_saturated": _touches(tiles, positions, tile, tiles.saturated, 1),
     }
 
