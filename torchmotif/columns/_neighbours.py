@@ -7,7 +7,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Neighbours", "as_index", "is_near", "pairs_within", "strongest_first", "strongest_of", "within_group"]
+__all__ = [
+    "Neighbours",
+    "as_index",
+    "is_near",
+    "pairs_within",
+    "strongest_first",
+    "strongest_of",
+    "within_group",
+]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
 _LOOK = 2  # rounds after which it is asked whether any position is undecided: of 207 searches in 14 images, 205 are done

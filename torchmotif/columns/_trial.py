@@ -15,7 +15,8 @@ from torchmotif.columns._profiles import gaussians
 __all__ = ["Trial", "one_or_two"]
 
 _REACH = 4.5  # widths around the middle that a trial looks at: what is further out tells one from two no more
-_STEPS_ONE, _STEPS_TWO = 5, 10
+_STEPS = 10
+_NOWHERE = 1e6  # pixels: a Gaussian so far away is 0
 _FURTHEST = 0.6  # widths that a column of a trial may move in one step
 _FAINT = 0.02  # of the intensity of all: no column of a trial is fainter
 _CHUNK, _CHUNK_ON_ACCELERATOR = 1024, 16_384  # trials at a time
@@ -94,12 +95,12 @@ class _Surroundings:
             [brighter, columns[:, :, 1:] + change[:, :, 1:] * (self.furthest / length).clamp(max=1)], 2
         )
 
-    def fitted(self, columns: Float[Tensor, "k m 3"], steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    def fitted(self, columns: Float[Tensor, "k m 3"]) -> tuple[Tensor, Tensor, Tensor]:
         """Columns of greatest likelihood, the logarithm of that, and what they let expect; only steps that better it are taken."""
         state = self.state(columns)
         best = self.likelihood(state.expected)
         damping = torch.full_like(best, 1e-2)
-        for _ in range(steps):
+        for _ in range(_STEPS):
             tried = self.state(self.step(state, damping))
             reached = self.likelihood(tried.expected)
             better = reached > best
@@ -125,7 +126,7 @@ class _State(NamedTuple):
     expected: Float[Tensor, "k s s"]
 
 
-def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"]) -> Trial:
+def one_or_two(fit: Fit, taken: Int[Tensor, "k 2"], two: Float[Tensor, "k 2 3"]) -> Trial:
     """How well one column and two describe the image where some columns of a fit are `taken` off.
 
     The two set out from `two` (intensity, row, column), the one from their middle. All else of the fit stays. Columns
@@ -169,17 +170,14 @@ def _tried(
     shift = torch.cat([torch.zeros_like(origin[:, :, :1]), origin], dim=2)
     width = fit.shape.width
 
-    def around(others: Tensor, many: int) -> _Surroundings:
-        return _Surroundings(
-            fit, data, usable, others, width.repeat(many * len(two))[:, None], _FURTHEST * width.mean()
-        )
-
-    everything = around(expected, taken.shape[1]).state((taken - shift).to(dtype)).expected
-    others = 2 * expected - everything
-    one, alone, _ = around(others, 1).fitted(
-        (torch.cat([total, middle], dim=2) - shift).to(dtype), _STEPS_ONE
-    )
-    places = around(others, 2)
-    pair, both, reached = places.fitted((two - shift).to(dtype), _STEPS_TWO)
-    evidence = 2 * (both - alone).to(dtype) / places.misfit(reached).clamp(min=1)
+    both = width.repeat(2 * len(two))[:, None]
+    around = _Surroundings(fit, data, usable, expected, both, _FURTHEST * width.mean())
+    everything = around.state((taken - shift).to(dtype)).expected
+    # One column is two of which the other is far away: both kinds are fitted together.
+    one = torch.cat([torch.cat([total, middle], dim=2) - shift, (0 * two - _NOWHERE)[:, :1]], dim=1)
+    twice = (image.repeat(2, 1, 1) for image in (data, usable, 2 * expected - everything))
+    places = _Surroundings(fit, *twice, width.repeat(4 * len(two))[:, None], _FURTHEST * width.mean())
+    columns, likelihood, reached = places.fitted(torch.cat([two - shift, one]).to(dtype))
+    (pair, one), (both, alone) = columns.split(len(two)), likelihood.split(len(two))
+    evidence = 2 * (both - alone).to(dtype) / places.misfit(reached)[: len(two)].clamp(min=1)
     return (one + shift)[:, 0].double(), (pair + shift).double(), evidence
