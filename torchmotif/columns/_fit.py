@@ -119,7 +119,8 @@ class Fit:
     def apart(self) -> Float[Tensor, "n l"]:
         """Distances to the neighbours, in widths; none is infinitely far away."""
         at = torch.cat([self.positions, self.positions.new_full((1, 2), torch.inf)])
-        return ((self.positions[:, None] - at[self.neighbours.every]) / self.shape.width.double()).norm(dim=2)
+        away = (self.positions[:, None] - at[self.neighbours.every]) / self.shape.width.double()
+        return torch.hypot(away[..., 0], away[..., 1])
 
     def strongest(self, which: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """Which of some columns stay if each in turn, from the brightest on, removes those nearer to it than columns are."""

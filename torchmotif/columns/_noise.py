@@ -103,7 +103,7 @@ class Noise:
         variance = self.variance(expected)
         before = torch.stack([self.low, self.high, self.at_low, self.at_high])
         found = self
-        for _ in range(3):
+        for _ in range(2):
             certain = _usual(square, variance) / variance
             weights = torch.stack([certain / variance, certain])
             sums = (weights.to(terms.dtype) @ terms).double()
@@ -115,8 +115,8 @@ class Noise:
             alone = right[int(converged)] / diagonal[int(converged)]
             gain = alone * right[int(converged)]
             alone = torch.where(gain == gain.amax(), alone, 0.0)
-            ends = torch.where((both > 0).all(), both, alone)
-            new = torch.cat([torch.stack([low, low + span]), ends])
+            variances = torch.where((both > 0).all(), both, alone)
+            new = torch.cat([torch.stack([low, low + span]), variances])
             found = Noise(*torch.where(known, new, before).unbind())
             variance = found.variance(expected)
         return found

@@ -221,11 +221,10 @@ def _left_over(
     _, h, w = fit.tiles.shape
     expected = h * w * maxima_density(height, fit.spacing)
     count = fit.in_tiles(torch.ones_like(fit.intensity))
-    clear = as_index((expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile])
-    at, tile = at[clear], tile[clear]
+    clear = (expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile]
     spread = fit.tiles.spread(at, tile) / fit.axes
     known = fit.tiles.spread(others, other_tile) / fit.axes
-    chosen = as_index(~is_near(spread, known, _APART * fit.spacing))
+    chosen = as_index(clear & ~is_near(spread, known, _APART * fit.spacing))
     return at[chosen], tile[chosen]
 
 

@@ -175,8 +175,10 @@ def _tried(
     everything = around.state((taken - shift).to(dtype)).expected
     # One column is two of which the other is far away: both kinds are fitted together.
     one = torch.cat([torch.cat([total, middle], dim=2) - shift, (0 * two - _NOWHERE)[:, :1]], dim=1)
-    twice = (image.repeat(2, 1, 1) for image in (data, usable, 2 * expected - everything))
-    places = _Surroundings(fit, *twice, width.repeat(4 * len(two))[:, None], _FURTHEST * width.mean())
+    data, usable, others = (image.repeat(2, 1, 1) for image in (data, usable, 2 * expected - everything))
+    places = _Surroundings(
+        fit, data, usable, others, width.repeat(4 * len(two))[:, None], _FURTHEST * width.mean()
+    )
     columns, likelihood, reached = places.fitted(torch.cat([two - shift, one]).to(dtype))
     (pair, one), (both, alone) = columns.split(len(two)), likelihood.split(len(two))
     evidence = 2 * (both - alone).to(dtype) / places.misfit(reached)[: len(two)].clamp(min=1)
