@@ -126,7 +126,7 @@ class _State(NamedTuple):
     expected: Float[Tensor, "k s s"]
 
 
-def one_or_two(fit: Fit, taken: Int[Tensor, "k 2"], two: Float[Tensor, "k 2 3"]) -> Trial:
+def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"]) -> Trial:
     """How well one column and two describe the image where some columns of a fit are `taken` off.
 
     The two set out from `two` (intensity, row, column), the one from their middle. All else of the fit stays. Columns
@@ -169,9 +169,8 @@ def _tried(
     origin = torch.stack([row, col], dim=1)[:, None] - reach
     shift = torch.cat([torch.zeros_like(origin[:, :, :1]), origin], dim=2)
     width = fit.shape.width
-
-    both = width.repeat(2 * len(two))[:, None]
-    around = _Surroundings(fit, data, usable, expected, both, _FURTHEST * width.mean())
+    widths = width.repeat(taken.shape[0] * taken.shape[1])[:, None]
+    around = _Surroundings(fit, data, usable, expected, widths, _FURTHEST * width.mean())
     everything = around.state((taken - shift).to(dtype)).expected
     # One column is two of which the other is far away: both kinds are fitted together.
     one = torch.cat([torch.cat([total, middle], dim=2) - shift, (0 * two - _NOWHERE)[:, :1]], dim=1)

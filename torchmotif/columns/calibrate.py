@@ -172,6 +172,7 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> Image
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
         if number < len(_LESSONS):
+            fit.assemble(fit.expected)
             start, _, _, _ = revised(fit, FAINTEST * usual)
     wide, over, faintest = (
         shape.width.tolist(),
