@@ -11,8 +11,7 @@ import numpy as np
 from torchmotif.analysis.analyze import analyze_into
 from torchmotif.analysis.field_result import FieldResult
 from torchmotif.analysis.sources import Files
-from torchmotif.analysis.store import unwritable
-from torchmotif.errors import TorchMotifError
+from torchmotif.analysis.store import writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +105,7 @@ def summary(result: FieldResult) -> "pd.DataFrame":
 
 def _write_tables(result: FieldResult, store: Path) -> None:
     """A table for each file, the summary and the page; made anew from the store whenever they are asked for."""
-    try:
+    with writing(store):
         folder = store / "csv"
         folder.mkdir(exist_ok=True)
         for i, name in enumerate(_file_names(result)):
@@ -115,10 +114,6 @@ def _write_tables(result: FieldResult, store: Path) -> None:
         table.to_csv(store / "summary.csv", index=False)
         page = _page(result, table, store.name)
         (store / "report.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        if isinstance(error, TorchMotifError):
-            raise
-        raise unwritable(store, error) from error
 
 
 def _file_names(result: FieldResult) -> list[str]:

@@ -26,7 +26,6 @@ from torchmotif.analysis.stages import find_columns_of, label_columns_of
 from torchmotif.analysis.survey import surveyed
 from torchmotif.analysis.tasks import Tasks
 from torchmotif.columns.model import ImageModel
-from torchmotif.errors import TorchMotifError
 
 __all__ = ["Given", "run"]
 
@@ -166,13 +165,8 @@ class _Run:
 
     def _spill(self, folder: Path) -> None:
         """Let the workers read what lies in this process's memory."""
-        try:
-            folder.mkdir(exist_ok=True)
-            self.sources = [spilled(source, folder, i) for i, source in enumerate(self.sources)]
-        except OSError as error:
-            if isinstance(error, TorchMotifError):
-                raise
-            raise stores.unwritable(folder.parent, error) from error
+        folder.mkdir(exist_ok=True)
+        self.sources = [spilled(source, folder, i) for i, source in enumerate(self.sources)]
 
     def _begun(
         self, root: Path, started: dict[str, Any] | None, plan: dict[str, Any], images: Sequence[Image]
@@ -185,7 +179,7 @@ class _Run:
             stores.Work(root, "").clear()  # of a run that was killed once its record was there
             return True
         self.parts = stores.Work(root, stores.identity_of(plan))
-        self.parts.begin()
+        self.parts.folder.mkdir(parents=True, exist_ok=True)
         told = {"plan": plan, "surveys": [image.survey.as_dict() for image in images], "names": names}
         self.parts.write_json("plan.json", told)
         return False

@@ -10,7 +10,7 @@ import numpy as np
 from torchmotif.analysis.assemblies import merged
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.analysis.stages import moments_for_motifs
-from torchmotif.analysis.store import RECORD, Work, unwritable
+from torchmotif.analysis.store import RECORD, Work
 
 __all__ = ["gathered", "publish", "summaries"]
 
@@ -91,19 +91,13 @@ def publish(
 ) -> None:
     """Write the store. Until its last file is there, the parts are kept and the store counts as unfinished."""
     folder = work.folder / "final"
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        _write(folder, batches, record, others)
-        for path in sorted(folder.iterdir()):
-            if path.name == "zarr.json":
-                continue
-            target = work.root / path.name
-            if target.exists():  # of an attempt that was killed
-                shutil.rmtree(target)
-            path.replace(target)
-        (folder / "zarr.json").replace(work.root / "zarr.json")
-    except OSError as error:
-        raise unwritable(work.root, error) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    _write(folder, batches, record, others)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "zarr.json"):
+        target = work.root / path.name
+        if target.is_dir():  # of an attempt that was killed
+            shutil.rmtree(target)
+        path.replace(target)
 
 
 def _write(
