@@ -25,7 +25,6 @@ _KNOWN: dict[str, tuple[str | None, ...]] = {
     "calibration": ("shared", "each"),
     "equivalence": (None, "rotation", "euclidean"),
 }
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 class Options(TypedDict, total=False):
@@ -306,12 +305,11 @@ def in_bytes(size: int | str | None) -> int | None:
     >>> in_bytes("3GiB") == 3 * 2**30, in_bytes("500 MB")
     (True, 500000000)
     """
-    if size is None:
-        return None
-    text = str(size).strip().lower().removesuffix("b")
-    number = text.rstrip("kmgi ")
-    unit = text[len(number) :].strip()
+    if not isinstance(size, str):
+        return size
+    from dask.utils import parse_bytes
+
     try:
-        return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError, OverflowError) as error:
+        return int(parse_bytes(size))
+    except (ValueError, OverflowError) as error:
         raise InputError(f"memory_budget must be bytes, or text such as '3GiB', got {size!r}") from error

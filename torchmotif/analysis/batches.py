@@ -1,7 +1,5 @@
 """batch(): many files into one store, with tables and a page for people."""
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +8,7 @@ import numpy as np
 
 from torchmotif.analysis.analyze import analyze_into
 from torchmotif.analysis.field_result import FieldResult
+from torchmotif.analysis.result import png
 from torchmotif.analysis.sources import Files
 from torchmotif.analysis.store import writing
 
@@ -165,7 +164,7 @@ def _motif_pictures(result: FieldResult) -> str:
     size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
     nm = None if size is None else (float(size[0]), float(size[1]))
     axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
-    return _png(plot.figure_of(axes[0]))
+    return png(plot.figure_of(axes[0]))
 
 
 def _shares(result: FieldResult) -> str:
@@ -192,10 +191,4 @@ def _shares(result: FieldResult) -> str:
     ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    return _png(figure)
-
-
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png(figure)

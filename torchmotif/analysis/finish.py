@@ -38,29 +38,28 @@ def summaries(
 
     `templates` are those of groups of motifs whose templates are not the means of patches.
     """
-    place = {image.number: i for i, image in enumerate(images)}
-    group_of = {i: number for number, group in enumerate(record["motif_groups"]) for i in group["images"]}
-    counts, whole = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
+    groups = record["motif_groups"]
+    group_of = {images[i].number: group["number"] for group in groups for i in group["images"]}
+    numbers = [image.number for image in images]
+    counts, whole = np.zeros((2, max(numbers) + 1), np.int64)
     sums: dict[int, np.ndarray] = {}
-    seen: dict[int, np.ndarray] = {}
     for batch in batches:
         part = batch.load("labels")
-        for image in batch.images:
-            here = part["image"] == image.number
-            counts[place[image.number]] += here.sum()
-            whole[place[image.number]] += part["whole"][here].sum()
-        group, number = group_of[place[batch.images[0].number]], len(part["sums"])
+        counts += np.bincount(part["image"], minlength=len(counts))
+        whole += np.bincount(part["image"][part["whole"]], minlength=len(counts))
+        group, seen = group_of[batch.images[0].number], np.bincount(part["labels"] + 1)
         sums[group] = sums.get(group, 0) + part["sums"]
-        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=number + 1)[1:]
+        groups[group].setdefault("counts", np.zeros(len(part["sums"]), np.int64))[: len(seen) - 1] += seen[1:]
     asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
-    for i, (image, total, inner) in enumerate(
-        zip(record["images"], counts.tolist(), whole.tolist(), strict=True)
-    ):
-        image["n_columns"], learnt = total, record["motif_groups"][group_of[i]]
-        found, order, size = (learnt[name] for name in ("n_motifs", "n_max", "patch_size_px"))
-        if total > inner:
+    for image, number in zip(record["images"], numbers, strict=True):
+        total, rim = int(counts[number]), int(counts[number] - whole[number])
+        found, order, size = (
+            groups[group_of[number]][name] for name in ("n_motifs", "n_max", "patch_size_px")
+        )
+        image["n_columns"] = total
+        if rim:
             image["notes"].append(
-                f"{total - inner} of {total} columns lie at the rim, without a whole patch: they are in no motif"
+                f"{rim} of {total} columns lie at the rim, without a whole patch: they are in no motif"
             )
         if asked is not None and found < asked:
             image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
@@ -70,9 +69,9 @@ def summaries(
     record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
     arrays: dict[str, np.ndarray] = {}
     for group, total_patch in sums.items():
-        record["motif_groups"][group]["counts"] = seen[group].tolist()
-        mean = total_patch / np.maximum(seen[group], 1)[:, None, None]
+        mean = total_patch / np.maximum(groups[group]["counts"], 1)[:, None, None]
         arrays[f"templates/{group}"] = templates.get(group, mean).astype(np.float32)
+        groups[group]["counts"] = groups[group]["counts"].tolist()
     return arrays | (_hierarchies(batches, images) if record["hierarchy"] else {})
 
 

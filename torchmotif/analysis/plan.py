@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,8 +85,7 @@ class Survey:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        return plain | {"shape": list(self.shape), "model": self.model.as_dict()}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Survey":
@@ -205,14 +204,8 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
     for image in images:
         survey = image.survey
         most = tiles_at_once(survey.grid.window, common.get("device") or "cpu")
-        like = (
-            groups(image.number),
-            survey.shape,
-            survey.model.as_dict(),
-            survey.reach,
-            survey.level,
-            survey.gain,
-        )
+        scale = (survey.reach, survey.level, survey.gain)
+        like = (groups(image.number), survey.shape, survey.model, *scale)
         for number in range(len(survey.grid)):
             if tiles and (like != before or len(tiles) >= most):
                 yield Batch(tuple(kept), tuple(tiles), **common)
@@ -241,15 +234,11 @@ def with_patches(surveys: list[Survey], sources: list[Source], patch_size: int |
     gains = np.median(units) / units
     stacks = {one.stack for one in sources}
     if len(surveys) == 1 or (len(stacks) == 1 and None not in stacks):
-        levels[:], gains[:] = (
-            np.median(levels),
-            1.0,
-        )  # the frames of a stack were recorded alike; files may not be
+        levels[:] = np.median(levels)  # the frames of a stack were recorded alike; files may not be
+        gains[:] = 1.0
+    each = zip(surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True)
     return [
-        replace(one, patch_size=size, zoom=zoom, level=level, gain=gain)
-        for one, zoom, level, gain in zip(
-            surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True
-        )
+        replace(one, patch_size=size, zoom=zoom, level=level, gain=gain) for one, zoom, level, gain in each
     ]
 
 
