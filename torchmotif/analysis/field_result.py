@@ -58,13 +58,8 @@ def load(store: str | Path) -> "FieldResult":
     root = Path(store)
     record = read_record(root)
     if record is None:
-        state = (
-            "is not finished; run the same command again"
-            if (root / ".work").is_dir()
-            else "is no field's store"
-            if root.exists()
-            else "does not exist: it is no field's store"
-        )
+        begun = (root / ".work").is_dir()
+        state = "is not finished; run the same command again" if begun else "is no field's store"
         raise ReadError(f"{root} {state}")
     return FieldResult(root, record)
 
