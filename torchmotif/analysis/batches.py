@@ -144,13 +144,13 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
     return environment.get_template("batch.html").render(
         n_images=len(result.images),
         n_columns=len(result),
-        n_in_none=len(result) - int(result.counts.sum()),
+        n_in_none=int(good["in_no_motif"].sum()),
         n_motifs=result.n_motifs,
         together=together,
         created=result.record["created"],
         store=store,
-        motifs=_motif_pictures(result) if together else [],
-        shares=_shares(result) if together and len(result.images) > 1 else "",
+        motifs=_motif_pictures(result) if together else "",
+        shares=_shares(good.filter(regex="^motif_").to_numpy(float)) if together and len(good) > 1 else "",
         header=list(good.columns),
         rows=good.astype(object).where(good.notna(), "").to_numpy().tolist(),
         links=_file_names(result),
@@ -161,25 +161,18 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
 def _motif_pictures(result: FieldResult) -> str:
     from torchmotif import plot
 
-    size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
-    nm = None if size is None else (float(size[0]), float(size[1]))
+    nm = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
     axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
     return png(plot.figure_of(axes[0]))
 
 
-def _shares(result: FieldResult) -> str:
-    """How much of each file every motif makes up."""
+def _shares(counts: np.ndarray) -> str:
+    """How much of each file every motif makes up, of the columns of each motif in each file."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     from torchmotif import plot
 
-    counts = np.stack(
-        [
-            np.bincount(result.labels[result.rows(i)] + 1, minlength=result.n_motifs + 1)[1:]
-            for i in range(len(result.images))
-        ]
-    )
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = np.arange(1, len(shares) + 1)
     figure = Figure(figsize=(8, 3), layout="constrained")

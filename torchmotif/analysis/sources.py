@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError, MissingFileError, ReadError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_per, per_axis
 from torchmotif.io import Dataset, contents, read
 
 __all__ = ["Files", "Source", "as_sources", "digest", "spilled"]
@@ -132,15 +132,8 @@ def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list
             f"{type(source).__name__}"
         )
     if pixel_size_nm is not None:
-        try:
-            rows, cols = np.broadcast_to(np.asarray(pixel_size_nm, float), (2,)).tolist()
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"pixel_size_nm must be a number, or two for (rows, columns), got {pixel_size_nm!r}"
-            ) from error
-        if not (0 < rows < np.inf and 0 < cols < np.inf):
-            raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
-        found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
+        size = per_axis(pixel_size_nm, "pixel_size_nm")
+        found = [replace(one, pixel_size_nm=size) for one in found]
     return found if mask is None else [_masked(one, mask) for one in found]
 
 

@@ -57,26 +57,19 @@ def surveyed(
     for group in [[image] for image in images] if each else [images]:
         good = _fitting(engine, group, options["patch_size"])
         if good:
-            surveys = with_patches(
-                [one.survey for one in good], [one.source for one in good], options["patch_size"]
-            )
-            if model is not None:  # the model is that of another dose
-                surveys = [replace(one, level=one.mean) for one in surveys]
-            ready += [replace(image, survey=one) for image, one in zip(good, surveys, strict=True)]
+            ready += with_patches(good, options["patch_size"])
     if not ready:
         raise engine.nothing()
+    if model is not None:  # the model is that of another dose
+        ready = [replace(one, survey=replace(one.survey, level=one.survey.mean)) for one in ready]
     return ready
 
 
 def _fitting(engine: Engine, group: list[Image], patch_size: int | None) -> list[Image]:
     """The images of a group that can be learnt together; where that is tolerated, the others are noted."""
-    while engine.tolerant and group:
-        surveys, sources = [one.survey for one in group], [one.source for one in group]
-        bad = unfit(surveys, sources, patch_size)
-        if not bad:
-            break
+    while engine.tolerant and group and (bad := unfit(group, patch_size)):
         for i, reason in bad.items():
-            engine.fail(sources[i].name, reason)
+            engine.fail(group[i].source.name, reason)
         # Without them others may be bad, too.
         group = [image for i, image in enumerate(group) if i not in bad]
     return group
