@@ -145,7 +145,6 @@ class _Run:
             return FieldResult(None, record, arrays | others, [self.asked[image.number] for image in left])
         with self._timed("store"):
             publish(batches, self.parts, record, others)
-        self.parts.clear()
         return self._loaded(self.root, left)
 
     def _loaded(self, root: Path, images: Sequence[Image]) -> FieldResult:

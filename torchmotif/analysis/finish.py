@@ -1,7 +1,5 @@
 """From the parts of a run to arrays over all columns, in memory or in a zarr group whose record is written last."""
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 from torchmotif.analysis.assemblies import merged
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.analysis.stages import moments_for_motifs
-from torchmotif.analysis.store import RECORD, Work
+from torchmotif.analysis.store import Work
 
 __all__ = ["gathered", "publish", "summaries"]
 
@@ -88,42 +86,28 @@ def gathered(batches: Sequence[Batch]) -> Iterator[dict[str, np.ndarray]]:
 def publish(
     batches: Sequence[Batch], work: Work, record: dict[str, Any], others: dict[str, np.ndarray]
 ) -> None:
-    """Write the store. Until its last file is there, the parts are kept and the store counts as unfinished."""
-    folder = work.folder / "final"
-    shutil.rmtree(folder, ignore_errors=True)
-    _write(folder, batches, record, others)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "zarr.json"):
-        target = work.root / path.name
-        if target.is_dir():  # of an attempt that was killed
-            shutil.rmtree(target)
-        path.replace(target)
-
-
-def _write(
-    folder: Any, batches: Sequence[Batch], record: dict[str, Any], others: dict[str, np.ndarray]
-) -> None:
+    """Write the arrays, over what an attempt that was killed has left of them, and at last the record."""
     import zarr
 
-    root, first = zarr.create_group(folder, overwrite=True), 0
+    root, n, first = zarr.open_group(work.root, mode="a"), record["n_columns"], 0
+
+    def made(name: str, shape: tuple[int, ...], like: np.ndarray) -> Any:
+        # Noise does not compress.
+        compressors: Any = None if like.dtype.kind == "f" and shape[0] == n and like.ndim > 1 else "auto"
+        chunks = tuple(max(1, min(_ROWS, size)) if i == 0 else size for i, size in enumerate(shape))
+        return root.create_array(
+            name, shape=shape, dtype=like.dtype, chunks=chunks, compressors=compressors, overwrite=True
+        )
+
     for arrays in gathered(batches):
         for name, values in arrays.items():
-            if first == 0 and name not in root:
-                root.create_array(
-                    name,
-                    shape=(record["n_columns"], *values.shape[1:]),
-                    dtype=values.dtype,
-                    chunks=(min(_ROWS, record["n_columns"]), *values.shape[1:]),
-                    # Noise does not compress.
-                    compressors=None if values.dtype.kind == "f" and values.ndim > 1 else "auto",
-                )
+            if first == 0:
+                made(name, (n, *values.shape[1:]), values)
             root[name][first : first + len(values)] = values
         first += len(values)
     for name, values in others.items():
-        array = root.create_array(
-            name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape)
-        )
-        array[...] = values
-    root.attrs[RECORD] = json.loads(json.dumps(record, default=str))
+        made(name, values.shape, values)[...] = values
+    work.finish(record)
 
 
 def _hierarchies(batches: Sequence[Batch], images: Sequence[Image]) -> dict[str, np.ndarray]:

@@ -170,6 +170,12 @@ class Work:
         except (OSError, ValueError):
             return None
 
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record of the store, whose arrays are there, and remove everything that only a run needs."""
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {RECORD: record}}
+        _write(self.root / "zarr.json", json.dumps(group, default=str).encode())
+        self.clear()
+
     def clear(self) -> None:
         """Remove everything that only a run needs."""
         shutil.rmtree(self.root / ".work", ignore_errors=True)
