@@ -115,7 +115,9 @@ def test_a_run_that_is_killed_before_its_record_is_written_goes_on(
         tm.field.load(folder)
     again = analyzed(scan, folder, n_motifs=2)
     assert all((again.group[name][:] == whole.group[name][:]).all() for name in ("labels", "templates/0"))
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.path.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in whole.path.iterdir()
+    )
 
 
 def test_stores_of_other_versions_and_other_folders_are_refused(scan: Path, tmp_path: Path) -> None:

@@ -23,16 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FieldResult", "load"]
 
-# Of a MotifResult, for a result of one image.
-_OF_ONE = {
-    *("image", "angles", "mirrored", "sites", "empty_sites", "whole", "groups"),
-    *("plot_map", "plot_motifs", "report", "save", "_repr_html_"),
-}
-# Of the options of a run, those that an image's result has for parameters.
-_PARAMETERS = (
-    *("spacing", "threshold", "polarity", "patch_size", "n_max", "n_motifs"),
-    *("equivalence", "random_state", "device"),
-)
+_PUBLIC = (name for name in (*dir(MotifResult), *MotifResult.__dataclass_fields__) if name[0] != "_")
+_OF_ONE = {*_PUBLIC, "_repr_html_"} - {
+    "load",
+    "record",
+}  # what a result of one image has, asked of one of several
+_OF_SEVERAL = {"motifs", "calibration", "hierarchy"}  # options that say nothing of one image
 
 
 class _SeveralImagesError(InputError, AttributeError):
@@ -273,7 +269,7 @@ class FieldResult:
         of_the_run = ("created", "versions", "platform", "threads", "timings_s")
         return {
             **{name: self.record.get(name) for name in of_the_run},
-            "parameters": {name: parameters.get(name) for name in _PARAMETERS},
+            "parameters": {name: one for name, one in parameters.items() if name not in _OF_SEVERAL},
             "input": {
                 "path": scan.metadata.get("path"),
                 "file_sha256": scan.metadata.get("sha256"),
