@@ -161,7 +161,8 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
 def _motif_pictures(result: FieldResult) -> str:
     from torchmotif import plot
 
-    nm = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
+    size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
+    nm = None if size is None else (float(size[0]), float(size[1]))
     axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
     return png(plot.figure_of(axes[0]))
 

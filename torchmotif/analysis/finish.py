@@ -41,13 +41,14 @@ def summaries(
     numbers = [image.number for image in images]
     counts, whole = np.zeros((2, max(numbers) + 1), np.int64)
     sums: dict[int, np.ndarray] = {}
+    seen: dict[int, np.ndarray] = {}
     for batch in batches:
         part = batch.load("labels")
         counts += np.bincount(part["image"], minlength=len(counts))
         whole += np.bincount(part["image"][part["whole"]], minlength=len(counts))
-        group, seen = group_of[batch.images[0].number], np.bincount(part["labels"] + 1)
+        group, n_motifs = group_of[batch.images[0].number], len(part["sums"])
         sums[group] = sums.get(group, 0) + part["sums"]
-        groups[group].setdefault("counts", np.zeros(len(part["sums"]), np.int64))[: len(seen) - 1] += seen[1:]
+        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=n_motifs + 1)[1:]
     asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
     for image, number in zip(record["images"], numbers, strict=True):
         total, rim = int(counts[number]), int(counts[number] - whole[number])
@@ -67,9 +68,9 @@ def summaries(
     record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
     arrays: dict[str, np.ndarray] = {}
     for group, total_patch in sums.items():
-        mean = total_patch / np.maximum(groups[group]["counts"], 1)[:, None, None]
+        groups[group]["counts"] = seen[group].tolist()
+        mean = total_patch / np.maximum(seen[group], 1)[:, None, None]
         arrays[f"templates/{group}"] = templates.get(group, mean).astype(np.float32)
-        groups[group]["counts"] = groups[group]["counts"].tolist()
     return arrays | (_hierarchies(batches, images) if record["hierarchy"] else {})
 
 

@@ -43,13 +43,14 @@ def surveyed(
         if i in looks and known[i] is None:
             shared = source.stack is not None and options["calibration"] == "shared" and not each
             sets.setdefault(("stack", source.stack) if shared or model is not None else i, []).append(i)
-    sets_of = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in sets.values()]
-    measured, failed = engine.map(calibrated, sets_of, "calibration")
     members = list(sets.values())
-    reasons |= {i: reason for number, reason in failed.items() for i in members[number]}
-    looks |= {
-        i: one for number, values in measured.items() for i, one in zip(members[number], values, strict=True)
-    }
+    together = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in members]
+    measured, failed = engine.map(calibrated, together, "calibration")
+    for number, one in enumerate(members):
+        if number in failed:
+            reasons |= dict.fromkeys(one, failed[number])
+        else:
+            looks |= zip(one, measured[number], strict=True)
     for i in sorted(reasons):
         engine.fail(names[i], reasons[i])
     images = [Image(i, sources[i], Survey.from_dict(looks[i])) for i in sorted(looks) if i not in reasons]
