@@ -95,7 +95,7 @@ def publish(
     def made(name: str, shape: tuple[int, ...], like: np.ndarray) -> Any:
         # Noise does not compress.
         compressors: Any = None if like.dtype.kind == "f" and shape[0] == n and like.ndim > 1 else "auto"
-        chunks = tuple(max(1, min(_ROWS, size)) if i == 0 else size for i, size in enumerate(shape))
+        chunks = (max(1, min(_ROWS, shape[0])), *shape[1:])
         return root.create_array(
             name, shape=shape, dtype=like.dtype, chunks=chunks, compressors=compressors, overwrite=True
         )
