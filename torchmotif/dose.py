@@ -143,13 +143,8 @@ def dose_report(
         Detected electrons that one unit of the image stands for; by default what `estimate_gain` finds.
     offset : float, optional
         Value of a pixel without electrons; by default 0 where `electrons_per_count` is given, else estimated.
-    spacing : float, optional
-        Distance of the columns in pixels; by default it is seen.
-    patch_size : int, optional
-        Side of the patches in pixels; by default they hold the first shell.
-    random_state : int
-    progress : bool
-        Show a bar on a terminal or in a notebook.
+    spacing, patch_size, random_state, progress
+        See `torchmotif.analyze`.
 
     Returns
     -------
@@ -172,15 +167,17 @@ def dose_report(
     if not doses or not all(0 < dose < 1 for dose in doses):
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
     counts = _electrons(image, electrons_per_count, offset)
-    options = checked(spacing=spacing, patch_size=patch_size, random_state=random_state, device=counts.device)
-    first = run(as_sources(_counted(counts)), options | {"hierarchy": 0}, progress=progress, workers=1)
+    options = checked(
+        spacing=spacing, patch_size=patch_size, hierarchy=0, random_state=random_state, device=counts.device
+    )
+    first = run(as_sources(_counted(counts)), options, progress=progress, workers=1)
     full = first.result_of(0, _counted(counts))
     truth, places = full.labels[full.whole], full.columns.positions[full.whole]
     generator = torch.Generator(counts.device).manual_seed(random_state)
     images = [thin(counts, dose, generator=generator) for dose in doses]
     again = run(
         as_sources([_counted(one) for one in images]),
-        options | {"hierarchy": 0, "motifs": "each", "patch_size": full.templates.shape[-1]},
+        options | {"motifs": "each", "patch_size": full.templates.shape[-1]},
         given=(ImageModel.from_dict(first.record["surveys"][0]["model"]), places),
         progress=progress,
         workers=1,

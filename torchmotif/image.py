@@ -10,7 +10,7 @@ import torch
 from torchmotif._arrays import Pixels, as_tensor, pixels_of
 from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["Micrograph", "as_micrograph", "nm_of_axes", "nm_per"]
+__all__ = ["Micrograph", "as_micrograph", "nm_of_axes", "nm_per", "per_axis"]
 
 # Length units found in microscope files, in nanometres; the two signs for micro look alike.
 _NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3}
@@ -104,7 +104,7 @@ class Micrograph:
                 "leave pixel_size=None where the calibration is no length"
             )
         if self.pixel_size is not None:
-            object.__setattr__(self, "pixel_size", _per_axis(self.pixel_size))
+            object.__setattr__(self, "pixel_size", per_axis(self.pixel_size))
         if self.electrons_per_pixel is not None and not self.electrons_per_pixel > 0:
             raise InputError(f"electrons_per_pixel must be positive, got {self.electrons_per_pixel}")
 
@@ -198,16 +198,17 @@ class Micrograph:
         return f"Micrograph({self.shape[0]} x {self.shape[1]} {self.data.dtype}, {size}{dose})"
 
 
-def _per_axis(pixel_size: Any) -> tuple[float, float]:
+def per_axis(pixel_size: Any, name: str = "pixel_size") -> tuple[float, float]:
+    """A length of pixels, or two of them, as one along each axis; an InputError says that it is none."""
     if isinstance(pixel_size, torch.Tensor):
-        pixel_size = as_tensor(pixel_size, dtype=torch.float64, name="pixel_size").detach().cpu().numpy()
+        pixel_size = as_tensor(pixel_size, dtype=torch.float64, name=name).detach().cpu().numpy()
     try:
         values = np.atleast_1d(np.asarray(pixel_size, dtype=float))
     except (TypeError, ValueError):  # text, ragged lists, structures
         values = np.empty(0)
     if values.shape not in {(1,), (2,)} or not (np.isfinite(values).all() and (values > 0).all()):
         raise InputError(
-            f"pixel_size must be a positive length, or two of them (row, column), got {pixel_size!r}; "
+            f"{name} must be a positive length, or two of them (row, column), got {pixel_size!r}; "
             "use None where the calibration is unknown"
         )
     return float(values[0]), float(values[-1])

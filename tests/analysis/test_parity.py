@@ -180,6 +180,7 @@ def test_a_stored_image_has_what_a_result_has(tmp_path: Path) -> None:
     again.save(tmp_path / "folder", report=False)
     assert_array_equal(tm.MotifResult.load(tmp_path / "folder").labels, in_memory.labels)
     assert again.plot_map() is not None
+    assert len(again.graph) == again.whole.sum()
     (tmp_path / "scan.npz").unlink()
     with pytest.raises(ReadError, match="no file"):
         tm.field.load(tmp_path / "store").result_of(0)

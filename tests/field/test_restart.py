@@ -102,6 +102,24 @@ def test_what_a_killed_run_leaves_is_no_obstacle(scan: Path, tmp_path: Path) -> 
     assert not (folder / ".work").exists()
 
 
+def test_a_run_that_is_killed_before_its_record_is_written_goes_on(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = analyzed(scan, tmp_path / "whole", n_motifs=2), tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Work, "finish", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            analyzed(scan, folder, n_motifs=2)
+    assert (folder / "labels" / "zarr.json").is_file()
+    with pytest.raises(ReadError, match="not finished"):
+        tm.field.load(folder)
+    again = analyzed(scan, folder, n_motifs=2)
+    assert all((again.group[name][:] == whole.group[name][:]).all() for name in ("labels", "templates/0"))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in whole.path.iterdir()
+    )
+
+
 def test_stores_of_other_versions_and_other_folders_are_refused(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "later").mkdir()
     attributes = {"zarr_format": 3, "node_type": "group", "attributes": {"torchmotif-field": {"format": 99}}}

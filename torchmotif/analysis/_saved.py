@@ -16,6 +16,7 @@ from torchmotif.image import Micrograph
 __all__ = ["FORMAT", "read_saved", "write_saved"]
 
 FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
+_OF_COLUMNS = ("labels", "probabilities", "angles", "mirrored")
 _MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
 
 
@@ -24,20 +25,20 @@ def write_saved(folder: Path, record_name: str, result: Any) -> None:
     from safetensors.numpy import save_file
 
     save_file({"templates": np.ascontiguousarray(result.templates)}, folder / "templates.safetensors")
-    columns = {item.name: getattr(result.columns, item.name) for item in fields(result.columns)}
-    of_columns = {f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)}
-    named = {name: getattr(result, name) for name in ("labels", "probabilities", "angles", "mirrored")}
-    arrays = {"image": result.image.numpy(), **named, **of_columns}
+    columns = {f"columns.{key}": value for key, value in vars(result.columns).items()}
+    of_columns = {name: getattr(result, name) for name in _OF_COLUMNS}
+    arrays = {"image": result.image.numpy(), **of_columns, **columns}
     save_file(
-        {key: np.ascontiguousarray(array) for key, array in arrays.items() if array is not None},
+        {key: np.ascontiguousarray(one) for key, one in arrays.items() if isinstance(one, np.ndarray)},
         folder / "arrays.safetensors",
     )
     kept = ("pixel_size", "unit", "electrons_per_pixel", "metadata")
+    numbers = {key: value for key, value in vars(result.columns).items() if not isinstance(value, np.ndarray)}
     saved = {
         "format": FORMAT,
         **result.record,
         "image": {name: getattr(result.image, name) for name in kept},
-        "columns": {key: value for key, value in columns.items() if not isinstance(value, np.ndarray)},
+        "columns": numbers,
     }
     (folder / record_name).write_text(json_text(saved) + "\n", encoding="utf-8")
 
@@ -59,16 +60,14 @@ def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
         arrays = _arrays(folder / "arrays.safetensors")
         _check_arrays(arrays, templates)
         image = _mapping(record.pop("image"), "image")
+        pixel_size, unit, dose = (image[name] for name in ("pixel_size", "unit", "electrons_per_pixel"))
         metadata = _mapping(image["metadata"], "metadata")
-        dose = image["electrons_per_pixel"]
-        scan = Micrograph(
-            arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
-        )
+        scan = Micrograph(arrays["image"], pixel_size, unit, metadata, electrons_per_pixel=dose)
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
-    of_columns = {name: arrays.get(name) for name in ("labels", "probabilities", "angles", "mirrored")}
+    of_columns = {name: arrays.get(name) for name in _OF_COLUMNS}
     return {"image": scan, "columns": columns, "templates": templates, "record": record, **of_columns}
 
 
@@ -116,17 +115,12 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
 
 
 def _columns(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Columns:
-    known = {item.name for item in fields(Columns)}
-    found: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
-    }
+    """The columns, of what is known of them; what has another name is left out."""
+    found: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
     for name in ("spacing", "spacing_nm"):
         value = found.get(name)
         if value is not None and not 0 < float(value) < math.inf:
             raise ReadError(f"{name} must be a length, got {value!r}")
-    found |= {
-        key.removeprefix("columns."): array
-        for key, array in arrays.items()
-        if key.startswith("columns.") and key.removeprefix("columns.") in known
-    }
-    return Columns(**found)
+    found |= {key.removeprefix("columns."): one for key, one in arrays.items() if key.startswith("columns.")}
+    known = {item.name for item in fields(Columns)}
+    return Columns(**{key: value for key, value in found.items() if key in known})

@@ -25,7 +25,6 @@ _KNOWN: dict[str, tuple[str | None, ...]] = {
     "calibration": ("shared", "each"),
     "equivalence": (None, "rotation", "euclidean"),
 }
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 class Options(TypedDict, total=False):
@@ -119,24 +118,14 @@ def analyze(
     >>> tm.analyze([specimen.draw(), specimen.draw()], progress=False)[1].n_motifs
     2
     """
+    given = locals()  # so that none is forgotten
     several = _are_several(image)
     scan = image if several else as_micrograph(image)
     where = getattr(getattr(scan, "data", scan), "device", None)  # a tensor's, of a micrograph or by itself
     on = device if device is not None or not isinstance(where, torch.device) else where
-    options = checked(
-        spacing=spacing,
-        threshold=threshold,
-        polarity=polarity,
-        patch_size=patch_size,
-        n_max=n_max,
-        n_motifs=n_motifs,
-        motifs=motifs,
-        equivalence=equivalence,
-        calibration=calibration,
-        hierarchy=hierarchy if several else 0,
-        random_state=random_state,
-        device=None if on is None else str(on),
-    )
+    options = checked(**{name: given[name] for name in _USUAL} | {"device": on})
+    if not several:
+        options["hierarchy"] = 0  # counted when it is asked for
     result = run(as_sources(scan, mask=mask), options, progress=progress, workers=1)
     result.record["parameters"] = options | {"device": None if device is None else str(device)}
     return result if several else result.result_of(0, scan)
@@ -237,12 +226,9 @@ def analyze_into(
         import zarr  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("fields are kept by zarr: pip install 'torchmotif[field]'") from error
-    tile = whole_number("tile", tile, 1)
-    workers = None if workers is None else whole_number("workers", workers, 1)
-    given: dict[str, Any] = {**options, "device": device}
-    progress, mask = given.pop("progress", True), given.pop("mask", None)
-    asked = checked(**given)
-    patch = asked["patch_size"] or 16
+    progress, mask = options.pop("progress", True), options.pop("mask", None)
+    asked = checked(**options, device=device)
+    tile, patch = whole_number("tile", tile, 1), asked["patch_size"] or 16
     if tile < patch:
         raise InputError(f"tile must be larger than a patch, {patch} px at least, got {tile} px")
     tolerant = isinstance(source, Files)  # from batch: what cannot be analysed is listed, not raised
@@ -253,13 +239,13 @@ def analyze_into(
         sources,
         asked,
         Path(store),
+        restart=restart,
         tolerant=tolerant,
         failures=failures,
-        restart=restart,
         tile=tile,
         progress=progress,
         memory_budget=in_bytes(memory_budget),
-        workers=workers,
+        workers=None if workers is None else whole_number("workers", workers, 1),
         client=client,
         scheduler=scheduler,
     )
@@ -306,12 +292,11 @@ def in_bytes(size: int | str | None) -> int | None:
     >>> in_bytes("3GiB") == 3 * 2**30, in_bytes("500 MB")
     (True, 500000000)
     """
-    if size is None:
-        return None
-    text = str(size).strip().lower().removesuffix("b")
-    number = text.rstrip("kmgi ")
-    unit = text[len(number) :].strip()
+    if not isinstance(size, str):
+        return size
+    from dask.utils import parse_bytes
+
     try:
-        return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError, OverflowError) as error:
+        return int(parse_bytes(size))
+    except (ValueError, OverflowError) as error:
         raise InputError(f"memory_budget must be bytes, or text such as '3GiB', got {size!r}") from error

@@ -65,14 +65,12 @@ class FieldHierarchy:
     @classmethod
     def from_json(cls, text: str) -> "FieldHierarchy":
         """What `merged` gave."""
-        levels = []
-        for level in json.loads(text)["levels"]:
-            found = level["assemblies"]
-            codes = [(_tuples(item["labels"]), _tuples(item["structure"])) for item in found]
-            levels.append(
-                FieldLevel(level["size"], codes, np.array([item["count"] for item in found], np.int64))
-            )
-        return cls(levels)
+        return cls([_level(level["size"], level["assemblies"]) for level in json.loads(text)["levels"]])
+
+
+def _level(size: int, found: list[dict[str, Any]]) -> FieldLevel:
+    codes = [(_tuples(item["labels"]), _tuples(item["structure"])) for item in found]
+    return FieldLevel(size, codes, np.array([item["count"] for item in found], np.int64))
 
 
 def merged(parts: Sequence[list[list[Any]]]) -> str:
@@ -83,17 +81,11 @@ def merged(parts: Sequence[list[list[Any]]]) -> str:
             for code, count in level:
                 counter[code] += count
     found = []
-    for i, counter in enumerate(levels):
+    for size, counter in enumerate(levels, start=1):
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
         every = [(*json.loads(code), count) for code, count in ranked]
-        found.append(
-            {
-                "size": i + 1,
-                "assemblies": [
-                    dict(zip(("labels", "structure", "count"), one, strict=True)) for one in every
-                ],
-            }
-        )
+        assemblies = [{"labels": one[0], "structure": one[1], "count": one[2]} for one in every]
+        found.append({"size": size, "assemblies": assemblies})
     return json.dumps({"levels": found})
 
 
@@ -120,10 +112,7 @@ def count_assemblies(batch: Batch, others: Sequence[Batch], max_size: int, ends:
     for image in batch.images:
         mine = [other for other in others if image.number in {one.number for one in other.images}]
         parts = [_near(other, image.number, batch, max_size) for other in mine]
-        own = np.repeat(
-            [other.name("") == batch.name("") for other in mine], [len(part[0]) for part in parts]
-        )
-        at, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
+        at, labels, own = (np.concatenate(values) for values in zip(*parts, strict=True))
         counts[str(image.number)] = _counted(at, labels, own, max_size, ends.get(image.number))
     batch.parts.write_json(batch.name("assemblies"), counts)
     return len(counts)
@@ -136,15 +125,15 @@ def _known(batch: Batch, image: int) -> tuple[np.ndarray, np.ndarray]:
     return part["positions"][here], part["labels"][here]
 
 
-def _near(other: Batch, image: int, batch: Batch, max_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is known of one batch near the tiles of another in an image."""
+def _near(other: Batch, image: int, batch: Batch, max_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is known of one batch near the tiles of another in an image, and whether that is itself."""
     at, labels = _known(other, image)
-    if other.name("") == batch.name(""):
-        return at, labels
+    own = np.full(len(at), other.name("") == batch.name(""))
     cores = batch.places[batch.places[:, 0] == image, 2:6]
     reach = (_AROUND + 1.5 * max_size) * batch.survey.model.spacing
     near = (at > cores[:, :2].min(axis=0) - reach) & (at < cores[:, 2:].max(axis=0) + reach)
-    return at[near.all(axis=1)], labels[near.all(axis=1)]
+    kept = own | near.all(axis=1)
+    return at[kept], labels[kept], own[kept]
 
 
 def _counted(
@@ -164,14 +153,8 @@ def _counted(
     for i, groups in enumerate(connected_groups(place[graph.embedding.rotation[0][inner]], max_size)):
         members = inner[groups[own[inner[groups[:, 0]]]]]
         if len(members):
-            level = build_level(
-                graph.embedding,
-                members,
-                graph.label_names,
-                graph.label_index,
-                reflections=True,
-                corners="faces",
-            )
+            names, index = graph.label_names, graph.label_index
+            level = build_level(graph.embedding, members, names, index, reflections=True, corners="faces")
             pairs = zip(level.codes, level.counts.tolist(), strict=True)
             levels[i] = [(json.dumps(code), count) for code, count in pairs]
     return levels

@@ -1,7 +1,5 @@
 """batch(): many files into one store, with tables and a page for people."""
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +8,9 @@ import numpy as np
 
 from torchmotif.analysis.analyze import analyze_into
 from torchmotif.analysis.field_result import FieldResult
+from torchmotif.analysis.result import png
 from torchmotif.analysis.sources import Files
-from torchmotif.analysis.store import unwritable
-from torchmotif.errors import TorchMotifError
+from torchmotif.analysis.store import writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +104,7 @@ def summary(result: FieldResult) -> "pd.DataFrame":
 
 def _write_tables(result: FieldResult, store: Path) -> None:
     """A table for each file, the summary and the page; made anew from the store whenever they are asked for."""
-    try:
+    with writing(store):
         folder = store / "csv"
         folder.mkdir(exist_ok=True)
         for i, name in enumerate(_file_names(result)):
@@ -115,10 +113,6 @@ def _write_tables(result: FieldResult, store: Path) -> None:
         table.to_csv(store / "summary.csv", index=False)
         page = _page(result, table, store.name)
         (store / "report.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        if isinstance(error, TorchMotifError):
-            raise
-        raise unwritable(store, error) from error
 
 
 def _file_names(result: FieldResult) -> list[str]:
@@ -150,13 +144,13 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
     return environment.get_template("batch.html").render(
         n_images=len(result.images),
         n_columns=len(result),
-        n_in_none=len(result) - int(result.counts.sum()),
+        n_in_none=int(good["in_no_motif"].sum()),
         n_motifs=result.n_motifs,
         together=together,
         created=result.record["created"],
         store=store,
-        motifs=_motif_pictures(result) if together else [],
-        shares=_shares(result) if together and len(result.images) > 1 else "",
+        motifs=_motif_pictures(result) if together else "",
+        shares=_shares(good.filter(regex="^motif_").to_numpy(float)) if together and len(good) > 1 else "",
         header=list(good.columns),
         rows=good.astype(object).where(good.notna(), "").to_numpy().tolist(),
         links=_file_names(result),
@@ -170,22 +164,16 @@ def _motif_pictures(result: FieldResult) -> str:
     size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
     nm = None if size is None else (float(size[0]), float(size[1]))
     axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
-    return _png(plot.figure_of(axes[0]))
+    return png(plot.figure_of(axes[0]))
 
 
-def _shares(result: FieldResult) -> str:
-    """How much of each file every motif makes up."""
+def _shares(counts: np.ndarray) -> str:
+    """How much of each file every motif makes up, of the columns of each motif in each file."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     from torchmotif import plot
 
-    counts = np.stack(
-        [
-            np.bincount(result.labels[result.rows(i)] + 1, minlength=result.n_motifs + 1)[1:]
-            for i in range(len(result.images))
-        ]
-    )
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = np.arange(1, len(shares) + 1)
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -197,10 +185,4 @@ def _shares(result: FieldResult) -> str:
     ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    return _png(figure)
-
-
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png(figure)

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,12 @@ from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
 from torchmotif.analysis.plan import Batch, Image, batches_of
-from torchmotif.analysis.record import electrons, plan_of, record_of, warn, without_columns
+from torchmotif.analysis.record import plan_of, record_of, warn
 from torchmotif.analysis.seams import rows_to_keep, touching
 from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
 from torchmotif.analysis.survey import surveyed
-from torchmotif.analysis.tasks import Tasks
 from torchmotif.columns.model import ImageModel
-from torchmotif.errors import TorchMotifError
 
 __all__ = ["Given", "run"]
 
@@ -40,11 +38,7 @@ def run(
     options: dict[str, Any],
     root: Path | None = None,
     *,
-    tolerant: bool = False,
-    failures: Sequence[dict[str, str]] = (),
     restart: bool = False,
-    tile: int = 2048,
-    progress: bool = True,
     given: Given | None = None,
     **engine: Any,
 ) -> FieldResult:
@@ -58,32 +52,29 @@ def run(
         calibration, hierarchy, random_state, device.
     root : Path, optional
         The store; by default the result is kept in memory.
-    tolerant : bool
-        Whether images that cannot be analysed are listed in the record rather than raised.
-    failures : sequence of dict
-        Of sources that could not even be opened: name, reason.
-    restart, tile, progress, **engine
-        See `torchmotif.field.analyze`.
+    restart : bool
+        Throw away what the store holds, where it belongs to another source or other parameters.
+    **engine
+        Who does the work, and how: see `engine_for`.
     given : (ImageModel, array of shape (n, 2)), optional
         The columns of every image, which then are not looked for.
     """
     pixels = sum(int(np.prod(source.shape)) for source in sources)
-    engines = engine_for(pixels=pixels, device=options["device"], progress=progress, **engine)
+    engines = engine_for(pixels=pixels, device=options["device"], **engine)
+    with nullcontext() if root is None else _claimed(root, restart), engines as made:
+        return _Run(sources, options, root, made, given).done()
 
-    def done(made: Engine) -> FieldResult:
-        return _Run(sources, options, root, Tasks(made, tile, failures, tolerant=tolerant), given).done()
 
-    if root is None:
-        with engines as made:
-            return done(made)
+@contextmanager
+def _claimed(root: Path, restart: bool) -> Iterator[None]:
+    """A store for oneself, without what is left over of another run."""
     stores.check_root(root, restart=restart)
     with stores.claimed(root):
         try:
             # Without a run that was begun, what is there is left over from a restart that was killed.
             if restart or stores.begun(root) is None:
                 stores.remove_results(root)
-            with engines as made:
-                return done(made)
+            yield
         finally:
             shutil.rmtree(root / ".spill", ignore_errors=True)
 
@@ -96,24 +87,26 @@ class _Run:
         sources: Sequence[Source],
         options: dict[str, Any],
         root: Path | None,
-        tasks: Tasks,
+        engine: Engine,
         given: Given | None,
     ) -> None:
-        self.options, self.root, self.tasks, self.given = options, root, tasks, given
+        self.options, self.root, self.engine = options, root, engine
+        self.model: ImageModel | None = None if given is None else given[0]
+        self.given: np.ndarray | None = None if given is None else given[1]
         self.asked, self.sources = list(sources), list(sources)
         self.parts: stores.Parts = stores.Memory()
         self.timings: dict[str, float] = {}
-        self.each = options["motifs"] == "each"
-        if tasks.engine.client is not None and root is not None:
-            self._spill(root / ".spill")
+        if engine.client is not None and root is not None:
+            folder = root / ".spill"  # where the workers read what lies in this process's memory
+            folder.mkdir(exist_ok=True)
+            self.sources = [spilled(source, folder, i) for i, source in enumerate(sources)]
 
     def done(self) -> FieldResult:
         """Do what is left to do."""
+        each = self.options["motifs"] == "each"
         started = None if self.root is None else stores.begun(self.root)
         with self._timed("columns"):
-            images = surveyed(
-                self.tasks, self.sources, self.options, started, None if self.given is None else self.given[0]
-            )
+            images = surveyed(self.engine, self.sources, self.options, started, self.model)
         plan = plan_of(images, self.options)
         if self.root is not None:
             finished = self._begun(self.root, started, plan, images)
@@ -122,12 +115,10 @@ class _Run:
         batches = list(
             batches_of(
                 images,
-                (lambda number: number) if self.each else (lambda _: 0),
+                (lambda number: number) if each else (lambda _: 0),
                 parts=self.parts,
-                n_max=self.options["n_max"],
-                threshold=self.options["threshold"],
-                device=self.options["device"],
-                given=None if self.given is None else self.given[1],
+                given=self.given,
+                **{name: self.options[name] for name in ("n_max", "threshold", "device")},
             )
         )
         with self._timed("columns"):
@@ -136,10 +127,10 @@ class _Run:
         found = {image.number for batch in batches for image in batch.images}
         left = [image for image in images if image.number in found]
         if not left:
-            raise self.tasks.nothing()
-        record = record_of(plan, images, left, self.options) | {"failures": self.tasks.failures}
+            raise self.engine.nothing()
+        record = record_of(plan, images, left, self.options) | {"failures": self.engine.failures}
         templates, every = {}, list(range(len(left)))
-        for number, group in enumerate([[i] for i in every] if self.each else [every]):
+        for number, group in enumerate([[i] for i in every] if each else [every]):
             known, turned = self._labelled([left[i] for i in group], batches, rows)
             record["motif_groups"].append({"images": group, "number": number, **known})
             if turned is not None:
@@ -154,7 +145,6 @@ class _Run:
             return FieldResult(None, record, arrays | others, [self.asked[image.number] for image in left])
         with self._timed("store"):
             publish(batches, self.parts, record, others)
-        self.parts.clear()
         return self._loaded(self.root, left)
 
     def _loaded(self, root: Path, images: Sequence[Image]) -> FieldResult:
@@ -163,16 +153,6 @@ class _Run:
         return FieldResult(
             root, record, None, [self.asked[image.number] for image in images] if same else None
         )
-
-    def _spill(self, folder: Path) -> None:
-        """Let the workers read what lies in this process's memory."""
-        try:
-            folder.mkdir(exist_ok=True)
-            self.sources = [spilled(source, folder, i) for i, source in enumerate(self.sources)]
-        except OSError as error:
-            if isinstance(error, TorchMotifError):
-                raise
-            raise stores.unwritable(folder.parent, error) from error
 
     def _begun(
         self, root: Path, started: dict[str, Any] | None, plan: dict[str, Any], images: Sequence[Image]
@@ -185,31 +165,28 @@ class _Run:
             stores.Work(root, "").clear()  # of a run that was killed once its record was there
             return True
         self.parts = stores.Work(root, stores.identity_of(plan))
-        self.parts.begin()
+        self.parts.folder.mkdir(parents=True, exist_ok=True)
         told = {"plan": plan, "surveys": [image.survey.as_dict() for image in images], "names": names}
         self.parts.write_json("plan.json", told)
         return False
 
     def _with_columns(self, batches: list[Batch]) -> list[Batch]:
         """First pass. Returns the batches without the images that failed in it."""
-        bad: dict[int, str] = {}
         while True:
             todo = [batch for batch in batches if not batch.has("columns")]
-            _, reasons = self.tasks.map(find_columns_of, [(batch,) for batch in todo], "columns")
+            _, reasons = self.engine.map(find_columns_of, [(batch,) for batch in todo], "columns")
             if not reasons:
                 return batches
             failed = {todo[number].name(""): reason for number, reason in reasons.items()}
+            bad: dict[int, Image] = {}
             for batch in batches:
-                image = batch.images[0]
-                if batch.name("") in failed and len(batch.images) == 1 and image.number not in bad:
-                    bad[image.number] = failed[batch.name("")]
-                    self.tasks.fail(image.source.name, bad[image.number])
-            again = set(failed) | {
-                one.name("") for one in batches if any(image.number in bad for image in one.images)
-            }
-            apart = [
-                part for one in batches for part in (one.of_each_image() if one.name("") in again else [one])
-            ]
+                if batch.name("") in failed and len(batch.images) == 1 and batch.images[0].number not in bad:
+                    bad[batch.images[0].number] = batch.images[0]
+                    self.engine.fail(batch.images[0].source.name, failed[batch.name("")])
+            apart: list[Batch] = []
+            for batch in batches:
+                whole = batch.name("") not in failed and not any(one.number in bad for one in batch.images)
+                apart += [batch] if whole else batch.of_each_image()
             batches = [batch for batch in apart if batch.images[0].number not in bad]
 
     def _labelled(
@@ -218,27 +195,14 @@ class _Run:
         """Learn the motifs of a group of images, and label their columns; templates where they are no means of patches."""
         numbers = {image.number for image in group}
         mine = [i for i, batch in enumerate(batches) if batch.images[0].number in numbers]
-        gain, dark = electrons(group)
-        device = None if self.tasks.engine.client is not None else device_of_worker(self.options["device"])
+        device = None if self.engine.client is not None else device_of_worker(self.options["device"])
         with self._timed("motifs"):
-            classifier = learn(
-                [batches[i] for i in mine],
-                [rows[i] for i in mine],
-                n_motifs=self.options["n_motifs"],
-                n_max=self.options["n_max"],
-                equivalence=self.options["equivalence"],
-                electrons_per_count=gain,
-                offset=dark,
-                random_state=self.options["random_state"],
-                device=device,
-            )
+            classifier = learn([batches[i] for i in mine], [rows[i] for i in mine], self.options, device)
         level = sample_level(group)
         with self._timed("patches"):
-            light = without_columns(classifier)
-            calls = [
-                (batches[i], rows[i], light, level, device) for i in mine if not batches[i].has("labels")
-            ]
-            self.tasks.map(label_columns_of, calls, "labels", tolerant=False)
+            todo = [i for i in mine if not batches[i].has("labels")]
+            calls = [(batches[i], rows[i], classifier, level, device) for i in todo]
+            self.engine.map(label_columns_of, calls, "labels", tolerant=False)
         known = {
             "n_motifs": classifier.n_motifs_,
             "patch_size_px": group[0].survey.patch_size,
@@ -248,12 +212,9 @@ class _Run:
             "resolutions": [plain(asdict(one)) for one in classifier.resolutions_],
             "unresolved": [plain(asdict(one)) for one in classifier.unresolved_],
         }
-        turned = (
-            None
-            if classifier.equivalence is None
-            else torch.as_tensor(classifier.reconstructions_).cpu().numpy()
-        )
-        return known, turned
+        if classifier.equivalence is None:
+            return known, None
+        return known, torch.as_tensor(classifier.reconstructions_).cpu().numpy()
 
     def _assembled(self, images: Sequence[Image], batches: Sequence[Batch]) -> None:
         """Count the assemblies of all images."""
@@ -275,7 +236,7 @@ class _Run:
                 if batch.parts.read_json(batch.name("assemblies")) is None:
                     around = sorted({i, *touching(batch, batches, of)})
                     calls.append((batch, [batches[j] for j in around], size, ends))
-            self.tasks.map(count_assemblies, calls, "assemblies", tolerant=False)
+            self.engine.map(count_assemblies, calls, "assemblies", tolerant=False)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

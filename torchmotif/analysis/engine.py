@@ -1,4 +1,4 @@
-"""Who does the tasks: this process, or dask's workers."""
+"""Who does the calls of a stage, this process or dask's workers; and what becomes of those that fail."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,9 @@ from itertools import islice
 from typing import Any
 
 from torchmotif._threads import MOST_THREADS, single_threaded
-from torchmotif.errors import InputError, MissingDependencyError, TorchMotifError
+from torchmotif.analysis.plan import Batch
+from torchmotif.columns import grid
+from torchmotif.errors import InputError, MissingDependencyError, OutputError, TorchMotifError
 
 __all__ = ["Engine", "device_of_worker", "engine_for"]
 
@@ -17,9 +19,13 @@ _SMALL = 2048 * 2048  # pixels that one process is done with before workers have
 _AHEAD = 3  # tasks per worker that are handed out
 _PER_BATCH = 300 << 20  # bytes that a batch takes while its columns are fitted
 
+_Call = tuple[Any, ...]
+_Found = list[tuple[Any, str | None]]  # results, each with why there is none
+_Task = tuple[Callable[..., Any], Sequence[_Call], bool]
+
 
 class Engine:
-    """Runs tasks, in this process or on the workers of a dask client.
+    """Runs the calls of a stage, in this process or on the workers of a dask client.
 
     Parameters
     ----------
@@ -29,56 +35,83 @@ class Engine:
         Tasks that this process does at once, each on one thread of torch.
     progress : bool
         Show a bar on a terminal or in a notebook.
+    tile : int
+        Side in pixels of what a worker does at a time.
+    tolerant : bool
+        Whether images that fail are noted in `failures`, each a name with its reason, rather than raised.
+    failures : sequence of dict
+        Of images that could not even be opened.
     """
 
-    def __init__(self, client: Any = None, *, threads: int = 1, progress: bool = True) -> None:
+    def __init__(
+        self,
+        client: Any = None,
+        *,
+        threads: int = 1,
+        progress: bool = True,
+        tile: int = 2048,
+        tolerant: bool = False,
+        failures: Sequence[dict[str, str]] = (),
+    ) -> None:
         self.client, self.threads, self.progress = client, threads, progress
+        self.tile, self.tolerant, self.failures = tile, tolerant, list(failures)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note a failure."""
+        self.failures.append({"name": name, "reason": reason})
+
+    def nothing(self) -> InputError:
+        """What to raise where no image is left."""
+        reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in self.failures)
+        return InputError(f"no image could be analysed: {reasons or 'the source holds none'}")
 
     def map(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], what: str
-    ) -> Iterator[tuple[int, Any]]:
-        """Number and result of every task, in the order in which they end.
+        self, function: Callable[..., Any], calls: Sequence[_Call], what: str, *, tolerant: bool = True
+    ) -> tuple[dict[int, Any], dict[int, str]]:
+        """Results of calls by their number, and, where that is tolerated, why the others have none.
 
-        A task that died with its worker is done again by another one.
-
-        Raises
-        ------
-        TorchMotifError
-            What a task raises; the tasks that had not begun are not begun then.
+        A call that died with its worker is done again by another one. Where one raises, those that had not begun are not begun.
         """
         from tqdm.auto import tqdm
 
-        with tqdm(
-            total=len(tasks), desc=what, disable=None if self.progress else True, leave=False, unit="tile"
-        ) as bar:
-            for done in self._here(function, tasks) if self.client is None else self._there(function, tasks):
+        # Only on workers is it worth the while to hand out several batches at once.
+        batched = calls and isinstance(calls[0][0], Batch) and self.client is not None
+        each = max(1, self.tile**2 // grid.BATCH) if batched else 1
+        starts = range(0, len(calls), each)
+        tasks = [(function, calls[first : first + each], tolerant and self.tolerant) for first in starts]
+        values: dict[int, Any] = {}
+        reasons: dict[int, str] = {}
+        silent = None if self.progress else True
+        with tqdm(total=len(tasks), desc=what, disable=silent, leave=False, unit="tile") as bar:
+            for number, found in self._here(tasks) if self.client is None else self._there(tasks):
+                for i, (value, reason) in enumerate(found, start=each * number):
+                    if reason is None:
+                        values[i] = value
+                    else:
+                        reasons[i] = reason
                 bar.update()
-                yield done
+        return values, reasons
 
-    def _here(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
-    ) -> Iterator[tuple[int, Any]]:
+    def _here(self, tasks: Sequence[_Task]) -> Iterator[tuple[int, _Found]]:
         import torch
 
         if min(self.threads, len(tasks)) < 2:
             for number, task in enumerate(tasks):
-                yield number, function(*task)
+                yield number, _in_turn(*task)
             return
         # Around all of them: what one puts back at its end is what it found.
         with (
             single_threaded(),
             ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
-            futures = {pool.submit(function, *task): number for number, task in enumerate(tasks)}
+            futures = {pool.submit(_in_turn, *task): number for number, task in enumerate(tasks)}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _there(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
-    ) -> Iterator[tuple[int, Any]]:
+    def _there(self, tasks: Sequence[_Task]) -> Iterator[tuple[int, _Found]]:
         from distributed import KilledWorker
         from distributed import as_completed as as_ended
 
@@ -87,7 +120,7 @@ class Engine:
         futures: dict[Any, int] = {}
 
         def submitted(count: int) -> list[Any]:
-            new = {self.client.submit(function, *task, pure=False): i for i, task in islice(waiting, count)}
+            new = {self.client.submit(_in_turn, *task, pure=False): i for i, task in islice(waiting, count)}
             futures.update(new)
             return list(new)
 
@@ -108,18 +141,33 @@ class Engine:
             self.client.cancel([future for future in futures if not future.done()])
 
 
+def _in_turn(function: Callable[..., Any], calls: Sequence[_Call], tolerant: bool) -> _Found:
+    """The results, each with why there is none; a store that cannot be written is nobody's fault but its own."""
+    found: _Found = []
+    for call in calls:
+        try:
+            found.append((function(*call), None))
+        except (OutputError, MemoryError):
+            raise
+        except Exception as error:  # readers fail on damaged files in whatever way they meet the damage
+            if not tolerant:
+                raise
+            found.append((None, str(error).strip() or type(error).__name__))
+    return found
+
+
 @contextmanager
 def engine_for(
     *,
     pixels: int,
     device: str | None,
-    progress: bool,
     workers: int | None = None,
     client: Any = None,
     scheduler: str | None = None,
     memory_budget: int | None = None,
+    **how: Any,
 ) -> Iterator[Engine]:
-    """The engine for a run over so many pixels.
+    """The engine for a run over so many pixels; how it runs is said as to `Engine`.
 
     Raises
     ------
@@ -130,15 +178,13 @@ def engine_for(
     """
     if client is not None and scheduler is not None:
         raise InputError("give client= or scheduler=, not both")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
     count = _count(workers, device, memory_budget)
     if client is None and scheduler is None and (count == 1 or (workers is None and pixels <= _SMALL)):
         import torch
 
         on_host = (device or "cpu").startswith("cpu")
         threads = min(torch.get_num_threads(), MOST_THREADS, _count(MOST_THREADS, None, memory_budget))
-        yield Engine(threads=threads if on_host else 1, progress=progress)
+        yield Engine(threads=threads if on_host else 1, **how)
         return
     try:
         import dask
@@ -148,14 +194,14 @@ def engine_for(
             "workers are run by dask: pip install 'torchmotif[field]', or set workers=1"
         ) from error
     if client is not None:
-        yield Engine(client, progress=progress)
+        yield Engine(client, **how)
     elif scheduler is not None:
         try:
             own = Client(scheduler, timeout="30s")
         except (OSError, ValueError) as error:
             raise InputError(f"scheduler: nobody answers at {scheduler}: {error}") from error
         with own:
-            yield Engine(own, progress=progress)
+            yield Engine(own, **how)
     else:
         quiet = {
             "distributed.worker.memory.terminate": False,  # the budget is kept by what is run, not by killing
@@ -182,7 +228,7 @@ def engine_for(
             ) as cluster,
             Client(cluster) as own,
         ):
-            yield Engine(own, progress=progress)
+            yield Engine(own, **how)
 
 
 def _count(workers: int | None, device: str | None, memory_budget: int | None) -> int:

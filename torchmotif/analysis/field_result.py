@@ -23,16 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FieldResult", "load"]
 
-# Of a MotifResult, for a result of one image.
-_OF_ONE = {
-    *("image", "angles", "mirrored", "sites", "empty_sites", "whole", "groups"),
-    *("plot_map", "plot_motifs", "report", "save", "_repr_html_"),
-}
-# Of the options of a run, those that an image's result has for parameters.
-_PARAMETERS = (
-    *("spacing", "threshold", "polarity", "patch_size", "n_max", "n_motifs"),
-    *("equivalence", "random_state", "device"),
-)
+_PUBLIC = (name for name in (*dir(MotifResult), *MotifResult.__dataclass_fields__) if name[0] != "_")
+_OF_ONE = {*_PUBLIC, "_repr_html_"} - {
+    "load",
+    "record",
+}  # what a result of one image has, asked of one of several
+_OF_SEVERAL = {"motifs", "calibration", "hierarchy"}  # options that say nothing of one image
 
 
 class _SeveralImagesError(InputError, AttributeError):
@@ -58,13 +54,8 @@ def load(store: str | Path) -> "FieldResult":
     root = Path(store)
     record = read_record(root)
     if record is None:
-        state = (
-            "is not finished; run the same command again"
-            if (root / ".work").is_dir()
-            else "is no field's store"
-            if root.exists()
-            else "does not exist: it is no field's store"
-        )
+        begun = (root / ".work").is_dir()
+        state = "is not finished; run the same command again" if begun else "is no field's store"
         raise ReadError(f"{root} {state}")
     return FieldResult(root, record)
 
@@ -209,7 +200,7 @@ class FieldResult:
         ReadError
             If the image is no longer there.
         """
-        rows, number = self.rows(image), image % len(self.images)
+        number, rows = self._number(image), self.rows(image)
         if pixels is None and number in self._results:
             return self._results[number]
         scan = self._micrograph(number) if pixels is None else as_micrograph(pixels)
@@ -218,26 +209,39 @@ class FieldResult:
             raise InputError(
                 f"pixels must be those of {known['name']}, {known['shape']}, got {list(scan.shape)}"
             )
-        positions = self._array("columns/positions", rows)
-        order = np.lexsort(positions.T[::-1])
-        columns = self._columns(number, order)
-        names = [name for name in ("angles", "mirrored") if name in self.group]
-        turned = {name: self._array(name, rows)[order] for name in names}
-        group = next(one for one in self.record["motif_groups"] if number in one["images"])
-        found = MotifResult(
-            scan,
-            columns,
-            self.labels[rows][order],
-            self.probabilities[rows][order],
-            self.templates_of(group["number"]),
-            self._record_of(number, scan, group),
-            **turned,
-        )
+        order = np.lexsort(self._array("columns/positions", rows).T[::-1])
+        found = self._one(number, scan, order)
+        found.record.update(self._record_of(number, scan))
         # Else the result would make them anew.
         found.__dict__["moments"] = self._array("moments", rows)[order]
         if pixels is None:
             self._results = {number: found}
         return found
+
+    def _one(self, image: int, scan: Micrograph, order: Any = slice(None)) -> MotifResult:
+        """The result of one image, whose record says only what was found."""
+        rows, known = self.rows(image), self.images[image]
+        group = next(one for one in self.record["motif_groups"] if image in one["images"])
+        learnt = ("n_motifs", "n_max", "electrons_per_count", "resolutions", "unresolved")
+        arrays = {
+            name: self._array(name, rows)[order]
+            for name in ("labels", "probabilities", "angles", "mirrored")
+            if name in self.group
+        }
+        found = {
+            "spacing_px": known["spacing"],
+            "patch_size_px": group["patch_size_px"],
+            "zoom": known["zoom"],
+            "n_columns": known["n_columns"],
+            **{name: group.get(name) for name in learnt},
+        }
+        return MotifResult(
+            scan,
+            self._columns(image, order),
+            templates=self.templates_of(group["number"]),
+            record={"found": found},
+            **arrays,
+        )
 
     def _micrograph(self, image: int) -> Micrograph:
         """The image itself."""
@@ -258,13 +262,14 @@ class FieldResult:
         scan = read(path, frame=frame)
         return Micrograph(scan.data, size, "nm", scan.metadata, electrons_per_pixel=dose)
 
-    def _record_of(self, image: int, scan: Micrograph, group: dict[str, Any]) -> dict[str, Any]:
+    def _record_of(self, image: int, scan: Micrograph) -> dict[str, Any]:
         """How the result of one image was made: enough to make it again."""
-        pixels, known = np.ascontiguousarray(scan.numpy()), self.images[image]
+        pixels = np.ascontiguousarray(scan.numpy())
         parameters = self.record.get("parameters", self.record["plan"]["options"])
+        of_the_run = ("created", "versions", "platform", "threads", "timings_s")
         return {
-            "created": self.record["created"],
-            "parameters": {name: parameters.get(name) for name in _PARAMETERS},
+            **{name: self.record.get(name) for name in of_the_run},
+            "parameters": {name: one for name, one in parameters.items() if name not in _OF_SEVERAL},
             "input": {
                 "path": scan.metadata.get("path"),
                 "file_sha256": scan.metadata.get("sha256"),
@@ -272,27 +277,20 @@ class FieldResult:
                 "shape": list(pixels.shape),
                 "dtype": str(pixels.dtype),
             },
-            **{name: self.record.get(name) for name in ("versions", "platform", "threads", "timings_s")},
-            "notes": known["notes"],
-            "found": {
-                "spacing_px": known["spacing"],
-                "patch_size_px": group["patch_size_px"],
-                "zoom": known["zoom"],
-                "n_columns": known["n_columns"],
-                **{
-                    name: group.get(name)
-                    for name in ("n_motifs", "n_max", "electrons_per_count", "resolutions", "unresolved")
-                },
-            },
+            "notes": self.images[image]["notes"],
         }
 
     def rows(self, image: int) -> slice:
         """The rows of one image's columns in all arrays."""
+        number = self._number(image)
+        first = sum(one["n_columns"] for one in self.images[:number])
+        return slice(first, first + self.images[number]["n_columns"])
+
+    def _number(self, image: int) -> int:
+        """The number of an image, counted from the first."""
         if not -len(self.images) <= image < len(self.images):
             raise InputError(f"image must be one of {len(self.images)}, got {image}")
-        counts: list[int] = [one["n_columns"] for one in self.images]
-        first = sum(counts[: image % len(counts)])
-        return slice(first, first + counts[image])
+        return image % len(self.images)
 
     def columns_of(self, image: int = 0) -> Columns:
         """The columns of one image."""
@@ -324,11 +322,8 @@ class FieldResult:
         """Assemblies of neighbouring motifs in one image, or in all for None."""
         if not self.record.get("hierarchy"):
             raise InputError("assemblies were not counted; analyse the field with hierarchy=3")
-        if image is not None:
-            self.rows(image)  # raises where there is no such image
-        name = "all" if image is None else str(image % len(self.images))
-        text = bytes(self._array(f"hierarchy/{name}")).decode()
-        return FieldHierarchy.from_json(text)
+        name = "all" if image is None else self._number(image)
+        return FieldHierarchy.from_json(bytes(self._array(f"hierarchy/{name}")).decode())
 
     def to_dataframe(self, image: int | None = None) -> "pd.DataFrame":
         """One row for each column: where it is, how bright, which motif.
@@ -341,32 +336,19 @@ class FieldResult:
         Returns
         -------
         pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where all are calibrated; intensity, motif, probability; angle_deg and mirrored
-            where motifs were sorted up to rotation and mirror images.
+            As `MotifResult.to_dataframe`; nanometres where all images are calibrated.
         """
         import pandas as pd
 
-        rows = slice(None) if image is None else self.rows(image)
-        chosen = self.images if image is None else [self.images[image]]
-        positions = self._array("columns/positions", rows)
-        table: dict[str, Any] = {}
-        which = self.image_of[rows] - (0 if image is None else image % len(self.images))
-        if len(chosen) > 1:
-            table["image"] = np.array([one["name"] for one in chosen], object)[which]
-        table |= {"row_px": positions[:, 0], "col_px": positions[:, 1]}
-        if all(one["pixel_size_nm"] is not None for one in chosen):
-            nm = positions * np.array([one["pixel_size_nm"] for one in chosen])[which]
-            table |= {"row_nm": nm[:, 0], "col_nm": nm[:, 1]}
-        table |= {
-            "intensity": self._array("columns/intensities", rows),
-            "motif": self.labels[rows],
-            "probability": self.probabilities[rows],
-        }
-        if "angles" in self.group:
-            table["angle_deg"] = np.degrees(self._array("angles", rows))
-        if "mirrored" in self.group:
-            table["mirrored"] = self._array("mirrored", rows)
-        return pd.DataFrame(table)
+        numbers = range(len(self.images)) if image is None else [self._number(image)]
+        tables = []
+        for number in numbers:
+            known = self.images[number]
+            unread = np.broadcast_to(np.uint8(0), known["shape"])  # a table needs no pixels
+            tables.append(self._one(number, Micrograph(unread, known["pixel_size_nm"])).to_dataframe())
+            if len(numbers) > 1:
+                tables[-1].insert(0, "image", known["name"])
+        return pd.concat(tables, join="inner", ignore_index=True)
 
     def _array(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         try:

@@ -1,7 +1,5 @@
 """From the parts of a run to arrays over all columns, in memory or in a zarr group whose record is written last."""
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 from torchmotif.analysis.assemblies import merged
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.analysis.stages import moments_for_motifs
-from torchmotif.analysis.store import RECORD, Work, unwritable
+from torchmotif.analysis.store import Work
 
 __all__ = ["gathered", "publish", "summaries"]
 
@@ -38,29 +36,29 @@ def summaries(
 
     `templates` are those of groups of motifs whose templates are not the means of patches.
     """
-    place = {image.number: i for i, image in enumerate(images)}
-    group_of = {i: number for number, group in enumerate(record["motif_groups"]) for i in group["images"]}
-    counts, whole = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
+    groups = record["motif_groups"]
+    group_of = {images[i].number: group["number"] for group in groups for i in group["images"]}
+    numbers = [image.number for image in images]
+    counts, whole = np.zeros((2, max(numbers) + 1), np.int64)
     sums: dict[int, np.ndarray] = {}
     seen: dict[int, np.ndarray] = {}
     for batch in batches:
         part = batch.load("labels")
-        for image in batch.images:
-            here = part["image"] == image.number
-            counts[place[image.number]] += here.sum()
-            whole[place[image.number]] += part["whole"][here].sum()
-        group, number = group_of[place[batch.images[0].number]], len(part["sums"])
+        counts += np.bincount(part["image"], minlength=len(counts))
+        whole += np.bincount(part["image"][part["whole"]], minlength=len(counts))
+        group, n_motifs = group_of[batch.images[0].number], len(part["sums"])
         sums[group] = sums.get(group, 0) + part["sums"]
-        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=number + 1)[1:]
+        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=n_motifs + 1)[1:]
     asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
-    for i, (image, total, inner) in enumerate(
-        zip(record["images"], counts.tolist(), whole.tolist(), strict=True)
-    ):
-        image["n_columns"], learnt = total, record["motif_groups"][group_of[i]]
-        found, order, size = (learnt[name] for name in ("n_motifs", "n_max", "patch_size_px"))
-        if total > inner:
+    for image, number in zip(record["images"], numbers, strict=True):
+        total, rim = int(counts[number]), int(counts[number] - whole[number])
+        found, order, size = (
+            groups[group_of[number]][name] for name in ("n_motifs", "n_max", "patch_size_px")
+        )
+        image["n_columns"] = total
+        if rim:
             image["notes"].append(
-                f"{total - inner} of {total} columns lie at the rim, without a whole patch: they are in no motif"
+                f"{rim} of {total} columns lie at the rim, without a whole patch: they are in no motif"
             )
         if asked is not None and found < asked:
             image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
@@ -70,7 +68,7 @@ def summaries(
     record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
     arrays: dict[str, np.ndarray] = {}
     for group, total_patch in sums.items():
-        record["motif_groups"][group]["counts"] = seen[group].tolist()
+        groups[group]["counts"] = seen[group].tolist()
         mean = total_patch / np.maximum(seen[group], 1)[:, None, None]
         arrays[f"templates/{group}"] = templates.get(group, mean).astype(np.float32)
     return arrays | (_hierarchies(batches, images) if record["hierarchy"] else {})
@@ -89,48 +87,28 @@ def gathered(batches: Sequence[Batch]) -> Iterator[dict[str, np.ndarray]]:
 def publish(
     batches: Sequence[Batch], work: Work, record: dict[str, Any], others: dict[str, np.ndarray]
 ) -> None:
-    """Write the store. Until its last file is there, the parts are kept and the store counts as unfinished."""
-    folder = work.folder / "final"
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        _write(folder, batches, record, others)
-        for path in sorted(folder.iterdir()):
-            if path.name == "zarr.json":
-                continue
-            target = work.root / path.name
-            if target.exists():  # of an attempt that was killed
-                shutil.rmtree(target)
-            path.replace(target)
-        (folder / "zarr.json").replace(work.root / "zarr.json")
-    except OSError as error:
-        raise unwritable(work.root, error) from error
-
-
-def _write(
-    folder: Any, batches: Sequence[Batch], record: dict[str, Any], others: dict[str, np.ndarray]
-) -> None:
+    """Write the arrays, over what an attempt that was killed has left of them, and at last the record."""
     import zarr
 
-    root, first = zarr.create_group(folder, overwrite=True), 0
+    root, n, first = zarr.open_group(work.root, mode="a"), record["n_columns"], 0
+
+    def made(name: str, shape: tuple[int, ...], like: np.ndarray) -> Any:
+        # Noise does not compress.
+        compressors: Any = None if like.dtype.kind == "f" and shape[0] == n and like.ndim > 1 else "auto"
+        chunks = (max(1, min(_ROWS, shape[0])), *shape[1:])
+        return root.create_array(
+            name, shape=shape, dtype=like.dtype, chunks=chunks, compressors=compressors, overwrite=True
+        )
+
     for arrays in gathered(batches):
         for name, values in arrays.items():
-            if first == 0 and name not in root:
-                root.create_array(
-                    name,
-                    shape=(record["n_columns"], *values.shape[1:]),
-                    dtype=values.dtype,
-                    chunks=(min(_ROWS, record["n_columns"]), *values.shape[1:]),
-                    # Noise does not compress.
-                    compressors=None if values.dtype.kind == "f" and values.ndim > 1 else "auto",
-                )
+            if first == 0:
+                made(name, (n, *values.shape[1:]), values)
             root[name][first : first + len(values)] = values
         first += len(values)
     for name, values in others.items():
-        array = root.create_array(
-            name, shape=values.shape, dtype=values.dtype, chunks=tuple(max(1, n) for n in values.shape)
-        )
-        array[...] = values
-    root.attrs[RECORD] = json.loads(json.dumps(record, default=str))
+        made(name, values.shape, values)[...] = values
+    work.finish(record)
 
 
 def _hierarchies(batches: Sequence[Batch], images: Sequence[Image]) -> dict[str, np.ndarray]:

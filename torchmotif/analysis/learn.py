@@ -22,22 +22,21 @@ _SCANNED = 4  # times the columns that are learnt on are looked through for what
 def learn(
     batches: Sequence[Batch],
     rows: Sequence[np.ndarray],
-    *,
-    n_motifs: int | None,
-    random_state: int,
+    options: dict[str, Any],
     device: str | None = None,
-    **parameters: Any,
 ) -> MotifClassifier:
     """The motifs of all columns of some images, their first pass done; `rows` are those of each batch that count.
 
-    Further parameters are those of `MotifClassifier`. An InputError says that there is no column, or none has a whole patch.
+    What is known of each column that they were learnt on is left out. An InputError says that there is no column, or none
+    has a whole patch.
     """
     total = sum(map(len, rows))
     if not total:
         raise InputError(
             "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
         )
-    images = images_of(batches)
+    images, random_state = images_of(batches), options["random_state"]
+    gain, dark = _electrons(images)
     level, size = sample_level(images), images[0].survey.patch_size
 
     def learnt_on(chosen: np.ndarray) -> MotifClassifier:
@@ -47,10 +46,19 @@ def learn(
                 f"patch_size: none of the {total} columns has a whole patch of {size} px in the image; "
                 "set a smaller patch_size=, or take a larger image"
             )
-        asked = n_motifs if n_motifs is None or len(images) == 1 else min(n_motifs, len(moments))
-        classifier = MotifClassifier(asked, random_state=random_state, **parameters)
+        asked = options["n_motifs"]
+        classifier = MotifClassifier(
+            asked if asked is None or len(images) == 1 else min(asked, len(moments)),
+            n_max=options["n_max"],
+            equivalence=options["equivalence"],
+            electrons_per_count=gain,
+            offset=dark,
+            random_state=random_state,
+        )
         values = torch.from_numpy(moments).to(device or "cpu")
         classifier.fit_moments(values, size, shifts, level=level)
+        for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
+            classifier.__dict__.pop(name, None)
         return classifier
 
     def unlike(first: np.ndarray) -> np.ndarray:
@@ -61,7 +69,7 @@ def learn(
 
     with single_threaded():
         chosen = spread_evenly(total, _LEARNT, random_state)
-        if total > _LEARNT and n_motifs is None:
+        if total > _LEARNT and options["n_motifs"] is None:
             in_random_order = np.random.default_rng(random_state).permutation(chosen)
             chosen = with_unlike(in_random_order, unlike, random_state)
         return learnt_on(chosen)
@@ -75,6 +83,18 @@ def images_of(batches: Sequence[Batch]) -> list[Image]:
 def sample_level(images: Sequence[Image]) -> float:
     """What was taken off the pixels of all images, on the scale to which they were brought."""
     return float(np.median([image.survey.level * image.survey.gain for image in images]))
+
+
+def _electrons(images: Sequence[Image]) -> tuple[float | None, float]:
+    """Electrons per unit of the pixels, where every image says how many it has, and the value of a pixel without any."""
+    surveys = [image.survey for image in images]
+    dark = float(np.median([one.dark * one.gain for one in surveys]))
+    known = [
+        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
+        for image, one in zip(images, surveys, strict=True)
+        if image.source.electrons_per_pixel is not None
+    ]
+    return float(np.median(known)) if len(known) == len(images) else None, dark
 
 
 def spread_evenly(count: int, most: int, random_state: int) -> np.ndarray:
@@ -101,12 +121,8 @@ def _sample(
 
     Columns are numbered over all images, in the order of the batches.
     """
-    moments, shifts, index, before = (
-        [np.zeros((0, 1), np.float32)],
-        [np.zeros((0, 2))],
-        [np.zeros(0, np.int64)],
-        0,
-    )
+    moments, shifts, index = [np.zeros((0, 1), np.float32)], [np.zeros((0, 2))], [np.zeros(0, np.int64)]
+    before = 0
     for batch, kept in zip(batches, rows, strict=True):
         first, last = np.searchsorted(chosen, [before, before + len(kept)])
         mine, numbers = kept[chosen[first:last] - before], chosen[first:last]
@@ -118,7 +134,6 @@ def _sample(
         at = offsets(batch.load("columns")["positions"][mine[whole]], batch.survey.patch_size)
         moments.append(found[whole])
         index.append(numbers[whole])
-        shifts.append(
-            np.zeros_like(at) if batch.survey.zoom != 1.0 else at
-        )  # there patches have the true centres
+        # Where pixels are of another size, patches have the true centres.
+        shifts.append(np.zeros_like(at) if batch.survey.zoom != 1.0 else at)
     return np.concatenate(moments[1:] or moments), np.concatenate(shifts), np.concatenate(index)

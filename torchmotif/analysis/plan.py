@@ -1,8 +1,9 @@
 """What a run is made of: the images, what is common to each, and the batches of tiles that are worked on together."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,8 +86,7 @@ class Survey:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        return plain | {"shape": list(self.shape), "model": self.model.as_dict()}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Survey":
@@ -205,14 +205,8 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
     for image in images:
         survey = image.survey
         most = tiles_at_once(survey.grid.window, common.get("device") or "cpu")
-        like = (
-            groups(image.number),
-            survey.shape,
-            survey.model.as_dict(),
-            survey.reach,
-            survey.level,
-            survey.gain,
-        )
+        scale = (survey.reach, survey.level, survey.gain)
+        like = (groups(image.number), survey.shape, survey.model, *scale)
         for number in range(len(survey.grid)):
             if tiles and (like != before or len(tiles) >= most):
                 yield Batch(tuple(kept), tuple(tiles), **common)
@@ -225,60 +219,57 @@ def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: 
         yield Batch(tuple(kept), tuple(tiles), **common)
 
 
-def with_patches(surveys: list[Survey], sources: list[Source], patch_size: int | None) -> list[Survey]:
-    """The surveys of images that are learnt together, with patches that show the same area in all of them.
+def with_patches(images: Sequence[Image], patch_size: int | None) -> list[Image]:
+    """The images that are learnt together, with patches that show the same area in all of them.
 
     An InputError says that they do not fit together, see `unfit`.
     """
-    reasons = unfit(surveys, sources, patch_size)
+    reasons = unfit(images, patch_size)
     if reasons:
         first = next(iter(reasons))
-        names = listed([sources[i].name for i, reason in reasons.items() if reason == reasons[first]])
+        names = listed([images[i].source.name for i, reason in reasons.items() if reason == reasons[first]])
         raise InputError(f"{names}: {reasons[first]}")
-    scale, size = _scale(sources), _patch(surveys, sources, patch_size)
-    levels = np.array([one.model.level for one in surveys])
-    units = np.array([one.model.scale for one in surveys])
+    scale, size = _scale(images), _patch(images, patch_size)
+    levels = np.array([one.survey.model.level for one in images])
+    units = np.array([one.survey.model.scale for one in images])
     gains = np.median(units) / units
-    stacks = {one.stack for one in sources}
-    if len(surveys) == 1 or (len(stacks) == 1 and None not in stacks):
-        levels[:], gains[:] = (
-            np.median(levels),
-            1.0,
-        )  # the frames of a stack were recorded alike; files may not be
+    stacks = {one.source.stack for one in images}
+    if len(images) == 1 or (len(stacks) == 1 and None not in stacks):
+        levels[:] = np.median(levels)  # the frames of a stack were recorded alike; files may not be
+        gains[:] = 1.0
+    each = zip(images, scale.tolist(), levels.tolist(), gains.tolist(), strict=True)
     return [
-        replace(one, patch_size=size, zoom=zoom, level=level, gain=gain)
-        for one, zoom, level, gain in zip(
-            surveys, scale.tolist(), levels.tolist(), gains.tolist(), strict=True
-        )
+        replace(one, survey=replace(one.survey, patch_size=size, zoom=zoom, level=level, gain=gain))
+        for one, zoom, level, gain in each
     ]
 
 
-def unfit(surveys: Sequence[Survey], sources: Sequence[Source], patch_size: int | None) -> dict[int, str]:
-    """Which images cannot be learnt together with the others, and why; not all need be found at once."""
-    uncalibrated = [i for i, one in enumerate(sources) if one.pixel_size_nm is None]
-    if 0 < len(uncalibrated) < len(sources):
+def unfit(images: Sequence[Image], patch_size: int | None) -> dict[int, str]:
+    """Which of the images cannot be learnt together with the others, and why; not all need be found at once."""
+    uncalibrated = [i for i, one in enumerate(images) if one.source.pixel_size_nm is None]
+    if 0 < len(uncalibrated) < len(images):
         return dict.fromkeys(
             uncalibrated,
             "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
         )
     if uncalibrated:
-        spacings = np.array([one.model.spacing for one in surveys])
+        spacings = _spacings(images)
         usual = _alike(spacings)
         if len(usual) < len(spacings):
             between = f"{spacings[usual].min():.2f} to {spacings[usual].max():.2f}" if len(usual) else ""
+            others = f"those of the others {between} px" if between else "unlike those of the others"
             return {
-                i: f"has no pixel size, and its columns are {spacings[i]:.2f} px apart, "
-                + (f"those of the others {between} px" if between else "unlike those of the others")
-                + ": whether their motifs are the same cannot be told; give pixel_size_nm=, or motifs='each'"
-                for i in range(len(spacings))
+                i: f"has no pixel size, and its columns are {spacing:.2f} px apart, {others}: whether their motifs are "
+                "the same cannot be told; give pixel_size_nm=, or motifs='each'"
+                for i, spacing in enumerate(spacings)
                 if i not in usual
             }
-    size = _patch(surveys, sources, patch_size)
+    size = _patch(images, patch_size)
     return {
-        i: f"patch_size must lie between 3 and the image's shorter side, {min(one.shape)} px: patches of "
+        i: f"patch_size must lie between 3 and the image's shorter side, {min(one.survey.shape)} px: patches of "
         f"{size * zoom:.0f} px do not fit; take a larger image, or set patch_size="
-        for i, (one, zoom) in enumerate(zip(surveys, _scale(sources).tolist(), strict=True))
-        if size * zoom > min(one.shape)
+        for i, (one, zoom) in enumerate(zip(images, _scale(images).tolist(), strict=True))
+        if size * zoom > min(one.survey.shape)
     }
 
 
@@ -288,18 +279,22 @@ def _alike(spacings: np.ndarray) -> list[int]:
     return np.flatnonzero(most).tolist() if 2 * most.sum() > len(spacings) else []
 
 
-def _scale(sources: Sequence[Source]) -> np.ndarray:
+def _spacings(images: Sequence[Image]) -> np.ndarray:
+    return np.array([one.survey.model.spacing for one in images])
+
+
+def _scale(images: Sequence[Image]) -> np.ndarray:
     """Pixels of each image per pixel of a patch."""
-    if any(one.pixel_size_nm is None for one in sources):
-        return np.ones(len(sources))
-    nm = np.array([float(np.sqrt(np.prod(one.pixel_size_nm))) for one in sources])  # type: ignore[arg-type]
+    sizes = [one.source.pixel_size_nm for one in images]
+    nm = np.array([math.sqrt(math.prod(size)) for size in sizes if size is not None])
+    if len(nm) < len(sizes):
+        return np.ones(len(sizes))
     # The coarsest pixels decide: the others are averaged, none are invented.
     scale: np.ndarray = nm.max() / nm
     scale[np.abs(scale - 1) < _EQUAL] = 1.0
     return scale
 
 
-def _patch(surveys: Sequence[Survey], sources: Sequence[Source], patch_size: int | None) -> int:
+def _patch(images: Sequence[Image], patch_size: int | None) -> int:
     """Side of the patches."""
-    spacings = np.array([one.model.spacing for one in surveys])
-    return patch_size if patch_size is not None else first_shell(float(np.median(spacings / _scale(sources))))
+    return patch_size or first_shell(float(np.median(_spacings(images) / _scale(images))))

@@ -1,6 +1,5 @@
 """How a result was made: what a run depends on, and what is known of its images."""
 
-import copy
 import platform
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from torchmotif.analysis.plan import Image, Survey
 from torchmotif.analysis.store import FORMAT
 from torchmotif.errors import TorchMotifWarning
 
-__all__ = ["electrons", "known_before", "plan_of", "record_of", "warn", "without_columns"]
+__all__ = ["known_before", "plan_of", "record_of", "warn"]
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
@@ -109,23 +108,3 @@ def known_before(started: dict[str, Any] | None, names: list[str]) -> list[Any]:
         return list(surveys)
     by_name = dict(zip(before, surveys, strict=False)) if len(set(before)) == len(before) else {}
     return [by_name.get(name) for name in names]
-
-
-def electrons(images: Sequence[Image]) -> tuple[float | None, float]:
-    """Electrons per unit of the pixels, where every image says how many it has, and the value of a pixel without any."""
-    surveys = [image.survey for image in images]
-    dark = float(np.median([one.dark * one.gain for one in surveys]))
-    known = [
-        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
-        for image, one in zip(images, surveys, strict=True)
-        if image.source.electrons_per_pixel is not None
-    ]
-    return float(np.median(known)) if len(known) == len(images) else None, dark
-
-
-def without_columns(classifier: Any) -> Any:
-    """The classifier without what is known of each column it was learnt on."""
-    light = copy.copy(classifier)
-    for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
-        light.__dict__.pop(name, None)
-    return light

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["RECORD", "MotifResult"]
+__all__ = ["RECORD", "MotifResult", "png"]
 
 RECORD = "run.json"
 
@@ -162,8 +162,7 @@ class MotifResult:
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
             on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
-            patch is cut off there; angle_deg where motifs were sorted up
-            to rotation, and mirrored where up to mirror images too.
+            patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
 
@@ -287,7 +286,7 @@ class MotifResult:
         names = {"motifs": "mean patch of every motif", "map": "motifs on the image"}
         figures = self._figures()
         pictures = "".join(
-            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{_png(figures[name])}">'
+            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{png(figures[name])}">'
             for name, alt in names.items()
         )
         return f"<div><p>{self!r}</p>{pictures}</div>"
@@ -307,7 +306,8 @@ class MotifResult:
         return {"motifs": motifs, "map": chart}
 
 
-def _png(figure: "Figure") -> str:
+def png(figure: "Figure") -> str:
+    """A figure as text for a page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError, MissingFileError, ReadError
-from torchmotif.image import Micrograph, nm_per
+from torchmotif.image import Micrograph, nm_per, per_axis
 from torchmotif.io import Dataset, contents, read
 
 __all__ = ["Files", "Source", "as_sources", "digest", "spilled"]
@@ -132,15 +132,8 @@ def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list
             f"{type(source).__name__}"
         )
     if pixel_size_nm is not None:
-        try:
-            rows, cols = np.broadcast_to(np.asarray(pixel_size_nm, float), (2,)).tolist()
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"pixel_size_nm must be a number, or two for (rows, columns), got {pixel_size_nm!r}"
-            ) from error
-        if not (0 < rows < np.inf and 0 < cols < np.inf):
-            raise InputError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
-        found = [replace(one, pixel_size_nm=(rows, cols)) for one in found]
+        size = per_axis(pixel_size_nm, "pixel_size_nm")
+        found = [replace(one, pixel_size_nm=size) for one in found]
     return found if mask is None else [_masked(one, mask) for one in found]
 
 
@@ -228,13 +221,11 @@ def digest(pixels: np.ndarray) -> str:
 
 
 def _of_array(array: Any) -> list[Source]:
-    kind = str(array.dtype)
-    if not any(kind.startswith(name) for name in ("int", "uint", "float", "torch.", ">", "<", "bfloat")):
+    kind = str(array.dtype).removeprefix("torch.").lstrip("<>=|")
+    if not kind.startswith(("i", "u", "f", "bf")):  # int, uint, float, bfloat
         raise InputTypeError(
-            f"source must hold real numbers, got dtype {kind}; take the modulus of complex ones"
+            f"source must hold real numbers, got dtype {array.dtype}; take the modulus of complex ones"
         )
-    if kind == "torch.bool" or "complex" in kind:
-        raise InputTypeError(f"source must hold real numbers, got dtype {kind}")
     if array.ndim == 2:
         return [Source("image", array=array)]
     if array.ndim == 3 and not array.shape[0]:

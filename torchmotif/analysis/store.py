@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.errors import InputError, OutputError, ReadError
+from torchmotif.errors import InputError, OutputError, ReadError, TorchMotifError
 
 __all__ = [
     "FORMAT",
@@ -30,93 +30,90 @@ __all__ = [
     "listed",
     "read_record",
     "remove_results",
-    "unwritable",
+    "writing",
 ]
 
 FORMAT = 1  # of the store; raised when an older torchmotif could no longer read it
 RECORD = "torchmotif-field"  # the key of the group's attributes that says what it is
 _MAGIC = b"tmotifp1"
 _DIGEST = 16
+_HEAD = len(_MAGIC) + _DIGEST  # bytes in front of a part
 _OF_A_RUN = {".work", ".spill", ".lock", ".owner.json"}
 _ARRAYS = ("columns", "moments", "labels", "probabilities", "templates")
 _TABLES = {"csv", "summary.csv", "report.html"}
 _OURS = _OF_A_RUN | _TABLES | {"zarr.json", "hierarchy", *_ARRAYS}
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """What to tell of a failed write: why, what is kept, what to do."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return OutputError(
-            f"{path}: the disk is full. What was finished is kept: free some space and run the same command again"
-        )
-    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return OutputError(
-            f"{path} cannot be written ({error.strerror}): it is read-only. Nothing was changed; choose another store, "
-            "or give yourself the right to write there"
-        )
-    return OutputError(f"{path} cannot be written: {error.strerror or error}")
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Within, a write that fails raises an OutputError: why, what is kept, what to do."""
+    try:
+        yield
+    except TorchMotifError:  # some of them are an OSError, too
+        raise
+    except OSError as error:
+        said = f"cannot be written: {error.strerror or error}"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            said = "cannot be written: the disk is full. What was finished is kept: free some space and run the same command again"
+        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            said = (
+                f"cannot be written ({error.strerror}): it is read-only. Nothing was changed; choose another store, "
+                "or give yourself the right to write there"
+            )
+        raise OutputError(f"{root} {said}") from error
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
     """The record of a finished store; None where there is none. One that cannot be read raises a ReadError."""
-    path = root / "zarr.json"
-    if not path.is_file():
+    if not (root / "zarr.json").is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8")).get("attributes", {}).get(RECORD)
-    except (OSError, ValueError) as error:
+        record: dict[str, Any] | None = _attributes(root).get(RECORD)
+        written = FORMAT if record is None else record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReadError(
             f"{root} holds a damaged store: {error}; analyse the field again with restart=True"
         ) from error
-    if record is None:
-        return None
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+    if written != FORMAT:
         raise ReadError(
-            f"{root} holds a damaged store: its record has no format; analyse the field again with restart=True"
-        )
-    if record["format"] != FORMAT:
-        raise ReadError(
-            f"{root} was written in format {record['format']}, this torchmotif reads format {FORMAT}; "
+            f"{root} was written in format {written}, this torchmotif reads format {FORMAT}; "
             "update torchmotif, or analyse the field again with restart=True"
         )
     return record
 
 
+def _attributes(root: Path) -> dict[str, Any]:
+    """The attributes of a zarr group; an OSError or ValueError says that they cannot be read."""
+    found = json.loads((root / "zarr.json").read_text(encoding="utf-8"))
+    return (isinstance(found, dict) and found.get("attributes")) or {}
+
+
 @contextmanager
 def claimed(root: Path) -> Iterator[None]:
-    """Keep every other run out of a store; a run that was killed no longer keeps anyone out."""
+    """Keep every other run out of a store, as `writing`; a run that was killed no longer keeps anyone out."""
     from filelock import FileLock, Timeout
 
-    owner = root / ".owner.json"
-    lock = FileLock(root / ".lock")
-    try:
+    owner, lock = root / ".owner.json", FileLock(root / ".lock")
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
         try:
-            who = json.loads(owner.read_text(encoding="utf-8"))
-            by = f" (process {who['pid']} on {who['host']})"
-        except (OSError, ValueError, KeyError):
+            lock.acquire(timeout=0)
+        except Timeout as error:
             by = ""
-        raise OutputError(
-            f"{root} is in use by another run{by}; wait for it, or choose another store"
-        ) from error
-    except OSError as error:
-        raise unwritable(root, error) from error
-    try:
+            with suppress(OSError, ValueError, KeyError):
+                who = json.loads(owner.read_text(encoding="utf-8"))
+                by = f" (process {who['pid']} on {who['host']})"
+            raise OutputError(
+                f"{root} is in use by another run{by}; wait for it, or choose another store"
+            ) from error
         try:
             _write(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
             yield
         finally:
-            owner.unlink(missing_ok=True)
-    except OSError as error:
-        if isinstance(error, OutputError | ReadError):
-            raise
-        raise unwritable(root, error) from error
-    finally:
-        with suppress(OSError):  # Windows removes no file that is open; it may stay
-            (root / ".lock").unlink()
-        lock.release()
+            for path in (owner, root / ".lock"):
+                with suppress(OSError):  # Windows removes no file that is open; it may stay
+                    path.unlink()
+            lock.release()
 
 
 class Work:
@@ -130,23 +127,13 @@ class Work:
         self.root, self.identity = root, identity
         self.folder = root / ".work" / identity
 
-    def begin(self) -> None:
-        """Make the folder."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
-
     def commit(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a part; nothing is left of it where it cannot be written."""
         from safetensors.numpy import save
 
         data = save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
-        sum_ = hashlib.blake2b(data, digest_size=_DIGEST).digest()
-        try:
-            _write(self.folder / name, _MAGIC + sum_ + data)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
+        with writing(self.root):
+            _write(self.folder / name, _head(data) + data)
 
     def load(self, name: str) -> dict[str, np.ndarray]:
         """Read a part that was committed, which must be what was written."""
@@ -156,31 +143,25 @@ class Work:
             data = (self.folder / name).read_bytes()
         except OSError as error:
             raise ReadError(f"{self.root}: part {name} is missing; run the same command again") from error
-        head = len(_MAGIC) + _DIGEST
-        sum_ = hashlib.blake2b(memoryview(data)[head:], digest_size=_DIGEST).digest()
-        if data[:head] != _MAGIC + sum_:
+        head, body = data[:_HEAD], data[_HEAD:]
+        if head != _head(body):
             raise ReadError(f"{self.root}: part {name} is damaged; run the same command again")
-        found: dict[str, np.ndarray] = load(data[head:])
+        found: dict[str, np.ndarray] = load(body)
         return found
 
     def has(self, name: str) -> bool:
         """Whether a part is there, whole; one that is damaged is removed."""
-        path = self.folder / name
-        if not path.exists():
-            return False
         try:
             self.load(name)
         except ReadError:
-            path.unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
             return False
         return True
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small record."""
-        try:
+        with writing(self.root):
             _write(self.folder / name, json.dumps(value, allow_nan=False).encode())
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def read_json(self, name: str) -> Any:
         """Read a small record; None where there is none or half of one."""
@@ -188,6 +169,12 @@ class Work:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record of the store, whose arrays are there, and remove everything that only a run needs."""
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {RECORD: record}}
+        _write(self.root / "zarr.json", json.dumps(group, default=str).encode())
+        self.clear()
 
     def clear(self) -> None:
         """Remove everything that only a run needs."""
@@ -212,10 +199,18 @@ def check_root(root: Path, *, restart: bool = False) -> None:
         return
     names = {path.name for path in root.iterdir() if not path.name.startswith(".owner.json.")}
     begun = names <= _OF_A_RUN | {"zarr.json"} or ".work" in names
-    if not (begun or _says_so(root) or (names <= _OURS and _looks_so(root))):
+    if not (begun or _is_ours(root, names)):
         raise OutputError(f"store: {root} is a folder with other things in it; choose another name")
     if not restart:
         read_record(root)
+
+
+def _is_ours(root: Path, names: set[str]) -> bool:
+    """Whether a folder is a store, of whatever format: by its record, or by its arrays where that cannot be read."""
+    try:
+        return RECORD in _attributes(root)
+    except (OSError, ValueError):
+        return names <= _OURS and any((root / name / "zarr.json").is_file() for name in _ARRAYS)
 
 
 def remove_results(root: Path) -> None:
@@ -224,32 +219,13 @@ def remove_results(root: Path) -> None:
     The folder of parts is there, empty, before, while and after: it says that the rest is of a store that is being replaced.
     """
     work = root / ".work"
-    try:
-        work.mkdir(exist_ok=True)
-        (root / "zarr.json").unlink(missing_ok=True)
-        for path in [*work.iterdir(), *(root / name for name in sorted(_OURS - _OF_A_RUN))]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(root, error) from error
-
-
-def _says_so(root: Path) -> bool:
-    """Whether a record, of whatever format, says that a folder is a store."""
-    with suppress(OSError, ValueError, AttributeError):
-        return RECORD in json.loads((root / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
-    return False
-
-
-def _looks_so(root: Path) -> bool:
-    """Whether a folder without a record that can be read has a store's arrays."""
-    try:
-        json.loads((root / "zarr.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return any((root / name / "zarr.json").is_file() for name in _ARRAYS)
-    return False  # the group of somebody else
+    work.mkdir(exist_ok=True)
+    ours = (root / name for name in sorted(_OURS - _OF_A_RUN))
+    for path in [root / "zarr.json", *work.iterdir(), *ours]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def begun(root: Path) -> dict[str, Any] | None:
@@ -304,6 +280,11 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Names for a sentence, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _head(data: bytes) -> bytes:
+    """What stands in front of a part: whose it is, and its checksum."""
+    return _MAGIC + hashlib.blake2b(data, digest_size=_DIGEST).digest()
 
 
 def _write(path: Path, data: bytes) -> None:

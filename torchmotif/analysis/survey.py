@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from torchmotif._threads import single_threaded
-from torchmotif.analysis.engine import device_of_worker
+from torchmotif.analysis.engine import Engine, device_of_worker
 from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest
-from torchmotif.analysis.tasks import Tasks
 from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
@@ -28,7 +27,7 @@ _FRAMES = 9  # of a stack, on which what they have in common is measured
 
 
 def surveyed(
-    tasks: Tasks,
+    engine: Engine,
     sources: Sequence[Source],
     options: dict[str, Any],
     started: dict[str, Any] | None,
@@ -38,46 +37,40 @@ def surveyed(
     names, each = [source.name for source in sources], options["motifs"] == "each"
     known = known_before(started, names)
     calls = [(source, options, one) for source, one in zip(sources, known, strict=True)]
-    looks, reasons = tasks.map(look, calls, "survey")
+    looks, reasons = engine.map(look, calls, "survey")
     sets: dict[Any, list[int]] = {}
     for i, source in enumerate(sources):
         if i in looks and known[i] is None:
             shared = source.stack is not None and options["calibration"] == "shared" and not each
             sets.setdefault(("stack", source.stack) if shared or model is not None else i, []).append(i)
-    sets_of = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in sets.values()]
-    measured, failed = tasks.map(calibrated, sets_of, "calibration")
     members = list(sets.values())
-    reasons |= {i: reason for number, reason in failed.items() for i in members[number]}
-    looks |= {
-        i: one for number, values in measured.items() for i, one in zip(members[number], values, strict=True)
-    }
+    together = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in members]
+    measured, failed = engine.map(calibrated, together, "calibration")
+    for number, one in enumerate(members):
+        if number in failed:
+            reasons |= dict.fromkeys(one, failed[number])
+        else:
+            looks |= zip(one, measured[number], strict=True)
     for i in sorted(reasons):
-        tasks.fail(names[i], reasons[i])
+        engine.fail(names[i], reasons[i])
     images = [Image(i, sources[i], Survey.from_dict(looks[i])) for i in sorted(looks) if i not in reasons]
     ready: list[Image] = []
     for group in [[image] for image in images] if each else [images]:
-        good = _fitting(tasks, group, options["patch_size"])
+        good = _fitting(engine, group, options["patch_size"])
         if good:
-            surveys = with_patches(
-                [one.survey for one in good], [one.source for one in good], options["patch_size"]
-            )
-            if model is not None:  # the model is that of another dose
-                surveys = [replace(one, level=one.mean) for one in surveys]
-            ready += [replace(image, survey=one) for image, one in zip(good, surveys, strict=True)]
+            ready += with_patches(good, options["patch_size"])
     if not ready:
-        raise tasks.nothing()
+        raise engine.nothing()
+    if model is not None:  # the model is that of another dose
+        ready = [replace(one, survey=replace(one.survey, level=one.survey.mean)) for one in ready]
     return ready
 
 
-def _fitting(tasks: Tasks, group: list[Image], patch_size: int | None) -> list[Image]:
+def _fitting(engine: Engine, group: list[Image], patch_size: int | None) -> list[Image]:
     """The images of a group that can be learnt together; where that is tolerated, the others are noted."""
-    while tasks.tolerant and group:
-        surveys, sources = [one.survey for one in group], [one.source for one in group]
-        bad = unfit(surveys, sources, patch_size)
-        if not bad:
-            break
+    while engine.tolerant and group and (bad := unfit(group, patch_size)):
         for i, reason in bad.items():
-            tasks.fail(sources[i].name, reason)
+            engine.fail(group[i].source.name, reason)
         # Without them others may be bad, too.
         group = [image for i, image in enumerate(group) if i not in bad]
     return group
