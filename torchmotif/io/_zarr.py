@@ -1,0 +1,167 @@
+"""Folders of zarr, versions 2 and 3: arrays, OME-Zarr, and zspy of HyperSpy. Nothing in them is unpickled."""
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchmotif._guards import check_unpacked
+from torchmotif.errors import MissingDependencyError, ReadError
+from torchmotif.image import nm_of_axes
+from torchmotif.io._dataset import Dataset, StoredArray, with_axes
+from torchmotif.io._hyperspy import is_hyperspy, signals
+
+__all__ = ["store"]
+
+_HEADS = ("zarr.json", ".zarray", ".zgroup")
+_MOST_HEAD = 1 << 26  # bytes
+# Compressions and filters that only turn bytes into numbers. Pickle, JSON and text of objects are not among them.
+_CODECS = {
+    "bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "lzma", "bz2", "shuffle",
+    "bitshuffle", "delta", "fixedscaleoffset", "quantize", "bitround", "adler32", "crc32", "fletcher32", "jenkins_lookup3",
+    "astype", "packbits",
+}  # fmt: skip
+
+
+def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
+    """The images of a folder of zarr."""
+    if not any((path / head).is_file() for head in _HEADS):
+        raise ReadError(
+            f"{path} is a folder, and no zarr array or group: it has no zarr.json; give a file in it"
+        )
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path} needs the package zarr: pip install 'torchmotif[io]'"
+        ) from error
+    try:
+        root = _opened(path)
+        if isinstance(root, zarr.Array):
+            found = [Dataset(_stored(path, root))]
+        elif is_hyperspy(root):
+            found = signals(root, partial(_stored, path), "HyperSpy (zarr)")
+        else:
+            found = list(_ome(path, root)) or [
+                Dataset(_stored(path, one), name)
+                for name, one in root.members(max_depth=None)
+                if hasattr(one, "dtype")
+            ]
+    except ReadError:
+        raise
+    except Exception as error:  # zarr raises in whatever way it meets the damage
+        raise ReadError(f"{path} is no zarr array or group, or may be damaged") from error
+    if not found:
+        raise ReadError(f"{path} is a zarr group without arrays")
+    if not lazy:
+        found = [
+            Dataset(np.asarray(item.data), item.name, item.pixel_size, item.unit, item.is_rgb, item.metadata)
+            if item.data.dtype.kind in "iuf" and item.data.ndim >= 2
+            else item
+            for item in found
+        ]
+    return found
+
+
+def _opened(path: Path) -> Any:
+    import zarr
+
+    return zarr.open(store=_inside(path), mode="r")
+
+
+def _inside(path: Path) -> Any:
+    """The folder, of which no link leads out."""
+    from zarr.storage import LocalStore
+
+    class Inside(LocalStore):  # type: ignore[misc]
+        """A folder that gives nothing of what lies outside of it."""
+
+        async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+            real, within = os.path.realpath(self.root / key), os.path.realpath(self.root)
+            if os.path.commonpath([real, within]) != within:
+                raise ReadError(f"{path} has a link to another file at {key}; copy the data into it")
+            return await super().get(key, *arguments, **options)
+
+    return Inside(path, read_only=True)
+
+
+def _stored(path: Path, array: Any) -> StoredArray:
+    """The values of an array, still in the folder."""
+    _check_codecs(path, array)
+    shape = tuple(int(n) for n in array.shape)
+    return StoredArray(
+        partial(_read, path, array.path), shape, np.dtype(array.dtype), tuple(range(len(shape)))
+    )
+
+
+def _read(path: Path, name: str, key: tuple[slice, ...]) -> np.ndarray:
+    root = _opened(path)
+    array = root[name] if name else root
+    _check_codecs(path, array)
+    count = int(np.prod([max(part.stop - part.start, 0) for part in key], dtype=object))
+    if count * array.dtype.itemsize > 1 << 28:  # a walk through all chunks, for what is large only
+        size = sum(one.stat().st_size for one in (path / name).rglob("*") if one.is_file())
+        check_unpacked(count * array.dtype.itemsize, path, size)
+    return np.asarray(array[key])
+
+
+def _check_codecs(path: Path, array: Any) -> None:
+    """Check by its own words that nothing in an array is made into objects: by name, before any codec is built of them."""
+    folder = path / array.path
+    head = next(folder / name for name in ("zarr.json", ".zarray") if (folder / name).is_file())
+    if head.stat().st_size > _MOST_HEAD:
+        raise ReadError(f"{path} may be damaged: {head.name} has {head.stat().st_size} bytes")
+    told = json.loads(head.read_text(encoding="utf-8"))
+    unknown = sorted({name for name in _named(told) if name.rpartition(".")[2].lower() not in _CODECS})
+    if unknown:
+        raise ReadError(
+            f"{path} keeps {array.path or 'its array'} by {', '.join(unknown)}, which is not read: it may hold objects"
+        )
+
+
+def _named(told: dict[str, Any]) -> Iterator[str]:
+    """The names of all codecs in the description of an array, of both versions."""
+    if told.get("zarr_format") == 2:
+        yield from (str(one["id"]) for one in [told.get("compressor"), *(told.get("filters") or [])] if one)
+        return
+    waiting = list(told.get("codecs") or [])
+    for one in waiting:
+        name = one if isinstance(one, str) else str(one["name"])
+        yield name
+        inner = {} if isinstance(one, str) else one.get("configuration") or {}
+        waiting += [*inner.get("codecs", []), *inner.get("index_codecs", [])]
+
+
+def _ome(path: Path, root: Any) -> Iterator[Dataset]:
+    """The finest level of every image of OME-Zarr, a data set for each of its channels."""
+    told = dict(root.attrs).get("ome", dict(root.attrs))
+    for number, image in enumerate(told.get("multiscales", [])):
+        level = image["datasets"][0]
+        axes = [one if isinstance(one, dict) else {"name": str(one)} for one in image.get("axes", [])]
+        data = _stored(path, root[level["path"]])
+        axes = axes or [{"name": name} for name in "tczyx"[-data.ndim :]]
+        scales = np.ones(data.ndim)
+        for step in [
+            *level.get("coordinateTransformations", []),
+            *image.get("coordinateTransformations", []),
+        ]:
+            if step.get("type") == "scale":
+                scales = scales * np.asarray(step["scale"], float)
+        names = [str(axis["name"]).lower() for axis in axes]
+        row, column = names.index("y"), names.index("x")
+        size = nm_of_axes((scales[i], axes[i].get("unit")) for i in (row, column))
+        channel = names.index("c") if "c" in names and data.shape[names.index("c")] > 1 else None
+        others = [i for i in range(data.ndim) if i not in {row, column, channel}]
+        title = str(image.get("name") or (number or ""))
+        labels = [str(one.get("label", "")) for one in told.get("omero", {}).get("channels", [])]
+        for i in range(1 if channel is None else data.shape[channel]):
+            at = {} if channel is None else {channel: i}
+            label = labels[i] if channel is not None and i < len(labels) else ""
+            name = "/".join(filter(None, (title, label or ("" if channel is None else f"channel {i}"))))
+            yield Dataset(
+                with_axes(data, [*others, row, column], at), name, size, "nm", False, {"format": "OME-Zarr"}
+            )
