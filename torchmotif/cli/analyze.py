@@ -17,6 +17,7 @@ from torchmotif.cli.common import (
     Frame,
     Json,
     PatchSize,
+    PixelSize,
     Polarity,
     Seed,
     Spacing,
@@ -24,6 +25,7 @@ from torchmotif.cli.common import (
     app,
     echo_json,
     failing_clearly,
+    in_nm,
     number,
     typed,
 )
@@ -47,12 +49,10 @@ def analyze(
     image: Annotated[
         Path | None,
         typer.Argument(
-            help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, ...; default: that of --config."
+            help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, txt, ...; default: that of --config."
         ),
     ] = None,
-    pixel_size: Annotated[
-        float | None, typer.Option(help="Length of a pixel in nm; default: what the file says.")
-    ] = None,
+    pixel_size: PixelSize = None,
     frame: Frame = None,
     dataset: DatasetName = None,
     spacing: Spacing = None,
@@ -100,7 +100,7 @@ def analyze(
             "device": device,
             "frame": frame,
             "dataset": number(dataset),
-            "pixel_size": pixel_size,
+            "pixel_size": in_nm(pixel_size),
         }
         changed = None
         if config is not None:
@@ -171,7 +171,7 @@ def _check_out(out: Path, force: bool) -> None:
     check_new_folder(out, RECORD, overwrite=force)
 
 
-def _calibrated(micrograph: "Micrograph", pixel_size: float | None) -> "Micrograph":
+def _calibrated(micrograph: "Micrograph", pixel_size: Any) -> "Micrograph":
     """The image with the pixel size in nm that was given, or with its own."""
     from torchmotif.image import Micrograph
 

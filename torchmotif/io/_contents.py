@@ -75,7 +75,21 @@ def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
 
 
 def reading(path: Path, words: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What a reader gives; whatever it raises on a damaged file becomes an error of ours."""
+    """What a reader gives; whatever it raises on a damaged file becomes an error of ours.
+
+    Parameters
+    ----------
+    path : Path
+    words : str
+        What the file is taken for, such as "a TIFF".
+    function, arguments, options
+        The reader, and with what it is called.
+
+    Raises
+    ------
+    ReadError, MissingDependencyError
+        With the reason in words of ours; that of the reader is its cause.
+    """
     try:
         return function(*arguments, **options)
     except TorchMotifError:
@@ -89,7 +103,11 @@ def reading(path: Path, words: str, function: Callable[..., Any], *arguments: An
         raise ReadError(f"{path} does not fit into memory, or may be damaged so that it seems so") from error
     except Exception as error:  # readers fail on damaged files in whatever way they meet the damage
         like = begins(path) if path.is_file() else ""
-        looks = f" (it begins like {like})" if like and like.split()[-1] != words.split()[-1] else ""
+        looks = (
+            f" (it begins like {like})"
+            if like and like.rpartition(" ")[2] != words.rpartition(" ")[2]
+            else ""
+        )
         raise ReadError(
             f"{path} cannot be read as {words}: it may be damaged, cut short, or of another format{looks}"
         ) from error

@@ -89,8 +89,9 @@ class StoredArray:
         rest = {axis: (0, self.stored[axis] if axis in self.axes else 1) for axis in range(len(self.stored))}
         block = self.read(tuple(slice(*(rest | wanted)[axis]) for axis in range(len(self.stored))))
         others = [axis for axis in range(len(self.stored)) if axis not in self.axes]
-        first = block.transpose(*self.axes, *others)[(..., *(0 for _ in others))]
-        return np.asarray(first[tuple(taken)])
+        ordered = block.transpose(*self.axes, *others)
+        part: np.ndarray = ordered.reshape(ordered.shape[: self.ndim])[tuple(taken)]
+        return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Read everything."""

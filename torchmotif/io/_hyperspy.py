@@ -10,7 +10,7 @@ from torchmotif.io._dataset import Dataset, with_axes
 
 __all__ = ["is_hyperspy", "signals"]
 
-_EXPERIMENTS = "Experiments"
+_EXPERIMENTS, _UNNAMED = "Experiments", "__unnamed__"
 _COLOURS = ("R", "G", "B")
 
 
@@ -30,16 +30,18 @@ def signals(root: Any, stored: Callable[[Any], Any], kind: str) -> list[Dataset]
     kind : str
         What kind of file it is, for people.
     """
+    experiments = root[_EXPERIMENTS]
+    groups = {title: experiments[title] for title in experiments.keys()}  # noqa: SIM118  # zarr's groups give no names otherwise
     return [
-        _signal(title, group, stored, kind)
-        for title, group in root[_EXPERIMENTS].items()
+        _signal(title if title != _UNNAMED else "", group, stored, kind)
+        for title, group in groups.items()
         if hasattr(group, "keys") and "data" in group
     ]
 
 
 def _signal(title: str, group: Any, stored: Callable[[Any], Any], kind: str) -> Dataset:
     data = stored(group["data"])
-    metadata = {"title": title, "format": kind} if title and title != "__unnamed__" else {"format": kind}
+    metadata = {"title": title, "format": kind} if title else {"format": kind}
     if data.dtype.names is not None and set(_COLOURS) <= set(data.dtype.names):
         pixels = np.asarray(data)
         colours = np.stack([pixels[name] for name in _COLOURS], axis=-1)

@@ -22,7 +22,7 @@ def npy(path: Path, *, lazy: bool = False) -> list[Dataset]:
             path, mmap_mode="r", allow_pickle=False
         )  # which compares the shape with the file's size
     except ValueError as error:
-        if "object" not in str(error):
+        if "Python objects" not in str(error):
             raise
         raise ReadError(
             f"{path} holds no image: it has Python objects, which are never loaded; save the array as numbers, "

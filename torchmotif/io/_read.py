@@ -11,7 +11,7 @@ from torchmotif.image import Micrograph
 from torchmotif.io._contents import contents, reading
 from torchmotif.io._dataset import Dataset, noted
 
-__all__ = ["chosen", "read"]
+__all__ = ["chosen", "frames_of", "read"]
 
 
 def read(path: str | Path, *, frame: int | None = None, dataset: str | int | None = None) -> Micrograph:
@@ -56,8 +56,14 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     """
     path = Path(path)
     item = chosen(contents(path, lazy=True), dataset, path)
-    notes = _check_frame(item, frame, path)
-    pixels = reading(path, "what it seems to be", _in_memory, item.data, frame if item.frames > 1 else None)
+    frames, notes = frames_of(item, frame, path), []
+    if frames is not None and frame is None:
+        raise InputError(
+            f"{path} holds a stack of {len(frames)} images {item.data.shape}; choose one with frame=0"
+        )
+    if frames is not None:
+        notes.append(f"frame {frame} of {len(item.data)}")
+    pixels = reading(path, "what it seems to be", _in_memory, item.data, frames[0] if frames else None)
     if item.is_rgb:
         pixels, more = _luminance(pixels)
         notes += more
@@ -113,25 +119,43 @@ def _last_part(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _check_frame(item: Dataset, frame: int | None, path: Path) -> list[str]:
-    """Check that it is an image, or a stack that has the frame; what is to be known of that."""
+def frames_of(item: Dataset, frame: int | None, path: Path) -> list[int] | None:
+    """Which frames of a data set are meant: all of a stack, or one of it; None of a single image.
+
+    Parameters
+    ----------
+    item : Dataset
+    frame : int or None
+        Negative numbers count from the end.
+    path : Path
+        For messages.
+
+    Returns
+    -------
+    list of int, or None
+
+    Raises
+    ------
+    InputError
+        If it is neither an image nor a stack, or has no such frame.
+    """
     data = item.data
     if data.ndim < 2:
         raise InputError(f"{path} holds a one-dimensional array {data.shape}, not an image (h, w)")
     if data.ndim == 2 or item.is_rgb:
         if frame not in {None, 0, -1}:
             raise InputError(f"frame={frame} was asked for, but {path} holds a single image")
-        return []
+        return None
     if data.ndim > 3:
         raise InputError(
             f"{path} holds a {data.ndim}-dimensional array {data.shape}; reduce it to an image (h, w) or a stack "
             "(frames, h, w), for example by summing over the detector"
         )
     if frame is None:
-        raise InputError(f"{path} holds a stack of {len(data)} images {data.shape}; choose one with frame=0")
+        return list(range(len(data)))
     if not -len(data) <= frame < len(data):
         raise InputError(f"frame={frame} is not in {path}, a stack of {len(data)} images")
-    return [f"frame {frame} of {len(data)}"]
+    return [frame % len(data)]
 
 
 def _in_memory(data: Any, frame: int | None) -> np.ndarray:

@@ -146,12 +146,12 @@ def _of_dm(_: Any, series: Any) -> tuple[float, float] | None:
 
 def _of_ome(file: Any, series: Any) -> tuple[float, float] | None:
     """The physical size in the OME-XML of this image; its unit is the micrometre where none is given."""
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
     if not file.is_ome:
         return None
-    images = [one for one in ElementTree.fromstring(file.ome_metadata).iter() if one.tag.endswith("}Pixels")]  # noqa: S314  # tifffile has parsed it already
-    known = images[min(series.index if hasattr(series, "index") else 0, len(images) - 1)].attrib
+    images = [one for one in ET.fromstring(file.ome_metadata).iter() if one.tag.endswith("}Pixels")]  # noqa: S314  # tifffile has parsed it already
+    known = images[min(file.series.index(series), len(images) - 1)].attrib
     return nm_of_axes(
         (known.get(f"PhysicalSize{axis}"), known.get(f"PhysicalSize{axis}Unit", "um")) for axis in "YX"
     )

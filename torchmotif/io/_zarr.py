@@ -56,7 +56,7 @@ def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
     except Exception as error:  # zarr raises in whatever way it meets the damage
         raise ReadError(f"{path} is no zarr array or group, or may be damaged") from error
     if not found:
-        raise ReadError(f"{path} is a zarr group without arrays")
+        raise ReadError(f"{path} holds no zarr array")
     if not lazy:
         found = [
             Dataset(np.asarray(item.data), item.name, item.pixel_size, item.unit, item.is_rgb, item.metadata)
@@ -110,7 +110,7 @@ def _read(path: Path, name: str, key: tuple[slice, ...]) -> np.ndarray:
 
 
 def _check_codecs(path: Path, array: Any) -> None:
-    """Check by its own words that nothing in an array is made into objects: by name, before any codec is built of them."""
+    """Check that nothing in an array is made into objects, by the names of what it is packed with."""
     folder = path / array.path
     head = next(folder / name for name in ("zarr.json", ".zarray") if (folder / name).is_file())
     if head.stat().st_size > _MOST_HEAD:
