@@ -31,7 +31,7 @@ def signals(root: Any, stored: Callable[[Any], Any], kind: str) -> list[Dataset]
         What kind of file it is, for people.
     """
     experiments = root[_EXPERIMENTS]
-    groups = {title: experiments[title] for title in experiments.keys()}  # noqa: SIM118  # zarr's groups give no names otherwise
+    groups = {title: experiments[title] for title in sorted(experiments.keys())}
     return [
         _signal(title if title != _UNNAMED else "", group, stored, kind)
         for title, group in groups.items()

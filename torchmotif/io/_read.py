@@ -161,7 +161,9 @@ def frames_of(item: Dataset, frame: int | None, path: Path) -> list[int] | None:
 def _in_memory(data: Any, frame: int | None) -> np.ndarray:
     """A copy, so that the file may be replaced."""
     pixels = data if frame is None else data[frame]
-    return np.array(pixels.compute(scheduler="synchronous") if hasattr(pixels, "compute") else pixels)
+    return np.array(
+        pixels.compute(scheduler="synchronous") if hasattr(pixels, "compute") else pixels, order="C"
+    )
 
 
 def _luminance(data: np.ndarray) -> tuple[np.ndarray, list[str]]:

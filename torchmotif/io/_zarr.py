@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
         else:
             found = list(_ome(path, root)) or [
                 Dataset(_stored(path, one), name)
-                for name, one in root.members(max_depth=None)
+                for name, one in sorted(root.members(max_depth=None), key=itemgetter(0))
                 if hasattr(one, "dtype")
             ]
     except ReadError:
