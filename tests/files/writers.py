@@ -120,7 +120,12 @@ def velox(path: Path, images: dict[str, np.ndarray], *, spectra: bool = False) -
         for number, (detector, data) in enumerate(images.items()):
             sizes = {"height": str(PIXEL[0] * 1e-9), "width": str(PIXEL[1] * 1e-9)}
             about = {
-                "BinaryResult": {"PixelSize": sizes, "PixelUnitX": "m", "PixelUnitY": "m", "Detector": detector}
+                "BinaryResult": {
+                    "PixelSize": sizes,
+                    "PixelUnitX": "m",
+                    "PixelUnitY": "m",
+                    "Detector": detector,
+                }
             }
             frames = np.atleast_3d(np.moveaxis(data, 0, -1) if data.ndim == 3 else data)
             text = np.frombuffer(json.dumps(about).encode().ljust(2000, b"\0"), np.uint8)
@@ -257,7 +262,9 @@ def dm(version: int, path: Path) -> None:
     tags = group("ImageTags", clip, group("DigiScan", real("Sample Time", 8.0)))
     list_ = group("ImageList", group("", image, tags, text("Name", "scan")))
     root = b"\1\0" + number(1) + list_
-    path.write_bytes(struct.pack(">i", version) + number(len(root) + 4) + struct.pack(">i", 1) + root + bytes(8))
+    path.write_bytes(
+        struct.pack(">i", version) + number(len(root) + 4) + struct.pack(">i", 1) + root + bytes(8)
+    )
 
 
 def _rsciio(path: Path, data: np.ndarray) -> None:
@@ -315,8 +322,7 @@ FORMATS = (
     Format("zarr 3", "v3.zarr", lambda p: _zarr(p, IMAGE, 3), "zarr", False, lambda p: _zarr(p, STACK, 3)),
     Format("zarr 2", "v2.zarr", lambda p: _zarr(p, IMAGE, 2), "zarr", False, lambda p: _zarr(p, STACK, 2)),
     Format("Semper unf", "scan.unf", lambda p: _rsciio(p, IMAGE.astype(np.float32)), "HyperSpy", dtype=np.float32),
-    Format("PantaRhei prz", "scan.prz", lambda p: _rsciio(p, IMAGE), "HyperSpy"),
-    Format("DigitalSurf sur", "scan.sur", lambda p: _rsciio(p, IMAGE.astype(np.float32)), "HyperSpy", dtype=np.float32),
+    Format("PantaRhei prz", "scan.prz", lambda p: _rsciio(p, IMAGE), "HyperSpy", False),
 )  # fmt: skip
 
 

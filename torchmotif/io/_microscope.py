@@ -21,6 +21,8 @@ _PARSED = {
     "Blockfile", "Bruker", "DENS", "DigitalMicrograph", "DigitalSurf", "EMPAD", "Hamamatsu", "Image", "JEOL", "PantaRhei",
     "Phenom", "QuantumDetector", "Ripple", "Semper", "TIA", "TVIPS",
 }  # fmt: skip
+# Of these, those that are mapped. Of prz, rosettasciio maps compressed bytes as if they were pixels.
+_MAPPED = {"DigitalMicrograph", "Semper", "TIA"}
 
 
 def microscope(path: Path, *, lazy: bool = False) -> list[Dataset]:
@@ -39,7 +41,7 @@ def microscope(path: Path, *, lazy: bool = False) -> list[Dataset]:
     for plugin in plugins:  # several formats share an ending, such as img
         reader = import_module(plugin["api"]).file_reader
         try:
-            signals = _read(reader, path, lazy=lazy)
+            signals = reader(str(path), **({"lazy": True} if lazy and plugin["name"] in _MAPPED else {}))
         except ImportError:
             raise
         except Exception as error:  # noqa: BLE001  # the next plugin may know the file
@@ -47,13 +49,6 @@ def microscope(path: Path, *, lazy: bool = False) -> list[Dataset]:
             continue
         return [_from_signal(signal) for signal in signals]
     raise failures[0]
-
-
-def _read(reader: Any, path: Path, *, lazy: bool) -> Any:
-    try:
-        return reader(str(path), **({"lazy": True} if lazy else {}))
-    except NotImplementedError:  # the format is read as a whole
-        return reader(str(path))
 
 
 def _plugins(path: Path) -> list[Any]:

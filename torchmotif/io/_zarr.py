@@ -20,6 +20,7 @@ __all__ = ["store"]
 
 _HEADS = ("zarr.json", ".zarray", ".zgroup")
 _MOST_HEAD = 1 << 26  # bytes
+_MOST_FOLDERS = 10_000
 # Compressions and filters that only turn bytes into numbers. Pickle, JSON and text of objects are not among them.
 _CODECS = {
     "bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "lzma", "bz2", "shuffle",
@@ -40,6 +41,8 @@ def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
         raise MissingDependencyError(
             f"{path} needs the package zarr: pip install 'torchmotif[io]'"
         ) from error
+    for folder in _arrays(path):  # by their own words, before zarr builds what unpacks them
+        _check_codecs(path, folder)
     try:
         root = _opened(path)
         if isinstance(root, zarr.Array):
@@ -92,7 +95,6 @@ def _inside(path: Path) -> Any:
 
 def _stored(path: Path, array: Any) -> StoredArray:
     """The values of an array, still in the folder."""
-    _check_codecs(path, array)
     shape = tuple(int(n) for n in array.shape)
     return StoredArray(
         partial(_read, path, array.path), shape, np.dtype(array.dtype), tuple(range(len(shape)))
@@ -100,9 +102,9 @@ def _stored(path: Path, array: Any) -> StoredArray:
 
 
 def _read(path: Path, name: str, key: tuple[slice, ...]) -> np.ndarray:
+    _check_codecs(path, path / name)
     root = _opened(path)
     array = root[name] if name else root
-    _check_codecs(path, array)
     count = int(np.prod([max(part.stop - part.start, 0) for part in key], dtype=object))
     if count * array.dtype.itemsize > 1 << 28:  # a walk through all chunks, for what is large only
         size = sum(one.stat().st_size for one in (path / name).rglob("*") if one.is_file())
@@ -110,17 +112,45 @@ def _read(path: Path, name: str, key: tuple[slice, ...]) -> np.ndarray:
     return np.asarray(array[key])
 
 
-def _check_codecs(path: Path, array: Any) -> None:
-    """Check that nothing in an array is made into objects, by the names of what it is packed with."""
-    folder = path / array.path
-    head = next(folder / name for name in ("zarr.json", ".zarray") if (folder / name).is_file())
+def _arrays(path: Path) -> Iterator[Path]:
+    """The folders of all arrays within a folder; not what is in them."""
+    waiting = [path]
+    for count, folder in enumerate(waiting):  # which grows meanwhile
+        if count > _MOST_FOLDERS:
+            raise ReadError(
+                f"{path} has more than {_MOST_FOLDERS} groups; give the folder of one of its arrays"
+            )
+        told = _head(path, folder)
+        if told.get("node_type") == "array" or (folder / ".zarray").is_file():
+            yield folder
+        else:
+            waiting += sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
+
+
+def _head(path: Path, folder: Path) -> dict[str, Any]:
+    """What a folder says of itself; nothing where it is neither an array nor a group."""
+    head = next((folder / name for name in (".zarray", "zarr.json") if (folder / name).is_file()), None)
+    if head is None:
+        return {}
     if head.stat().st_size > _MOST_HEAD:
         raise ReadError(f"{path} may be damaged: {head.name} has {head.stat().st_size} bytes")
-    told = json.loads(head.read_text(encoding="utf-8"))
-    unknown = sorted({name for name in _named(told) if name.rpartition(".")[2].lower() not in _CODECS})
+    try:
+        told = json.loads(head.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{path} may be damaged: {head.name} is no JSON") from error
+    return told if isinstance(told, dict) else {}
+
+
+def _check_codecs(path: Path, folder: Path) -> None:
+    """Check that nothing in an array is made into objects, by the names of what it is packed with."""
+    try:
+        names = set(_named(_head(path, folder)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ReadError(f"{path} may be damaged: what it is packed with is not said") from error
+    unknown = sorted(name for name in names if name.rpartition(".")[2].lower() not in _CODECS)
     if unknown:
         raise ReadError(
-            f"{path} keeps {array.path or 'its array'} by {', '.join(unknown)}, which is not read: it may hold objects"
+            f"{path} is packed by {', '.join(unknown)}, which is not read: it may hold objects; save it as numbers"
         )
 
 
