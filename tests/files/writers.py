@@ -219,7 +219,7 @@ def _text(path: Path, sign: str, head: str = "", decimal: str = ".", encoding: s
 GWYDDION = f"# Channel: HAADF\n# Width: {PIXEL[1] * 48} nm\n# Height: {PIXEL[0] * 40} nm\n# Value units: V\n"
 
 
-def dm(version: int, path: Path) -> None:
+def dm(version: int, path: Path, data: np.ndarray) -> None:
     """A Gatan file with the tags that readers need, by the description of the format by C. Boothroyd."""
     long = ">q" if version == 4 else ">i"
 
@@ -248,11 +248,13 @@ def dm(version: int, path: Path) -> None:
     def axis(step: float, unit: str) -> bytes:
         return group("", real("Origin", 0.0), real("Scale", step), text("Units", unit))
 
-    data = STACK if version == 0 else IMAGE
+    depth = [axis(1.0, "s")] * (data.ndim - 2)
     brightness = group("Brightness", real("Origin", 0.0), real("Scale", 1.0), text("Units", ""))
     image = group(
         "ImageData",
-        group("Calibrations", brightness, group("Dimension", axis(PIXEL[1], "nm"), axis(PIXEL[0], "nm"))),
+        group(
+            "Calibrations", brightness, group("Dimension", axis(PIXEL[1], "nm"), axis(PIXEL[0], "nm"), *depth)
+        ),
         value("Data", (20, 4, data.size), data.astype("<u2").tobytes()),
         ulong("DataType", 10),
         group("Dimensions", *(ulong("", n) for n in data.shape[::-1])),
@@ -303,8 +305,8 @@ FORMATS = (
            lambda p: scipy.io.savemat(p, {"scan": np.moveaxis(STACK, 0, -1)}, do_compression=True), ""),
     Format("MATLAB 7.3", "v73.mat", lambda p: matlab73(p, IMAGE), "h5py, as laid out by MATLAB", False, lambda p: matlab73(p, STACK)),
     Format("MRC", "scan.mrc", lambda p: _mrc(p, IMAGE), "mrcfile", True, lambda p: _mrc(p, STACK)),
-    Format("DM3", "scan.dm3", lambda p: dm(3, p), "by hand"),
-    Format("DM4", "scan.dm4", lambda p: dm(4, p), "by hand"),
+    Format("DM3", "scan.dm3", lambda p: dm(3, p, IMAGE), "by hand", True, lambda p: dm(3, p, STACK)),
+    Format("DM4", "scan.dm4", lambda p: dm(4, p, IMAGE), "by hand", True, lambda p: dm(4, p, STACK)),
     Format("hspy", "scan.hspy", lambda p: _hyperspy(p, IMAGE), "HyperSpy", True, lambda p: _hyperspy(p, STACK)),
     Format("zspy", "scan.zspy", lambda p: zspy(p, IMAGE), "zarr, as laid out by HyperSpy", True, lambda p: zspy(p, STACK)),
     Format("EMD of Velox", "velox.emd", lambda p: velox(p, {"HAADF": IMAGE}), "h5py, as laid out by Velox", True,
@@ -334,7 +336,7 @@ def row(form: Format, folder: Path) -> str:
     form.image(path)
     scan = read(path)
     assert np.array_equal(scan.numpy(), IMAGE.astype(form.dtype)), form.name
-    stack = "no"
+    stack = "–"
     lazy = chosen(contents(path, lazy=True), None, path).data
     if form.stack is not None:
         again = folder / f"stack-{form.file}"

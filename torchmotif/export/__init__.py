@@ -9,7 +9,7 @@ from torchmotif.export._structures import (
     write_json,
     write_structure,
 )
-from torchmotif.export._tables import to_anndata, write_hspy, write_table
+from torchmotif.export._tables import to_anndata, write_h5ad, write_hspy, write_table
 
 __all__ = [
     "Species",
@@ -18,6 +18,7 @@ __all__ = [
     "to_anndata",
     "to_atoms",
     "write_graphml",
+    "write_h5ad",
     "write_hspy",
     "write_json",
     "write_structure",

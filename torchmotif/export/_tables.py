@@ -14,7 +14,7 @@ from torchmotif.errors import InputError, MissingDependencyError, OutputError
 from torchmotif.plot.style import motif_style
 from torchmotif.zernike.indices import orders
 
-__all__ = ["to_anndata", "write_hspy", "write_table"]
+__all__ = ["to_anndata", "write_h5ad", "write_hspy", "write_table"]
 
 _NODE = "torchmotif"  # of the metadata of a signal of HyperSpy
 
@@ -136,9 +136,8 @@ def to_anndata(result: Any) -> Any:
 
     Examples
     --------
-    >>> import torchmotif as tm
-    >>> result = tm.analyze(tm.datasets.mose2((192, 192)).draw(), progress=False)
-    >>> cells = tm.export.to_anndata(result)  # doctest: +SKIP
+    >>> cells = to_anndata(result)  # doctest: +SKIP
+    >>> cells.obs["motif"].value_counts()  # doctest: +SKIP
     """
     try:
         from anndata import AnnData
@@ -168,6 +167,26 @@ def to_anndata(result: Any) -> Any:
         obsm={"spatial": np.ascontiguousarray(place)},
         uns={_NODE: about},
     )
+
+
+def write_h5ad(path: str | os.PathLike[str], result: Any) -> None:
+    """Write what `to_anndata` gives as .h5ad, in one piece.
+
+    Parameters
+    ----------
+    path : path
+    result : MotifResult
+
+    Raises
+    ------
+    MissingDependencyError
+        If anndata is not installed.
+    OutputError
+        If the file cannot be written.
+    """
+    cells = to_anndata(result)
+    with _replaced(Path(path)) as new:
+        cells.write_h5ad(new)
 
 
 def _markers(result: Any) -> dict[str, Any]:
