@@ -10,7 +10,7 @@ import numpy as np
 
 from torchmotif.errors import ReadError
 from torchmotif.image import length_nm
-from torchmotif.io._dataset import Dataset
+from torchmotif.io._dataset import Dataset, noted
 
 __all__ = ["text"]
 
@@ -26,7 +26,8 @@ def text(path: Path, **_: Any) -> list[Dataset]:
     """The image of a text file: a row of pixels in a line, apart by blanks, tabs, commas or semicolons."""
     if path.stat().st_size > _MOST_BYTES:
         raise ReadError(f"{path} has more than 1 GiB of text; save it as npy or tif")
-    lines = _decoded(path).splitlines()
+    told = _decoded(path)
+    lines = told.splitlines()
     head = [line for line in lines if line.startswith(_COMMENT)]
     rows = [line.strip() for line in lines if line.strip() and not line.startswith(_COMMENT)]
     if not rows:
@@ -46,7 +47,10 @@ def text(path: Path, **_: Any) -> list[Dataset]:
         raise ReadError(
             f"{path} holds no image: it is a table of {pixels.shape[0]} rows of {pixels.shape[1]} numbers"
         )
-    return [Dataset(pixels, "", _pixel_size(head, pixels.shape))]
+    item = Dataset(pixels, "", _pixel_size(head, pixels.shape))
+    if not told.endswith(("\n", "\r")):
+        return [noted(item, "the last line has no end: if the file was cut short, a number in it may be too")]
+    return [item]
 
 
 def _decoded(path: Path) -> str:

@@ -30,8 +30,7 @@ def tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
         check_unpacked(sum(series.nbytes for series in file.series), path)
         for number, series in enumerate(file.series):
             page = series.keyframe
-            if len(page.dataoffsets) < math.prod(page.chunked):
-                raise ReadError(f"{path} is damaged or cut short: parts of an image are missing")
+            _check_whole(series, path)
             _check_codecs(page, path)
             is_rgb = page.photometric in {2, 6} and series.axes[-1] == "S" and series.shape[-1] in {3, 4}
             data = _pixels(path, number, series, lazy=lazy)
@@ -43,6 +42,17 @@ def tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
             found.append(Dataset(np.asarray(data) if is_rgb else _frames(data), name, size, "nm", is_rgb))
         largest = max((item.data.size for item in found), default=0)
     return [item for item in found if 4 * item.data.size > largest]  # the others are thumbnails
+
+
+def _check_whole(series: Any, path: Path) -> None:
+    """Check that all parts of all pages lie in the file; what unpacks them may fill up what is missing."""
+    size = path.stat().st_size
+    for page in series.pages:
+        if page is None:
+            continue
+        ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if len(page.dataoffsets) < math.prod(series.keyframe.chunked) or max(ends, default=0) > size:
+            raise ReadError(f"{path} is damaged or cut short: parts of an image are missing")
 
 
 def _check_codecs(page: Any, path: Path) -> None:
