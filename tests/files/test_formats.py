@@ -111,6 +111,13 @@ def test_ome_zarr_gives_its_channels_at_the_finest_level(tmp_path: Path) -> None
     assert tm.read(path, dataset="HAADF", frame=0).pixel_size_nm == pytest.approx(PIXEL)
 
 
+def test_ome_zarr_in_a_group_is_found(tmp_path: Path) -> None:
+    writers.ome_zarr(tmp_path / "scan.zarr", {"HAADF": IMAGE}, group="0")
+    scan = tm.read(tmp_path / "scan.zarr")
+    np.testing.assert_array_equal(scan.numpy(), IMAGE)
+    assert scan.pixel_size_nm == pytest.approx(PIXEL)
+
+
 def test_nion_and_fiji_say_their_pixel_size_in_attributes(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "nion.h5", "w") as file:
         node = file.create_dataset("data/1", data=IMAGE)

@@ -47,6 +47,10 @@ def _labelled(data: np.ndarray, dims: str = "yx", *, lazy: bool = False) -> xr.D
     )
 
 
+def _labelled_stack(data: np.ndarray) -> xr.DataArray:
+    return _labelled(data, "tyx", lazy=True)
+
+
 def _mapped(data: np.ndarray, folder: Path) -> np.ndarray:
     np.save(folder / "mapped.npy", data)
     mapped: np.ndarray = np.load(folder / "mapped.npy", mmap_mode="r")
@@ -148,6 +152,19 @@ def test_data_set_and_frame_of_many_files(tmp_path: Path) -> None:
 def test_a_last_axis_of_one_pixel_is_refused() -> None:
     with pytest.raises(InputError, match=r"give source\[\.\.\., 0\]"):
         as_sources(IMAGE[..., None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make", [lambda data: _signal(data, lazy=True), _labelled_stack], ids=["HyperSpy", "xarray"]
+)
+def test_a_stack_with_axes_is_analysed_frame_by_frame(make: Any) -> None:
+    specimen = tm.datasets.mose2((160, 160), 0.025, vacancy_rate=0.0)
+    generator = torch.Generator().manual_seed(0)
+    frames = np.stack([specimen.draw(1.0, generator).numpy() for _ in range(2)])
+    result = tm.analyze(make(frames), patch_size=25, n_motifs=2, hierarchy=0, progress=False)
+    assert len(result.images) == 2
+    assert result.images[0]["pixel_size_nm"] == pytest.approx(PIXEL)
 
 
 def test_a_stack_as_a_signal_is_no_micrograph() -> None:

@@ -185,9 +185,10 @@ def zspy(path: Path, data: np.ndarray, version: int = 2) -> None:
         group.create_group(f"axis-{i}").attrs.update(values)
 
 
-def ome_zarr(path: Path, channels: dict[str, np.ndarray], version: int = 3) -> None:
-    """By the specification of OME-Zarr: 0.5 in version 3 of zarr, 0.4 in version 2."""
+def ome_zarr(path: Path, channels: dict[str, np.ndarray], version: int = 3, group: str = "") -> None:
+    """By the specification of OME-Zarr: 0.5 in version 3 of zarr, 0.4 in version 2; in a group as bioformats2raw lays it out."""
     root = zarr.open_group(path, mode="w", zarr_format=version)
+    root = root.create_group(group) if group else root
     data = np.stack([np.atleast_3d(one.T).T for one in channels.values()])  # c, t, y, x
     data = data.transpose(1, 0, 2, 3)[:, :, None]  # t, c, z, y, x
     root.create_array("0", data=data, chunks=(1, 1, 1, 16, 16))

@@ -52,7 +52,8 @@ def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
         elif is_hyperspy(root):
             found = signals(root, partial(_stored, path), "HyperSpy (zarr)")
         else:
-            found = list(_ome(path, root)) or [
+            groups = [root, *(one for _, one in sorted(root.groups(), key=itemgetter(0)))]
+            found = [item for group in groups for item in _ome(path, group)] or [
                 Dataset(_stored(path, one), name)
                 for name, one in sorted(root.members(max_depth=None), key=itemgetter(0))
                 if hasattr(one, "dtype")
@@ -206,7 +207,7 @@ def _ome(path: Path, root: Any) -> Iterator[Dataset]:
         size = nm_of_axes((scales[i], axes[i].get("unit")) for i in (row, column))
         channel = names.index("c") if "c" in names and data.shape[names.index("c")] > 1 else None
         others = [i for i in range(data.ndim) if i not in {row, column, channel}]
-        title = str(image.get("name") or (number or ""))
+        title = "/".join(filter(None, (root.path, str(image.get("name") or (number or "")))))
         labels = [str(one.get("label", "")) for one in told.get("omero", {}).get("channels", [])]
         for i in range(1 if channel is None else data.shape[channel]):
             at = {} if channel is None else {channel: i}
