@@ -319,7 +319,7 @@ def labelled(image: Any) -> Labelled | None:
         # axes without a constant step have no scale
         size = nm_of_axes((getattr(axis, "scale", None), axis.units) for axis in axes[-2:])
         return Labelled(image.data, size, str(image.metadata.get_item("General.title", "")))
-    if not (hasattr(image, "dims") and hasattr(image, "coords") and hasattr(image, "transpose")):
+    if not all(hasattr(image, name) for name in ("dims", "coords", "dtype")):
         return None
     dims = [str(name).lower() for name in image.dims]
     if dims[-2:] == ["x", "y"]:  # its names say that columns come first

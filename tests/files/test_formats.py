@@ -142,6 +142,14 @@ def test_an_hdf5_file_with_several_arrays_lists_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tm.read(path, dataset="RUN/BF").numpy(), IMAGE + 1)
 
 
+def test_matrices_and_tables_beside_an_image_are_no_images(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["image"], file["affine"], file["positions"] = IMAGE, np.eye(3), np.zeros((50, 2))
+    np.savez(tmp_path / "scan.npz", image=IMAGE, positions=np.zeros((50, 2)), counts=np.arange(9))
+    for name in ("scan.h5", "scan.npz"):
+        np.testing.assert_array_equal(tm.read(tmp_path / name).numpy(), IMAGE)
+
+
 def test_hdf5_packed_by_plugins_opens(tmp_path: Path) -> None:
     hdf5plugin = pytest.importorskip("hdf5plugin")
     with h5py.File(tmp_path / "scan.h5", "w") as file:

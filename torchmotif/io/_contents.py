@@ -30,6 +30,7 @@ _READERS = {
 # Pixels in nm outside of this are a slip of a unit or of an exponent: an atom is resolved by pixels of 0.001 to 0.1 nm, a
 # colloid by such of 1 to 1,000, and no image of interest here is coarser than a tenth of a millimetre.
 _FINEST_NM, _COARSEST_NM = 1e-4, 1e5
+_LEAST_SIDE = 8  # pixels
 _KINDS = {
     "b": "true and false values (a mask, or a picture of 1 bit)",
     "c": "complex numbers; take their modulus",
@@ -71,7 +72,8 @@ def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
     images = [images_last(item) for item in found if _is_image(item)]
     if not images:
         raise ReadError(f"{path} holds no image: {_what(found)}")
-    return [_plausible(item) for item in images]
+    large = [item for item in images if _is_large(item)]  # beside images, matrices and tables are none
+    return [_plausible(item) for item in large or images]
 
 
 def reading(path: Path, words: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -115,6 +117,11 @@ def reading(path: Path, words: str, function: Callable[..., Any], *arguments: An
 
 def _is_image(item: Dataset) -> bool:
     return item.data.dtype.kind in "iuf" and bool(item.data.size)
+
+
+def _is_large(item: Dataset) -> bool:
+    sides = item.data.shape[:2] if item.is_rgb else item.data.shape[-2:]
+    return len(sides) == 2 and min(sides) >= _LEAST_SIDE
 
 
 def _what(found: list[Dataset]) -> str:
