@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of readers and of public functions; needs ``pip install atheris`` (Linux).
 
-python benchmarks/fuzz_atheris.py dm4 -max_total_time=60           a reader: dm3, dm4, tif, npy, npz, png, hspy, emd, mrc
+python benchmarks/fuzz_atheris.py dm4 -max_total_time=60           a reader: dm3, dm4, tif, npy, npz, png, hspy, emd, mrc, h5, mat, txt, csv
 python benchmarks/fuzz_atheris.py arrays -max_total_time=60        arrays into public functions
 python benchmarks/fuzz_atheris.py json -max_total_time=60          the record of a saved result
 
@@ -85,7 +85,7 @@ def main() -> None:
         test, seeds = tests.anything.hypothesis.fuzz_one_input, None
     elif what == "json":
         test, seeds = record()
-    elif what in {"dm3", "dm4", "tif", "npy", "npz", "png", "hspy", "emd", "mrc"}:
+    elif what in {"dm3", "dm4", "tif", "npy", "npz", "png", "hspy", "emd", "mrc", "h5", "mat", "txt", "csv"}:
         test, seeds = reader(what)
     else:
         raise SystemExit(__doc__)

@@ -140,11 +140,60 @@ def velox(path: Path) -> None:
         group["Metadata"] = text[:, None]
 
 
+def _pixels_hdf5(path: Path, **packed: object) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        node = file.create_dataset("entry/scan", data=RAMP, **packed)
+        node.attrs["pixel_size_nm"] = 0.02
+        file["entry/again"] = h5py.SoftLink("/entry/scan")
+
+
+def _matlab73(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["scan"] = RAMP.T
+        file["scan"].attrs["MATLAB_class"] = np.bytes_("uint16")
+
+
+def _zspy(path: Path) -> None:
+    import zarr
+
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs.update({"file_format": "ZSpy", "file_format_version": "3.3"})
+    group = root.create_group("Experiments/scan")
+    group.create_array("data", data=RAMP, chunks=(20, 24))
+    for i, size in enumerate(RAMP.shape):
+        axis = {"name": "yx"[i], "scale": 0.02, "units": "nm", "navigate": False, "size": size}
+        group.create_group(f"axis-{i}").attrs.update(axis)
+
+
+def _numbers() -> dict[str, bytes]:
+    """As text, and of MATLAB."""
+    import scipy.io
+
+    files = {}
+    text = io.BytesIO()
+    np.savetxt(text, RAMP, fmt="%d")
+    files["scan.txt"] = text.getvalue()
+    text = io.BytesIO()
+    np.savetxt(text, RAMP, fmt="%.2f", delimiter=",")
+    files["scan.csv"] = text.getvalue()
+    for name, packed in (("scan.mat", False), ("packed.mat", True)):
+        buffer = io.BytesIO()
+        scipy.io.savemat(buffer, {"scan": RAMP, "about": {"x": 0.5, "name": "a"}}, do_compression=packed)
+        files[name] = buffer.getvalue()
+    return files
+
+
 def corpus() -> dict[str, bytes]:
-    """A small file of every kind, by name."""
+    """A small file of every kind, by name; of a folder "name::member", a file in it."""
+    import hdf5plugin
     import imageio.v3 as iio
     import mrcfile
     import tifffile
+    import zarr
 
     def tiff(**options: object) -> bytes:
         buffer = io.BytesIO()
@@ -154,6 +203,24 @@ def corpus() -> dict[str, bytes]:
     files = {"scan.dm3": dm(3), "scan.dm4": dm(4), "scan.tif": tiff(), "strips.tif": tiff(rowsperstrip=7)}
     files["deflated.tif"] = tiff(compression="zlib", tile=(16, 16), predictor=True)
     files["imagej.tif"] = tiff(imagej=True, resolution=(50.0, 25.0), metadata={"unit": "nm"})
+    files["lzw.tif"] = tiff(compression="lzw", predictor=True)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, RAMP.astype(np.float32), compression="zlib", predictor=3, rowsperstrip=16)
+    files["float.tif"] = buffer.getvalue()
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, (RAMP % 256).astype(np.uint8), compression="jpeg")
+    files["jpeg.tif"] = buffer.getvalue()
+    sizes = {
+        "PhysicalSizeX": 0.02,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.02,
+        "PhysicalSizeYUnit": "nm",
+    }
+    files["scan.ome.tif"] = tiff(ome=True, metadata={"axes": "YX", **sizes})
+    tags = [(65003, "s", 0, "nm", True), (65004, "s", 0, "nm", True)]
+    tags += [(65009, "d", 1, 0.02, True), (65010, "d", 1, 0.02, True)]
+    files["dm.tif"] = tiff(extratags=tags)
+    files |= _numbers()
     files["scan.png"] = iio.imwrite("<bytes>", RAMP, extension=".png")
     for name, save in (("scan.npy", np.save), ("scan.npz", np.savez_compressed)):
         buffer = io.BytesIO()
@@ -164,6 +231,22 @@ def corpus() -> dict[str, bytes]:
         for name, write in (("scan.hspy", hspy), ("ncem.emd", ncem), ("velox.emd", velox)):
             write(path / name)
             files[name] = (path / name).read_bytes()
+        for name, packed in (
+            ("scan.h5", {"chunks": (20, 24), "compression": "gzip"}),
+            ("bitshuffle.h5", {"chunks": (20, 24), **hdf5plugin.Bitshuffle()}),
+        ):
+            _pixels_hdf5(path / name, **packed)
+            files[name] = (path / name).read_bytes()
+        _matlab73(path / "v73.mat")
+        files["v73.mat"] = (path / "v73.mat").read_bytes()
+        zarr.create_array(path / "v3.zarr", data=RAMP, chunks=(20, 24))
+        _zspy(path / "scan.zspy")
+        for folder_ in ("v3.zarr", "scan.zspy"):
+            for member in sorted(one for one in (path / folder_).rglob("*") if one.is_file()):
+                files[f"{folder_}::{member.relative_to(path / folder_).as_posix()}"] = member.read_bytes()
+        with mrcfile.new(path / "signed.mrc") as file:
+            file.set_data((RAMP % 200 - 100).astype(np.int8))
+        files["signed.mrc"] = (path / "signed.mrc").read_bytes()
         with mrcfile.new(path / "scan.mrc") as file:
             file.set_data(RAMP)
             file.voxel_size = 0.2
@@ -220,8 +303,12 @@ def _mend_png(data: bytearray) -> None:
 
 def case(sources: dict[str, bytes], number: int, seed: int) -> tuple[str, str, bytes]:
     """Name, damage and bytes of one mutant; the names take turns."""
-    name = list(sources)[number % len(sources)]
-    return (name, *mutant(sources[name], np.random.default_rng([seed, number])))
+    kinds = list(dict.fromkeys(name.partition("::")[0] for name in sources))
+    kind = kinds[number % len(kinds)]
+    members = [name for name in sources if name.partition("::")[0] == kind]
+    rng = np.random.default_rng([seed, number])
+    name = members[0] if len(members) == 1 else members[int(rng.integers(len(members)))]
+    return (name, *mutant(sources[name], rng))
 
 
 def sources(data: Path | None) -> dict[str, bytes]:
@@ -231,10 +318,40 @@ def sources(data: Path | None) -> dict[str, bytes]:
     return files
 
 
-def judge(path: Path, whole: np.ndarray | None = None) -> str:
+NEW = {  # formats whose readers came later, for --new
+    *(
+        "lzw.tif",
+        "float.tif",
+        "jpeg.tif",
+        "scan.ome.tif",
+        "dm.tif",
+        "scan.txt",
+        "scan.csv",
+        "scan.mat",
+        "packed.mat",
+    ),
+    *("scan.h5", "bitshuffle.h5", "v73.mat", "v3.zarr", "scan.zspy", "signed.mrc", "scan.mrc"),
+    *("scan.hspy", "ncem.emd", "velox.emd"),
+}
+
+
+def place(folder: Path, name: str) -> tuple[Path, Path]:
+    """What is read, and the file that is damaged: of a folder, one in it."""
+    top, _, member = name.partition("::")
+    return folder / top, folder / top / member if member else folder / top
+
+
+def chosen_sources(arguments: argparse.Namespace) -> dict[str, bytes]:
+    """All files, or those of newer formats only."""
+    files = sources(arguments.data)
+    return {name: data for name, data in files.items() if not arguments.new or name.partition("::")[0] in NEW}
+
+
+def judge(path: Path, whole: np.ndarray | None = None, shape: tuple[int, ...] | None = None) -> str:
     """What reading the file gives: the name of an error of ours, "image", or what is wrong.
 
-    With `whole`, the file was cut short: an image is right only if all of its pixels are still there.
+    With `whole`, the file was cut short: an image is right only if all of its pixels are still there. An image of another
+    shape than it was is told from the others where no note says that something is amiss.
     """
     from torchmotif._guards import check_unpacked
     from torchmotif.errors import TorchMotifError
@@ -242,7 +359,7 @@ def judge(path: Path, whole: np.ndarray | None = None) -> str:
 
     try:
         for item in contents(path):
-            check_unpacked(item.data.nbytes, path)
+            check_unpacked(item.data.nbytes, path, 1 << 20 if path.is_dir() else None)
             float(item.data.sum())  # every pixel can be read
         scan = read(path)
     except TorchMotifError as error:
@@ -253,8 +370,13 @@ def judge(path: Path, whole: np.ndarray | None = None) -> str:
         )
     if scan.data.ndim != 2 or scan.data.dtype.kind not in "iuf" or 0 in scan.shape:
         return f"! no image: {scan!r}"
-    if whole is not None and not np.array_equal(scan.data, whole):
+    if whole is not None and path.suffix in {".txt", ".csv"} and not scan.metadata.get("notes"):
+        whole = whole[: len(scan.data)]  # text that ends with a row does not say that there were more
+    noted = path.suffix in {".txt", ".csv"} and scan.metadata.get("notes")
+    if whole is not None and not noted and not np.array_equal(scan.data, whole):
         return "! pixels that the file no longer has"
+    if shape is not None and scan.shape != shape and not scan.metadata.get("notes"):
+        return "other shape"
     return "image"
 
 
@@ -262,11 +384,14 @@ def work(first: int, stop: int, arguments: argparse.Namespace) -> None:
     """Judge the mutants from `first` to `stop`, a line of output each; started by `main`, limited."""
     import torchmotif.io  # imports come before the limits
 
-    files, pixels = sources(arguments.data), {}
+    files, pixels = chosen_sources(arguments), {}
     with tempfile.TemporaryDirectory() as folder:
         for name, whole in files.items():  # the readers' own imports too
-            whole_path = Path(folder) / name
-            whole_path.write_bytes(whole)
+            whole_path, member = place(Path(folder), name)
+            member.parent.mkdir(parents=True, exist_ok=True)
+            member.write_bytes(whole)
+        for name in files:
+            whole_path, _ = place(Path(folder), name)
             outcome = judge(whole_path)
             assert outcome == "image", (name, outcome)
             pixels[name] = np.array(torchmotif.io.read(whole_path).data)
@@ -276,17 +401,18 @@ def work(first: int, stop: int, arguments: argparse.Namespace) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in range(first, stop):
             name, how, data = case(files, number, arguments.seed)
-            path = Path(folder) / name
-            path.write_bytes(data)
+            path, member = place(Path(folder), name)
+            member.write_bytes(data)
             print(json.dumps({"number": number, "name": name, "how": how}), flush=True)
             signal.alarm(SECONDS)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    outcome = judge(path, pixels[name] if how == "cut" else None)
+                    outcome = judge(path, pixels[name] if how == "cut" else None, pixels[name].shape)
             except Exception as error:  # noqa: BLE001  # is what this looks for
                 outcome = f"! {type(error).__name__}: {str(error)[:200]}"
             signal.alarm(0)
+            member.write_bytes(files[name])
             print(json.dumps({"outcome": outcome}), flush=True)
 
 
@@ -296,6 +422,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, str]]:
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     while len(found) < arguments.count:
         command = [sys.executable, __file__, str(arguments.count), "--seed", str(arguments.seed)]
+        command += ["--new"] * arguments.new
         command += ["--from", str(len(found))] + (["--data", str(arguments.data)] if arguments.data else [])
         done = subprocess.run(
             command, env={**os.environ, **limits}, capture_output=True, text=True, check=False
@@ -319,6 +446,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="folder of real images")
     parser.add_argument("--keep", type=Path, help="folder for the mutants that failed")
+    parser.add_argument("--new", action="store_true", help="formats whose readers came later")
     parser.add_argument("--from", dest="first", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.first is not None:
@@ -326,21 +454,25 @@ def main() -> None:
         return
     found = run(arguments)
     bad = [item for item in found if item["outcome"].startswith("!")]
-    print("| file | mutants | refused | images | failures |\n|---|---|---|---|---|")
-    for name in dict.fromkeys(item["name"] for item in found):
+    print(
+        "| file | mutants | refused | images | of another shape, without a note | failures |\n|---|---|---|---|---|---|"
+    )
+    for item in found:
+        item["kind"] = item["name"].partition("::")[0]
+    for name in [*dict.fromkeys(item["kind"] for item in found), "all"]:
         mine = Counter(
-            "!" if i["outcome"].startswith("!") else i["outcome"] for i in found if i["name"] == name
+            "!" if i["outcome"].startswith("!") else i["outcome"] for i in found if name in {i["kind"], "all"}
         )
-        refused = mine.total() - mine["image"] - mine["!"]
-        print(f"| {name} | {mine.total()} | {refused} | {mine['image']} | {mine['!']} |")
-    print(f"| all | {len(found)} | | | {len(bad)} |")
-    files = sources(arguments.data) if bad and arguments.keep else {}
+        other = mine["other shape"]
+        refused = mine.total() - mine["image"] - other - mine["!"]
+        print(f"| {name} | {mine.total()} | {refused} | {mine['image']} | {other} | {mine['!']} |")
+    files = chosen_sources(arguments) if bad and arguments.keep else {}
     for item in bad:
         print(f"{item['number']} {item['name']} ({item['how']}): {item['outcome']}")
         if arguments.keep:
             arguments.keep.mkdir(parents=True, exist_ok=True)
             name, _, data = case(files, int(item["number"]), arguments.seed)
-            (arguments.keep / f"{item['number']}-{name}").write_bytes(data)
+            (arguments.keep / f"{item['number']}-{name.replace('/', '-')}").write_bytes(data)
     raise SystemExit(bool(bad))
 
 

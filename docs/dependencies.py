@@ -14,7 +14,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "dependencies.md"
 EXTRAS = ("io", "field", "export")  # those that `all` installs
-_STATED = {"torch": "BSD-3-Clause"}  # in its LICENSE file alone
+_STATED = {
+    "torch": "BSD-3-Clause",
+    "hdf5plugin": "MIT, its filters under their own",
+}  # in their LICENSE files alone
 _NAMES = {"MIT License": "MIT", "BSD License": "BSD", "Apache Software License": "Apache-2.0"}
 
 

@@ -50,7 +50,7 @@ def check_regular(path: Path, *, follow: bool = True) -> int:
     return status.st_size
 
 
-def check_unpacked(unpacked: int, path: Path) -> None:
+def check_unpacked(unpacked: int, path: Path, size: int | None = None) -> None:
     """Check that a file does not claim to hold far more than any compression could have put there.
 
     Parameters
@@ -58,13 +58,15 @@ def check_unpacked(unpacked: int, path: Path) -> None:
     unpacked : int
         Bytes of its arrays in memory.
     path : Path
+    size : int, optional
+        Bytes on disk, for what is no single file.
 
     Raises
     ------
     ReadError
         If they are more than 256 MiB and more than 250 times the file's size.
     """
-    size = path.stat().st_size
+    size = path.stat().st_size if size is None else size
     if unpacked > max(_FREE_BYTES, _MOST_UNPACKED * size):
         raise ReadError(
             f"{path} has {size} bytes and would unpack to {unpacked}: it is damaged, or made to fill the memory"
@@ -100,7 +102,9 @@ def read_json(path: Path) -> Any:
 
 
 def check_hdf5(path: Path) -> None:
-    """Check the groups and arrays of an HDF5 file before their values are read.
+    """Check the links of an HDF5 file before it is read.
+
+    Several ways to the same group or array are right, as in NeXus files; a way that comes back to where it was is not.
 
     Parameters
     ----------
@@ -109,31 +113,41 @@ def check_hdf5(path: Path) -> None:
     Raises
     ------
     ReadError
-        If it points to other files, if a group lies within itself, or as `check_unpacked`.
+        If it points to other files, or if a group lies within itself.
     """
     import h5py
 
-    unpacked, seen = 0, set()
     with h5py.File(path, "r") as file:
-        groups = [file["/"]]
-        while groups:
-            group = groups.pop()
-            if group in seen:
+        root = file["/"]
+        above, done = {root}, set()  # groups on the way to this one; groups of which all is known
+        waiting = [(root, iter(list(root)))]
+        while waiting:
+            group, keys = waiting[-1]
+            key = next(keys, None)
+            if key is None:
+                above.discard(group)
+                done.add(group)
+                waiting.pop()
+                continue
+            if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
+                raise ReadError(f"{path} points to another file at {key}; copy the data into it")
+            item = group.get(key)  # None where a link leads nowhere
+            if isinstance(item, h5py.Dataset):
+                _check_place(item, path)
+            elif isinstance(item, h5py.Group) and item in above:
                 raise ReadError(
-                    f"{path} has two ways to the group {group.name}: readers would go round in it"
+                    f"{path} has the group {item.name} within itself: readers would go round in it"
                 )
-            seen.add(group)
-            for key in group:
-                if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
-                    raise ReadError(f"{path} points to another file at {key}; copy the data into it")
-                item = group.get(key)  # None where a link leads nowhere
-                if isinstance(item, h5py.Group):
-                    groups.append(item)
-                elif isinstance(item, h5py.Dataset):
-                    if item.external or item.is_virtual:
-                        raise ReadError(f"{path} keeps {item.name} in another file; copy the data into it")
-                    unpacked += (item.size or 0) * item.dtype.itemsize
-    check_unpacked(unpacked, path)
+            elif isinstance(item, h5py.Group) and item not in done:
+                above.add(item)
+                waiting.append((item, iter(list(item))))
+
+
+def _check_place(array: Any, path: Path) -> None:
+    """Check that the values of an array are in its own file."""
+    virtual = array.virtual_sources() if array.is_virtual else []
+    if array.external or any(source.file_name != "." for source in virtual):
+        raise ReadError(f"{path} keeps {array.name} in another file; copy the data into it")
 
 
 def check_dm(path: Path) -> None:

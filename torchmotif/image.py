@@ -1,5 +1,6 @@
 """Micrograph: pixels together with their calibration and their dose."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,33 @@ import torch
 from torchmotif._arrays import Pixels, as_tensor, pixels_of
 from torchmotif.errors import InputError, InputTypeError
 
-__all__ = ["Micrograph", "as_micrograph", "nm_of_axes", "nm_per", "per_axis"]
+__all__ = [
+    "Micrograph",
+    "as_micrograph",
+    "constant_step",
+    "labelled",
+    "length_nm",
+    "nm_of_axes",
+    "nm_per",
+    "per_axis",
+]
 
-# Length units found in microscope files, in nanometres; the two signs for micro look alike.
-_NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3}
-_NM |= dict.fromkeys(("a", "å", "angstrom", "angstroms"), 0.1)
+# Length units found in microscope files, in nanometres; the two signs for micro, and for angstrom, look alike.
+_NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3, "fm": 1e-6}
+_NM |= dict.fromkeys(("a", "å", "å", "ang", "angstrom", "ångström", "ångstrom", "ångström"), 0.1)
+_LENGTH = re.compile(r"(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*(?P<unit>[^\W\d]*)", re.IGNORECASE)
+_NM |= {"micron": 1e3} | {
+    prefix + metre: nm
+    for prefix, nm in (
+        ("", 1e9),
+        ("centi", 1e7),
+        ("milli", 1e6),
+        ("micro", 1e3),
+        ("nano", 1.0),
+        ("pico", 1e-3),
+    )
+    for metre in ("meter", "metre")
+}
 
 
 def nm_per(unit: str) -> float | None:
@@ -24,8 +47,53 @@ def nm_per(unit: str) -> float | None:
     --------
     >>> nm_per("A"), nm_per("1/nm")
     (0.1, None)
+    >>> nm_per("microns"), nm_per("[n_m]")  # as ImageJ and Berkeley's EMD files write them
+    (1000.0, 1.0)
     """
-    return _NM.get(unit.strip().lower())
+    word = unit.replace("\\u00B5", "µ").strip().lower().removeprefix("[").removesuffix("]").replace("_", "")
+    return _NM.get(word, _NM.get(word.removesuffix("s")))
+
+
+def length_nm(text: str, name: str = "pixel_size") -> float | tuple[float, float]:
+    """A length, or two of them, in nanometres, as people write it: a number in nm, or with its unit.
+
+    Parameters
+    ----------
+    text : str
+        Such as "0.015", "15pm", "0.15 A", or "15pm,16pm" for (rows, columns).
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    float or (float, float)
+
+    Raises
+    ------
+    InputError
+        If it is no positive length.
+
+    Examples
+    --------
+    >>> length_nm("15pm"), length_nm("0.15 A"), length_nm("0.015,0.016 nm")
+    (0.015, 0.015, (0.015, 0.016))
+    """
+    found = []
+    parts = text.split(",")
+    for part in parts:
+        match = _LENGTH.fullmatch(part.strip())
+        unit = match["unit"] or (_LENGTH.fullmatch(parts[-1].strip()) or match)["unit"] if match else ""
+        factor = nm_per(unit or "nm")
+        value = float(match["number"]) * factor if match and factor else 0.0
+        if not 0 < value < np.inf:
+            raise InputError(
+                f"{name} must be a positive length such as 0.015 (in nm), 15pm or 0.15A, or two of them for (rows, "
+                f"columns) such as 15pm,16pm; got {text!r}"
+            )
+        found.append(float(f"{value:.15g}"))  # 15 pm are 0.015 nm, not 0.015 and some rounding
+    if len(found) > 2:
+        raise InputError(f"{name} must be one length, or two for (rows, columns); got {text!r}")
+    return found[0] if len(found) == 1 else (found[0], found[1])
 
 
 def nm_of_axes(axes: Iterable[tuple[Any, Any]]) -> tuple[float, float] | None:
@@ -48,7 +116,10 @@ def nm_of_axes(axes: Iterable[tuple[Any, Any]]) -> tuple[float, float] | None:
     sizes = []
     for scale, unit in axes:
         factor = nm_per(str(unit or ""))
-        step = float(scale or 0.0)
+        try:
+            step = float(scale or 0.0)
+        except (TypeError, ValueError):  # what files call a scale may be anything
+            return None
         if factor is None or not (np.isfinite(step) and step != 0):
             return None
         sizes.append(abs(step) * factor)
@@ -138,16 +209,13 @@ class Micrograph:
             raise InputTypeError(
                 f"signal must be a HyperSpy signal, got {type(signal).__name__}; use tm.Micrograph for arrays"
             )
-        manager = signal.axes_manager
-        axes = sorted([*manager.navigation_axes, *manager.signal_axes], key=lambda axis: axis.index_in_array)
-        if len(axes) != 2:
+        found = labelled(signal)
+        if found is None or found.data.ndim != 2:
+            axes = 0 if found is None else found.data.ndim
             raise InputError(
-                f"signal must hold one image, got {len(axes)} axes; take one of a stack: signal.inav[0]"
+                f"signal must hold one image, got {axes} axes; take one of a stack: signal.inav[0]"
             )
-        # axes without a constant step have no scale
-        size = nm_of_axes((getattr(axis, "scale", None), axis.units) for axis in axes)
-        title = str(signal.metadata.get_item("General.title", ""))
-        return cls(np.asarray(signal.data), size, "nm", {"title": title} if title else {})
+        return found.micrograph()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -215,10 +283,83 @@ def per_axis(pixel_size: Any, name: str = "pixel_size") -> tuple[float, float]:
 
 
 def as_micrograph(image: Any) -> Micrograph:
-    """A micrograph as it is, a HyperSpy signal with its calibration, an array without one."""
+    """A micrograph as it is, a HyperSpy signal or an xarray with its calibration, an array without one."""
     if isinstance(image, Micrograph):
         return image
-    return Micrograph.from_hyperspy(image) if _is_signal(image) else Micrograph(pixels_of(image))
+    if _is_signal(image):
+        return Micrograph.from_hyperspy(image)
+    found = labelled(image)
+    return Micrograph(pixels_of(image)) if found is None else found.micrograph()
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Pixels with the calibration that their own axes have; the axes of the image come last, rows before columns."""
+
+    data: Any
+    pixel_size_nm: tuple[float, float] | None = None
+    title: str = ""
+
+    def micrograph(self) -> Micrograph:
+        """The image, its pixels computed where they were lazy."""
+        metadata = {"title": self.title} if self.title else {}
+        return Micrograph(np.asarray(self.data), self.pixel_size_nm, "nm", metadata)
+
+
+def labelled(image: Any) -> Labelled | None:
+    """What HyperSpy signals and xarrays say of their pixels, lazy or not; None for anything else.
+
+    Parameters
+    ----------
+    image : HyperSpy signal, xarray.DataArray, or anything else
+
+    Returns
+    -------
+    Labelled or None
+        Its data are an array of numpy or dask, of two dimensions or three.
+
+    Examples
+    --------
+    >>> labelled(np.zeros((3, 3))) is None
+    True
+    """
+    if _is_signal(image):
+        manager = image.axes_manager
+        axes = sorted([*manager.navigation_axes, *manager.signal_axes], key=lambda axis: axis.index_in_array)
+        # axes without a constant step have no scale
+        size = nm_of_axes((getattr(axis, "scale", None), axis.units) for axis in axes[-2:])
+        return Labelled(image.data, size, str(image.metadata.get_item("General.title", "")))
+    if not all(hasattr(image, name) for name in ("dims", "coords", "dtype")):
+        return None
+    dims = [str(name).lower() for name in image.dims]
+    if dims[-2:] == ["x", "y"]:  # its names say that columns come first
+        image = image.transpose(*image.dims[:-2], image.dims[-1], image.dims[-2])
+    size = nm_of_axes(_axis_of(image, name) for name in image.dims[-2:])
+    return Labelled(image.data, size, str(image.name or ""))
+
+
+def _axis_of(array: Any, name: Any) -> tuple[float | None, str]:
+    """Step and unit of a dimension of an xarray; no step where its coordinates have no constant one."""
+    if name not in array.coords:
+        return None, ""
+    values = np.asarray(array.coords[name])
+    return constant_step(values), str(array.coords[name].attrs.get("units", ""))
+
+
+def constant_step(values: np.ndarray) -> float | None:
+    """The step between coordinates, None where it is not constant.
+
+    Examples
+    --------
+    >>> constant_step(np.array([0.0, 0.5, 1.0])), constant_step(np.array([0.0, 0.5, 2.0]))
+    (0.5, None)
+    """
+    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
+        return None
+    steps = np.diff(values.astype(float))
+    step = float((float(values[-1]) - float(values[0])) / (len(values) - 1))
+    # half a percent: coordinates kept in single precision have lost some digits of their steps
+    return step if step and np.abs(steps - step).max() < 5e-3 * abs(step) else None
 
 
 def _is_signal(image: Any) -> bool:

@@ -120,7 +120,9 @@ def test_one_file_takes_nobody_down(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.savez(tmp_path / "line.npz", image=pixels[0])
     (tmp_path / "junk.zarr").mkdir()
     (tmp_path / "junk.zarr" / "zarr.json").write_text("{}")
-    zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("a", shape=(64, 64), dtype="f4")
+    group = zarr.open_group(tmp_path / "group.zarr", mode="w")
+    for name in "ab":
+        group.create_array(name, shape=(64, 64), dtype="f4")
     options = {
         "spacing": None,
         "patch_size": 33,
@@ -134,7 +136,7 @@ def test_one_file_takes_nobody_down(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     reasons = {one["name"]: one["reason"] for one in result.record["failures"]}
     assert set(reasons) == {"small.npy", "wider.npy", "line.npz", "junk.zarr", "group.zarr"}
     assert "zarr array" in reasons["junk.zarr"]
-    assert "zarr group" in reasons["group.zarr"]
+    assert "2 data sets (0: a (64, 64), 1: b (64, 64))" in reasons["group.zarr"]
     assert "give pixel_size_nm=" in reasons["wider.npy"]
     assert f"({pixels.shape[1]},)" in reasons["line.npz"]
     measured: list[str] = []

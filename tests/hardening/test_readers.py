@@ -110,13 +110,18 @@ def _virtual(path: Path) -> None:
 
 def _loop(path: Path) -> None:
     with h5py.File(path, "a") as file:
-        group = file["Experiments/scan/metadata"]
-        group["a"] = group["b"] = file["Experiments"]
+        file["Experiments/scan/metadata/a"] = h5py.SoftLink("/Experiments")
+
+
+def _hard_loop(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["Experiments/scan/metadata/a"] = file["Experiments"]
 
 
 def _huge(path: Path) -> None:
     with h5py.File(path, "a") as file:
-        file.create_dataset("Experiments/scan/metadata/huge", (2**20, 2**20), "f8", chunks=(64, 64))
+        del file["Experiments/scan/data"]
+        file.create_dataset("Experiments/scan/data", (2**20, 2**20), "f8", chunks=(64, 64))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,8 @@ def _huge(path: Path) -> None:
         (_external, "points to another file"),
         (_external_storage, "in another file"),
         (_virtual, "in another file"),
-        (_loop, "two ways"),
+        (_loop, "within itself"),
+        (_hard_loop, "within itself"),
         (_huge, "fill the memory"),
     ],
 )

@@ -15,7 +15,7 @@ from torchmotif.analysis.field_result import FieldResult
 from torchmotif.analysis.result import MotifResult
 from torchmotif.analysis.sources import Files, as_sources
 from torchmotif.errors import InputError, InputTypeError, MissingDependencyError
-from torchmotif.image import Micrograph, as_micrograph
+from torchmotif.image import Micrograph, as_micrograph, labelled
 
 __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
@@ -73,7 +73,7 @@ def analyze(
 
     Parameters
     ----------
-    image : Micrograph, HyperSpy signal, or array of shape (h, w); or a stack (frames, h, w) or list of them
+    image : Micrograph, HyperSpy signal, xarray, or array of shape (h, w); or a stack (frames, h, w) or list of them
         Pixels that are not finite are taken as the mean of the finite ones, and a warning says so.
     spacing, threshold, polarity, mask
         Of the columns, see `find_columns`. A mask is that of every image.
@@ -142,7 +142,8 @@ def _are_several(image: Any) -> bool:
     """Whether there are several images: a stack, or a list of what has pixels."""
     if isinstance(image, list | tuple):
         return any(isinstance(one, Micrograph | str | Path) or getattr(one, "ndim", 0) > 1 for one in image)
-    return getattr(image, "ndim", 2) == 3
+    named = labelled(image)
+    return bool(getattr(image if named is None else named.data, "ndim", 2) == 3)
 
 
 def analyze_into(

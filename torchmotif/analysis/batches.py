@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["batch", "summary"]
 
 
-def batch(files: str | Path | Sequence[str | Path], store: str | Path, **options: Any) -> FieldResult:
+def batch(
+    files: str | Path | Sequence[str | Path],
+    store: str | Path,
+    *,
+    dataset: str | int | None = None,
+    frame: int | None = None,
+    **options: Any,
+) -> FieldResult:
     """Analyse many files; those that cannot be are listed with their reason, the others go through.
 
     Beside its arrays the store then holds ``csv/``, a table of columns for each file, ``summary.csv``, a row for each
@@ -29,6 +36,10 @@ def batch(files: str | Path | Sequence[str | Path], store: str | Path, **options
     files : str, Path, or list of them
         Files, or patterns such as "runs/*.dm4".
     store : str or Path
+    dataset : str or int, optional
+        Which data set of files that hold several, see `torchmotif.read`.
+    frame : int, optional
+        Which image of files that hold a stack, from 0; all by default.
     options
         All others of `torchmotif.field.analyze`. With ``motifs="together"`` motifs are learnt over all files, so that
         their numbers mean the same, with ``motifs="each"`` for each file by itself.
@@ -58,7 +69,7 @@ def batch(files: str | Path | Sequence[str | Path], store: str | Path, **options
     >>> len(result.images), result.n_motifs, result.record["failures"]
     (2, 2, [])
     """
-    result = analyze_into(Files(files), store, **options)
+    result = analyze_into(Files(files, dataset, frame), store, **options)
     _write_tables(result, Path(store))
     return result
 

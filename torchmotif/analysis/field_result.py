@@ -255,11 +255,11 @@ class FieldResult:
             raise ReadError(
                 f"the pixels of {known['name']} were in memory; give them: result_of({image}, pixels)"
             )
-        path, frame = Path(known["path"]), known.get("frame")
+        path, frame, dataset = Path(known["path"]), known.get("frame"), known.get("dataset")
         if path.is_dir():
-            source = next(one for one in as_sources(path) if one.frame == frame)
+            source = as_sources(path, dataset=dataset, frame=frame)[0]
             return Micrograph(source.read(), size, "nm", {"path": str(path)}, electrons_per_pixel=dose)
-        scan = read(path, frame=frame)
+        scan = read(path, frame=frame, dataset=dataset)
         return Micrograph(scan.data, size, "nm", scan.metadata, electrons_per_pixel=dose)
 
     def _record_of(self, image: int, scan: Micrograph) -> dict[str, Any]:

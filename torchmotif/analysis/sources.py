@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchmotif.errors import InputError, InputTypeError, MissingFileError, ReadError
-from torchmotif.image import Micrograph, nm_per, per_axis
-from torchmotif.io import Dataset, contents, read
+from torchmotif.errors import InputError, InputTypeError
+from torchmotif.image import Micrograph, labelled, nm_per, per_axis
+from torchmotif.io import Dataset, StoredArray, chosen, contents, frames_of, read
 
 __all__ = ["Files", "Source", "as_sources", "digest", "spilled"]
 
@@ -34,6 +34,8 @@ class Source:
         Which image of a stack.
     stack : int or None
         Of which stack it is a frame, where the source is one or several.
+    dataset : str, int or None
+        Which data set of a file with several.
     pixel_size_nm : (float, float) or None
     electrons_per_pixel : float or None
     notes : list of str
@@ -48,6 +50,7 @@ class Source:
     array: Any = None
     frame: int | None = None
     stack: int | None = None
+    dataset: str | int | None = None
     pixel_size_nm: tuple[float, float] | None = None
     electrons_per_pixel: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -84,7 +87,7 @@ class Source:
             return self.array
         if self.path is None:
             raise InputError(f"{self.name} has neither file nor array")
-        return _in_file(self.path).data
+        return _in_file(self.path, self.dataset).data
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,8 +96,17 @@ class Source:
         return int(h), int(w)
 
 
-def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list[Source]:
+def as_sources(
+    source: Any,
+    pixel_size_nm: Any = None,
+    mask: Any = None,
+    *,
+    dataset: str | int | None = None,
+    frame: int | None = None,
+) -> list[Source]:
     """The images of whatever a user gives; see `torchmotif.field.analyze`. A mask is that of every image.
+
+    Of files, `dataset` says which of several, and `frame` which one of a stack, all by default; see `torchmotif.read`.
 
     Raises
     ------
@@ -115,7 +127,13 @@ def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list
             )
         ]
     elif isinstance(source, str | Path):
-        found = _of_file(Path(source))
+        found = _of_file(Path(source), dataset, frame)
+    elif (named := labelled(source)) is not None:
+        metadata = {"title": named.title} if named.title else {}
+        found = [
+            replace(one, pixel_size_nm=named.pixel_size_nm, metadata=metadata)
+            for one in _of_array(named.data)
+        ]
     elif hasattr(source, "ndim") and hasattr(source, "dtype"):
         found = _of_array(source)
     elif isinstance(source, Sequence) and not len(source):
@@ -128,7 +146,7 @@ def as_sources(source: Any, pixel_size_nm: Any = None, mask: Any = None) -> list
         ]
     else:
         raise InputTypeError(
-            f"source must be a file, an array (numpy, torch, zarr, dask), a Micrograph, or a list of them, got "
+            f"source must be a file, an array (numpy, torch, zarr, dask, xarray), a Micrograph, a HyperSpy signal, or a list of them, got "
             f"{type(source).__name__}"
         )
     if pixel_size_nm is not None:
@@ -154,10 +172,16 @@ class Files:
     Attributes
     ----------
     patterns : str, Path, or sequence of them
-        Names, and patterns such as "runs/*.dm4".
+        Names, and patterns such as "runs/*.dm4". A name that is there is that file, whatever signs are in it.
+    dataset : str, int or None
+        Which data set of those with several, see `torchmotif.read`.
+    frame : int or None
+        Which image of those with a stack; all by default.
     """
 
     patterns: str | Path | Sequence[str | Path]
+    dataset: str | int | None = None
+    frame: int | None = None
 
     def opened(self, pixel_size_nm: Any, mask: Any = None) -> tuple[list[Source], list[dict[str, str]]]:
         """The images of the files that can be read, and why the others cannot.
@@ -173,7 +197,7 @@ class Files:
         for number, path in enumerate(paths):
             name = str(path) if alike else path.name
             try:
-                found = as_sources(path, pixel_size_nm, mask)
+                found = as_sources(path, pixel_size_nm, mask, dataset=self.dataset, frame=self.frame)
             except Exception as error:  # noqa: BLE001  # readers fail on damaged files in whatever way they meet the damage
                 failures.append({"name": name, "reason": str(error).strip() or type(error).__name__})
                 continue
@@ -196,7 +220,8 @@ class Files:
         found: dict[Path, None] = {}
         for pattern in patterns:
             text = str(pattern)
-            names = sorted(glob(text, recursive=True)) if any(sign in text for sign in "*?[") else [text]  # noqa: PTH207  # patterns may be absolute
+            is_pattern = any(sign in text for sign in "*?[") and not Path(text).exists()
+            names = sorted(glob(text, recursive=True)) if is_pattern else [text]  # noqa: PTH207  # patterns may be absolute
             found |= dict.fromkeys(map(Path, names))
         if not found:
             raise InputError(f"files: nothing matches {', '.join(map(str, patterns)) or 'an empty list'}")
@@ -208,7 +233,7 @@ def spilled(source: Source, folder: Path, number: int) -> Source:
 
     Formats that cannot be mapped are decoded once, here, rather than by every worker.
     """
-    if _is_outside(source.open()) or not isinstance(source.open(), np.ndarray | Tensor):
+    if _is_outside(source.open()) or not isinstance(source.open(), np.ndarray | Tensor | StoredArray):
         return source
     path = folder / f"source-{number}.npy"
     np.save(path, replace(source, mask=None).read())
@@ -228,6 +253,10 @@ def _of_array(array: Any) -> list[Source]:
         )
     if array.ndim == 2:
         return [Source("image", array=array)]
+    if array.ndim == 3 and array.shape[-1] == 1:
+        raise InputError(
+            f"source has images of {tuple(array.shape[1:])} pixels; the last axis has one pixel: give source[..., 0]"
+        )
     if array.ndim == 3 and not array.shape[0]:
         raise InputError(f"source is a stack without frames: its shape is {tuple(array.shape)}")
     if array.ndim == 3:
@@ -237,21 +266,27 @@ def _of_array(array: Any) -> list[Source]:
     )
 
 
-def _of_file(path: Path) -> list[Source]:
+def _of_file(path: Path, dataset: str | int | None = None, frame: int | None = None) -> list[Source]:
     """The images of a file, with their calibration; only its head is read where the format allows it."""
-    if path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zarray").exists():
-        array = _in_zarr(path)
-        return [
-            replace(one, name=f"{path.name} {one.name}".removesuffix(" image")) for one in _of_array(array)
-        ]
-    found = _in_file(path)
-    source = Source(path.name, path, pixel_size_nm=_nm(found))
-    if found.frames > 1:
-        return [replace(source, name=f"{path.name} frame {i}", frame=i, stack=0) for i in range(found.frames)]
-    if found.data.ndim == 2 and _is_outside(found.data):
+    item = _in_file(path, dataset)
+    frames = frames_of(item, frame, path)
+    if frames is None and not _is_outside(item.data):
+        scan = read(path, dataset=dataset)
+        size, metadata = scan.pixel_size_nm, dict(scan.metadata)
+        found = Source(path.name, path, scan.data, dataset=dataset, pixel_size_nm=size)
+        return [replace(found, notes=_notes(scan), metadata=metadata)]
+    kept = (
+        item.data if isinstance(item.data, StoredArray) else None
+    )  # else the file is opened again for each part
+    metadata = {**item.metadata, "path": str(path)}
+    source = Source(path.name, path, kept, dataset=dataset, pixel_size_nm=_nm(item))
+    source = replace(source, notes=item.notes, metadata=metadata)
+    if frames is None:
         return [source]
-    scan = read(path)
-    return [replace(source, array=scan.data, notes=_notes(scan), metadata=dict(scan.metadata))]
+    return [
+        replace(source, name=f"{path.name} frame {i}", frame=i, stack=0 if len(frames) > 1 else None)
+        for i in frames
+    ]
 
 
 def _notes(scan: Micrograph) -> list[str]:
@@ -259,41 +294,9 @@ def _notes(scan: Micrograph) -> list[str]:
     return [said] if isinstance(said, str) else list(said)
 
 
-def _in_zarr(path: Path) -> Any:
-    """A zarr array, still on disk."""
-    import zarr
-
-    if not path.exists():
-        raise MissingFileError(f"{path} does not exist")
-    try:
-        found = zarr.open(path, mode="r")
-    except Exception as error:  # zarr raises in whatever way it meets the damage
-        raise ReadError(f"{path} is no zarr array, or damaged: {error}") from error
-    if isinstance(found, zarr.Group):
-        names = ", ".join(sorted(found.array_keys()))
-        if not names:
-            raise ReadError(f"{path} is no zarr array, or damaged: it holds none")
-        raise ReadError(
-            f"{path} is a zarr group, a field is one of its arrays: give the path of that ({names})"
-        )
-    return found
-
-
-def _in_file(path: Path) -> Dataset:
-    """The one data set of a file, its pixels mapped or lazy where the format allows it."""
-    every = contents(path, lazy=True)
-    found = [item for item in every if item.data.ndim >= 2]
-    if not found:
-        shapes = ", ".join(str(item.data.shape) for item in every)
-        raise InputError(
-            f"{path} holds no image: {'arrays of shape ' + shapes if shapes else 'it holds nothing'}"
-        )
-    if len(found) > 1:
-        names = ", ".join(f"{item.name or 'unnamed'} {item.data.shape}" for item in found)
-        raise InputError(
-            f"{path} holds {len(found)} images ({names}), a field is one; give the array, or tm.read(path, dataset=...)"
-        )
-    return found[0]
+def _in_file(path: Path, dataset: str | int | None) -> Dataset:
+    """One data set of a file, its pixels mapped or lazy where the format allows it."""
+    return chosen(contents(path, lazy=True), dataset, path)
 
 
 def _nm(found: Dataset) -> tuple[float, float] | None:
@@ -305,4 +308,4 @@ def _nm(found: Dataset) -> tuple[float, float] | None:
 
 def _is_outside(data: Any) -> bool:
     """Whether pixels stay in their file until they are read."""
-    return isinstance(data, np.memmap) or hasattr(data, "compute")
+    return isinstance(data, np.memmap) or hasattr(data, "compute") or getattr(data, "windows", False)

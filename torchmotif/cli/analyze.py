@@ -2,6 +2,8 @@
 
 import sys
 from collections import Counter
+from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ from torchmotif.cli.common import (
     Frame,
     Json,
     PatchSize,
+    PixelSize,
     Polarity,
     Seed,
     Spacing,
@@ -24,11 +27,12 @@ from torchmotif.cli.common import (
     app,
     echo_json,
     failing_clearly,
+    in_nm,
     number,
     typed,
 )
 from torchmotif.cli.replay import replayed
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, MissingDependencyError
 from torchmotif.plot.style import AT_RIM
 
 if TYPE_CHECKING:
@@ -37,6 +41,22 @@ if TYPE_CHECKING:
     from torchmotif.image import Micrograph
 
 __all__ = ["analyze", "demo"]
+
+
+class Also(StrEnum):
+    """Files for other programs, beside those of every result."""
+
+    parquet = "parquet"
+    hspy = "hspy"
+    h5ad = "h5ad"
+
+
+# Of each, the packages that write it, and the extra that they belong to.
+_WRITERS = {
+    Also.parquet: (("pyarrow",), "export"),
+    Also.hspy: (("h5py", "rsciio"), "io"),
+    Also.h5ad: (("anndata",), "anndata"),
+}
 
 Report = Annotated[bool, typer.Option(help="Write report.html as well, which takes a few seconds.")]
 
@@ -47,12 +67,10 @@ def analyze(
     image: Annotated[
         Path | None,
         typer.Argument(
-            help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, ...; default: that of --config."
+            help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, txt, ...; default: that of --config."
         ),
     ] = None,
-    pixel_size: Annotated[
-        float | None, typer.Option(help="Length of a pixel in nm; default: what the file says.")
-    ] = None,
+    pixel_size: PixelSize = None,
     frame: Frame = None,
     dataset: DatasetName = None,
     spacing: Spacing = None,
@@ -74,6 +92,12 @@ def analyze(
         typer.Option(help="run.json of an earlier result, to be done again; options given here win."),
     ] = None,
     report: Report = True,
+    also: Annotated[
+        list[Also] | None,
+        typer.Option(
+            help="Write the columns for other programs too: columns.parquet, result.hspy (HyperSpy), result.h5ad (AnnData)."
+        ),
+    ] = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
@@ -81,7 +105,7 @@ def analyze(
 
     \b
     Example: torchmotif analyze scan.dm4 --out results
-             torchmotif analyze scan.tif --out results --pixel-size 0.015
+             torchmotif analyze scan.tif --out results --pixel-size 15pm --also parquet
              torchmotif analyze other.dm4 --out others --config results/run.json
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
@@ -100,7 +124,7 @@ def analyze(
             "device": device,
             "frame": frame,
             "dataset": number(dataset),
-            "pixel_size": pixel_size,
+            "pixel_size": in_nm(pixel_size),
         }
         changed = None
         if config is not None:
@@ -113,6 +137,7 @@ def analyze(
                 "no image was given" + ("; the run of --config was on an array, not on a file" * bool(config))
             )
         _check_out(out, force)
+        _check_writers(also or [])
         micrograph = read(image, frame=options.pop("frame"), dataset=options.pop("dataset"))
         if changed and changed != micrograph.metadata["sha256"]:
             typer.echo(f"note: {image} is not the file it was in the run of {config}", err=True)
@@ -121,6 +146,7 @@ def analyze(
         del parameters["motifs"], parameters["seed"]
         result = _analyze(micrograph, parameters)
         _save(result, out, force, report)
+        _write_also(result, out, also or [])
         _tell(result, out, report, as_json)
 
 
@@ -171,7 +197,29 @@ def _check_out(out: Path, force: bool) -> None:
     check_new_folder(out, RECORD, overwrite=force)
 
 
-def _calibrated(micrograph: "Micrograph", pixel_size: float | None) -> "Micrograph":
+def _check_writers(also: list[Also]) -> None:
+    """Refuse what cannot be written here before the work is done rather than after."""
+    for kind in also:
+        packages, extra = _WRITERS[kind]
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            raise MissingDependencyError(
+                f"--also {kind} needs {', '.join(missing)}: pip install 'torchmotif[{extra}]'"
+            )
+
+
+def _write_also(result: "MotifResult", out: Path, also: list[Also]) -> None:
+    from torchmotif import export
+
+    if Also.parquet in also:
+        export.write_table(out / "columns.parquet", result)
+    if Also.hspy in also:
+        export.write_hspy(out / "result.hspy", result)
+    if Also.h5ad in also:
+        export.write_h5ad(out / "result.h5ad", result)
+
+
+def _calibrated(micrograph: "Micrograph", pixel_size: Any) -> "Micrograph":
     """The image with the pixel size in nm that was given, or with its own."""
     from torchmotif.image import Micrograph
 

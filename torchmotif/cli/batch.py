@@ -10,16 +10,21 @@ from torchmotif.cli.common import (
     EXIT_CODES,
     INTERRUPTED,
     Command,
+    DatasetName,
     Device,
     Equivalence,
+    Frame,
     PatchSize,
+    PixelSize,
     Polarity,
     Seed,
     Spacing,
     Threshold,
     app,
     failing_clearly,
+    in_nm,
     in_options,
+    number,
 )
 
 if TYPE_CHECKING:
@@ -48,9 +53,9 @@ def batch(
     learn: Annotated[
         Learn, typer.Option(help="Learn motifs over all files together, or for each file by itself.")
     ] = Learn.together,
-    pixel_size: Annotated[
-        float | None, typer.Option(help="Length of a pixel in nm; default: what the files say.")
-    ] = None,
+    pixel_size: PixelSize = None,
+    frame: Frame = None,
+    dataset: DatasetName = None,
     spacing: Spacing = None,
     threshold: Threshold = None,
     polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
@@ -84,7 +89,8 @@ def batch(
 
     \b
     Example: torchmotif batch "runs/*.dm4" --out store --workers 2
-             torchmotif batch field.npy --out field --pixel-size 0.015 --memory-budget 3GiB
+             torchmotif batch field.npy --out field --pixel-size 15pm --memory-budget 3GiB
+             torchmotif batch "runs/*.emd" --out store --dataset HAADF
     """
     with failing_clearly():
         from torchmotif.field import batch as run
@@ -94,7 +100,9 @@ def batch(
             files,
             out,
             motifs=learn.value,
-            pixel_size_nm=pixel_size,
+            pixel_size_nm=in_nm(pixel_size),
+            frame=frame,
+            dataset=number(dataset),
             spacing=spacing,
             threshold=threshold,
             polarity=polarity.value,

@@ -29,6 +29,7 @@ __all__ = [
     "Image",
     "Json",
     "PatchSize",
+    "PixelSize",
     "Polarity",
     "Seed",
     "Spacing",
@@ -36,6 +37,7 @@ __all__ = [
     "app",
     "echo_json",
     "failing_clearly",
+    "in_nm",
     "in_options",
     "number",
     "typed",
@@ -92,9 +94,19 @@ class Polarity(StrEnum):
     dark = "dark"
 
 
-Image = Annotated[Path, typer.Argument(help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, ...")]
+Image = Annotated[
+    Path, typer.Argument(help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, txt, ...")
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Length of a pixel: 0.015 (in nm), 15pm, 0.15A, or 15pm,16pm for (rows, columns); default: what the file says."
+    ),
+]
 Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Which data set of a file with several.")]
+DatasetName = Annotated[
+    str | None, typer.Option("--dataset", help="Which data set of a file with several, by name or number.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder of results that is there already.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
@@ -133,6 +145,13 @@ def failing_clearly() -> Iterator[None]:
 def number(dataset: str | None) -> str | int | None:
     """A data set by its number where it is one, else by its name."""
     return int(dataset) if dataset is not None and dataset.lstrip("-").isdigit() else dataset
+
+
+def in_nm(pixel_size: str | float | None) -> Any:
+    """A pixel size in nm, or two; None where none was given."""
+    from torchmotif.image import length_nm
+
+    return length_nm(pixel_size) if isinstance(pixel_size, str) else pixel_size
 
 
 def echo_json(value: Any) -> None:

@@ -1,5 +1,7 @@
 """torchmotif info: what is in an image file."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,8 @@ import typer
 from torchmotif.cli.common import EXIT_CODES, Command, Image, Json, app, echo_json, failing_clearly
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from torchmotif.io import Dataset
 
 __all__ = ["info"]
@@ -24,63 +28,91 @@ def info(image: Image, as_json: Json = False) -> None:
     with failing_clearly():
         from torchmotif.io import contents
 
-        datasets = contents(image)
+        datasets = contents(image, lazy=True)
+        facts = [_facts(image, dataset) for dataset in datasets]
         if as_json:
-            echo_json({"file": str(image), "datasets": [_facts(dataset) for dataset in datasets]})
+            echo_json({"file": str(image), "datasets": facts})
             return
-        for dataset in datasets:
-            typer.echo(_description(image, dataset))
+        for number, known in enumerate(facts):
+            typer.echo(_description(image, known, number if len(facts) > 1 else None))
 
 
-def _facts(dataset: "Dataset") -> dict[str, Any]:
+def _facts(path: Path, dataset: "Dataset") -> dict[str, Any]:
     """What is in a data set, for machines."""
-    import numpy as np
-
     data = dataset.data
-    finite = data[np.isfinite(data)]
-    known = len(finite) > 0
     return {
         "name": dataset.name,
+        "format": dataset.metadata.get("format"),
         "shape": list(data.shape),
         "dtype": str(data.dtype),
         "frames": dataset.frames,
         "is_rgb": dataset.is_rgb,
         "pixel_size": dataset.pixel_size,
         "unit": dataset.unit if dataset.pixel_size is not None else None,
-        "min": float(finite.min()) if known else None,
-        "max": float(finite.max()) if known else None,
-        "mean": float(finite.mean()) if known else None,
-        "not_finite": int(data.size - finite.size),
+        **_range(path, data),
+        "notes": dataset.notes,
     }
 
 
-def _description(path: Path, dataset: "Dataset") -> str:
+def _range(path: Path, data: Any) -> dict[str, float | int | None]:
+    """Least, greatest and mean value, of one image after the other so that a stack need not fit into memory."""
     import numpy as np
 
-    data = dataset.data
-    shape = " x ".join(str(side) for side in data.shape)
-    lines = [
-        f"{path.name}{': ' + dataset.name if dataset.name else ''}",
-        f"  shape       {shape} {data.dtype}",
-    ]
-    if dataset.is_rgb:
-        lines.append("  colour      read as luminance")
-    elif data.ndim > 3:
-        lines.append("  dimensions  too many: reduce it to an image or a stack")
-    elif dataset.frames > 1:
-        lines.append(f"  stack       {dataset.frames} images: choose one with --frame")
-    if dataset.pixel_size is None:
-        lines.append("  pixel size  not in the file")
+    from torchmotif.io import reading
+
+    low, high, total, count = math.inf, -math.inf, 0.0, 0
+    parts = _parts(data)
+    while (part := reading(path, "what it seems to be", next, parts, None)) is not None:
+        finite = part[np.isfinite(part)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total, count = total + float(finite.sum(dtype=float)), count + finite.size
+    return {
+        "min": low if count else None,
+        "max": high if count else None,
+        "mean": total / count if count else None,
+        "not_finite": math.prod(data.shape) - count,
+    }
+
+
+def _parts(data: Any) -> "Iterator[np.ndarray]":
+    import numpy as np
+
+    if data.ndim > 2:
+        for one in range(len(data)):
+            yield from _parts(data[one])
     else:
-        row, col = dataset.pixel_size
-        height, width = (side * size for side, size in zip(data.shape[-2:], (row, col), strict=True))
+        yield np.asarray(data.compute(scheduler="synchronous") if hasattr(data, "compute") else data)
+
+
+def _description(path: Path, known: dict[str, Any], number: int | None) -> str:
+    """The facts for people; `number` is that of --dataset, where there are several."""
+    name, shape = known["name"], known["shape"]
+    title = ": ".join(filter(None, (path.name, name if number is None else f"{number} {name}".strip())))
+    lines = [title, f"  shape       {' x '.join(str(side) for side in shape)} {known['dtype']}"]
+    if known["format"]:
+        lines.append(f"  format      {known['format']}")
+    if known["is_rgb"]:
+        lines.append("  colour      read as luminance")
+    elif len(shape) > 3:
+        lines.append("  dimensions  too many: reduce it to an image or a stack")
+    elif known["frames"] > 1:
+        lines.append(f"  stack       {known['frames']} images: choose one with --frame")
+    if known["pixel_size"] is None:
+        lines.append(f"  pixel size  {'left out' if _is_left_out(known['notes']) else 'not in the file'}")
+    else:
+        row, col = known["pixel_size"]
+        sides = shape[:2] if known["is_rgb"] else shape[-2:]
+        height, width = (side * size for side, size in zip(sides, (row, col), strict=True))
         size = f"{row:.6g}" if row == col else f"{row:.6g} x {col:.6g}"
-        lines.append(f"  pixel size  {size} {dataset.unit}")
-        lines.append(f"  field       {height:.4g} x {width:.4g} {dataset.unit}")
-    finite = np.isfinite(data)
-    if finite.any():
-        values = data[finite]
-        lines.append(f"  range       {values.min():.6g} to {values.max():.6g}, mean {values.mean():.6g}")
-    if not finite.all():
-        lines.append(f"  not finite  {(~finite).sum():,} values")
-    return "\n".join(lines)
+        lines.append(f"  pixel size  {size} {known['unit']}")
+        lines.append(f"  field       {height:.4g} x {width:.4g} {known['unit']}")
+    if known["min"] is not None:
+        lines.append(f"  range       {known['min']:.6g} to {known['max']:.6g}, mean {known['mean']:.6g}")
+    if known["not_finite"]:
+        lines.append(f"  not finite  {known['not_finite']:,} values")
+    return "\n".join([*lines, *(f"  note        {note}" for note in known["notes"])])
+
+
+def _is_left_out(notes: list[str]) -> bool:
+    return any("pixel size" in note and "left out" in note for note in notes)

@@ -1,4 +1,4 @@
-"""Structures and shapes for other programs: ASE atoms, extended XYZ, CIF, GraphML, JSON, polygons."""
+"""Structures and shapes: ASE atoms, extended XYZ, CIF, GraphML, JSON, polygons."""
 
 import json
 import os
