@@ -52,10 +52,13 @@ def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[T
     return result
 
 
-def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
+def outstanding(
+    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int, faintest: float = _FAINTEST
+) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 
-    `noise` is the standard deviation of the filtered noise, or of that at each maximum.
+    `noise` is the standard deviation of the filtered noise, or of that at each maximum; what is lower than `faintest`
+    times the 90th percentile is a ripple of the filter.
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
     """
     if len(height) == 0:
@@ -68,7 +71,7 @@ def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area
     last = torch.where(good, rank, 0).max()
     keep = torch.zeros_like(height, dtype=torch.bool).index_copy(0, order, rank <= last)
     upper = ordered.index_select(0, (last // 10).clamp(max=len(height) - 1).view(1))
-    return keep & (height >= _FAINTEST * upper)
+    return keep & (height >= faintest * upper)
 
 
 def _vertices(filtered: Float[Tensor, "t h w"], index: Int[Tensor, "n 3"]) -> Float[Tensor, "n 2"]:

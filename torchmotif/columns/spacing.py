@@ -14,6 +14,7 @@ from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns._filters import blur, filter_gain, noise_level
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._periodic import mean_of_cells, repeats
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
@@ -24,6 +25,9 @@ __all__ = ["Spacing", "characteristic_spacing", "measure"]
 _STEPS = 2  # bins of the radial profile per pixel
 _SPLITS = 4  # times that what was held together is split
 _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
+_SPLIT = 0.88  # of a spacing: what is more is the same
+_SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
+_FAINTEST = 0.05  # of the brightest columns in the mean of cells
 _UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
 
@@ -109,10 +113,28 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
 
 
 def measure(tiles: Tiles, axes: Pair) -> Spacing:
-    """The spacing in some windows of an image, in pixels."""
-    lags, profile, noise = _radial_autocorrelation(tiles.data, axes)
-    ring = _first_ring(profile, noise)
-    pixels = _nearest_columns(tiles, ring, axes)
+    """The spacing in some windows of an image, in pixels.
+
+    Where windows repeat themselves, their mean over some cells shows the columns of a cell without the noise, the defects
+    and the stripes of the image. Elsewhere columns are looked for at the first ring of the autocorrelation.
+    """
+    sigma = max(min(tiles.shape[1:]) / 8, 4.0)
+    measured = tiles.measured.to(tiles.data.dtype)
+    flat = (tiles.data - _slow(tiles.data, sigma)) * measured
+    lags, profile, noise = _radial_autocorrelation(flat, axes)
+    found = repeats(flat, measured, axes)
+    which = [i for i, one in enumerate(found) if one is not None]
+    vectors = [one.vectors for one in found if one is not None]
+    if vectors:
+        ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
+        device = tiles.data.device
+        chosen = torch.tensor(which).to(device)
+        mean, cells = mean_of_cells(flat[chosen], measured[chosen], vectors)
+        level = noise_level(tiles.data[chosen]).median() / math.sqrt(cells)
+        pixels = _nearest_columns(replace(tiles.some(chosen), data=mean), level, ring, axes, _SHARES, _FAINTEST)
+    else:
+        ring = _first_ring(profile, noise)
+        pixels = _nearest_columns(tiles, noise_level(tiles.data).median(), ring, axes)
     return Spacing(pixels, None, ring, lags.cpu().numpy(), profile.cpu().numpy())
 
 
@@ -138,10 +160,9 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
 
 
 def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
-    """Mean product of pixels `axis` apart along rows and columns, after slow background is taken off."""
+    """Mean product of pixels `axis` apart along rows and columns."""
     (h, w), reach = data.shape, len(axis) // 2
-    flat = data - _slow(data[None], max(min(h, w) / 8, 4.0))[0]
-    power = torch.fft.rfft2(flat, s=(h + reach, w + reach)).abs().square()
+    power = torch.fft.rfft2(data, s=(h + reach, w + reach)).abs().square()
     product: Tensor = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
     return product[: len(axis), : len(axis)] / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
 
@@ -175,26 +196,43 @@ def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> flo
     return float((i + 2 * _STEPS + shift) / _STEPS)
 
 
-def _nearest_columns(tiles: Tiles, ring: float, axes: Pair) -> float:
-    """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly."""
-    spacing, level = ring, noise_level(tiles.data).median()
+def _nearest_columns(
+    tiles: Tiles,
+    level: Tensor,
+    ring: float,
+    axes: Pair,
+    shares: tuple[float, ...] = (1.0,),
+    faintest: float | None = None,
+) -> float:
+    """Distance between nearest columns: what a filter holds together is split while it splits evenly.
+
+    Filters are tuned to some `shares` of the spacing found so far, of which the first that finds evenly spaced columns counts.
+    """
+    spacing = ring
     for _ in range(_SPLITS):
-        quartiles = _distances(tiles, level, max(0.6 * spacing, 2.0), 1.5 * spacing, axes)
-        if quartiles is None:
-            return spacing
-        lower, nearest, upper = quartiles
-        if nearest > 0.85 * spacing or upper - lower > _UNEVEN * nearest:
-            return spacing
-        spacing = max(nearest, 2.0)
+        before = spacing
+        for share in shares:
+            scale = max(share * before, 2.0)
+            least = max(0.6 * scale, 2.0) if len(shares) == 1 else scale
+            quartiles = _distances(tiles, level, least, 1.5 * before, axes, faintest)
+            if quartiles is None:
+                continue
+            lower, nearest, upper = quartiles
+            if upper - lower <= _UNEVEN * nearest:
+                spacing = max(nearest, 2.0)
+                break
+        if spacing > _SPLIT * before:
+            return before  # which noise moves less
     return spacing
 
 
 def _distances(
-    tiles: Tiles, level: Tensor, spacing: float, radius: float, axes: Pair
+    tiles: Tiles, level: Tensor, spacing: float, radius: float, axes: Pair, faintest: float | None
 ) -> tuple[float, float, float] | None:
     """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
     positions, height, tile = maxima(tiles, tiles.data, spacing, axes)
-    keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel()))
+    share = {} if faintest is None else {"faintest": faintest}
+    keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel(), **share))
     square = positions[keep] / torch.stack([positions.new_full((), along) for along in axes])
     square = tiles.spread(square, tile[keep])
     i, j = pairs_within(square, radius)
