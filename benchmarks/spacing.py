@@ -87,7 +87,11 @@ def dumbbells() -> Iterator[Drawn]:
 
 def disturbed() -> Iterator[Drawn]:
     shape = (400, 400)
-    for name, crystal in (("MoSe2", d.mose2(shape)), ("square", d.square(shape)), ("aligned", d.square(shape, rotation_rad=0.0))):
+    for name, crystal in (
+        ("MoSe2", d.mose2(shape)),
+        ("square", d.square(shape)),
+        ("aligned", d.square(shape, rotation_rad=0.0)),
+    ):
         yield drawn(f"{name}, row noise", crystal, 1.0, d.Detector(row_noise=8.0))
         yield drawn(f"{name}, patch", d.with_patch(crystal, 100.0))
         yield drawn(f"{name}, edge", d.with_edge(crystal, 60.0))
@@ -150,7 +154,9 @@ def judged(image: np.ndarray, truth: np.ndarray, *, find: bool) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description="spacing against the truth")
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; by default all")
-    parser.add_argument("--find", action="store_true", help="as find_columns has it, with recall and precision")
+    parser.add_argument(
+        "--find", action="store_true", help="as find_columns has it, with recall and precision"
+    )
     parser.add_argument("--all", action="store_true", help="one line for each specimen")
     given = parser.parse_args()
     for kind in given.kinds or KINDS:
@@ -162,7 +168,9 @@ def main() -> None:
             good = abs(ratio - 1) <= 0.05
             right, count = right + good, count + 1
             if given.all or not good or spent > 20:
-                sys.stdout.write(f"  {kind}: {name}: {ratio:.3f} {more} ({1e6 * spent / image.size:.1f} us/px)\n")
+                sys.stdout.write(
+                    f"  {kind}: {name}: {ratio:.3f} {more} ({1e6 * spent / image.size:.1f} us/px)\n"
+                )
         sys.stdout.write(f"{kind}: {right} of {count} within 5 %\n")
         sys.stdout.flush()
 

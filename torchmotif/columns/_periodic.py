@@ -19,7 +19,6 @@ _LAGS = 36  # samples of the autocorrelation along each axis: six spacings of ev
 _CLEAR = 7.0  # standard deviations of what does not repeat, by which the autocorrelation rises at a vector
 _FULL = 0.7  # of the greatest such rise: the image there equals itself but for noise, strain and defects
 _ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
-_CELLS = 2  # on either side along each vector, whose mean is taken: strain hardly blurs it
 _ALONE = 0.2  # weight of a vector without a second one
 _APART = 0.4  # sine of the least angle between the two vectors
 _EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
@@ -42,7 +41,9 @@ class Repeats:
     rise: float
 
 
-def repeats(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], axes: Pair) -> list[Repeats | None]:
+def repeats(
+    flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], axes: Pair
+) -> list[Repeats | None]:
     """For every window the vectors by which it repeats, by its own autocorrelation or the mean one; None where it does not.
 
     Parameters
@@ -84,7 +85,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     maps, scales = [], []
     for number in range(count):
         scale = 2 ** max(number - 1, 0)
-        if _LAGS > min(size) // (2 * scale) - 1:
+        if min(size) // (2 * scale) - 1 < _LAGS:
             break
         spacing = _FIRST * 2**number
         small = (size[0] // scale, size[1] // scale)
@@ -142,7 +143,9 @@ def _shortest(lags: np.ndarray, scale: float, axes: Pair) -> Repeats | None:
     rr, cc, rc = up + down - 2 * middle, left + right - 2 * middle, (a + d - b - c) / 4
     swing = np.hypot((rr - cc) / 2, rc)
     greater, smaller = (rr + cc) / 2 - swing, (rr + cc) / 2 + swing
-    shift = np.stack([0.5 * (up - down) / np.minimum(rr, -1e-9), 0.5 * (left - right) / np.minimum(cc, -1e-9)], 1)
+    shift = np.stack(
+        [0.5 * (up - down) / np.minimum(rr, -1e-9), 0.5 * (left - right) / np.minimum(cc, -1e-9)], 1
+    )
     vectors = (at - _LAGS + np.clip(shift, -0.5, 0.5)) * scale
     round_ = (smaller < _ROUND * greater) & (greater < 0)
     if not round_.any():
@@ -171,23 +174,23 @@ def _least(lags: np.ndarray, vectors: np.ndarray) -> float:
 
 
 def mean_of_cells(
-    flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], vectors: list[np.ndarray]
+    flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], vectors: list[np.ndarray], cells: int
 ) -> tuple[Float[Tensor, "t h w"], float]:
-    """Every pixel's mean with those a few cells away, whose repeats it is, and the number of cells."""
+    """Every pixel's mean with those up to some cells away along each vector, and how many these are."""
     _, h, w = flat.shape
     both = [np.vstack([one, np.zeros((2 - len(one), 2))]) for one in vectors]
-    reach = math.ceil(_CELLS * max(np.abs(one).sum(0).max() for one in both))
+    reach = math.ceil(cells * max(np.abs(one).sum(0).max() for one in both))
     size = (h + reach, w + reach)
     fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
     fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
     steps = torch.tensor(np.stack(both), dtype=flat.dtype).to(flat.device)[..., None, None]
     phase = 2 * math.pi * (steps[:, :, 0] * fy + steps[:, :, 1] * fx)
-    comb = sum((phase * n).cos() for n in range(1, _CELLS + 1)) * 2 + 1
+    comb = sum((phase * n).cos() for n in range(1, cells + 1)) * 2 + 1
     comb = comb[:, 0] * torch.where(steps[:, 1].abs().sum(1) > 0, comb[:, 1], 1.0)
 
     def summed(image: Tensor) -> Tensor:
         total: Tensor = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * comb, s=size)
         return total[:, :h, :w]
 
-    cells = float(np.mean([(2 * _CELLS + 1) ** len(one) for one in vectors]))
-    return summed(flat) / summed(measured).clamp(min=1.0), cells
+    number = float(np.mean([(2 * cells + 1) ** len(one) for one in vectors]))
+    return summed(flat) / summed(measured).clamp(min=1.0), number

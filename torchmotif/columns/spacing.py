@@ -20,15 +20,18 @@ from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
 from torchmotif.errors import InputError
 
-__all__ = ["Spacing", "characteristic_spacing", "measure"]
+__all__ = ["UNEVEN", "Spacing", "characteristic_spacing", "measure", "nearest_quartiles"]
 
 _STEPS = 2  # bins of the radial profile per pixel
 _SPLITS = 4  # times that what was held together is split
 _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
+# Cells on either side along each vector, whose mean is taken: few, which strain hardly blurs, and more where the mean does not
+# stand out of its noise by so many standard deviations, where distances to the nearest maximum come out too short.
+_CELLS, _PLAIN = (2, 4, 6), 5.0
 _SPLIT = 0.88  # of a spacing: what is more is the same
 _SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
 _FAINTEST = 0.05  # of the brightest columns in the mean of cells
-_UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
+UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +132,15 @@ def measure(tiles: Tiles, axes: Pair) -> Spacing:
         ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
         device = tiles.data.device
         chosen = torch.tensor(which).to(device)
-        mean, cells = mean_of_cells(flat[chosen], measured[chosen], vectors)
-        level = noise_level(tiles.data[chosen]).median() / math.sqrt(cells)
-        pixels = _nearest_columns(replace(tiles.some(chosen), data=mean), level, ring, axes, _SHARES, _FAINTEST)
+        level = noise_level(tiles.data[chosen]).median()
+        for reach in _CELLS:
+            mean, cells = mean_of_cells(flat[chosen], measured[chosen], vectors, reach)
+            if bool(mean.std() > _PLAIN * level / math.sqrt(cells)):
+                break
+        level = level / math.sqrt(cells)
+        pixels = _nearest_columns(
+            replace(tiles.some(chosen), data=mean), level, ring, axes, _SHARES, _FAINTEST
+        )
     else:
         ring = _first_ring(profile, noise)
         pixels = _nearest_columns(tiles, noise_level(tiles.data).median(), ring, axes)
@@ -218,7 +227,7 @@ def _nearest_columns(
             if quartiles is None:
                 continue
             lower, nearest, upper = quartiles
-            if upper - lower <= _UNEVEN * nearest:
+            if upper - lower <= UNEVEN * nearest:
                 spacing = max(nearest, 2.0)
                 break
         if spacing > _SPLIT * before:
@@ -234,12 +243,22 @@ def _distances(
     share = {} if faintest is None else {"faintest": faintest}
     keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel(), **share))
     square = positions[keep] / torch.stack([positions.new_full((), along) for along in axes])
-    square = tiles.spread(square, tile[keep])
-    i, j = pairs_within(square, radius)
-    nearest = square.new_full((len(square),), torch.inf)
-    nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-    nearest = torch.where(nearest < torch.inf, nearest, torch.nan)
-    count = (nearest > 0).sum()
-    quartiles = [nearest.nanquantile(share) for share in (0.25, 0.5, 0.75)] if len(nearest) else [count] * 3
-    many, lower, middle, upper = torch.stack([count, *quartiles]).tolist()
-    return (lower, middle, upper) if many >= 3 else None
+    found = nearest_quartiles(tiles.spread(square, tile[keep]), radius)
+    lower, middle, upper = torch.stack(found).tolist()
+    return (lower, middle, upper) if middle > 0 else None
+
+
+def nearest_quartiles(positions: Float[Tensor, "n 2"], radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Quartiles of the distances to the nearest other position within a radius; 0 where fewer than three have one."""
+    i, j = pairs_within(positions, radius)
+    nearest = positions.new_full((len(positions),), torch.inf)
+    nearest.scatter_reduce_(0, i, (positions[i] - positions[j]).norm(dim=1), "amin")
+    ordered = nearest.sort().values
+    count = (ordered < torch.inf).sum()
+    if len(ordered) < 3:
+        return (positions.new_zeros(()),) * 3
+    lower, middle, upper = (
+        torch.where(count >= 3, ordered[((count - 1).clamp(min=0) * quarter + 2) // 4], 0.0)
+        for quarter in (1, 2, 3)
+    )
+    return lower, middle, upper
