@@ -10,35 +10,33 @@ from torch import Tensor
 from torchmotif.columns.model import Pair
 
 __all__ = [
-    "NARROW",
-    "WIDE",
     "blur",
     "filter_gain",
     "matched_filter",
     "maxima_density",
     "noise_level",
+    "passed",
     "reach_of",
     "significance",
-    "transfer",
 ]
 
 _LOOKED_AT, _FEW = 10_000, 32  # pixels that tell whether an image has few levels, and how many those are
 _AT_A_TIME = 4_000_000  # values of the kernel, tilted in as many ways
-NARROW, WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
+_NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
 
 def blur(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
     """Gaussian blur with mirrored borders."""
     padded, margin = _mirrored(data, math.ceil(3 * sigma))
     shape = (padded.shape[-2], padded.shape[-1])
-    passed = transfer(shape, (sigma, sigma), data)
-    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * passed, s=shape)
+    transfer = _transfer(shape, (sigma, sigma), data)
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=shape)
     return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
 
 
 def reach_of(spacing: float) -> int:
     """Pixels over which the matched filter for columns `spacing` apart reaches."""
-    return math.ceil(3 * WIDE * spacing)
+    return math.ceil(3 * _WIDE * spacing)
 
 
 def matched_filter(
@@ -51,8 +49,8 @@ def matched_filter(
     padded, margin = _mirrored(data, reach_of(spacing))
     h, w = padded.shape[-2:]
     narrow, wide = (
-        transfer((h, w), (share * spacing * axes[0], share * spacing * axes[1]), data)
-        for share in (NARROW, WIDE)
+        _transfer((h, w), (share * spacing * axes[0], share * spacing * axes[1]), data)
+        for share in (_NARROW, _WIDE)
     )
     spectrum = torch.fft.rfft2(padded) * (narrow - wide)
     if zoom > 1:  # zeros at the high frequencies: exact interpolation of the band-limited image
@@ -63,6 +61,14 @@ def matched_filter(
         spectrum = fine * zoom**2
     filtered: Tensor = torch.fft.irfft2(spectrum, s=(h * zoom, w * zoom))
     return filtered[:, margin * zoom : (h - margin) * zoom, margin * zoom : (w - margin) * zoom]
+
+
+def passed(shape: tuple[int, int], spacing: Pair, like_: Float[Tensor, "..."]) -> Float[Tensor, "h w2"]:
+    """What the matched filter for columns so many pixels apart along rows and columns does to `torch.fft.rfft2` of an image."""
+    narrow, wide = (
+        _transfer(shape, (share * spacing[0], share * spacing[1]), like_) for share in (_NARROW, _WIDE)
+    )
+    return narrow - wide
 
 
 def noise_level(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
@@ -136,7 +142,7 @@ def maxima_density(height: Float[Tensor, " n"], spacing: float) -> Float[Tensor,
 
 
 def _variances(spacing: float) -> Pair:
-    return (NARROW * spacing) ** 2, (WIDE * spacing) ** 2
+    return (_NARROW * spacing) ** 2, (_WIDE * spacing) ** 2
 
 
 def _mirrored(data: Tensor, margin: int) -> tuple[Tensor, int]:
@@ -144,8 +150,7 @@ def _mirrored(data: Tensor, margin: int) -> tuple[Tensor, int]:
     return F.pad(data[:, None], (margin,) * 4, mode="reflect")[:, 0], margin
 
 
-def transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    """Of a Gaussian with these widths in pixels, for `torch.fft.rfft2` of images of this shape."""
+def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
     fy = torch.fft.fftfreq(shape[0], device=like_.device, dtype=like_.dtype)[:, None]
     fx = torch.fft.rfftfreq(shape[1], device=like_.device, dtype=like_.dtype)[None, :]
     return torch.exp(-2 * math.pi**2 * ((sigma[0] * fy) ** 2 + (sigma[1] * fx) ** 2))

@@ -11,12 +11,12 @@ from torchmotif.columns._filters import matched_filter, maxima_density
 from torchmotif.columns._neighbours import strongest_first
 from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["CLOSEST", "maxima", "outstanding", "running_max"]
+__all__ = ["CLOSEST", "FAINTEST_MAXIMUM", "maxima", "outstanding", "running_max"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
-_FAINTEST = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
+FAINTEST_MAXIMUM = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
 
 
 def maxima(
@@ -53,7 +53,7 @@ def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[T
 
 
 def outstanding(
-    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int, faintest: float = _FAINTEST
+    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int, faintest: float = FAINTEST_MAXIMUM
 ) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.fft import next_fast_len
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from torchmotif.columns._filters import NARROW, WIDE, transfer
+from torchmotif.columns._filters import passed
 from torchmotif.columns.model import Pair
 
 __all__ = ["Repeats", "mean_of_cells", "repeats"]
@@ -75,7 +76,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     reach = min(h, w) // 2
     count = max(1, math.floor(math.log2(max(reach / _FIRST, 2.0))))
     unit = 2 ** max(count - 1, 1)
-    size = tuple(unit * math.ceil((length + reach) / unit) for length in (h, w))
+    size = tuple(unit * int(next_fast_len(math.ceil((length + reach) / unit))) for length in (h, w))
     rows = flat - flat.sum(2, keepdim=True) / measured.sum(2, keepdim=True).clamp(min=1)
     both = torch.cat([flat, rows * measured])
     area = measured.sum((1, 2)).clamp(min=1)[:, None, None]
@@ -89,11 +90,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
             break
         spacing = _FIRST * 2**number
         small = (size[0] // scale, size[1] // scale)
-        narrow, wide = (
-            transfer(small, (share * spacing * axes[0] / scale, share * spacing * axes[1] / scale), flat)
-            for share in (NARROW, WIDE)
-        )
-        gain = (narrow - wide).square()
+        gain = passed(small, (spacing * axes[0] / scale, spacing * axes[1] / scale), flat).square()
         part, floor = (_low(each, small) for each in (power, incoherent))
         lags = torch.fft.irfft2((part - floor) * gain, s=small).roll((_LAGS, _LAGS), dims=(1, 2))
         noise = (2 * (floor * gain).square().mean((1, 2)) / area.repeat(2, 1, 1)[:, 0, 0]).sqrt() * scale
@@ -180,7 +177,7 @@ def mean_of_cells(
     _, h, w = flat.shape
     both = [np.vstack([one, np.zeros((2 - len(one), 2))]) for one in vectors]
     reach = math.ceil(cells * max(np.abs(one).sum(0).max() for one in both))
-    size = (h + reach, w + reach)
+    size = (int(next_fast_len(h + reach, real=True)), int(next_fast_len(w + reach, real=True)))
     fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
     fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
     steps = torch.tensor(np.stack(both), dtype=flat.dtype).to(flat.device)[..., None, None]

@@ -37,7 +37,7 @@ _LEAST_SIDE = 256  # pixels of it
 _LESSONS = ((6, False), (3, False), (3, True))
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
-_NEARLY, _ABOUT, _AGAIN, _FAR = 1.05, 1.2, 2, 3.0
+_NEARLY, _ABOUT, _AGAIN, _FAR = 1.08, 1.2, 2, 3.0
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
@@ -123,11 +123,12 @@ def calibrate(
         windows = torch.stack([as_tensor(one, device=device) for one in windows])
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
+    sought = spacing is None
     if spacing is None:
         spacing = measure(tiles.some(_best(tiles)), axes).pixels
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     model, nearest = _learned(tiles, model, at, tile)
-    for _ in range(_AGAIN):
+    for _ in range(_AGAIN if sought else 0):
         off = nearest / model.spacing
         if 1 / _NEARLY < off < _NEARLY:
             break
@@ -203,8 +204,8 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     model = replace(
         model, width=(wide, high), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
     )
-    # Of columns without order the nearest neighbours say little.
-    told = lower > 0 and (upper - lower <= UNEVEN * nearest or not 1 / _ABOUT < nearest / spacing < _ABOUT)
+    # False columns make distances short and uneven; where some are long, columns that only the mean of cells shows were not fitted.
+    told = lower > 0 and (upper - lower <= UNEVEN * nearest or nearest > _ABOUT * spacing)
     return model, nearest if told else spacing
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns._filters import blur, filter_gain, noise_level
 from torchmotif.columns._neighbours import as_index, pairs_within
-from torchmotif.columns._peaks import maxima, outstanding
-from torchmotif.columns._periodic import mean_of_cells, repeats
+from torchmotif.columns._peaks import FAINTEST_MAXIMUM, maxima, outstanding
+from torchmotif.columns._periodic import Repeats, mean_of_cells, repeats
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
@@ -30,8 +30,9 @@ _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
 _CELLS, _PLAIN = (2, 4, 6), 5.0
 _SPLIT = 0.88  # of a spacing: what is more is the same
 _SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
+_WHOLE = 0.6  # the same where columns are sought in the image itself
 _FAINTEST = 0.05  # of the brightest columns in the mean of cells
-UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
+UNEVEN = 0.15  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,12 @@ class Spacing:
 
 @keeps_digits
 def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
-    """Distance between neighbouring columns: the first ring of the autocorrelation, split as far as columns split.
+    """Distance between nearest columns, from what repeats in the image.
+
+    The two shortest vectors by which the image equals itself are maxima of its two-dimensional autocorrelation, clear of what
+    does not repeat and round, unlike those of stripes and edges. The mean of some cells, as many as the noise asks for, shows
+    the columns of a cell, and these tell the distance. Where nothing repeats, as in a packing without order, columns are
+    sought in the image itself, at the first ring of the autocorrelation's radial mean.
 
     Parameters
     ----------
@@ -116,34 +122,17 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
 
 
 def measure(tiles: Tiles, axes: Pair) -> Spacing:
-    """The spacing in some windows of an image, in pixels.
-
-    Where windows repeat themselves, their mean over some cells shows the columns of a cell without the noise, the defects
-    and the stripes of the image. Elsewhere columns are looked for at the first ring of the autocorrelation.
-    """
-    sigma = max(min(tiles.shape[1:]) / 8, 4.0)
+    """The spacing in some windows of an image, in pixels; see `characteristic_spacing`."""
     measured = tiles.measured.to(tiles.data.dtype)
-    flat = (tiles.data - _slow(tiles.data, sigma)) * measured
+    flat = (tiles.data - _slow(tiles.data, max(min(tiles.shape[1:]) / 8, 4.0))) * measured
     lags, profile, noise = _radial_autocorrelation(flat, axes)
     found = repeats(flat, measured, axes)
-    which = [i for i, one in enumerate(found) if one is not None]
-    vectors = [one.vectors for one in found if one is not None]
-    if vectors:
-        ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
-        device = tiles.data.device
-        chosen = torch.tensor(which).to(device)
-        level = noise_level(tiles.data[chosen]).median()
-        for reach in _CELLS:
-            mean, cells = mean_of_cells(flat[chosen], measured[chosen], vectors, reach)
-            if bool(mean.std() > _PLAIN * level / math.sqrt(cells)):
-                break
-        level = level / math.sqrt(cells)
-        pixels = _nearest_columns(
-            replace(tiles.some(chosen), data=mean), level, ring, axes, _SHARES, _FAINTEST
-        )
+    if any(one is not None for one in found):
+        ring, pixels = _from_cells(tiles, flat, found, axes)
     else:
         ring = _first_ring(profile, noise)
-        pixels = _nearest_columns(tiles, noise_level(tiles.data).median(), ring, axes)
+        seen = _Seen(tiles, noise_level(tiles.data).median(), axes)
+        pixels = _split(seen, ring, (_WHOLE,))
     return Spacing(pixels, None, ring, lags.cpu().numpy(), profile.cpu().numpy())
 
 
@@ -205,45 +194,61 @@ def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> flo
     return float((i + 2 * _STEPS + shift) / _STEPS)
 
 
-def _nearest_columns(
-    tiles: Tiles,
-    level: Tensor,
-    ring: float,
-    axes: Pair,
-    shares: tuple[float, ...] = (1.0,),
-    faintest: float | None = None,
-) -> float:
-    """Distance between nearest columns: what a filter holds together is split while it splits evenly.
+class _Seen(NamedTuple):
+    """Images in which columns are looked for."""
+
+    tiles: Tiles
+    level: Tensor  # standard deviation of their noise
+    axes: Pair
+    faintest: float = FAINTEST_MAXIMUM
+
+
+def _from_cells(
+    tiles: Tiles, flat: Float[Tensor, "t h w"], found: list[Repeats | None], axes: Pair
+) -> tuple[float, float]:
+    """Length of the shortest vector by which windows repeat, and the distance between nearest columns in their mean cells."""
+    which = [i for i, one in enumerate(found) if one is not None]
+    vectors = [one.vectors for one in found if one is not None]
+    ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
+    chosen = tiles if len(which) == len(found) else tiles.some(torch.tensor(which).to(flat.device))
+    flat = flat if len(which) == len(found) else flat[torch.tensor(which).to(flat.device)]
+    level = noise_level(chosen.data).median()
+    for reach in _CELLS:
+        mean, cells = mean_of_cells(flat, chosen.measured.to(flat.dtype), vectors, reach)
+        if bool(mean.std() > _PLAIN * level / math.sqrt(cells)):
+            break
+    seen = _Seen(replace(chosen, data=mean), level / math.sqrt(cells), axes, _FAINTEST)
+    return ring, _split(seen, ring, _SHARES)
+
+
+def _split(seen: _Seen, ring: float, shares: tuple[float, ...]) -> float:
+    """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly.
 
     Filters are tuned to some `shares` of the spacing found so far, of which the first that finds evenly spaced columns counts.
     """
     spacing = ring
     for _ in range(_SPLITS):
-        before = spacing
         for share in shares:
-            scale = max(share * before, 2.0)
-            least = max(0.6 * scale, 2.0) if len(shares) == 1 else scale
-            quartiles = _distances(tiles, level, least, 1.5 * before, axes, faintest)
-            if quartiles is None:
-                continue
-            lower, nearest, upper = quartiles
-            if upper - lower <= UNEVEN * nearest:
-                spacing = max(nearest, 2.0)
+            quartiles = _distances(seen, max(share * spacing, 2.0), 1.5 * spacing)
+            if quartiles is not None and quartiles[2] - quartiles[0] <= UNEVEN * quartiles[1]:
+                nearest = max(quartiles[1], 2.0)
                 break
-        if spacing > _SPLIT * before:
-            return before  # which noise moves less
+        else:
+            return spacing
+        if nearest > _SPLIT * spacing:
+            return spacing  # which noise moves less
+        spacing = nearest
     return spacing
 
 
-def _distances(
-    tiles: Tiles, level: Tensor, spacing: float, radius: float, axes: Pair, faintest: float | None
-) -> tuple[float, float, float] | None:
+def _distances(seen: _Seen, scale: float, radius: float) -> tuple[float, float, float] | None:
     """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
-    positions, height, tile = maxima(tiles, tiles.data, spacing, axes)
-    share = {} if faintest is None else {"faintest": faintest}
-    keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel(), **share))
-    square = positions[keep] / torch.stack([positions.new_full((), along) for along in axes])
-    found = nearest_quartiles(tiles.spread(square, tile[keep]), radius)
+    tiles, axes = seen.tiles, seen.axes
+    positions, height, tile = maxima(tiles, tiles.data, scale, axes)
+    keep = outstanding(height, seen.level * filter_gain(scale), scale, tiles.data.numel(), seen.faintest)
+    kept = as_index(keep)
+    square = positions[kept] / torch.stack([positions.new_full((), along) for along in axes])
+    found = nearest_quartiles(tiles.spread(square, tile[kept]), radius)
     lower, middle, upper = torch.stack(found).tolist()
     return (lower, middle, upper) if middle > 0 else None
 
