@@ -13,11 +13,12 @@ from torch import Tensor
 from torchmotif.columns._filters import passed
 from torchmotif.columns.model import Pair
 
-__all__ = ["Repeats", "mean_of_cells", "repeats"]
+__all__ = ["Repeats", "mean_of_cells", "repeats", "without_rows"]
 
 _FIRST = 3.0  # pixels between columns to which the finest filter is tuned; each further one to twice as many
 _LAGS = 36  # samples of the autocorrelation along each axis: six spacings of every filter but the finest
 _CLEAR = 7.0  # standard deviations of what does not repeat, by which the autocorrelation rises at a vector
+_SHARED = 0.1  # of the measured pixels: lags that fewer pairs tell count for nothing
 _FULL = 0.7  # of the greatest such rise: the image there equals itself but for noise, strain and defects
 _ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
 _ALONE = 0.2  # weight of a vector without a second one
@@ -76,13 +77,14 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     reach = min(h, w) // 2
     count = max(1, math.floor(math.log2(max(reach / _FIRST, 2.0))))
     unit = 2 ** max(count - 1, 1)
-    size = tuple(unit * int(next_fast_len(math.ceil((length + reach) / unit))) for length in (h, w))
-    rows = flat - flat.sum(2, keepdim=True) / measured.sum(2, keepdim=True).clamp(min=1)
-    both = torch.cat([flat, rows * measured])
+    least = 4 * (_LAGS + 1)
+    size = tuple(unit * int(next_fast_len(math.ceil(max(n + reach, least) / unit))) for n in (h, w))
+    both = torch.cat([flat, without_rows(flat, measured)])
     area = measured.sum((1, 2)).clamp(min=1)[:, None, None]
     power = torch.fft.rfft2(both, s=size).abs().square() / area.repeat(2, 1, 1)
     overlap = torch.fft.irfft2(torch.fft.rfft2(measured, s=size).abs().square(), s=size) / area
-    incoherent = _incoherent(power, axes)
+    # What is left of the means of the rows is no power of noise: their images have that of the others.
+    incoherent = _incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
     maps, scales = [], []
     for number in range(count):
         scale = 2 ** max(number - 1, 0)
@@ -96,13 +98,21 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
         noise = (2 * (floor * gain).square().mean((1, 2)) / area.repeat(2, 1, 1)[:, 0, 0]).sqrt() * scale
         shared = overlap[:, ::scale, ::scale].roll((_LAGS, _LAGS), dims=(1, 2))
         lags, shared = (each[:, : 2 * _LAGS + 1, : 2 * _LAGS + 1] for each in (lags, shared))
-        lags = lags / shared.clamp(min=0.1).repeat(2, 1, 1) / noise[:, None, None].clamp(min=1e-12)
+        # The fewer pairs of pixels tell a lag, the more it is moved by noise.
+        rise = lags / shared.clamp(min=_SHARED).sqrt().repeat(2, 1, 1) / noise[:, None, None].clamp(min=1e-12)
+        lags = torch.where(shared.repeat(2, 1, 1) >= _SHARED, rise, 0.0)
         maps.append(lags)
         scales.append(float(scale))
     every = torch.stack(maps, dim=1).unflatten(0, (2, len(flat)))
     every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
     host = every.transpose(0, 1).flatten(1, 2).cpu().numpy()
     return host, scales * 2
+
+
+def without_rows(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+    """Images without the mean of each row, where hum and flicker are."""
+    mean = flat.sum(2, keepdim=True) / measured.sum(2, keepdim=True).clamp(min=1)
+    return (flat - mean) * measured
 
 
 def _incoherent(power: Tensor, axes: Pair) -> Tensor:

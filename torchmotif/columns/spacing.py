@@ -14,7 +14,7 @@ from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns._filters import blur, filter_gain, noise_level
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import FAINTEST_MAXIMUM, maxima, outstanding
-from torchmotif.columns._periodic import Repeats, mean_of_cells, repeats
+from torchmotif.columns._periodic import Repeats, mean_of_cells, repeats, without_rows
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
@@ -125,9 +125,11 @@ def measure(tiles: Tiles, axes: Pair) -> Spacing:
     """The spacing in some windows of an image, in pixels; see `characteristic_spacing`."""
     measured = tiles.measured.to(tiles.data.dtype)
     flat = (tiles.data - _slow(tiles.data, max(min(tiles.shape[1:]) / 8, 4.0))) * measured
-    lags, profile, noise = _radial_autocorrelation(flat, axes)
     found = repeats(flat, measured, axes)
-    if any(one is not None for one in found):
+    repeated = any(one is not None for one in found)
+    # The ring of stripes is none of columns.
+    lags, profile, noise = _radial_autocorrelation(flat if repeated else without_rows(flat, measured), axes)
+    if repeated:
         ring, pixels = _from_cells(tiles, flat, found, axes)
     else:
         ring = _first_ring(profile, noise)
