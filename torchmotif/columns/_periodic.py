@@ -23,6 +23,11 @@ _FULL = 0.7  # of the greatest such rise: the image there equals itself but for 
 _ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
 _ALONE = 0.2  # weight of a vector without a second one
 _APART = 0.4  # sine of the least angle between the two vectors
+_ALIKE, _WEAK = (
+    0.03,
+    0.2,
+)  # log of the ratio of two lengths that are the same; a rise beside which another does not count
+_OWN = 0.8  # of the rise of all windows together: a window that rises as much by itself is taken by itself
 _EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
 _PARABOLA = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]])
 
@@ -58,21 +63,36 @@ def repeats(
         See `ImageModel`.
     """
     maps, scales = _maps(flat, measured, axes)
-    found = [[_shortest(m, scale, axes) for m, scale in zip(one, scales, strict=True)] for one in maps]
-    best = [max((r for r in one if r is not None), key=lambda r: r.rise, default=None) for one in found]
-    *own, common = best
+    *own, common = [_best(one, scales, axes) for one in maps]
     return [_stronger(one, common) for one in own]
+
+
+def _best(maps: np.ndarray, scales: list[float], axes: Pair) -> Repeats | None:
+    """That which rises most of all scales; without the rows' means where with them it is another."""
+    found = [[_shortest(m, scale, axes) for m, scale in zip(one, scales, strict=True)] for one in maps]
+    plain, striped = (max((r for r in one if r is not None), key=_rise, default=None) for one in found)
+    if plain is None or striped is None:
+        return striped if plain is None else plain
+    alike = abs(math.log(np.hypot(*plain.vectors[0]) / np.hypot(*striped.vectors[0]))) < _ALIKE
+    return plain if alike or striped.rise < _WEAK * plain.rise else striped
+
+
+def _rise(one: Repeats) -> float:
+    return one.rise
 
 
 def _stronger(own: Repeats | None, common: Repeats | None) -> Repeats | None:
     """Of one crystal all windows together say more; of several each says it best itself."""
     if own is None or common is None:
         return common if own is None else own
-    return own if own.rise > 0.8 * common.rise else common
+    return own if own.rise > _OWN * common.rise else common
 
 
 def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[float]]:
-    """Autocorrelations (t + 1, s, k, k) in standard deviations of what does not repeat, the last their mean; pixels per lag."""
+    """Autocorrelations (t + 1, 2, s, k, k) with and without the rows' means, the last of their mean; pixels per lag.
+
+    They are in standard deviations of what does not repeat.
+    """
     _, h, w = flat.shape
     reach = min(h, w) // 2
     count = max(1, math.floor(math.log2(max(reach / _FIRST, 2.0))))
@@ -105,8 +125,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
         scales.append(float(scale))
     every = torch.stack(maps, dim=1).unflatten(0, (2, len(flat)))
     every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
-    host = every.transpose(0, 1).flatten(1, 2).cpu().numpy()
-    return host, scales * 2
+    return every.transpose(0, 1).cpu().numpy(), scales
 
 
 def without_rows(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

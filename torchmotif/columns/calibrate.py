@@ -37,7 +37,7 @@ _LEAST_SIDE = 256  # pixels of it
 _LESSONS = ((6, False), (3, False), (3, True))
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
-_NEARLY, _ABOUT, _AGAIN, _FAR = 1.08, 1.2, 2, 3.0
+_NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
@@ -204,8 +204,10 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     model = replace(
         model, width=(wide, high), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
     )
-    # False columns make distances short and uneven; where some are long, columns that only the mean of cells shows were not fitted.
-    told = lower > 0 and (upper - lower <= UNEVEN * nearest or nearest > _ABOUT * spacing)
+    # Noise makes the nearest distances shorter, by less than their spread; false columns make them uneven. Where they are longer,
+    # columns that only the mean of cells shows were not fitted.
+    even, off = upper - lower <= UNEVEN * nearest, abs(nearest - spacing) > upper - lower
+    told = lower > 0 and ((even and off) or nearest > _ABOUT * spacing)
     return model, nearest if told else spacing
 
 

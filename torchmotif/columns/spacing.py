@@ -46,7 +46,8 @@ class Spacing:
     nm : float or None
         The same in nanometres, None where the pixel size is unknown.
     ring : float
-        Radius in pixels of the first ring of the autocorrelation: often a lattice constant.
+        Length in pixels of the shortest vector by which the image repeats itself, often a lattice constant; where nothing
+        repeats, the radius of the first ring of the autocorrelation.
     lags, correlation : array of shape (k,)
         Radial mean of the image's autocorrelation over the distance in pixels, 1 at its greatest after the noise.
     """
@@ -76,7 +77,7 @@ class Spacing:
         shown = self.lags <= 5 * self.ring
         ax.plot(self.lags[shown], self.correlation[shown], color="0.2")
         size = "" if self.nm is None else f" = {self.nm:.3f} nm"
-        ax.axvline(self.ring, color="#0072b2", linestyle="--", label=f"first ring {self.ring:.2f} px")
+        ax.axvline(self.ring, color="#0072b2", linestyle="--", label=f"shortest repeat {self.ring:.2f} px")
         ax.axvline(self.pixels, color="#d55e00", label=f"nearest columns {self.pixels:.2f} px{size}")
         ax.set(xlabel="distance / px", ylabel="autocorrelation", xlim=(0, 5 * self.ring))
         ax.legend(frameon=False)
