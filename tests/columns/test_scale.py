@@ -39,7 +39,7 @@ def test_the_spacing_of_a_square_lattice_is_its_side(nearest: float, turn: float
 
 
 @pytest.mark.parametrize("ratio", [1.2, 1.5, 2.0, 3.0])
-@pytest.mark.parametrize(("nearest", "turn"), itertools.product([10.0, 18.0, 30.0], [0.0, 0.5]))
+@pytest.mark.parametrize(("nearest", "turn"), list(itertools.product([10.0, 18.0, 30.0], [0.0, 0.5])))
 def test_the_spacing_of_a_rectangular_lattice_is_its_shorter_side(
     nearest: float, turn: float, ratio: float
 ) -> None:
