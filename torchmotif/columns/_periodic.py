@@ -18,6 +18,7 @@ __all__ = ["Repeats", "mean_of_cells", "repeats", "without_rows"]
 _FIRST = 3.0  # pixels between columns to which the finest filter is tuned; each further one to twice as many
 _LAGS = 36  # samples of the autocorrelation along each axis: six spacings of every filter but the finest
 _CLEAR = 7.0  # standard deviations of what does not repeat, by which the autocorrelation rises at a vector
+_NEAREST = 0.4  # of the spacing to which a filter is tuned: what is nearer is the width of a column
 _SHARED = 0.1  # of the measured pixels: lags that fewer pairs tell count for nothing
 _FULL = 0.7  # of the greatest such rise: the image there equals itself but for noise, strain and defects
 _ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
@@ -69,10 +70,13 @@ def repeats(
 
 def _best(maps: np.ndarray, scales: list[float], axes: Pair) -> Repeats | None:
     """That which rises most of all scales; without the rows' means where with them it is another."""
-    found = [[_shortest(m, scale, axes) for m, scale in zip(one, scales, strict=True)] for one in maps]
+    found = [
+        [_shortest(m, number, scale, axes) for number, (m, scale) in enumerate(zip(one, scales, strict=True))]
+        for one in maps
+    ]
     plain, striped = (max((r for r in one if r is not None), key=_rise, default=None) for one in found)
     if plain is None or striped is None:
-        return striped if plain is None else plain
+        return striped if plain is None or len(plain.vectors) == 1 else plain  # stripes have one vector
     alike = abs(math.log(np.hypot(*plain.vectors[0]) / np.hypot(*striped.vectors[0]))) < _ALIKE
     return plain if alike or striped.rise < _WEAK * plain.rise else striped
 
@@ -155,7 +159,7 @@ def _low(power: Tensor, small: tuple[int, int]) -> Tensor:
     return part[:, :, : small[1] // 2 + 1]
 
 
-def _shortest(lags: np.ndarray, scale: float, axes: Pair) -> Repeats | None:
+def _shortest(lags: np.ndarray, number: int, scale: float, axes: Pair) -> Repeats | None:
     """The two shortest independent vectors at which an autocorrelation (k, k) is as high as anywhere."""
     top = lags == maximum_filter(lags, 3)
     top[[0, -1]] = top[:, [0, -1]] = False
@@ -174,13 +178,12 @@ def _shortest(lags: np.ndarray, scale: float, axes: Pair) -> Repeats | None:
     )
     vectors = (at - _LAGS + np.clip(shift, -0.5, 0.5)) * scale
     round_ = (smaller < _ROUND * greater) & (greater < 0)
+    length = np.hypot(*(vectors / axes).T)
+    round_ &= length > _NEAREST * _FIRST * 2**number  # beyond the peak in the middle
     if not round_.any():
         return None
     full = round_ & (middle >= _FULL * middle[round_].max())
-    vectors, height = vectors[full], middle[full]
-    length = np.hypot(*(vectors / axes).T)
-    order = np.argsort(length)
-    vectors, height = vectors[order], height[order]
+    vectors = vectors[full][np.argsort(length[full])]
     sine = np.abs(vectors[0, 0] * vectors[:, 1] - vectors[0, 1] * vectors[:, 0]) / (
         np.hypot(*vectors[0]) * np.hypot(*vectors.T)
     )

@@ -28,6 +28,10 @@ _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
 # Cells on either side along each vector, whose mean is taken: few, which strain hardly blurs, and more where the mean does not
 # stand out of its noise by so many standard deviations, where distances to the nearest maximum come out too short.
 _CELLS, _PLAIN = (2, 4, 6), 5.0
+_CRYSTAL = (
+    0.25  # of the usual power of the mean of cells: where it has less there is another crystal, or none
+)
+_EVERY, _SAMPLE = 4, 1_000_000  # pixels that tell the usual power
 _SPLIT = 0.88  # of a spacing: what is more is the same
 _SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
 _WHOLE = 0.6  # the same where columns are sought in the image itself
@@ -220,6 +224,10 @@ def _from_cells(
         mean, cells = mean_of_cells(flat, chosen.measured.to(flat.dtype), vectors, reach)
         if bool(mean.std() > _PLAIN * level / math.sqrt(cells)):
             break
+    # Other grains, carbon and vacuum have little in common with the cells of this crystal.
+    power = blur(mean.square(), ring * max(axes))
+    usual = power[:, ::_EVERY, ::_EVERY].flatten()[:_SAMPLE].quantile(0.9)
+    mean = torch.where(power >= _CRYSTAL * usual, mean, 0.0)
     seen = _Seen(replace(chosen, data=mean), level / math.sqrt(cells), axes, _FAINTEST)
     return ring, _split(seen, ring, _SHARES)
 
