@@ -27,7 +27,7 @@ def write_saved(folder: Path, record_name: str, result: Any) -> None:
     columns = {item.name: getattr(result.columns, item.name) for item in fields(result.columns)}
     of_columns = {f"columns.{key}": value for key, value in columns.items() if isinstance(value, np.ndarray)}
     named = {name: getattr(result, name) for name in ("labels", "probabilities", "angles", "mirrored")}
-    arrays = {"image": result.image.numpy(), **named, **of_columns}
+    arrays = {"image": result.image.numpy(), "mask": result.image.mask, **named, **of_columns}
     save_file(
         {key: np.ascontiguousarray(array) for key, array in arrays.items() if array is not None},
         folder / "arrays.safetensors",
@@ -62,7 +62,12 @@ def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
         metadata = _mapping(image["metadata"], "metadata")
         dose = image["electrons_per_pixel"]
         scan = Micrograph(
-            arrays["image"], image["pixel_size"], image["unit"], metadata, electrons_per_pixel=dose
+            arrays["image"],
+            image["pixel_size"],
+            image["unit"],
+            metadata,
+            electrons_per_pixel=dose,
+            mask=arrays.get("mask"),
         )
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -102,7 +107,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
     wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
     for name, array in arrays.items():
         right = (n, 2) if name in {"columns.positions", "columns.position_errors"} else (n,)
-        if name != "image" and (array.shape != right or array.dtype.kind not in "iufb"):
+        if name not in {"image", "mask"} and (array.shape != right or array.dtype.kind not in "iufb"):
             wrong.append(name)
     if templates.ndim != 3 or templates.dtype.kind != "f":
         wrong.append("templates")

@@ -13,6 +13,7 @@ import torch
 
 from torchmotif.analysis.plan import Image, Survey
 from torchmotif.analysis.store import FORMAT
+from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import TorchMotifWarning
 
 __all__ = ["electrons", "known_before", "plan_of", "record_of", "warn", "without_columns"]
@@ -56,8 +57,13 @@ def record_of(
 
 def _described(image: Image) -> dict[str, Any]:
     source, survey = image.source, image.survey
-    nm, model = source.pixel_size_nm, survey.model
+    nm, model, hidden = source.pixel_size_nm, survey.model, survey.unmeasured
+    if source.mask is not None:
+        nothing = np.zeros(survey.shape, bool)
+        hidden = (hidden or Unmeasured(survey.shape, 1, nothing)).joined(source.mask)
     notes = [*source.notes, *([_unmeasured(survey)] if survey.invalid else [])]
+    if survey.unmeasured is not None:
+        notes.append(survey.unmeasured.note)
     if source.mask is not None:
         notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
     if survey.offset is not None:
@@ -79,6 +85,7 @@ def _described(image: Image) -> dict[str, Any]:
         "level": survey.level,
         "gain": survey.gain,
         "block_px": survey.side,
+        "unmeasured": None if hidden is None else hidden.as_dict(),
         "notes": notes,
     }
 

@@ -16,7 +16,7 @@ from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
-from torchmotif.patches import extract_patches, inside
+from torchmotif.patches import MOST_HIDDEN, extract_patches, hidden_share, inside
 from torchmotif.zernike import ZernikeBasis, n_modes
 
 __all__ = ["find_columns_of", "label_columns_of", "moments_for_motifs"]
@@ -129,6 +129,9 @@ def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tens
     whole = inside(at, survey.shape, survey.reach)
     tall = local.clone()
     tall[:, 0] += tile * pixels.shape[1]
+    if batch.has_hidden:
+        hidden = ~torch.isfinite(pixels).flatten(0, 1)
+        whole = whole & (hidden_share(tall, hidden, survey.reach) <= MOST_HIDDEN)
     image = _filled(batch, pixels)
     if survey.zoom == 1.0:
         moments = basis.project((image - survey.level) * survey.gain, tall, outside="mask")

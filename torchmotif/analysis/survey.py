@@ -1,7 +1,7 @@
 """The first look at the images: checksums, limits and means of the pixels, and what the columns have in common."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.engine import device_of_worker
-from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
+from torchmotif.analysis.plan import Image, Survey, measured, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.tasks import Tasks
@@ -18,6 +18,7 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
+from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
 from torchmotif.noise import suspected_offset
 
@@ -98,9 +99,12 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
     digests, tops, sample = [], [], []
     total, count, least = 0.0, 0, math.inf
     every = math.ceil(math.sqrt(math.prod(shape) / _LOOKED_AT))
+    hidden = unmeasured(source.part, shape) if source.find_unmeasured else None
     for number in range(len(grid)):
         core = source.read(grid[number].core)
         digests.append(digest(core))
+        if hidden is not None:
+            core = measured(core, hidden, grid[number].core)
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
             tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=dark))
@@ -117,7 +121,8 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "digests": digests,
         "mean": total / count,
         "least": least,
-        "invalid": math.prod(shape) - count - left_out,
+        "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
+        "unmeasured": None if hidden is None else hidden.as_dict(),
         "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
@@ -135,7 +140,7 @@ def calibrated(
         with single_threaded():
             few = np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))
             model = calibrate_image(
-                [sources[i].part for i in few],
+                [_reader(sources[i], looks[i]) for i in few],
                 sources[0].shape,
                 axes=_axes(sources[0]),
                 dark=options["polarity"] == "dark",
@@ -151,6 +156,14 @@ def calibrated(
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
         found.append(survey)
     return found
+
+
+def _reader(source: Source, look: dict[str, Any]) -> Callable[[tuple[int, int, int, int]], Any]:
+    """What reads the pixels of a window, not finite where they were not measured."""
+    if look["unmeasured"] is None:
+        return source.part
+    hidden = Unmeasured.from_dict(look["unmeasured"])
+    return lambda box: measured(source.part(box), hidden, box)
 
 
 def _digests(source: Source, grid: Grid) -> list[str]:

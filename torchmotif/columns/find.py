@@ -51,8 +51,9 @@ def find_columns(
         must be above 3 sigma, and above 5 % of the 90th percentile of all.
     polarity : {"bright", "dark"}
         Whether columns are brighter (dark field) or darker (bright field) than what surrounds them.
-    mask : boolean array of shape (h, w), optional
-        True where pixels are to be left out, in the way of `numpy.ma`.
+    mask : boolean array of shape (h, w), or False, optional
+        True where pixels are to be left out, in the way of `numpy.ma`. Pixels that look as if nothing was measured there,
+        such as a constant fill around an aligned image, are left out too, unless it is False.
     refine : bool
         False gives the maxima as they are: their position to some tenths of a pixel, and for intensity their
         height in the filtered image times the area of a column.

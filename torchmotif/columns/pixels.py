@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
 from torchmotif.columns.model import ImageModel, Pair
+from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
 
 __all__ = ["levels", "pixels_and_mask", "saturation_limit", "top_two"]
@@ -24,6 +25,8 @@ def pixels_and_mask(
 ) -> tuple[Float[Tensor, "h w"], Pair, float | None]:
     """Pixels, not finite where they are left out; their aspect; the side in nm of a square one of the same area.
 
+    Left out are those of the mask, of the image's own, and those that look unmeasured, unless the mask is False.
+
     Raises
     ------
     InputError
@@ -37,7 +40,7 @@ def pixels_and_mask(
     values = as_tensor(
         np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device
     ).detach()
-    masks = [mask] * (mask is not None)
+    masks = [one for one in (mask, getattr(image, "mask", None)) if one is not None and one is not False]
     if isinstance(pixels, np.ma.MaskedArray):
         masks.append(np.ma.getmaskarray(pixels))
     for one in masks:
@@ -50,6 +53,11 @@ def pixels_and_mask(
         values = torch.where(hidden.to(values.device), torch.nan, values)
     if not bool(torch.isfinite(values).any()):
         raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
+    if mask is not False:
+        h, w = values.shape
+        found = unmeasured(lambda box: values[box[0] : box[2], box[1] : box[3]], (h, w))
+        if found is not None:
+            values = values.masked_fill(torch.from_numpy(found.mask).to(values.device), torch.nan)
     size = getattr(image, "pixel_size_nm", None)
     if size is None:
         return values, (1.0, 1.0), None

@@ -30,7 +30,7 @@ def dose_statement(result: "Shown") -> list[str]:
     gain = result.record.get("found", {}).get("electrons_per_count")
     if not gain:
         return ["The number of detected electrons is not known: the noise of this image does not tell it."]
-    pixels = np.asarray(result.image.numpy(), np.float64)
+    pixels = np.asarray(result.image.measured(), np.float64)
     finite = pixels[np.isfinite(pixels)]
     mean = (float(finite.mean()) - min(float(finite.min()), 0.0)) * gain if finite.size else 0.0
     known = result.image.electrons_per_pixel is not None
@@ -64,7 +64,7 @@ def offset_of(result: "Shown") -> float | None:
     """Share of the mean that the darkest pixels have, where the dose is estimated and that looks like an offset."""
     dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
     known = result.image.electrons_per_pixel is not None
-    return suspected_offset(result.image.numpy()) if dark_field and not known else None
+    return suspected_offset(result.image.measured()) if dark_field and not known else None
 
 
 def provenance(result: "Shown") -> dict[str, Any]:
