@@ -247,7 +247,7 @@ class FieldResult:
         """The image itself, with the pixels that were not measured."""
         known = self.images[image]
         size, hidden = known["pixel_size_nm"], known.get("unmeasured")
-        calibrated = {
+        calibrated: dict[str, Any] = {
             "pixel_size": None if size is None else tuple(size),
             "electrons_per_pixel": known.get("electrons_per_pixel"),
             "mask": None if hidden is None else Unmeasured.from_dict(hidden).mask,

@@ -14,6 +14,7 @@ import torch
 from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
+from torchmotif.analysis.assemblies import HOLE
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -98,8 +99,10 @@ class MotifResult:
     @cached_property
     def graph(self) -> PlaneGraph:
         """Which columns with a whole patch are neighbours, labelled with their motifs."""
-        whole = self.whole
-        return PlaneGraph.from_positions(self.columns.positions[whole], self.labels[whole])
+        whole, hidden = self.whole, not np.isfinite(self.image.measured()).all()
+        return PlaneGraph.from_positions(
+            self.columns.positions[whole], self.labels[whole], max_face=HOLE if hidden else None
+        )
 
     @property
     def _zoom(self) -> float:

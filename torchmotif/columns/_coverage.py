@@ -6,7 +6,7 @@ __all__ = ["fully_covered"]
 
 _LINES = 256  # pixels across, that tell the level of a row or column
 _CLEAR = 2.0  # times the greatest step between two rows in the middle of the image
-_STRAIGHT = 0.8  # of the pixels of a row step the same way, more than step the other way
+_STRAIGHT = 0.4  # of the pixels of a row step the same way, more than step the other way
 _EQUAL = 0.05  # of a step, by which levels may differ from multiples of it
 
 

@@ -21,6 +21,7 @@ _SHORTEST = 8  # pixels of a run at the border, from which on its value may be t
 _DEPTH = 2  # pixels: least depth of a fill, but for blank lines
 _CHANCE = 1e-3  # of any block so uniform in the whole image, where it is the image that has it
 _ISLAND = 0.1  # of the largest measured piece: smaller pieces beside it are text in a bar
+_HARDLY = 0.05  # chance of a value in the image, up to which pixels that touch a fill of it belong to that
 _MOST_PIECES = 9  # of an image, as a mosaic has them; columns on a constant background are more
 _CLOSE = 0.2  # of the usual distance of pixels from the fill's value
 _PART = 32  # cells: side of the parts of an image in which the share of a value is looked at
@@ -231,19 +232,27 @@ def _fill(
         lines = (_opened(solid | outside, 1, run) | _opened(solid | outside, run, 1)) & solid
         blocks = (_opened(solid | outside, _DEPTH, run) | _opened(solid | outside, run, _DEPTH)) & solid
         number, _ = ndi.label(lines, _EIGHT)
-        thick = np.unique(number[blocks])
-        touching = np.intersect1d(thick, np.unique(number[_rim(outside) & lines]))
+        touching = np.intersect1d(number[blocks], number[_rim(outside) & lines])
         filled = np.isin(number, touching)
-        # As many within the image: they are its own, such as saturated columns.
-        if not len(touching) or len(thick) > 2 * len(touching):
+        # More of it within the image: it is its own, such as saturated columns.
+        if not len(touching) or blocks.sum() > 2 * (blocks & filled).sum():
             return None
         around = _dilated(filled, run) & ~filled & ~outside
-        longer = needed((share[around].sum(dtype=np.float64) + 1) / (around.sum() + 2))
+        chance = (share[around].sum(dtype=np.float64) + 1) / (around.sum() + 2)
+        longer = needed(chance)
         if longer <= run:
             natural = _in_pieces(filled | outside) or _fades(image, filled, outside, value)
-            return None if natural else filled
+            return None if natural else _with_tips(filled, solid, chance)
         run = longer
     return None
+
+
+def _with_tips(filled: np.ndarray, solid: np.ndarray, chance: float) -> np.ndarray:
+    """A fill with its narrow ends, where the image hardly has its value."""
+    if chance > _HARDLY:
+        return filled
+    number, _ = ndi.label(solid, _EIGHT)
+    return np.isin(number, np.unique(number[filled]))
 
 
 def _usual_share(share: np.ndarray) -> float:
@@ -360,4 +369,5 @@ def _blank(image: np.ndarray, outside: np.ndarray) -> np.ndarray:
         usual = np.array([np.nanmean(np.abs(some - one)) for one in level])
         rare = (near > 0.5 * usual) & (chance < _CHANCE)
         (found if axis == 0 else found.T)[lines[rare]] = True
-    return found & ~outside
+    found &= ~outside
+    return found
