@@ -142,11 +142,16 @@ def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tens
 
 
 def _filled(batch: Batch, pixels: Tensor) -> Tensor:
-    """The windows below each other as one image, its level in place of pixels that are not finite.
+    """The windows below each other as one image; the mean of those beside in place of pixels that are hot or not finite.
 
-    No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
+    Where there is none beside either it is the level. No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
     """
-    filled = torch.where(torch.isfinite(pixels), pixels, batch.survey.level)
+    low, high = batch.survey.model.usual
+    usual = torch.isfinite(pixels) & (pixels >= low) & (pixels <= high)
+    level = batch.survey.level
+    beyond = torch.where(usual, pixels - level, 0.0)
+    sums, count = (F.avg_pool2d(one[:, None], 3, 1, 1)[:, 0] for one in (beyond, usual.to(pixels.dtype)))
+    filled = torch.where(usual, pixels, level + sums / count.clamp(min=1e-3))
     return _averaged(filled, batch.survey.zoom).flatten(0, 1)
 
 
