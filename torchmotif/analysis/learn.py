@@ -78,7 +78,7 @@ def _with_least_noise(moments: np.ndarray, random_state: int) -> np.ndarray:
     """
     spread = float(np.sqrt(np.mean(moments.var(0)))) if len(moments) > 1 else 0.0
     highest = moments[:, -(moments.shape[1] // 4) :].std(0)  # the finest, which hold hardly more than noise
-    if not len(highest) or not 0 < float(np.median(highest)) < _NOISELESS * spread:
+    if not len(highest) or not float(np.median(highest)) < _NOISELESS * spread:
         return moments
     noise = np.random.default_rng(random_state).standard_normal(moments.shape)
     return (moments + _LEAST_NOISE * spread * noise).astype(moments.dtype)
