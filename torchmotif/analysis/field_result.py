@@ -285,6 +285,7 @@ class FieldResult:
             "found": {
                 "spacing_px": known["spacing"],
                 "patch_size_px": group["patch_size_px"],
+                "polarity": known.get("polarity", "bright"),
                 "zoom": known["zoom"],
                 "n_columns": known["n_columns"],
                 **{

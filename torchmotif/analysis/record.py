@@ -66,6 +66,8 @@ def _described(image: Image) -> dict[str, Any]:
         notes.append(survey.unmeasured.note)
     if source.mask is not None:
         notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
+    if model.dark:
+        notes.append("columns are taken to be dark, as in a bright-field image")
     if survey.offset is not None:
         notes.append(
             f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
@@ -81,6 +83,7 @@ def _described(image: Image) -> dict[str, Any]:
         "spacing": model.spacing,
         "spacing_nm": None if nm is None else model.spacing * float(np.sqrt(np.prod(nm))),
         "width": list(model.width),
+        "polarity": "dark" if model.dark else "bright",
         "zoom": survey.zoom,
         "level": survey.level,
         "gain": survey.gain,

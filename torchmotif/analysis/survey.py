@@ -18,6 +18,7 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
+from torchmotif.columns.polarity import has_dark_columns, is_bright_field
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
 from torchmotif.noise import suspected_offset
@@ -94,12 +95,13 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         raise InputError(f"{source.name} must have at least 16 pixels a side, got {shape}")
     if known is not None and tuple(known["shape"]) == shape:
         return known | {"digests": _digests(source, Grid(shape, known["side"], 0))}
-    side, dark = tile_side(0.0), options["polarity"] == "dark"
+    side = tile_side(0.0)
     grid = Grid(shape, side, 0)
     digests, tops, sample = [], [], []
     total, count, least = 0.0, 0, math.inf
     every = math.ceil(math.sqrt(math.prod(shape) / _LOOKED_AT))
     hidden = unmeasured(source.part, shape) if source.find_unmeasured else None
+    dark = _is_dark(source, hidden, options)
     for number in range(len(grid)):
         core = source.read(grid[number].core)
         digests.append(digest(core))
@@ -122,6 +124,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "mean": total / count,
         "least": least,
         "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
+        "dark": dark,
         "unmeasured": None if hidden is None else hidden.as_dict(),
         "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
@@ -135,15 +138,16 @@ def calibrated(
     model: ImageModel | None = None,
 ) -> list[dict[str, Any]]:
     """What `Survey` holds of some images that have a model in common, which is measured unless it is given."""
-    limit = saturation_limit([top for one in looks for top in one["tops"]])
+    dark = 2 * sum(one["dark"] for one in looks) > len(looks)  # of a stack, as most of its frames
+    limit = saturation_limit([top for one in looks if one["dark"] == dark for top in one["tops"]])
     if model is None:
         with single_threaded():
             few = np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))
             model = calibrate_image(
-                [_reader(sources[i], looks[i]) for i in few],
+                [_reader(sources[i], _hidden_of(looks[i])) for i in few],
                 sources[0].shape,
                 axes=_axes(sources[0]),
-                dark=options["polarity"] == "dark",
+                dark=dark,
                 limit=limit,
                 spacing=options["spacing"],
                 device=device_of_worker(options["device"]),
@@ -151,19 +155,37 @@ def calibrated(
     side = tile_side(model.spacing)
     found = []
     for source, one in zip(sources, looks, strict=True):
-        survey = {key: value for key, value in one.items() if key != "tops"} | {"model": model.as_dict()}
+        survey = {key: value for key, value in one.items() if key not in {"tops", "dark"}} | {
+            "model": model.as_dict()
+        }
         if side != one["side"]:
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
         found.append(survey)
     return found
 
 
-def _reader(source: Source, look: dict[str, Any]) -> Callable[[tuple[int, int, int, int]], Any]:
+def _is_dark(source: Source, hidden: Unmeasured | None, options: dict[str, Any]) -> bool:
+    """Whether columns are dark, as was asked for or as the image says."""
+    if options["polarity"] != "auto":
+        return bool(options["polarity"] == "dark")
+    with single_threaded():
+        return has_dark_columns(
+            _reader(source, hidden),
+            source.shape,
+            axes=_axes(source),
+            spacing=options["spacing"],
+            bright_field=is_bright_field(source.name, *source.metadata.values()),
+            device=device_of_worker(options["device"]),
+        )
+
+
+def _hidden_of(look: dict[str, Any]) -> Unmeasured | None:
+    return None if look["unmeasured"] is None else Unmeasured.from_dict(look["unmeasured"])
+
+
+def _reader(source: Source, hidden: Unmeasured | None) -> Callable[[tuple[int, int, int, int]], Any]:
     """What reads the pixels of a window, not finite where they were not measured."""
-    if look["unmeasured"] is None:
-        return source.part
-    hidden = Unmeasured.from_dict(look["unmeasured"])
-    return lambda box: measured(source.part(box), hidden, box)
+    return source.part if hidden is None else lambda box: measured(source.part(box), hidden, box)
 
 
 def _digests(source: Source, grid: Grid) -> list[str]:

@@ -53,7 +53,9 @@ def batch(
     ] = None,
     spacing: Spacing = None,
     threshold: Threshold = None,
-    polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
+    polarity: Annotated[
+        Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
+    ] = Polarity.auto,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,

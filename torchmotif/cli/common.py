@@ -88,6 +88,7 @@ def typed(name: str) -> bool:
 class Polarity(StrEnum):
     """Whether columns are brighter or darker than what surrounds them."""
 
+    auto = "auto"
     bright = "bright"
     dark = "dark"
 

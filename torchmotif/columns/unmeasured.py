@@ -301,7 +301,8 @@ def _in_pieces(outside: np.ndarray) -> bool:
 def _islands(outside: np.ndarray) -> np.ndarray:
     """Small pieces in rows, or columns, in which nothing was measured: the text of a bar."""
     _, small, bar = _pieces(outside)
-    return small & bar
+    found: np.ndarray = small & bar
+    return found
 
 
 def _pieces(outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
-_USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
+_USUAL = {"polarity": "auto", "n_max": 10, "random_state": 0}
 
 
 def dose_statement(result: "Shown") -> list[str]:
@@ -62,7 +62,7 @@ def dose_statement(result: "Shown") -> list[str]:
 
 def offset_of(result: "Shown") -> float | None:
     """Share of the mean that the darkest pixels have, where the dose is estimated and that looks like an offset."""
-    dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
+    dark_field = result.record.get("found", {}).get("polarity", "bright") != "dark"
     known = result.image.electrons_per_pixel is not None
     return suspected_offset(result.image.measured()) if dark_field and not known else None
 
