@@ -20,7 +20,6 @@ _FULL = (1.0, 255.0, 65535.0)  # greatest values of images that were scaled to a
 _FEW_LEVELS = 16  # counts of so few electrons have many pixels at the greatest
 _IMPRECISE = 0.15  # of a gain, from which standard error on it tells no dose
 _CLIPPED = 0.005  # of the pixels at the greatest value, or the least
-_LEVELS = 4096  # of an image, up to which it may be looked at whether they are equally far apart
 _UNEVEN = 0.01  # of the step between levels, by which distances of levels may differ from multiples of it
 _SIDE = 512  # pixels that tell the noise
 
@@ -63,27 +62,32 @@ def dose_doubts(image: Any, gain: Gain | None = None) -> list[str]:
             gain = estimate_gain(image)
         except InputError as error:
             return [str(error).removeprefix("image ").partition(";")[0]]
-    levels, found = np.unique(values), []
-    ends = [(values == end).mean() for end in levels[[0, -1]]]
-    if levels[0] == 0 and levels[-1] in _FULL:
-        found.append(f"its values were scaled to the range of 0 to {levels[-1]:g}")
-    if ends[1] > _CLIPPED and len(levels) > _FEW_LEVELS:
-        found.append(f"its greatest values are clipped ({ends[1]:.1%} of the pixels are equal)")
-    if found or _are_counts(levels, gain):
-        return found
-    if max(abs(white - 1) / error for white, error in gain.whiteness_tests) > _NOT_WHITE:
-        found.append(
-            f"its noise is not white ({gain.whiteness:.2f} instead of 1): it was filtered or resampled"
-        )
-    if gain.error > _IMPRECISE * gain.electrons_per_unit:
-        found.append(f"its gain is known to {gain.error / gain.electrons_per_unit:.0%} only")
-    if levels[0] >= 0 and levels[-1] <= _FULL[1] and (levels == np.round(levels)).all():
-        found.append("its values have 8 bits, and are no electrons")
-    if not _are_even(levels):
-        found.append("its values are no multiples of one step, as a detector gives them")
-    if ends[0] > _CLIPPED:
-        found.append(f"its least values are clipped ({ends[0]:.1%} of the pixels are equal)")
-    return found
+    levels = np.unique(values)
+    least, most = ((values == end).mean() for end in levels[[0, -1]])
+    found = [
+        (
+            levels[0] == 0 and levels[-1] in _FULL,
+            f"its values were scaled to the range of 0 to {levels[-1]:g}",
+        ),
+        (
+            most > _CLIPPED and len(levels) > _FEW_LEVELS,
+            f"its greatest values are clipped ({most:.1%} of the pixels are equal)",
+        ),
+    ]
+    if not any(doubtful for doubtful, _ in found):
+        if _are_counts(levels, gain):
+            return []
+        bits = levels[0] >= 0 and levels[-1] <= _FULL[1] and (levels == np.round(levels)).all()
+        apart = max(abs(white - 1) / error for white, error in gain.whiteness_tests)
+        relative = gain.error / gain.electrons_per_unit
+        found = [
+            (apart > _NOT_WHITE, f"its noise is not white ({gain.whiteness:.2f} instead of 1)"),
+            (relative > _IMPRECISE, f"its gain is known to {relative:.0%} only"),
+            (bits, "its values have 8 bits, and are no electrons"),
+            (not _are_even(levels), "its values are no multiples of one step, as a detector gives them"),
+            (least > _CLIPPED, f"its least values are clipped ({least:.1%} of the pixels are equal)"),
+        ]
+    return [reason for doubtful, reason in found if doubtful]
 
 
 def _are_even(levels: np.ndarray) -> bool:
@@ -97,7 +101,7 @@ def _are_even(levels: np.ndarray) -> bool:
 
 def _are_counts(levels: np.ndarray, gain: Gain) -> bool:
     """Whether the levels of an image are equally far apart, and the step between them one electron."""
-    if not 1 < len(levels) <= _LEVELS:
+    if len(levels) < 2:
         return False
     steps = np.diff(levels.astype(np.float64))
     electrons, error = steps.min() * gain.electrons_per_unit, steps.min() * gain.error
