@@ -282,9 +282,11 @@ class FieldResult:
             },
             **{name: self.record.get(name) for name in ("versions", "platform", "threads", "timings_s")},
             "notes": known["notes"],
+            "warnings": known.get("warnings", []),
             "found": {
                 "spacing_px": known["spacing"],
                 "patch_size_px": group["patch_size_px"],
+                "dose_doubts": known.get("dose_doubts", []),
                 "polarity": known.get("polarity", "bright"),
                 "zoom": known["zoom"],
                 "n_columns": known["n_columns"],

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,10 @@ class Survey:
         Pixels that are not finite, but for those that a mask leaves out.
     unmeasured : Unmeasured or None
         Pixels that look as if nothing was measured there.
+    skewness : float or None
+        Of the image towards its columns.
+    dose_doubts : list of str
+        Why its noise says no dose, where that is not known.
     offset : float or None
         What `suspected_offset` says of it, where the dose is not known.
     patch_size : int
@@ -60,6 +64,8 @@ class Survey:
     least: float
     invalid: int
     unmeasured: Unmeasured | None = None
+    skewness: float | None = None
+    dose_doubts: list[str] = field(default_factory=list)
     offset: float | None = None
     patch_size: int = 0
     zoom: float = 1.0

@@ -16,7 +16,7 @@ from torchmotif.analysis.store import FORMAT
 from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import TorchMotifWarning
 
-__all__ = ["electrons", "known_before", "plan_of", "record_of", "warn", "without_columns"]
+__all__ = ["electrons", "known_before", "plan_of", "record_of", "warn", "warn_of_findings", "without_columns"]
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
@@ -68,7 +68,11 @@ def _described(image: Image) -> dict[str, Any]:
         notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
     if model.dark:
         notes.append("columns are taken to be dark, as in a bright-field image")
-    if survey.offset is not None:
+    if survey.dose_doubts:
+        notes.append(
+            f"the noise is not that of counted electrons ({'; '.join(survey.dose_doubts)}): no dose can be told from it"
+        )
+    if survey.offset is not None and not survey.dose_doubts:
         notes.append(
             f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
             "motifs do not mind, but the dose is right only after it is subtracted"
@@ -83,6 +87,8 @@ def _described(image: Image) -> dict[str, Any]:
         "spacing": model.spacing,
         "spacing_nm": None if nm is None else model.spacing * float(np.sqrt(np.prod(nm))),
         "width": list(model.width),
+        "dose_doubts": survey.dose_doubts,
+        "warnings": [],
         "polarity": "dark" if model.dark else "bright",
         "zoom": survey.zoom,
         "level": survey.level,
@@ -105,6 +111,16 @@ def warn(images: Sequence[Image]) -> None:
         more = f", and {len(bad) - 1} more images have such pixels" if len(bad) > 1 else ""
         name = bad[0].source.name if len(images) > 1 else "image"
         said = f"{name}: {_unmeasured(bad[0].survey)}{more}. Crop the image if that matters."
+        warnings.warn(said, TorchMotifWarning, stacklevel=5)
+
+
+def warn_of_findings(record: dict[str, Any]) -> None:
+    """Tell of what the self-check found."""
+    doubtful = [one for one in record["images"] if one["warnings"]]
+    if doubtful:
+        name = f"{doubtful[0]['name']}: " if len(record["images"]) > 1 else ""
+        more = f"; and {len(doubtful) - 1} more images have warnings" if len(doubtful) > 1 else ""
+        said = name + "; ".join(doubtful[0]["warnings"]) + more
         warnings.warn(said, TorchMotifWarning, stacklevel=5)
 
 

@@ -73,6 +73,11 @@ class MotifResult:
     mirrored: np.ndarray | None = None
 
     @property
+    def warnings(self) -> list[str]:
+        """What the self-check found doubtful, each with what to do."""
+        return list(self.record.get("warnings", []))
+
+    @property
     def whole(self) -> np.ndarray:
         """Which columns have a whole patch in what was measured, and so a motif or none for good reason; shape (n,), bool."""
         size = math.ceil(self.templates.shape[-1] * self._zoom)

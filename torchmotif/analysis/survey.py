@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from torchmotif._arrays import as_tensor
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.engine import device_of_worker
 from torchmotif.analysis.plan import Image, Survey, measured, unfit, with_patches
@@ -18,10 +19,11 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
-from torchmotif.columns.polarity import has_dark_columns, is_bright_field
+from torchmotif.columns.polarity import has_dark_columns, is_bright_field, skewness
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
-from torchmotif.noise import suspected_offset
+from torchmotif.noise import dose_doubts, suspected_offset
+from torchmotif.noise.counted import middle_of
 
 __all__ = ["surveyed"]
 
@@ -126,6 +128,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
         "dark": dark,
         "unmeasured": None if hidden is None else hidden.as_dict(),
+        "dose_doubts": _dose_doubts(source, hidden, dark=dark),
         "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
@@ -153,10 +156,12 @@ def calibrated(
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)
+    skewed = _skewness(sources[0], looks[0], model)
     found = []
     for source, one in zip(sources, looks, strict=True):
         survey = {key: value for key, value in one.items() if key not in {"tops", "dark"}} | {
-            "model": model.as_dict()
+            "model": model.as_dict(),
+            "skewness": skewed,
         }
         if side != one["side"]:
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
@@ -177,6 +182,24 @@ def _is_dark(source: Source, hidden: Unmeasured | None, options: dict[str, Any])
             bright_field=is_bright_field(source.name, *source.metadata.values()),
             device=device_of_worker(options["device"]),
         )
+
+
+def _dose_doubts(source: Source, hidden: Unmeasured | None, *, dark: bool) -> list[str]:
+    """Why the noise says no dose, where that is not known and an image of dark field could say it."""
+    box = middle_of(source.shape)
+    if dark or source.electrons_per_pixel is not None:
+        return []
+    part = source.read(box)
+    whole = hidden is None or not hidden.window(box).any()
+    return dose_doubts(part) if whole and np.isfinite(part).all() else []
+
+
+def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:
+    """Skewness of one window towards columns of the model's polarity."""
+    window = as_tensor(_reader(source, _hidden_of(look))(Grid.samples(source.shape, 1)[0]))[None]
+    with single_threaded():
+        tiles = model.normalised(window)
+        return skewness(tiles, model.spacing) if bool(tiles.usable.any()) else None
 
 
 def _hidden_of(look: dict[str, Any]) -> Unmeasured | None:

@@ -24,6 +24,7 @@ from torchmotif.cli.common import (
     app,
     echo_json,
     failing_clearly,
+    in_options,
     number,
     typed,
 )
@@ -201,6 +202,8 @@ def _tell(
     result: "MotifResult", out: Path, report: bool, as_json: bool, specimen: "Specimen | None" = None
 ) -> None:
     """Print what was found to stdout, and what a user should know of it to stderr."""
+    for warning in result.warnings:
+        typer.echo(f"warning: {in_options(warning)}", err=True)
     for note in result.record["notes"]:
         typer.echo(f"note: {note}", err=True)
     if result.image.pixel_size_nm is None:
@@ -253,6 +256,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
         "at_rim": int((result.groups == AT_RIM).sum()),
+        "warnings": result.warnings,
         "notes": result.record["notes"],
         "timings_s": result.record["timings_s"],
     }

@@ -135,6 +135,9 @@ def _report(result: "FieldResult", out: Path) -> None:
         f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
+    for image in result.images:
+        for warning in image.get("warnings", []):
+            typer.echo(f"warning: {image['name']}: {in_options(warning)}", err=True)
     for failure in failures:
         typer.echo(f"failed: {failure['name']}: {in_options(failure['reason'])}", err=True)
     if failures:

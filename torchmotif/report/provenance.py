@@ -27,7 +27,13 @@ def dose_statement(result: "Shown") -> list[str]:
     -------
     list of str
     """
-    gain = result.record.get("found", {}).get("electrons_per_count")
+    found = result.record.get("found", {})
+    gain, doubts = found.get("electrons_per_count"), found.get("dose_doubts")
+    if doubts:
+        return [
+            f"The number of detected electrons is not known: the noise of this image is not that of counted electrons "
+            f"({'; '.join(doubts)}). Give it with the image: tm.Micrograph(..., electrons_per_pixel=...)."
+        ]
     if not gain:
         return ["The number of detected electrons is not known: the noise of this image does not tell it."]
     pixels = np.asarray(result.image.measured(), np.float64)
@@ -77,7 +83,7 @@ def provenance(result: "Shown") -> dict[str, Any]:
     Returns
     -------
     dict
-        `notes`, `code`, and `tables`, each with a title and rows of (name, value).
+        `warnings`, `notes`, `code`, and `tables`, each with a title and rows of (name, value).
     """
     record = result.record
     tables = [
@@ -95,6 +101,7 @@ def provenance(result: "Shown") -> dict[str, Any]:
         "created": str(record.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
         "command": " ".join(str(word) for word in record.get("command", [])),
         "notes": record.get("notes", []),
+        "warnings": record.get("warnings", []),
         "code": python_code(result),
         "tables": [(title, list(rows.items())) for title, rows in tables if rows],
     }
