@@ -13,13 +13,17 @@ __all__ = ["Looked", "findings", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
 _FEW = 30  # columns, below which no share is judged
-_NEAREST = (0.8, 1.25)  # the spacing over the median distance of nearest columns
+_NEAREST = (
+    0.85,
+    1.25,
+)  # the spacing over the distances of nearest columns, all but the outermost tenth at either end
 _IRREGULAR = 0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
 _OFF = 0.25  # of the median of their neighbours
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _NO_MOTIF = 0.5  # of the columns with a whole patch
 _AGAINST = -0.15  # skewness of an image towards its columns
+_EVEN = 0.13  # interquartile range over median of nearest distances: a dense packing of particles has more, see `has_dark_columns`
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
         for known, new in zip(found, parts, strict=True):
             known.append(new)
     joined = [np.concatenate(one) for one in found]
-    return Looked(image, *joined, area)  # type: ignore[misc]
+    return Looked(image, joined[0], joined[1], joined[2], joined[3], joined[4], area)
 
 
 def findings(looked: Looked) -> list[str]:
@@ -88,7 +92,10 @@ def findings(looked: Looked) -> list[str]:
 
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
-    if survey.skewness is None or survey.skewness >= _AGAINST:
+    nearest = _nearest(looked)
+    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < _EVEN * np.median(nearest)
+    # A dense packing of particles, whose gaps are narrower than they, is no mistake.
+    if survey.skewness is None or survey.skewness >= _AGAINST or not regular:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
     return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"
@@ -98,11 +105,12 @@ def _spacing(looked: Looked) -> str | None:
     nearest = _nearest(looked)
     if len(nearest) < _FEW:
         return None
-    ratio = looked.image.survey.model.spacing / float(np.median(nearest))
-    if _NEAREST[0] <= ratio <= _NEAREST[1]:
+    spacing = looked.image.survey.model.spacing
+    least, most = np.quantile(nearest, (0.1, 0.9))
+    if _NEAREST[0] * least <= spacing <= _NEAREST[1] * most:
         return None
     return (
-        f"the spacing of {looked.image.survey.model.spacing:.1f} px is not the distance of nearest columns, "
+        f"the spacing of {spacing:.1f} px is not the distance of nearest columns, "
         f"{np.median(nearest):.1f} px: look at the map, and set spacing={np.median(nearest):.1f} if these are right"
     )
 
@@ -158,4 +166,5 @@ def _nearest(looked: Looked) -> np.ndarray:
     if len(looked.positions) < 2:
         return np.zeros(0)
     distance = np.asarray(cKDTree(looked.positions).query(looked.positions, 2)[0])
-    return distance[looked.inner, 1]
+    nearest: np.ndarray = distance[looked.inner, 1]
+    return nearest

@@ -30,9 +30,10 @@ def dose_statement(result: "Shown") -> list[str]:
     found = result.record.get("found", {})
     gain, doubts = found.get("electrons_per_count"), found.get("dose_doubts")
     if doubts:
+        reasons = "; ".join(doubts)
         return [
-            f"The number of detected electrons is not known: the noise of this image is not that of counted electrons "
-            f"({'; '.join(doubts)}). Give it with the image: tm.Micrograph(..., electrons_per_pixel=...)."
+            f"The number of detected electrons is not known: the noise is not that of counted electrons ({reasons}).",
+            "Give it with the image: tm.Micrograph(..., electrons_per_pixel=...).",
         ]
     if not gain:
         return ["The number of detected electrons is not known: the noise of this image does not tell it."]
