@@ -43,7 +43,7 @@ class Survey:
     unmeasured : Unmeasured or None
         Pixels that look as if nothing was measured there.
     skewness : float or None
-        Of the image towards its columns.
+        Of the image towards its columns, where their polarity was given.
     dose_doubts : list of str
         Why its noise says no dose, where that is not known.
     offset : float or None

@@ -156,7 +156,8 @@ def calibrated(
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)
-    skewed = _skewness(sources[0], looks[0], model)
+    # Where the image itself told the polarity there is nothing to check.
+    skewed = None if options["polarity"] == "auto" else _skewness(sources[0], looks[0], model)
     found = []
     for source, one in zip(sources, looks, strict=True):
         survey = {key: value for key, value in one.items() if key not in {"tops", "dark"}} | {
