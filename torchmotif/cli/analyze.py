@@ -16,6 +16,7 @@ from torchmotif.cli.common import (
     Force,
     Frame,
     Json,
+    Mask,
     PatchSize,
     Polarity,
     Seed,
@@ -25,6 +26,7 @@ from torchmotif.cli.common import (
     echo_json,
     failing_clearly,
     in_options,
+    mask_of,
     number,
     typed,
 )
@@ -61,6 +63,7 @@ def analyze(
     polarity: Annotated[
         Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
     ] = Polarity.auto,
+    mask: Mask = None,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
@@ -122,7 +125,7 @@ def analyze(
         micrograph = _calibrated(micrograph, options.pop("pixel_size"))
         parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
         del parameters["motifs"], parameters["seed"]
-        result = _analyze(micrograph, parameters)
+        result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
         _save(result, out, force, report)
         _tell(result, out, report, as_json)
 

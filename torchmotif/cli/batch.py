@@ -12,6 +12,7 @@ from torchmotif.cli.common import (
     Command,
     Device,
     Equivalence,
+    Mask,
     PatchSize,
     Polarity,
     Seed,
@@ -20,6 +21,7 @@ from torchmotif.cli.common import (
     app,
     failing_clearly,
     in_options,
+    mask_of,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def batch(
     polarity: Annotated[
         Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
     ] = Polarity.auto,
+    mask: Mask = None,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
@@ -100,6 +103,7 @@ def batch(
             spacing=spacing,
             threshold=threshold,
             polarity=polarity.value,
+            mask=mask_of(mask),
             patch_size=patch_size,
             n_max=n_max,
             n_motifs=motifs,

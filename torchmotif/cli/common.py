@@ -28,6 +28,7 @@ __all__ = [
     "Frame",
     "Image",
     "Json",
+    "Mask",
     "PatchSize",
     "Polarity",
     "Seed",
@@ -37,6 +38,7 @@ __all__ = [
     "echo_json",
     "failing_clearly",
     "in_options",
+    "mask_of",
     "number",
     "typed",
 ]
@@ -104,6 +106,12 @@ Spacing = Annotated[float | None, typer.Option(help="Distance between columns in
 Threshold = Annotated[
     float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
 ]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        help="Image file, not 0 where pixels are to be left out; 'none' leaves all in. Default: unmeasured ones are found."
+    ),
+]
 PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]
 
 # Options whose Python keyword has another name, which may have forms.
@@ -134,6 +142,15 @@ def failing_clearly() -> Iterator[None]:
 def number(dataset: str | None) -> str | int | None:
     """A data set by its number where it is one, else by its name."""
     return int(dataset) if dataset is not None and dataset.lstrip("-").isdigit() else dataset
+
+
+def mask_of(name: str | None) -> Any:
+    """The mask that an option names."""
+    if name is None or name == "none":
+        return None if name is None else False
+    from torchmotif.io import read
+
+    return read(Path(name)).numpy() != 0
 
 
 def echo_json(value: Any) -> None:
