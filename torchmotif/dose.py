@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torchmotif.columns.model import ImageModel
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 from torchmotif.metrics import ami, fmi, site_f1
-from torchmotif.noise import estimate_gain, thin
+from torchmotif.noise import dose_doubts, estimate_gain, thin
 
 __all__ = ["DOSE_RECORD", "FRACTIONS", "DoseReport", "DoseStep", "dose_report"]
 
@@ -66,10 +66,14 @@ class DoseReport:
         Columns in every motif of the full dose.
     steps : list of DoseStep
         From the highest to the lowest dose.
+    doubts : list of str
+        Why the noise of the image is not that of the electrons that were given: then it is no image of their dose, and an
+        image of a lower one would have more noise than it has when it is thinned.
     """
 
     counts: list[int]
     steps: list[DoseStep]
+    doubts: list[str] = field(default_factory=list)
 
     def survives_to(self, motif: int) -> float:
         """Lowest relative dose at which a motif has an F1 of at least 0.8; 1 where none.
@@ -94,6 +98,10 @@ class DoseReport:
             )
             lines.append(
                 f"motif {motif}: {count:7,} columns, down to 1/{1 / lowest:.0f} of this dose ({larger})"
+            )
+        if self.doubts:
+            lines.append(
+                f"warning: {'; '.join(self.doubts)}. Lower doses are then worse than is said here; take the image as it was detected"
             )
         return "\n".join(lines)
 
@@ -123,6 +131,7 @@ def dose_report(
     fractions: Sequence[float] = FRACTIONS,
     *,
     electrons_per_count: float | None = None,
+    electrons_per_pixel: float | None = None,
     offset: float | None = None,
     spacing: float | None = None,
     patch_size: int | None = None,
@@ -141,8 +150,10 @@ def dose_report(
         Relative doses below 1.
     electrons_per_count : float, optional
         Detected electrons that one unit of the image stands for; by default what `estimate_gain` finds.
+    electrons_per_pixel : float, optional
+        Mean detected electrons per pixel of the image, which says the same; by default what the image says of itself.
     offset : float, optional
-        Value of a pixel without electrons; by default 0 where `electrons_per_count` is given, else estimated.
+        Value of a pixel without electrons; by default 0 where the electrons are given, else estimated.
     spacing, patch_size, random_state, progress
         See `torchmotif.analyze`.
 
@@ -153,7 +164,8 @@ def dose_report(
     Raises
     ------
     InputError
-        If a fraction is not between 0 and 1, the gain cannot be told, or no column has a whole patch.
+        If a fraction is not between 0 and 1, no column has a whole patch, or the electrons are not given and the noise of the
+        image is not that of counted electrons, see `noise.dose_doubts`.
 
     Examples
     --------
@@ -166,7 +178,7 @@ def dose_report(
     doses = sorted(fractions, reverse=True)
     if not doses or not all(0 < dose < 1 for dose in doses):
         raise InputError(f"fractions must lie between 0 and 1, got {tuple(fractions)}")
-    counts = _electrons(image, electrons_per_count, offset)
+    counts, doubts = _electrons(image, electrons_per_count, electrons_per_pixel, offset)
     options = checked(
         spacing=spacing, patch_size=patch_size, hierarchy=0, random_state=random_state, device=counts.device
     )
@@ -197,7 +209,7 @@ def dose_report(
                 _found_again(thinned, full.columns),
             )
         )
-    return DoseReport(full.counts.tolist(), steps)
+    return DoseReport(full.counts.tolist(), steps, doubts)
 
 
 def _counted(counts: Tensor) -> Micrograph:
@@ -205,15 +217,39 @@ def _counted(counts: Tensor) -> Micrograph:
     return Micrograph(counts, electrons_per_pixel=max(float(counts.mean(dtype=torch.float64)), 1e-30))
 
 
-def _electrons(image: Any, electrons_per_count: float | None, offset: float | None) -> Tensor:
-    """The image in whole electrons."""
+def _electrons(
+    image: Any, per_count: float | None, per_pixel: float | None, offset: float | None
+) -> tuple[Tensor, list[str]]:
+    """The image in whole electrons, and why its noise is not theirs, where they were given."""
     data = image.data if isinstance(image, Micrograph) else image
-    if electrons_per_count is None:
-        gain = estimate_gain(image, offset=offset)
-        return as_tensor(gain.counts(data))
-    if not (electrons_per_count > 0 and math.isfinite(electrons_per_count)):
-        raise InputError(f"electrons_per_count must be positive and finite, got {electrons_per_count}")
-    return torch.round((as_tensor(data) - (offset or 0.0)) * electrons_per_count).clamp(min=0)
+    for name, value in (("electrons_per_count", per_count), ("electrons_per_pixel", per_pixel)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} must be positive and finite, got {value}")
+    known = getattr(image, "electrons_per_pixel", None)
+    if per_count is None and (per_pixel or known) is not None:
+        above = float(as_tensor(data, dtype=torch.float64).mean()) - (offset or 0.0)
+        if not above > 0:
+            raise InputError(f"offset must lie below the mean of the image, got {offset}")
+        per_count = (per_pixel or known or 1.0) / above
+    if per_count is not None:
+        counts = torch.round((as_tensor(data) - (offset or 0.0)) * per_count).clamp(min=0)
+        return counts, _doubts(data) if per_pixel is not None else []
+    gain = estimate_gain(image, offset=offset)
+    doubts = dose_doubts(data, gain)
+    if doubts:
+        raise InputError(
+            f"electrons_per_pixel must be given: the noise of the image is not that of counted electrons, and says no dose "
+            f"({'; '.join(doubts)})"
+        )
+    return as_tensor(gain.counts(data)), []
+
+
+def _doubts(data: Any) -> list[str]:
+    """Doubts about the noise of an image whose dose was given."""
+    try:
+        return dose_doubts(data)
+    except InputError:
+        return []
 
 
 def _found_again(counts: Tensor, columns: Columns) -> float:

@@ -14,6 +14,7 @@ from torchmotif.errors import InputError, InputTypeError
 __all__ = [
     "Micrograph",
     "as_micrograph",
+    "checked_mask",
     "constant_step",
     "labelled",
     "length_nm",
@@ -142,13 +143,15 @@ class Micrograph:
         Whatever else is known of the image (file, detector, notes).
     electrons_per_pixel : float, optional
         Mean number of detected electrons per pixel. None where it is unknown.
+    mask : boolean array of shape (h, w), optional
+        True where a pixel was not measured, in the way of `numpy.ma`; such pixels are left out of whatever is computed.
 
     Raises
     ------
     InputTypeError
         If `data` does not hold real numbers.
     InputError
-        If `data` is not two-dimensional, or a calibration is not a positive, finite length.
+        If `data` is not two-dimensional, a calibration is not a positive, finite length, or the mask does not fit.
 
     Examples
     --------
@@ -164,6 +167,7 @@ class Micrograph:
     unit: str = "nm"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     electrons_per_pixel: float | None = field(default=None, kw_only=True)
+    mask: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the pixels and bring the calibration to one form."""
@@ -178,6 +182,9 @@ class Micrograph:
             object.__setattr__(self, "pixel_size", per_axis(self.pixel_size))
         if self.electrons_per_pixel is not None and not self.electrons_per_pixel > 0:
             raise InputError(f"electrons_per_pixel must be positive, got {self.electrons_per_pixel}")
+
+        if self.mask is not None:
+            object.__setattr__(self, "mask", checked_mask(self.mask, self.shape))
 
     @classmethod
     def from_hyperspy(cls, signal: Any) -> "Micrograph":
@@ -240,6 +247,13 @@ class Micrograph:
         array: np.ndarray = (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).numpy()
         return array  # numpy has no bfloat16
 
+    def measured(self) -> np.ndarray:
+        """The pixels as a float array in which those that were not measured are NaN."""
+        pixels = self.numpy()
+        if self.mask is None:
+            return pixels
+        return np.where(self.mask, np.nan, pixels.astype(np.result_type(pixels.dtype, np.float32)))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Let numpy read the pixels."""
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -252,6 +266,7 @@ class Micrograph:
             self.unit,
             {**self.metadata, **note},
             electrons_per_pixel=self.electrons_per_pixel,
+            mask=None if tuple(data.shape) != self.shape else self.mask,
         )
 
     def __repr__(self) -> str:
@@ -263,7 +278,25 @@ class Micrograph:
                 f"{row:.6g} {self.unit}/px" if row == column else f"{row:.6g} x {column:.6g} {self.unit}/px"
             )
         dose = "" if self.electrons_per_pixel is None else f", {self.electrons_per_pixel:.4g} electrons/px"
-        return f"Micrograph({self.shape[0]} x {self.shape[1]} {self.data.dtype}, {size}{dose})"
+        hidden = "" if self.mask is None else f", {self.mask.mean():.1%} not measured"
+        return f"Micrograph({self.shape[0]} x {self.shape[1]} {self.data.dtype}, {size}{dose}{hidden})"
+
+
+def checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A mask on the host.
+
+    Raises
+    ------
+    InputError
+        If it is not boolean, or not of the image's shape.
+    """
+    values = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if values.dtype != bool or values.shape != shape:
+        raise InputError(
+            f"mask must be boolean and have the image's shape {shape}, true where pixels are to be "
+            f"ignored; got {values.dtype} {values.shape}"
+        )
+    return values
 
 
 def per_axis(pixel_size: Any, name: str = "pixel_size") -> tuple[float, float]:

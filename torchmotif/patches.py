@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from torchmotif._arrays import as_positions, as_tensor, like, pixels_of
 from torchmotif._windows import gather_windows
 from torchmotif.errors import InputError
 
-__all__ = ["covered", "extract_patches", "first_shell", "inside", "offsets"]
+__all__ = ["covered", "extract_patches", "first_shell", "hidden_share", "inside", "offsets"]
 
+MOST_HIDDEN = 0.05  # of a patch may be unmeasured: a few dead pixels, not the edge of a fill
 _SHELL = 1.48  # radius of a patch over the columns' distance: 5.6 A across on MoSe2 (Dan et al., 2022)
 _TILE = 2048  # pixels: side of the parts in which files and lazy arrays are read
 
@@ -76,6 +78,31 @@ def inside(positions: Any, shape: tuple[int, int], size: int) -> Any:
     start = _starts(as_positions(positions), size)
     last = torch.tensor(shape, device=start.device) - size
     return like(((start >= 0) & (start <= last)).all(dim=1), positions)
+
+
+def hidden_share(positions: Any, hidden: Bool[Tensor, "h w"], size: int) -> Any:
+    """Share of the pixels in the windows around positions that were not measured; pixels beyond the image do not count.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+        (row, col) in pixels.
+    hidden : boolean Tensor of shape (h, w)
+        True where a pixel was not measured.
+    size : int
+        Side of the window in pixels.
+
+    Returns
+    -------
+    array of shape (n,), numpy or torch as `positions` came
+    """
+    start = _starts(as_positions(positions), size).to(hidden.device)
+    sums = F.pad(hidden.long().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    last = torch.tensor(hidden.shape, device=start.device)
+    top, left = start.clamp(min=torch.zeros_like(last), max=last).unbind(1)
+    bottom, right = (start + size).clamp(min=torch.zeros_like(last), max=last).unbind(1)
+    count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return like(count.double() / size**2, positions)
 
 
 def covered(positions: Any, shape: tuple[int, int], size: int) -> Any:

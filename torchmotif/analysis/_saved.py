@@ -25,9 +25,9 @@ def write_saved(folder: Path, record_name: str, result: Any) -> None:
     from safetensors.numpy import save_file
 
     save_file({"templates": np.ascontiguousarray(result.templates)}, folder / "templates.safetensors")
-    columns = {f"columns.{key}": value for key, value in vars(result.columns).items()}
+    columns = {f"columns.{item.name}": getattr(result.columns, item.name) for item in fields(result.columns)}
     of_columns = {name: getattr(result, name) for name in _OF_COLUMNS}
-    arrays = {"image": result.image.numpy(), **of_columns, **columns}
+    arrays = {"image": result.image.numpy(), "mask": result.image.mask, **of_columns, **columns}
     save_file(
         {key: np.ascontiguousarray(one) for key, one in arrays.items() if isinstance(one, np.ndarray)},
         folder / "arrays.safetensors",
@@ -62,7 +62,14 @@ def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
         image = _mapping(record.pop("image"), "image")
         pixel_size, unit, dose = (image[name] for name in ("pixel_size", "unit", "electrons_per_pixel"))
         metadata = _mapping(image["metadata"], "metadata")
-        scan = Micrograph(arrays["image"], pixel_size, unit, metadata, electrons_per_pixel=dose)
+        scan = Micrograph(
+            arrays["image"],
+            pixel_size,
+            unit,
+            metadata,
+            electrons_per_pixel=dose,
+            mask=arrays.get("mask"),
+        )
         columns = _columns(_mapping(record.pop("columns"), "columns"), arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -101,7 +108,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
     wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
     for name, array in arrays.items():
         right = (n, 2) if name in {"columns.positions", "columns.position_errors"} else (n,)
-        if name != "image" and (array.shape != right or array.dtype.kind not in "iufb"):
+        if name not in {"image", "mask"} and (array.shape != right or array.dtype.kind not in "iufb"):
             wrong.append(name)
     if templates.ndim != 3 or templates.dtype.kind != "f":
         wrong.append("templates")

@@ -20,7 +20,7 @@ from torchmotif.image import Micrograph, as_micrograph, labelled
 __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
 _KNOWN: dict[str, tuple[str | None, ...]] = {
-    "polarity": ("bright", "dark"),
+    "polarity": ("auto", "bright", "dark"),
     "motifs": ("together", "each"),
     "calibration": ("shared", "each"),
     "equivalence": (None, "rotation", "euclidean"),
@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
 
     spacing: float | None
     threshold: float | None
-    polarity: Literal["bright", "dark"]
+    polarity: Literal["auto", "bright", "dark"]
     mask: Any
     patch_size: int | None
     n_max: int
@@ -56,7 +56,7 @@ def analyze(
     *,
     spacing: float | None = None,
     threshold: float | None = None,
-    polarity: Literal["bright", "dark"] = "bright",
+    polarity: Literal["auto", "bright", "dark"] = "auto",
     mask: Any = None,
     patch_size: int | None = None,
     n_max: int = 10,

@@ -15,9 +15,12 @@ from torchmotif.hierarchy.levels import build_level
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plane_graph.neighbours import delaunay_edges, first_shell, shell_end
 
-__all__ = ["FieldHierarchy", "FieldLevel", "count_assemblies", "end_of_shell", "merged"]
+__all__ = ["HOLE", "FieldHierarchy", "FieldLevel", "count_assemblies", "end_of_shell", "merged"]
 
 _AROUND = 4.0  # spacings that must be known around the columns of an assembly, beside one and a half for each
+# Where pixels were not measured, faces with more corners are holes: what lies in them is not known. Larger ones would also
+# not be seen as a whole by one batch.
+HOLE = 12
 Code = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
@@ -113,7 +116,9 @@ def count_assemblies(batch: Batch, others: Sequence[Batch], max_size: int, ends:
         mine = [other for other in others if image.number in {one.number for one in other.images}]
         parts = [_near(other, image.number, batch, max_size) for other in mine]
         at, labels, own = (np.concatenate(values) for values in zip(*parts, strict=True))
-        counts[str(image.number)] = _counted(at, labels, own, max_size, ends.get(image.number))
+        counts[str(image.number)] = _counted(
+            at, labels, own, max_size, ends.get(image.number), hole=HOLE if batch.has_hidden else None
+        )
     batch.parts.write_json(batch.name("assemblies"), counts)
     return len(counts)
 
@@ -137,14 +142,20 @@ def _near(other: Batch, image: int, batch: Batch, max_size: int) -> tuple[np.nda
 
 
 def _counted(
-    at: np.ndarray, labels: np.ndarray, own: np.ndarray, max_size: int, end: float | None
+    at: np.ndarray,
+    labels: np.ndarray,
+    own: np.ndarray,
+    max_size: int,
+    end: float | None,
+    *,
+    hole: int | None,
 ) -> list[list[Any]]:
     """For every size, pairs (code, count) of the assemblies whose first column is one's own."""
     levels: list[list[Any]] = [[] for _ in range(max_size)]
     if not own.any() or len(at) < 4:
         return levels
     try:
-        graph = PlaneGraph(at, first_shell(at, delaunay_edges(at), end), labels)
+        graph = PlaneGraph(at, first_shell(at, delaunay_edges(at), end), labels, max_face=hole)
     except InputError:  # all on one line
         return levels
     inner = np.flatnonzero(~graph.rim)

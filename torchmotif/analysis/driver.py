@@ -14,12 +14,13 @@ import torch
 from torchmotif._files import plain
 from torchmotif.analysis import store as stores
 from torchmotif.analysis.assemblies import count_assemblies, end_of_shell
+from torchmotif.analysis.checks import findings, looked_at
 from torchmotif.analysis.engine import Engine, device_of_worker, engine_for
 from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
 from torchmotif.analysis.plan import Batch, Image, batches_of
-from torchmotif.analysis.record import plan_of, record_of, warn
+from torchmotif.analysis.record import plan_of, record_of, warn, warn_of_findings
 from torchmotif.analysis.seams import rows_to_keep, touching
 from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
@@ -137,8 +138,13 @@ class _Run:
                 templates[number] = turned
         self._assembled(left, batches)
         others = summaries(batches, left, record, templates)
+        with self._timed("checks"):
+            for image, known in zip(left, record["images"], strict=True):
+                mine = [batch for batch in batches if any(one.number == image.number for one in batch.images)]
+                known["warnings"] = findings(looked_at(mine, image)) if self.given is None else []
         record["timings_s"] = self.timings
         warn(left)
+        warn_of_findings(record)
         if self.root is None or isinstance(self.parts, stores.Memory):
             parts = list(gathered(batches))
             arrays = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}

@@ -14,6 +14,7 @@ from torchmotif.analysis.result import MotifResult
 from torchmotif.analysis.sources import Source, as_sources
 from torchmotif.analysis.store import read_record
 from torchmotif.columns import Columns
+from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import InputError, MissingDependencyError, ReadError
 from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.io import read
@@ -205,6 +206,9 @@ class FieldResult:
             return self._results[number]
         scan = self._micrograph(number) if pixels is None else as_micrograph(pixels)
         known = self.images[number]
+        hidden = known.get("unmeasured")
+        if hidden is not None and pixels is not None and list(scan.shape) == known["shape"]:
+            scan = replace(scan, mask=Unmeasured.from_dict(hidden).mask)
         if list(scan.shape) != known["shape"]:
             raise InputError(
                 f"pixels must be those of {known['name']}, {known['shape']}, got {list(scan.shape)}"
@@ -231,6 +235,8 @@ class FieldResult:
         found = {
             "spacing_px": known["spacing"],
             "patch_size_px": group["patch_size_px"],
+            "dose_doubts": known.get("dose_doubts", []),
+            "polarity": known.get("polarity", "bright"),
             "zoom": known["zoom"],
             "n_columns": known["n_columns"],
             **{name: group.get(name) for name in learnt},
@@ -244,13 +250,17 @@ class FieldResult:
         )
 
     def _micrograph(self, image: int) -> Micrograph:
-        """The image itself."""
+        """The image itself, with the pixels that were not measured."""
         known = self.images[image]
-        size, dose = known["pixel_size_nm"], known.get("electrons_per_pixel")
-        size = None if size is None else tuple(size)
+        size, hidden = known["pixel_size_nm"], known.get("unmeasured")
+        calibrated: dict[str, Any] = {
+            "pixel_size": None if size is None else tuple(size),
+            "electrons_per_pixel": known.get("electrons_per_pixel"),
+            "mask": None if hidden is None else Unmeasured.from_dict(hidden).mask,
+        }
         if self._sources is not None and self._sources[image].array is not None:
             source = replace(self._sources[image], mask=None)
-            return Micrograph(source.part(), size, "nm", source.metadata, electrons_per_pixel=dose)
+            return Micrograph(source.part(), metadata=source.metadata, **calibrated)
         if known["path"] is None:
             raise ReadError(
                 f"the pixels of {known['name']} were in memory; give them: result_of({image}, pixels)"
@@ -258,9 +268,9 @@ class FieldResult:
         path, frame, dataset = Path(known["path"]), known.get("frame"), known.get("dataset")
         if path.is_dir():
             source = as_sources(path, dataset=dataset, frame=frame)[0]
-            return Micrograph(source.read(), size, "nm", {"path": str(path)}, electrons_per_pixel=dose)
+            return Micrograph(source.read(), metadata={"path": str(path)}, **calibrated)
         scan = read(path, frame=frame, dataset=dataset)
-        return Micrograph(scan.data, size, "nm", scan.metadata, electrons_per_pixel=dose)
+        return Micrograph(scan.data, metadata=scan.metadata, **calibrated)
 
     def _record_of(self, image: int, scan: Micrograph) -> dict[str, Any]:
         """How the result of one image was made: enough to make it again."""
@@ -278,6 +288,7 @@ class FieldResult:
                 "dtype": str(pixels.dtype),
             },
             "notes": self.images[image]["notes"],
+            "warnings": self.images[image].get("warnings", []),
         }
 
     def rows(self, image: int) -> slice:

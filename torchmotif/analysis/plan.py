@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,11 @@ from torchmotif.analysis.sources import Source, digest
 from torchmotif.analysis.store import Parts, listed
 from torchmotif.columns.grid import GUARD, Grid, tiles_at_once
 from torchmotif.columns.model import ImageModel
+from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import InputError, ReadError
 from torchmotif.patches import first_shell
 
-__all__ = ["Batch", "Image", "Survey", "batches_of", "unfit", "with_patches"]
+__all__ = ["Batch", "Image", "Survey", "batches_of", "measured", "unfit", "with_patches"]
 
 _EQUAL = 0.01  # relative difference of pixel sizes that counts as none
 
@@ -40,6 +41,12 @@ class Survey:
         Of the finite pixels.
     invalid : int
         Pixels that are not finite, but for those that a mask leaves out.
+    unmeasured : Unmeasured or None
+        Pixels that look as if nothing was measured there.
+    skewness : float or None
+        Of the image towards its columns, where their polarity was given.
+    dose_doubts : list of str
+        Why its noise says no dose, where that is not known.
     offset : float or None
         What `suspected_offset` says of it, where the dose is not known.
     patch_size : int
@@ -57,6 +64,9 @@ class Survey:
     mean: float
     least: float
     invalid: int
+    unmeasured: Unmeasured | None = None
+    skewness: float | None = None
+    dose_doubts: list[str] = field(default_factory=list)
     offset: float | None = None
     patch_size: int = 0
     zoom: float = 1.0
@@ -86,13 +96,16 @@ class Survey:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        hidden = None if self.unmeasured is None else self.unmeasured.as_dict()
+        return asdict(self) | {"unmeasured": hidden}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Survey":
         """What `as_dict` gave."""
         model = ImageModel.from_dict(values["model"])
-        return cls(**values | {"shape": tuple(values["shape"]), "model": model})
+        hidden = values.get("unmeasured")
+        hidden = None if hidden is None else Unmeasured.from_dict(hidden)
+        return cls(**values | {"shape": tuple(values["shape"]), "model": model, "unmeasured": hidden})
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,14 @@ class Batch:
         """What the images have in common."""
         return self.images[0].survey
 
+    @property
+    def has_hidden(self) -> bool:
+        """Whether pixels of the images may not be finite."""
+        return any(
+            one.survey.invalid or one.survey.unmeasured is not None or one.source.mask is not None
+            for one in self.images
+        )
+
     def name(self, kind: str) -> str:
         """File name of a part."""
         first, tile = self.tiles[0]
@@ -181,6 +202,8 @@ class Batch:
                     )
                 with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
                     part = torch.from_numpy(part.astype(np.float32))
+            if image.survey.unmeasured is not None:
+                part = measured(part, image.survey.unmeasured, tile.window)
             found.append(part.float())
         return torch.stack(found)
 
@@ -192,6 +215,14 @@ class Batch:
             )
             for place, image in enumerate(self.images)
         ]
+
+
+def measured(part: Any, hidden: Unmeasured, box: tuple[int, int, int, int]) -> Any:
+    """The pixels of a window as floats, NaN where they were not measured."""
+    left_out = hidden.window(box)
+    if isinstance(part, Tensor):
+        return part.float().masked_fill(torch.from_numpy(left_out).to(part.device), torch.nan)
+    return np.where(left_out, np.nan, part.astype(np.result_type(part.dtype, np.float32)))
 
 
 def batches_of(images: Iterable[Image], groups: Callable[[int], int], **common: Any) -> Iterator[Batch]:

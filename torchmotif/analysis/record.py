@@ -12,9 +12,10 @@ import torch
 
 from torchmotif.analysis.plan import Image, Survey
 from torchmotif.analysis.store import FORMAT
+from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import TorchMotifWarning
 
-__all__ = ["known_before", "plan_of", "record_of", "warn"]
+__all__ = ["known_before", "plan_of", "record_of", "warn", "warn_of_findings"]
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
@@ -58,11 +59,22 @@ def record_of(
 
 def _described(image: Image) -> dict[str, Any]:
     source, survey = image.source, image.survey
-    nm, model = source.pixel_size_nm, survey.model
+    nm, model, hidden = source.pixel_size_nm, survey.model, survey.unmeasured
+    if source.mask is not None:
+        nothing = np.zeros(survey.shape, bool)
+        hidden = (hidden or Unmeasured(survey.shape, 1, nothing)).joined(source.mask)
     notes = [*source.notes, *([_unmeasured(survey)] if survey.invalid else [])]
+    if survey.unmeasured is not None:
+        notes.append(survey.unmeasured.note)
     if source.mask is not None:
         notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
-    if survey.offset is not None:
+    if model.dark:
+        notes.append("columns are taken to be dark, as in a bright-field image")
+    if survey.dose_doubts:
+        notes.append(
+            f"the noise is not that of counted electrons ({'; '.join(survey.dose_doubts)}): no dose can be told from it"
+        )
+    if survey.offset is not None and not survey.dose_doubts:
         notes.append(
             f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
             "motifs do not mind, but the dose is right only after it is subtracted"
@@ -84,10 +96,14 @@ def _described(image: Image) -> dict[str, Any]:
         "spacing": model.spacing,
         "spacing_nm": apart,
         "width": list(model.width),
+        "dose_doubts": survey.dose_doubts,
+        "warnings": [],
+        "polarity": "dark" if model.dark else "bright",
         "zoom": survey.zoom,
         "level": survey.level,
         "gain": survey.gain,
         "block_px": survey.side,
+        "unmeasured": None if hidden is None else hidden.as_dict(),
         "notes": notes,
     }
 
@@ -104,6 +120,16 @@ def warn(images: Sequence[Image]) -> None:
         more = f", and {len(bad) - 1} more images have such pixels" if len(bad) > 1 else ""
         name = bad[0].source.name if len(images) > 1 else "image"
         said = f"{name}: {_unmeasured(bad[0].survey)}{more}. Crop the image if that matters."
+        warnings.warn(said, TorchMotifWarning, stacklevel=5)
+
+
+def warn_of_findings(record: dict[str, Any]) -> None:
+    """Tell of what the self-check found."""
+    doubtful = [one for one in record["images"] if one["warnings"]]
+    if doubtful:
+        name = f"{doubtful[0]['name']}: " if len(record["images"]) > 1 else ""
+        more = f"; and {len(doubtful) - 1} more images have warnings" if len(doubtful) > 1 else ""
+        said = name + "; ".join(doubtful[0]["warnings"]) + more
         warnings.warn(said, TorchMotifWarning, stacklevel=5)
 
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
+from torchmotif.analysis.assemblies import HOLE
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
-from torchmotif.patches import inside
+from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
 from torchmotif.report import write_report
@@ -71,10 +73,23 @@ class MotifResult:
     mirrored: np.ndarray | None = None
 
     @property
+    def warnings(self) -> list[str]:
+        """What the self-check found doubtful, each with what to do."""
+        return list(self.record.get("warnings", []))
+
+    @property
     def whole(self) -> np.ndarray:
-        """Which columns have a whole patch in the image, and so a motif or none for good reason; shape (n,), bool."""
+        """Which columns have a whole patch in what was measured, and so a motif or none for good reason; shape (n,), bool."""
         size = math.ceil(self.templates.shape[-1] * self._zoom)
-        return np.asarray(inside(self.columns.positions, self.image.shape, size), bool)
+        whole = np.asarray(inside(self.columns.positions, self.image.shape, size), bool)
+        return whole & (self._hidden_around(self.columns.positions, size) <= MOST_HIDDEN)
+
+    def _hidden_around(self, positions: np.ndarray, size: int) -> np.ndarray:
+        """Share of the pixels in windows around positions that were not measured."""
+        hidden = ~np.isfinite(self.image.measured())
+        if not hidden.any():
+            return np.zeros(len(positions))
+        return np.asarray(hidden_share(positions, torch.from_numpy(hidden), size))
 
     @cached_property
     def moments(self) -> np.ndarray:
@@ -89,8 +104,10 @@ class MotifResult:
     @cached_property
     def graph(self) -> PlaneGraph:
         """Which columns with a whole patch are neighbours, labelled with their motifs."""
-        whole = self.whole
-        return PlaneGraph.from_positions(self.columns.positions[whole], self.labels[whole])
+        whole, hidden = self.whole, not np.isfinite(self.image.measured()).all()
+        return PlaneGraph.from_positions(
+            self.columns.positions[whole], self.labels[whole], max_face=HOLE if hidden else None
+        )
 
     @property
     def _zoom(self) -> float:
@@ -126,12 +143,13 @@ class MotifResult:
         margin = self.columns.spacing / 2  # nearer to the rim a column may be there and not be found
         place = self.sites.empty
         within = ((place > margin) & (place < np.array(self.image.shape) - 1 - margin)).all(axis=1)
+        within &= self._hidden_around(place, 2 * math.ceil(margin) + 1) == 0
         place, site = place[within], self.sites.empty_of[within]
         bright = np.full(len(place), np.nan)
         for motif in np.unique(site):
             hosts = self.columns.positions[self.labels == motif]
             here = site == motif
-            bright[here] = brightness_at(self.image.numpy(), place[here], hosts, self.columns.spacing)
+            bright[here] = brightness_at(self.image.measured(), place[here], hosts, self.columns.spacing)
         table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright})
         return table.sort_values(["site", "brightness"], ignore_index=True)
 
@@ -190,7 +208,7 @@ class MotifResult:
     def plot_map(self, ax: "Axes | None" = None) -> "Axes":
         """The image with every column in the colour of its motif, see `torchmotif.plot.motif_map`."""
         return plot.motif_map(
-            self.image.numpy(),
+            self.image.measured(),
             self.columns.positions,
             self.groups,
             spacing=self.columns.spacing,

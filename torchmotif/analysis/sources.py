@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchmotif.errors import InputError, InputTypeError
-from torchmotif.image import Micrograph, labelled, nm_per, per_axis
+from torchmotif.image import Micrograph, checked_mask, labelled, nm_per, per_axis
 from torchmotif.io import Dataset, StoredArray, chosen, contents, frames_of, read
 
 __all__ = ["Files", "Source", "as_sources", "digest", "spilled"]
@@ -43,6 +43,8 @@ class Source:
         What else is known of the image, where it is a micrograph.
     mask : array of shape (h, w) or None
         True where pixels are left out; they are read as NaN.
+    find_unmeasured : bool
+        Whether to leave out pixels that look as if nothing was measured there.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     mask: np.ndarray | None = None
+    find_unmeasured: bool = True
 
     def part(self, window: tuple[int, int, int, int] | None = None) -> np.ndarray | Tensor:
         """The pixels of a window (first row, first column, end row, end column); a tensor where they are on an accelerator."""
@@ -124,6 +127,7 @@ def as_sources(
                 electrons_per_pixel=source.electrons_per_pixel,
                 notes=_notes(source),
                 metadata=dict(source.metadata),
+                mask=source.mask,
             )
         ]
     elif isinstance(source, str | Path):
@@ -156,13 +160,10 @@ def as_sources(
 
 
 def _masked(source: Source, mask: Any) -> Source:
-    values = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-    if values.dtype != bool or values.shape != source.shape:
-        raise InputError(
-            f"mask must be boolean and have the image's shape {source.shape}, true where pixels are to be "
-            f"ignored; got {values.dtype} {values.shape}"
-        )
-    return replace(source, mask=values)
+    if mask is False:
+        return replace(source, find_unmeasured=False)
+    values = checked_mask(mask, source.shape)
+    return replace(source, mask=values if source.mask is None else values | source.mask)
 
 
 @dataclass(frozen=True)

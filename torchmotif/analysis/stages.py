@@ -16,7 +16,7 @@ from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
-from torchmotif.patches import extract_patches, inside
+from torchmotif.patches import MOST_HIDDEN, extract_patches, hidden_share, inside
 from torchmotif.zernike import ZernikeBasis, n_modes
 
 __all__ = ["find_columns_of", "label_columns_of", "moments_for_motifs"]
@@ -129,6 +129,9 @@ def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tens
     whole = inside(at, survey.shape, survey.reach)
     tall = local.clone()
     tall[:, 0] += tile * pixels.shape[1]
+    if batch.has_hidden:
+        hidden = ~torch.isfinite(pixels).flatten(0, 1)
+        whole = whole & (hidden_share(tall, hidden, survey.reach) <= MOST_HIDDEN)
     image = _filled(batch, pixels)
     if survey.zoom == 1.0:
         moments = basis.project((image - survey.level) * survey.gain, tall, outside="mask")
@@ -139,11 +142,16 @@ def _moments(batch: Batch, pixels: Tensor, tile: Tensor, local: Tensor, at: Tens
 
 
 def _filled(batch: Batch, pixels: Tensor) -> Tensor:
-    """The windows below each other as one image, its level in place of pixels that are not finite.
+    """The windows below each other as one image; the mean of those beside in place of pixels that are hot or not finite.
 
-    No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
+    Where there is none beside either it is the level. No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
     """
-    filled = torch.where(torch.isfinite(pixels), pixels, batch.survey.level)
+    low, high = batch.survey.model.usual
+    usual = torch.isfinite(pixels) & (pixels >= low) & (pixels <= high)
+    level = batch.survey.level
+    beyond = torch.where(usual, pixels - level, 0.0)
+    sums, count = (F.avg_pool2d(one[:, None], 3, 1, 1)[:, 0] for one in (beyond, usual.to(pixels.dtype)))
+    filled = torch.where(usual, pixels, level + sums / count.clamp(min=1e-3))
     return _averaged(filled, batch.survey.zoom).flatten(0, 1)
 
 

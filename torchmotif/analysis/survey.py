@@ -1,24 +1,28 @@
 """The first look at the images: checksums, limits and means of the pixels, and what the columns have in common."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from torchmotif._arrays import as_tensor
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.engine import Engine, device_of_worker
-from torchmotif.analysis.plan import Image, Survey, unfit, with_patches
+from torchmotif.analysis.plan import Image, Survey, measured, unfit, with_patches
 from torchmotif.analysis.record import known_before
 from torchmotif.analysis.sources import Source, digest
 from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
+from torchmotif.columns.polarity import has_dark_columns, is_bright_field, skewness
+from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
-from torchmotif.noise import suspected_offset
+from torchmotif.noise import dose_doubts, suspected_offset
+from torchmotif.noise.counted import middle_of
 
 __all__ = ["surveyed"]
 
@@ -86,14 +90,18 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         raise InputError(f"{source.name} must have at least 16 pixels a side, got {shape}")
     if known is not None and tuple(known["shape"]) == shape:
         return known | {"digests": _digests(source, Grid(shape, known["side"], 0))}
-    side, dark = tile_side(0.0), options["polarity"] == "dark"
+    side = tile_side(0.0)
     grid = Grid(shape, side, 0)
     digests, tops, sample = [], [], []
     total, count, least = 0.0, 0, math.inf
     every = math.ceil(math.sqrt(math.prod(shape) / _LOOKED_AT))
+    hidden = unmeasured(source.part, shape) if source.find_unmeasured else None
+    dark = _is_dark(source, hidden, options)
     for number in range(len(grid)):
         core = source.read(grid[number].core)
         digests.append(digest(core))
+        if hidden is not None:
+            core = measured(core, hidden, grid[number].core)
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
             tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=dark))
@@ -110,7 +118,10 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "digests": digests,
         "mean": total / count,
         "least": least,
-        "invalid": math.prod(shape) - count - left_out,
+        "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
+        "dark": dark,
+        "unmeasured": None if hidden is None else hidden.as_dict(),
+        "dose_doubts": _dose_doubts(source, hidden, dark=dark),
         "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
@@ -123,27 +134,75 @@ def calibrated(
     model: ImageModel | None = None,
 ) -> list[dict[str, Any]]:
     """What `Survey` holds of some images that have a model in common, which is measured unless it is given."""
-    limit = saturation_limit([top for one in looks for top in one["tops"]])
+    dark = 2 * sum(one["dark"] for one in looks) > len(looks)  # of a stack, as most of its frames
+    limit = saturation_limit([top for one in looks if one["dark"] == dark for top in one["tops"]])
     if model is None:
         with single_threaded():
             few = np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))
             model = calibrate_image(
-                [sources[i].part for i in few],
+                [_reader(sources[i], _hidden_of(looks[i])) for i in few],
                 sources[0].shape,
                 axes=_axes(sources[0]),
-                dark=options["polarity"] == "dark",
+                dark=dark,
                 limit=limit,
                 spacing=options["spacing"],
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)
+    # Where the image itself told the polarity there is nothing to check.
+    skewed = None if options["polarity"] == "auto" else _skewness(sources[0], looks[0], model)
     found = []
     for source, one in zip(sources, looks, strict=True):
-        survey = {key: value for key, value in one.items() if key != "tops"} | {"model": model.as_dict()}
+        survey = {key: value for key, value in one.items() if key not in {"tops", "dark"}} | {
+            "model": model.as_dict(),
+            "skewness": skewed,
+        }
         if side != one["side"]:
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
         found.append(survey)
     return found
+
+
+def _is_dark(source: Source, hidden: Unmeasured | None, options: dict[str, Any]) -> bool:
+    """Whether columns are dark, as was asked for or as the image says."""
+    if options["polarity"] != "auto":
+        return bool(options["polarity"] == "dark")
+    with single_threaded():
+        return has_dark_columns(
+            _reader(source, hidden),
+            source.shape,
+            axes=_axes(source),
+            spacing=options["spacing"],
+            bright_field=is_bright_field(source.name, *source.metadata.values()),
+            device=device_of_worker(options["device"]),
+        )
+
+
+def _dose_doubts(source: Source, hidden: Unmeasured | None, *, dark: bool) -> list[str]:
+    """Why the noise says no dose, where that is not known and an image of dark field could say it."""
+    box = middle_of(source.shape)
+    if dark or source.electrons_per_pixel is not None:
+        return []
+    part = source.read(box)
+    whole = hidden is None or not hidden.window(box).any()
+    return dose_doubts(part) if whole and np.isfinite(part).all() else []
+
+
+def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:
+    """Skewness of one window towards columns of the model's polarity."""
+    window = as_tensor(_reader(source, _hidden_of(look))(Grid.samples(source.shape, 1)[0]))[None]
+    with single_threaded():
+        tiles = model.normalised(window)
+        return skewness(tiles, model.spacing) if bool(tiles.usable.any()) else None
+
+
+def _hidden_of(look: dict[str, Any]) -> Unmeasured | None:
+    return None if look["unmeasured"] is None else Unmeasured.from_dict(look["unmeasured"])
+
+
+def _reader(source: Source, hidden: Unmeasured | None) -> Callable[[tuple[int, int, int, int]], Any]:
+    """What reads the pixels of a window, not finite where they were not measured."""
+    return source.part if hidden is None else lambda box: measured(source.part(box), hidden, box)
 
 
 def _digests(source: Source, grid: Grid) -> list[str]:

@@ -18,6 +18,7 @@ from torchmotif.cli.common import (
     Force,
     Frame,
     Json,
+    Mask,
     PatchSize,
     PixelSize,
     Polarity,
@@ -28,6 +29,8 @@ from torchmotif.cli.common import (
     echo_json,
     failing_clearly,
     in_nm,
+    in_options,
+    mask_of,
     number,
     typed,
 )
@@ -75,7 +78,10 @@ def analyze(
     dataset: DatasetName = None,
     spacing: Spacing = None,
     threshold: Threshold = None,
-    polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
+    polarity: Annotated[
+        Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
+    ] = Polarity.auto,
+    mask: Mask = None,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
@@ -144,7 +150,7 @@ def analyze(
         micrograph = _calibrated(micrograph, options.pop("pixel_size"))
         parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
         del parameters["motifs"], parameters["seed"]
-        result = _analyze(micrograph, parameters)
+        result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
         _save(result, out, force, report)
         _write_also(result, out, also or [])
         _tell(result, out, report, as_json)
@@ -247,6 +253,8 @@ def _tell(
     result: "MotifResult", out: Path, report: bool, as_json: bool, specimen: "Specimen | None" = None
 ) -> None:
     """Print what was found to stdout, and what a user should know of it to stderr."""
+    for warning in result.warnings:
+        typer.echo(f"warning: {in_options(warning)}", err=True)
     for note in result.record["notes"]:
         typer.echo(f"note: {note}", err=True)
     if result.image.pixel_size_nm is None:
@@ -299,6 +307,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
         "at_rim": int((result.groups == AT_RIM).sum()),
+        "warnings": result.warnings,
         "notes": result.record["notes"],
         "timings_s": result.record["timings_s"],
     }

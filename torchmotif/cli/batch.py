@@ -14,6 +14,7 @@ from torchmotif.cli.common import (
     Device,
     Equivalence,
     Frame,
+    Mask,
     PatchSize,
     PixelSize,
     Polarity,
@@ -24,6 +25,7 @@ from torchmotif.cli.common import (
     failing_clearly,
     in_nm,
     in_options,
+    mask_of,
     number,
 )
 
@@ -58,7 +60,10 @@ def batch(
     dataset: DatasetName = None,
     spacing: Spacing = None,
     threshold: Threshold = None,
-    polarity: Annotated[Polarity, typer.Option(help="Are columns bright or dark?")] = Polarity.bright,
+    polarity: Annotated[
+        Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
+    ] = Polarity.auto,
+    mask: Mask = None,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
     motifs: Annotated[int | None, typer.Option(help="Number of motifs; default: found.")] = None,
@@ -106,6 +111,7 @@ def batch(
             spacing=spacing,
             threshold=threshold,
             polarity=polarity.value,
+            mask=mask_of(mask),
             patch_size=patch_size,
             n_max=n_max,
             n_motifs=motifs,
@@ -141,6 +147,9 @@ def _report(result: "FieldResult", out: Path) -> None:
         f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
+    for image in result.images:
+        for warning in image.get("warnings", []):
+            typer.echo(f"warning: {image['name']}: {in_options(warning)}", err=True)
     for failure in failures:
         typer.echo(f"failed: {failure['name']}: {in_options(failure['reason'])}", err=True)
     if failures:

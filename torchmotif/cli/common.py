@@ -28,6 +28,7 @@ __all__ = [
     "Frame",
     "Image",
     "Json",
+    "Mask",
     "PatchSize",
     "PixelSize",
     "Polarity",
@@ -39,6 +40,7 @@ __all__ = [
     "failing_clearly",
     "in_nm",
     "in_options",
+    "mask_of",
     "number",
     "typed",
 ]
@@ -90,6 +92,7 @@ def typed(name: str) -> bool:
 class Polarity(StrEnum):
     """Whether columns are brighter or darker than what surrounds them."""
 
+    auto = "auto"
     bright = "bright"
     dark = "dark"
 
@@ -114,6 +117,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Spacing = Annotated[float | None, typer.Option(help="Distance between columns in pixels; default: measured.")]
 Threshold = Annotated[
     float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        help="Image file, not 0 where pixels are to be left out; 'none' leaves all in. Default: unmeasured ones are found."
+    ),
 ]
 PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]
 
@@ -152,6 +161,15 @@ def in_nm(pixel_size: str | float | None) -> Any:
     from torchmotif.image import length_nm
 
     return length_nm(pixel_size) if isinstance(pixel_size, str) else pixel_size
+
+
+def mask_of(name: str | None) -> Any:
+    """The mask that an option names."""
+    if name is None or name == "none":
+        return None if name is None else False
+    from torchmotif.io import read
+
+    return read(Path(name)).numpy() != 0
 
 
 def echo_json(value: Any) -> None:

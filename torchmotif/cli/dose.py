@@ -33,6 +33,12 @@ def dose(
         float | None,
         typer.Option(help="Electrons that one unit of the image stands for; default: estimated."),
     ] = None,
+    electrons_per_pixel: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean detected electrons per pixel of the image, where its noise does not tell them."
+        ),
+    ] = None,
     offset: Annotated[
         float | None, typer.Option(help="Value of a pixel without electrons; default: 0, or estimated.")
     ] = None,
@@ -58,6 +64,7 @@ def dose(
         report = dose_report(
             read(image, frame=frame, dataset=number(dataset)),
             electrons_per_count=electrons_per_count,
+            electrons_per_pixel=electrons_per_pixel,
             offset=offset,
             spacing=spacing,
             random_state=seed,

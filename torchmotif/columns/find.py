@@ -15,6 +15,7 @@ from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import pixels_and_mask, saturation_limit, top_two
+from torchmotif.columns.polarity import has_dark_columns, is_bright_field
 from torchmotif.columns.result import Columns
 from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
 from torchmotif.errors import InputError
@@ -28,7 +29,7 @@ def find_columns(
     *,
     spacing: float | None = None,
     threshold: float | None = None,
-    polarity: Literal["bright", "dark"] = "bright",
+    polarity: Literal["auto", "bright", "dark"] = "auto",
     mask: Any = None,
     refine: bool = True,
     include_dark_sites: bool = False,
@@ -49,10 +50,12 @@ def find_columns(
     threshold : float, optional
         Least height of a column above its background, in the image's units. Without it, and beside it, a column
         must be above 3 sigma, and above 5 % of the 90th percentile of all.
-    polarity : {"bright", "dark"}
-        Whether columns are brighter (dark field) or darker (bright field) than what surrounds them.
-    mask : boolean array of shape (h, w), optional
-        True where pixels are to be left out, in the way of `numpy.ma`.
+    polarity : {"auto", "bright", "dark"}
+        Whether columns are brighter (dark field) or darker (bright field) than what surrounds them; by default the image
+        tells, see `has_dark_columns`.
+    mask : boolean array of shape (h, w), or False, optional
+        True where pixels are to be left out, in the way of `numpy.ma`. Pixels that look as if nothing was measured there,
+        such as a constant fill around an aligned image, are left out too, unless it is False.
     refine : bool
         False gives the maxima as they are: their position to some tenths of a pixel, and for intensity their
         height in the filtered image times the area of a column.
@@ -79,11 +82,16 @@ def find_columns(
     >>> tm.find_columns(specimen.image).spacing_nm > 0.17
     True
     """
-    if polarity not in {"bright", "dark"}:
-        raise InputError(f"polarity must be 'bright' or 'dark', got {polarity!r}")
+    if polarity not in {"auto", "bright", "dark"}:
+        raise InputError(f"polarity must be 'auto', 'bright' or 'dark', got {polarity!r}")
     if spacing is not None and not 2 <= spacing < math.inf:
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
     pixels, axes, nm = pixels_and_mask(image, mask, device)
+
+    shape = (pixels.shape[0], pixels.shape[1])
+
+    def read(box: tuple[int, int, int, int]) -> Tensor:
+        return pixels[box[0] : box[2], box[1] : box[3]]
 
     def result(arrays: dict[str, Tensor], spacing: float, width: tuple[float, float] | None) -> Columns:
         kept = {name: like(values, pixels_of(image)) for name, values in arrays.items()}
@@ -91,13 +99,16 @@ def find_columns(
 
     try:
         with single_threaded():
-            limit = saturation_limit([top_two(pixels, dark=polarity == "dark")])
+            dark = polarity == "dark"
+            if polarity == "auto":
+                named = is_bright_field(*getattr(image, "metadata", {}).values())
+                dark = has_dark_columns(read, shape, axes=axes, spacing=spacing, bright_field=named)
             model = calibrate_image(
-                [lambda box: pixels[box[0] : box[2], box[1] : box[3]]],
-                (pixels.shape[0], pixels.shape[1]),
+                [read],
+                shape,
                 axes=axes,
-                limit=limit,
-                dark=polarity == "dark",
+                limit=saturation_limit([top_two(pixels, dark=dark)]),
+                dark=dark,
                 spacing=spacing,
             )
     except NoColumnsError as error:

@@ -10,11 +10,15 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
 from torchmotif.columns.model import ImageModel, Pair
+from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
 
 __all__ = ["levels", "pixels_and_mask", "saturation_limit", "top_two"]
 
 _OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
+_LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
+_BESIDE = 0.15  # of its height that a pixel beside it has under the narrowest column, of 0.55 px, and not beside a hot one
+_STANDS_ALONE = 0.9  # of such pixels, from which on they are hot
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
 _SAMPLE = 1_000_000  # pixels that tell the range of an image: torch's quantiles take no more than 16 million
 
@@ -23,6 +27,8 @@ def pixels_and_mask(
     image: Any, mask: Any, device: DeviceLike
 ) -> tuple[Float[Tensor, "h w"], Pair, float | None]:
     """Pixels, not finite where they are left out; their aspect; the side in nm of a square one of the same area.
+
+    Left out are those of the mask, of the image's own, and those that look unmeasured, unless the mask is False.
 
     Raises
     ------
@@ -37,7 +43,7 @@ def pixels_and_mask(
     values = as_tensor(
         np.ma.getdata(pixels) if isinstance(pixels, np.ndarray) else pixels, device=device
     ).detach()
-    masks = [mask] * (mask is not None)
+    masks = [one for one in (mask, getattr(image, "mask", None)) if one is not None and one is not False]
     if isinstance(pixels, np.ma.MaskedArray):
         masks.append(np.ma.getmaskarray(pixels))
     for one in masks:
@@ -50,6 +56,11 @@ def pixels_and_mask(
         values = torch.where(hidden.to(values.device), torch.nan, values)
     if not bool(torch.isfinite(values).any()):
         raise InputError("image has no finite pixel: all are NaN or infinite; check how it was exported")
+    if mask is not False:
+        h, w = values.shape
+        found = unmeasured(lambda box: values[box[0] : box[2], box[1] : box[3]], (h, w))
+        if found is not None:
+            values = values.masked_fill(torch.from_numpy(found.mask).to(values.device), torch.nan)
     size = getattr(image, "pixel_size_nm", None)
     if size is None:
         return values, (1.0, 1.0), None
@@ -66,9 +77,13 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
         raise InputError(
             "image has no finite pixel where it was looked at: all are NaN or infinite; check how it was exported"
         )
-    shares = torch.tensor([0.001, 0.5, 0.999], dtype=torch.float64).to(sample.device)
-    low, middle, high = sample.quantile(shares).tolist()
+    shares = torch.tensor([0.001, 0.02, 0.5, 0.98, 0.999], dtype=torch.float64).to(sample.device)
+    low, lower, middle, upper, high = sample.quantile(shares).tolist()
     reach = _OUTLIER * (high - low) if high > low else np.inf
+    if _LONE * (upper - lower) < min(reach, max(high - middle, middle - low)) and _alone(
+        windows, middle, _LONE * (upper - lower)
+    ):
+        reach = _LONE * (upper - lower)
     usual = torch.isfinite(windows) & ((windows - middle).abs() <= reach)
     count = usual.sum()
     mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
@@ -85,6 +100,22 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
             "image is constant where it was looked at: it has no columns; check that the right channel was read"
         )
     return ImageModel(0.0, level, deviation, (middle - reach, middle + reach), limit, dark, axes)
+
+
+def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool:
+    """Whether the pixels farther than `reach` from the middle of the image stand alone, as no pixel of a column does."""
+    if not reach > 0:
+        return False
+    height = torch.where(torch.isfinite(windows), windows - middle, 0.0).abs()
+    padded = torch.nn.functional.pad(height[:, None], (1, 1, 1, 1))[:, 0]
+    h, w = height.shape[1:]
+    beside = torch.stack(
+        [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+    ).amax(0)
+    far = height > reach
+    alone = far & (beside < _BESIDE * height)
+    count, lone = torch.stack([far.sum(), alone.sum()]).tolist()
+    return bool(count and lone >= _STANDS_ALONE * count)
 
 
 def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:

@@ -39,6 +39,8 @@ class Gain:
         Noise power in a wider band of frequencies over that in a narrower, higher one: 1 for counts as they were
         detected. Well off 1, the image was filtered or resampled, or its structure reaches into the band, and the
         gain is not that of the detector.
+    whiteness_tests : tuple of (float, float)
+        The same for two bands, each with its standard error.
     """
 
     electrons_per_unit: float
@@ -47,6 +49,7 @@ class Gain:
     offset_error: float
     electrons_per_pixel: float
     whiteness: float
+    whiteness_tests: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
 
     def counts(self, image: Any) -> Any:
         """The image in whole electrons, none below zero.
@@ -134,7 +137,22 @@ def estimate_gain(image: Any, *, offset: float | None = None, order: int = 4) ->
         offset_error=float(spread[1]),
         electrons_per_pixel=-zero / slope,
         whiteness=float(_noise_power(data, order - 1)[0].mean() / _noise_power(data, order + 2)[0].mean()),
+        whiteness_tests=tuple(_ratio(data, max(order - wider, 1), order + 2) for wider in (1, 2)),
     )
+
+
+def _ratio(data: Float[Tensor, "h w"], wide: int, narrow: int) -> tuple[float, float]:
+    """Noise power in a wider band over that in a narrower one, and its standard error."""
+    maps = _aligned(*(_noise_power(data, order)[0] for order in (wide, narrow)))
+    h, w = maps[0].shape
+    sums = torch.stack(
+        [one.reshape(_BLOCKS, h // _BLOCKS, _BLOCKS, w // _BLOCKS).sum((1, 3)) for one in maps]
+    )
+    sums = sums.flatten(1)
+    others = sums.sum(1, keepdim=True) - sums
+    ratio = others[0] / others[1]
+    error = ((len(ratio) - 1) * ratio.var(0, correction=0)).sqrt()
+    return float(sums[0].sum() / sums[1].sum()), max(float(error), 1e-6)
 
 
 def _noise_power(data: Float[Tensor, "h w"], order: int) -> tuple[Float[Tensor, "_ _"], Tensor]:

@@ -13,7 +13,7 @@ _LOSSLESS = 1_500_000  # bytes; larger pictures are stored as JPEG
 
 def finite(image: Micrograph) -> np.ndarray:
     """The pixels as float32, the mean of the others in place of those that are not finite."""
-    pixels = image.numpy().astype(np.float32)
+    pixels = image.measured().astype(np.float32)
     known = np.isfinite(pixels)
     return pixels if known.all() else np.where(known, pixels, pixels[known].mean() if known.any() else 0)
 

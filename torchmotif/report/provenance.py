@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
-_USUAL = {"polarity": "bright", "n_max": 10, "random_state": 0}
+_USUAL = {"polarity": "auto", "n_max": 10, "random_state": 0}
 
 
 def dose_statement(result: "Shown") -> list[str]:
@@ -27,10 +27,17 @@ def dose_statement(result: "Shown") -> list[str]:
     -------
     list of str
     """
-    gain = result.record.get("found", {}).get("electrons_per_count")
+    found = result.record.get("found", {})
+    gain, doubts = found.get("electrons_per_count"), found.get("dose_doubts")
+    if doubts:
+        reasons = "; ".join(doubts)
+        return [
+            f"The number of detected electrons is not known: the noise is not that of counted electrons ({reasons}).",
+            "Give it with the image: tm.Micrograph(..., electrons_per_pixel=...).",
+        ]
     if not gain:
         return ["The number of detected electrons is not known: the noise of this image does not tell it."]
-    pixels = np.asarray(result.image.numpy(), np.float64)
+    pixels = np.asarray(result.image.measured(), np.float64)
     finite = pixels[np.isfinite(pixels)]
     mean = (float(finite.mean()) - min(float(finite.min()), 0.0)) * gain if finite.size else 0.0
     known = result.image.electrons_per_pixel is not None
@@ -62,9 +69,9 @@ def dose_statement(result: "Shown") -> list[str]:
 
 def offset_of(result: "Shown") -> float | None:
     """Share of the mean that the darkest pixels have, where the dose is estimated and that looks like an offset."""
-    dark_field = result.record.get("parameters", {}).get("polarity") != "dark"
+    dark_field = result.record.get("found", {}).get("polarity", "bright") != "dark"
     known = result.image.electrons_per_pixel is not None
-    return suspected_offset(result.image.numpy()) if dark_field and not known else None
+    return suspected_offset(result.image.measured()) if dark_field and not known else None
 
 
 def provenance(result: "Shown") -> dict[str, Any]:
@@ -77,7 +84,7 @@ def provenance(result: "Shown") -> dict[str, Any]:
     Returns
     -------
     dict
-        `notes`, `code`, and `tables`, each with a title and rows of (name, value).
+        `warnings`, `notes`, `code`, and `tables`, each with a title and rows of (name, value).
     """
     record = result.record
     tables = [
@@ -95,6 +102,7 @@ def provenance(result: "Shown") -> dict[str, Any]:
         "created": str(record.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
         "command": " ".join(str(word) for word in record.get("command", [])),
         "notes": record.get("notes", []),
+        "warnings": record.get("warnings", []),
         "code": python_code(result),
         "tables": [(title, list(rows.items())) for title, rows in tables if rows],
     }

@@ -32,7 +32,7 @@ def viewer_data(result: "Shown", groups: list[Group]) -> dict[str, Any]:
     """
     height, width = result.image.shape
     factor = math.ceil(max(height, width) / _SHOWN)
-    pixels = shrunk(result.image.numpy(), factor)
+    pixels = shrunk(result.image.measured(), factor)
     bright, member, empty = brightness(result), result.groups, result.empty_sites()
     return {
         "width": width,

@@ -1,0 +1,170 @@
+"""The self-check of a result: what of it cannot be right, each with a remedy. Cheap, and always on."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from torchmotif.analysis.plan import Batch, Image
+
+__all__ = ["Looked", "findings", "looked_at"]
+
+_PROBES = 9  # batches of an image that are looked at
+_FEW = 30  # columns, below which no share is judged
+_NEAREST = (
+    0.85,
+    1.25,
+)  # the spacing over the distances of nearest columns, all but the outermost tenth at either end
+_IRREGULAR = 0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
+_OFF = 0.25  # of the median of their neighbours
+_MISFIT = 4.0  # median of the squared residual under columns over its expected variance
+_EMPTY = 0.75  # of the image without columns, or unmeasured
+_NO_MOTIF = 0.5  # of the columns with a whole patch
+_AGAINST = -0.15  # skewness of an image towards its columns
+_EVEN = 0.13  # interquartile range over median of nearest distances: a dense packing of particles has more, see `has_dark_columns`
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What is looked at of an image.
+
+    Attributes
+    ----------
+    image : Image
+    positions : array of shape (n, 2)
+        In square pixels.
+    quality : array of shape (n,)
+        See `Columns`; empty where nothing was fitted.
+    labels : array of shape (n,)
+    whole : boolean array of shape (n,)
+    inner : boolean array of shape (n,)
+        Columns all of whose neighbours were looked at, too.
+    area : float
+        Square pixels.
+    """
+
+    image: Image
+    positions: np.ndarray
+    quality: np.ndarray
+    labels: np.ndarray
+    whole: np.ndarray
+    inner: np.ndarray
+    area: float
+
+
+def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
+    """Some batches of an image, spread evenly."""
+    few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
+    axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
+    found: list[list[np.ndarray]] = [[], [], [], [], []]
+    area = 0.0
+    for batch in few:
+        labels, columns = batch.load("labels"), batch.load("columns")
+        here = labels["image"] == image.number
+        rows = labels["rows"][here]
+        at = labels["positions"][here]
+        cores = batch.places[batch.places[:, 0] == image.number, 2:6]
+        low, high = cores[:, :2].min(0), cores[:, 2:].max(0)
+        area += float(((cores[:, 2] - cores[:, 0]) * (cores[:, 3] - cores[:, 1])).sum())
+        inner = ((at >= low + reach) & (at <= high - reach)).all(1)
+        quality = columns["fit_quality"][rows] if "fit_quality" in columns else np.zeros(0)
+        parts = (at / axes, quality, labels["labels"][here], labels["whole"][here], inner)
+        for known, new in zip(found, parts, strict=True):
+            known.append(new)
+    joined = [np.concatenate(one) for one in found]
+    return Looked(image, joined[0], joined[1], joined[2], joined[3], joined[4], area)
+
+
+def findings(looked: Looked) -> list[str]:
+    """What of a result is doubtful, in sentences that say what to do; none where nothing is."""
+    checks: tuple[Callable[[Looked], str | None], ...] = (
+        _polarity,
+        _spacing,
+        _lattice,
+        _residual,
+        _extent,
+        _motifs,
+    )
+    return [said for said in (check(looked) for check in checks) if said]
+
+
+def _polarity(looked: Looked) -> str | None:
+    survey = looked.image.survey
+    nearest = _nearest(looked)
+    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < _EVEN * np.median(nearest)
+    # A dense packing of particles, whose gaps are narrower than they, is no mistake.
+    if survey.skewness is None or survey.skewness >= _AGAINST or not regular:
+        return None
+    taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
+    return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"
+
+
+def _spacing(looked: Looked) -> str | None:
+    nearest = _nearest(looked)
+    if len(nearest) < _FEW:
+        return None
+    spacing = looked.image.survey.model.spacing
+    least, most = np.quantile(nearest, (0.1, 0.9))
+    if _NEAREST[0] * least <= spacing <= _NEAREST[1] * most:
+        return None
+    return (
+        f"the spacing of {spacing:.1f} px is not the distance of nearest columns, "
+        f"{np.median(nearest):.1f} px: look at the map, and set spacing={np.median(nearest):.1f} if these are right"
+    )
+
+
+def _lattice(looked: Looked) -> str | None:
+    if looked.inner.sum() < _FEW:
+        return None
+    found = cKDTree(looked.positions).query(looked.positions, 7)
+    distance, index = np.asarray(found[0]), np.asarray(found[1])
+    usual = np.median(distance[index[:, 1:], 1], axis=1)
+    share = float((np.abs(distance[:, 1] / usual - 1) > _OFF)[looked.inner].mean())
+    if share <= _IRREGULAR:
+        return None
+    return (
+        f"{share:.0%} of the columns have no regular neighbours: they may be noise, or an amorphous support; "
+        "look at the map, set spacing= or threshold=, or leave the region out with mask="
+    )
+
+
+def _residual(looked: Looked) -> str | None:
+    quality = looked.quality[np.isfinite(looked.quality)]
+    if len(quality) < _FEW or np.median(quality) <= _MISFIT:
+        return None
+    return (
+        f"the image differs from its columns by {np.sqrt(np.median(quality)):.1f} times its noise: columns may be missing or "
+        "taken for one; look at the map, and set spacing= to the distance of the nearest"
+    )
+
+
+def _extent(looked: Looked) -> str | None:
+    survey = looked.image.survey
+    hidden = 0.0 if survey.unmeasured is None else survey.unmeasured.count / math.prod(survey.shape)
+    side = 2 * survey.model.spacing
+    occupied = len(np.unique(np.floor(looked.positions / side), axis=0))
+    share = 1.0 - min(occupied * side**2 * math.prod(survey.model.axes) / max(looked.area, 1.0), 1.0)
+    if max(share, hidden) <= _EMPTY:
+        return None
+    return (
+        f"{max(share, hidden):.0%} of the image has no columns or was not measured: crop it to what is of interest, or set "
+        "threshold= if columns are missing"
+    )
+
+
+def _motifs(looked: Looked) -> str | None:
+    whole = looked.whole
+    if whole.sum() < _FEW or (looked.labels[whole] < 0).mean() <= _NO_MOTIF:
+        return None
+    return f"{(looked.labels[whole] < 0).mean():.0%} of the columns fit no motif: look at the map, and set spacing= or patch_size="
+
+
+def _nearest(looked: Looked) -> np.ndarray:
+    """Distances to the nearest column, of those that are not at the end of what is looked at."""
+    if len(looked.positions) < 2:
+        return np.zeros(0)
+    distance = np.asarray(cKDTree(looked.positions).query(looked.positions, 2)[0])
+    nearest: np.ndarray = distance[looked.inner, 1]
+    return nearest
