@@ -273,8 +273,8 @@ def nearest_quartiles(positions: Float[Tensor, "n 2"], radius: float) -> tuple[T
     count = (ordered < torch.inf).sum()
     if len(ordered) < 3:
         return (positions.new_zeros(()),) * 3
-    lower, middle, upper = (
-        torch.where(count >= 3, ordered[((count - 1).clamp(min=0) * quarter + 2) // 4], 0.0)
-        for quarter in (1, 2, 3)
-    )
+    quarters = torch.arange(1, 4, device=ordered.device)
+    # Selected, not indexed: an index of no dimension has the host wait.
+    quartiles = ordered.index_select(0, ((count - 1).clamp(min=0) * quarters + 2) // 4)
+    lower, middle, upper = torch.where(count >= 3, quartiles, 0.0).unbind()
     return lower, middle, upper
