@@ -68,7 +68,7 @@ MASK[60:90, 110:150] = True
         (image, {"n_max": 16, "patch_size": 33}),
         (darkened, {}),
         (without_dose, {"threshold": 25.0}),
-        (lambda: image(0.2), {"spacing": 7.2, "hierarchy": 0}),
+        (lambda: image(0.3), {"spacing": 7.2, "hierarchy": 0}),
         (image, {"mask": MASK}),
         (image, {"equivalence": "rotation", "hierarchy": 0}),
     ],
