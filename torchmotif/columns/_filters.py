@@ -16,6 +16,7 @@ __all__ = [
     "matched_filter",
     "maxima_density",
     "noise_level",
+    "passed",
     "reach_of",
     "significance",
 ]
@@ -62,6 +63,14 @@ def matched_filter(
     filtered: Tensor = torch.fft.irfft2(spectrum, s=(h * zoom, w * zoom))
     (h, w), first = data.shape[-2:], margin * zoom
     return filtered[:, first : first + h * zoom, first : first + w * zoom]
+
+
+def passed(shape: tuple[int, int], spacing: Pair, like_: Float[Tensor, "..."]) -> Float[Tensor, "h w2"]:
+    """What the matched filter for columns so many pixels apart along rows and columns does to `torch.fft.rfft2` of an image."""
+    narrow, wide = (
+        _transfer(shape, (share * spacing[0], share * spacing[1]), like_) for share in (_NARROW, _WIDE)
+    )
+    return narrow - wide
 
 
 def noise_level(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:

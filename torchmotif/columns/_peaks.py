@@ -11,12 +11,12 @@ from torchmotif.columns._filters import matched_filter, maxima_density
 from torchmotif.columns._neighbours import strongest_first
 from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["CLOSEST", "maxima", "outstanding", "running_max"]
+__all__ = ["CLOSEST", "FAINTEST_MAXIMUM", "maxima", "outstanding", "running_max"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
-_FAINTEST = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
+FAINTEST_MAXIMUM = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
 
 
 def maxima(
@@ -52,10 +52,13 @@ def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[T
     return result
 
 
-def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int) -> Bool[Tensor, " n"]:
+def outstanding(
+    height: Float[Tensor, " n"], noise: Tensor, spacing: float, area: int, faintest: float = FAINTEST_MAXIMUM
+) -> Bool[Tensor, " n"]:
     """Which maxima found in `area` pixels are columns: of those that stay, at most a fiftieth is noise.
 
-    `noise` is the standard deviation of the filtered noise, or of that at each maximum.
+    `noise` is the standard deviation of the filtered noise, or of that at each maximum; what is lower than `faintest`
+    times the 90th percentile is a ripple of the filter.
     Where few of those as high are expected of the noise alone, low maxima count too; pure noise has none.
     """
     if len(height) == 0:
@@ -68,7 +71,7 @@ def outstanding(height: Float[Tensor, " n"], noise: Tensor, spacing: float, area
     last = torch.where(good, rank, 0).max()
     keep = torch.zeros_like(height, dtype=torch.bool).index_copy(0, order, rank <= last)
     upper = ordered.index_select(0, (last // 10).clamp(max=len(height) - 1).view(1))
-    return keep & (height >= _FAINTEST * upper)
+    return keep & (height >= faintest * upper)
 
 
 def _vertices(filtered: Float[Tensor, "t h w"], index: Int[Tensor, "n 3"]) -> Float[Tensor, "n 2"]:

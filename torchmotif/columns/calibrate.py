@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._filters import filter_gain, noise_level, significance
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
 from torchmotif.columns._peaks import maxima, outstanding
@@ -19,7 +20,7 @@ from torchmotif.columns._start import Shape, Start
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
-from torchmotif.columns.spacing import measure
+from torchmotif.columns.spacing import UNEVEN, measure, nearest_quartiles
 from torchmotif.errors import InputError
 
 __all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image"]
@@ -34,6 +35,9 @@ _LEAST_SIDE = 256  # pixels of it
 # are the same to 0.5 %, that of a twisted bilayer, whose columns have no common one, is 5 % less; the wide hollows of a
 # honeycomb are right in all of 16 images with both. With two lessons the widths at 1/50 of the dose come out 2 % narrower.
 _LESSONS = ((4, False), (2, False), (3, True))
+# Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
+# be learned anew; how often it is, and how far neighbours are looked for in spacings.
+_NEARLY, _ABOUT, _AGAIN, _FAR = 1.08, 1.2, 2, 3.0
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
@@ -119,9 +123,25 @@ def calibrate(
         windows = torch.stack([as_tensor(one, device=device) for one in windows])
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
+    sought = spacing is None
     if spacing is None:
         spacing = measure(tiles.some(_best(tiles)), axes).pixels
-    model = replace(model, spacing=spacing)
+    model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
+    model, nearest = _learned(tiles, model, at, tile)
+    for _ in range(_AGAIN if sought else 0):
+        off = nearest / model.spacing
+        if 1 / _NEARLY < off < _NEARLY:
+            break
+        model, at, tile = _detectable(tiles, replace(model, spacing=nearest))
+        if 1 / _ABOUT < off < _ABOUT:  # columns are as wide as before
+            break
+        model, nearest = _learned(tiles, model, at, tile)
+    return model
+
+
+def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Tensor]:
+    """The model with the least height of a column, and the positions and windows of those that have it."""
+    spacing, axes = model.spacing, model.axes
     at, height, tile = maxima(tiles, tiles.data, spacing, axes)
     # Windows that were hardly measured have hardly any noise.
     share = tiles.usable.flatten(1).float().mean(1)
@@ -136,8 +156,8 @@ def calibrate(
     least = float(torch.where(keep, height, torch.inf).min()) if len(height) else np.inf
     if least == np.inf:
         raise NoColumnsError(model)
-    model = replace(model, least=least)
-    return _learned(tiles, model, at[keep], tile[keep])
+    kept = as_index(keep)
+    return replace(model, least=least), at[kept], tile[kept]
 
 
 def _best(tiles: Tiles) -> Tensor | slice:
@@ -150,8 +170,11 @@ def _best(tiles: Tiles) -> Tensor | slice:
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
-def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> ImageModel:
-    """The model with the common shape of the columns, from where they are most frequent, and their least intensity."""
+def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[ImageModel, float]:
+    """The model with the common shape of the columns, from where they are most frequent, and their least intensity.
+
+    Also the distance between nearest columns of the fit.
+    """
     part, positions = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
     start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
@@ -174,13 +197,17 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> Image
         if number < len(_LESSONS):
             fit.assemble(fit.expected)
             start, _, _, _ = revised(fit, FAINTEST * usual)
-    wide, over, faintest = (
-        shape.width.tolist(),
-        *torch.stack([shape.overdispersion.double(), FAINTEST * shape.usual.double()]).tolist(),
+    quartiles = nearest_quartiles(
+        fit.spread[as_index(fit.intensity > FAINTEST * fit.shape.usual)], _FAR * spacing
     )
-    return replace(
-        model, width=(wide[0], wide[1]), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
+    numbers = [*shape.width, shape.overdispersion, FAINTEST * shape.usual, *quartiles]
+    wide, high, over, faintest, lower, nearest, upper = torch.stack([n.double() for n in numbers]).tolist()
+    model = replace(
+        model, width=(wide, high), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
     )
+    # False columns make distances short and uneven; where some are long, columns that only the mean of cells shows were not fitted.
+    told = lower > 0 and (upper - lower <= UNEVEN * nearest or nearest > _ABOUT * spacing)
+    return model, nearest if told else spacing
 
 
 def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor]:

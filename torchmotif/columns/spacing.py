@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +13,26 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, keeps_digits
 from torchmotif.columns._filters import blur, filter_gain, noise_level
 from torchmotif.columns._neighbours import as_index, pairs_within
-from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._peaks import FAINTEST_MAXIMUM, maxima, outstanding
+from torchmotif.columns._periodic import Repeats, mean_of_cells, repeats
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
 from torchmotif.errors import InputError
 
-__all__ = ["Spacing", "characteristic_spacing", "measure"]
+__all__ = ["UNEVEN", "Spacing", "characteristic_spacing", "measure", "nearest_quartiles"]
 
 _STEPS = 2  # bins of the radial profile per pixel
 _SPLITS = 4  # times that what was held together is split
 _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
-_UNEVEN = 0.2  # interquartile range over median of the nearest distances: noise has more, lattices have less
+# Cells on either side along each vector, whose mean is taken: few, which strain hardly blurs, and more where the mean does not
+# stand out of its noise by so many standard deviations, where distances to the nearest maximum come out too short.
+_CELLS, _PLAIN = (2, 4, 6), 5.0
+_SPLIT = 0.88  # of a spacing: what is more is the same
+_SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
+_WHOLE = 0.6  # the same where columns are sought in the image itself
+_FAINTEST = 0.05  # of the brightest columns in the mean of cells
+UNEVEN = 0.15  # interquartile range over median of the nearest distances: noise has more, lattices have less
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +85,12 @@ class Spacing:
 
 @keeps_digits
 def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
-    """Distance between neighbouring columns: the first ring of the autocorrelation, split as far as columns split.
+    """Distance between nearest columns, from what repeats in the image.
+
+    The two shortest vectors by which the image equals itself are maxima of its two-dimensional autocorrelation, clear of what
+    does not repeat and round, unlike those of stripes and edges. The mean of some cells, as many as the noise asks for, shows
+    the columns of a cell, and these tell the distance. Where nothing repeats, as in a packing without order, columns are
+    sought in the image itself, at the first ring of the autocorrelation's radial mean.
 
     Parameters
     ----------
@@ -109,10 +122,17 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
 
 
 def measure(tiles: Tiles, axes: Pair) -> Spacing:
-    """The spacing in some windows of an image, in pixels."""
-    lags, profile, noise = _radial_autocorrelation(tiles.data, axes)
-    ring = _first_ring(profile, noise)
-    pixels = _nearest_columns(tiles, ring, axes)
+    """The spacing in some windows of an image, in pixels; see `characteristic_spacing`."""
+    measured = tiles.measured.to(tiles.data.dtype)
+    flat = (tiles.data - _slow(tiles.data, max(min(tiles.shape[1:]) / 8, 4.0))) * measured
+    lags, profile, noise = _radial_autocorrelation(flat, axes)
+    found = repeats(flat, measured, axes)
+    if any(one is not None for one in found):
+        ring, pixels = _from_cells(tiles, flat, found, axes)
+    else:
+        ring = _first_ring(profile, noise)
+        seen = _Seen(tiles, noise_level(tiles.data).median(), axes)
+        pixels = _split(seen, ring, (_WHOLE,))
     return Spacing(pixels, None, ring, lags.cpu().numpy(), profile.cpu().numpy())
 
 
@@ -138,10 +158,9 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
 
 
 def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
-    """Mean product of pixels `axis` apart along rows and columns, after slow background is taken off."""
+    """Mean product of pixels `axis` apart along rows and columns."""
     (h, w), reach = data.shape, len(axis) // 2
-    flat = data - _slow(data[None], max(min(h, w) / 8, 4.0))[0]
-    power = torch.fft.rfft2(flat, s=(h + reach, w + reach)).abs().square()
+    power = torch.fft.rfft2(data, s=(h + reach, w + reach)).abs().square()
     product: Tensor = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
     return product[: len(axis), : len(axis)] / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
 
@@ -175,33 +194,76 @@ def _first_ring(profile: Float[Tensor, " k"], noise: Float[Tensor, " k"]) -> flo
     return float((i + 2 * _STEPS + shift) / _STEPS)
 
 
-def _nearest_columns(tiles: Tiles, ring: float, axes: Pair) -> float:
-    """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly."""
-    spacing, level = ring, noise_level(tiles.data).median()
+class _Seen(NamedTuple):
+    """Images in which columns are looked for."""
+
+    tiles: Tiles
+    level: Tensor  # standard deviation of their noise
+    axes: Pair
+    faintest: float = FAINTEST_MAXIMUM
+
+
+def _from_cells(
+    tiles: Tiles, flat: Float[Tensor, "t h w"], found: list[Repeats | None], axes: Pair
+) -> tuple[float, float]:
+    """Length of the shortest vector by which windows repeat, and the distance between nearest columns in their mean cells."""
+    which = [i for i, one in enumerate(found) if one is not None]
+    vectors = [one.vectors for one in found if one is not None]
+    ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
+    chosen = tiles if len(which) == len(found) else tiles.some(torch.tensor(which).to(flat.device))
+    flat = flat if len(which) == len(found) else flat[torch.tensor(which).to(flat.device)]
+    level = noise_level(chosen.data).median()
+    for reach in _CELLS:
+        mean, cells = mean_of_cells(flat, chosen.measured.to(flat.dtype), vectors, reach)
+        if bool(mean.std() > _PLAIN * level / math.sqrt(cells)):
+            break
+    seen = _Seen(replace(chosen, data=mean), level / math.sqrt(cells), axes, _FAINTEST)
+    return ring, _split(seen, ring, _SHARES)
+
+
+def _split(seen: _Seen, ring: float, shares: tuple[float, ...]) -> float:
+    """Distance between nearest columns: what a filter for the ring holds together is split while it splits evenly.
+
+    Filters are tuned to some `shares` of the spacing found so far, of which the first that finds evenly spaced columns counts.
+    """
+    spacing = ring
     for _ in range(_SPLITS):
-        quartiles = _distances(tiles, level, max(0.6 * spacing, 2.0), 1.5 * spacing, axes)
-        if quartiles is None:
+        for share in shares:
+            quartiles = _distances(seen, max(share * spacing, 2.0), 1.5 * spacing)
+            if quartiles is not None and quartiles[2] - quartiles[0] <= UNEVEN * quartiles[1]:
+                nearest = max(quartiles[1], 2.0)
+                break
+        else:
             return spacing
-        lower, nearest, upper = quartiles
-        if nearest > 0.85 * spacing or upper - lower > _UNEVEN * nearest:
-            return spacing
-        spacing = max(nearest, 2.0)
+        if nearest > _SPLIT * spacing:
+            return spacing  # which noise moves less
+        spacing = nearest
     return spacing
 
 
-def _distances(
-    tiles: Tiles, level: Tensor, spacing: float, radius: float, axes: Pair
-) -> tuple[float, float, float] | None:
+def _distances(seen: _Seen, scale: float, radius: float) -> tuple[float, float, float] | None:
     """Quartiles of the distances to the nearest other column found at a scale; None where there are few."""
-    positions, height, tile = maxima(tiles, tiles.data, spacing, axes)
-    keep = as_index(outstanding(height, level * filter_gain(spacing), spacing, tiles.data.numel()))
-    square = positions[keep] / torch.stack([positions.new_full((), along) for along in axes])
-    square = tiles.spread(square, tile[keep])
-    i, j = pairs_within(square, radius)
-    nearest = square.new_full((len(square),), torch.inf)
-    nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-    nearest = torch.where(nearest < torch.inf, nearest, torch.nan)
-    count = (nearest > 0).sum()
-    quartiles = [nearest.nanquantile(share) for share in (0.25, 0.5, 0.75)] if len(nearest) else [count] * 3
-    many, lower, middle, upper = torch.stack([count, *quartiles]).tolist()
-    return (lower, middle, upper) if many >= 3 else None
+    tiles, axes = seen.tiles, seen.axes
+    positions, height, tile = maxima(tiles, tiles.data, scale, axes)
+    keep = outstanding(height, seen.level * filter_gain(scale), scale, tiles.data.numel(), seen.faintest)
+    kept = as_index(keep)
+    square = positions[kept] / torch.stack([positions.new_full((), along) for along in axes])
+    found = nearest_quartiles(tiles.spread(square, tile[kept]), radius)
+    lower, middle, upper = torch.stack(found).tolist()
+    return (lower, middle, upper) if middle > 0 else None
+
+
+def nearest_quartiles(positions: Float[Tensor, "n 2"], radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Quartiles of the distances to the nearest other position within a radius; 0 where fewer than three have one."""
+    i, j = pairs_within(positions, radius)
+    nearest = positions.new_full((len(positions),), torch.inf)
+    nearest.scatter_reduce_(0, i, (positions[i] - positions[j]).norm(dim=1), "amin")
+    ordered = nearest.sort().values
+    count = (ordered < torch.inf).sum()
+    if len(ordered) < 3:
+        return (positions.new_zeros(()),) * 3
+    lower, middle, upper = (
+        torch.where(count >= 3, ordered[((count - 1).clamp(min=0) * quarter + 2) // 4], 0.0)
+        for quarter in (1, 2, 3)
+    )
+    return lower, middle, upper

@@ -3,13 +3,18 @@
 from torchmotif.datasets.atoms import from_atoms
 from torchmotif.datasets.bilayer import twisted_bilayer_mos2
 from torchmotif.datasets.colloid import colloid
+from torchmotif.datasets.coverage import with_bar, with_fill, with_frames, with_mosaic
 from torchmotif.datasets.instrument import Detector, Scan
+from torchmotif.datasets.lattices import dumbbells, rectangular, rocksalt, square
 from torchmotif.datasets.mx2 import mose2, mx2
+from torchmotif.datasets.nanoparticle import nanoparticle
 from torchmotif.datasets.oxide import pentagonal_oxide
 from torchmotif.datasets.perovskite import perovskite
 from torchmotif.datasets.probe import AberratedProbe, DiskProbe, GaussianProbe
+from torchmotif.datasets.projection import projection
 from torchmotif.datasets.specimen import Specimen, Truth
 from torchmotif.datasets.strain import strain_bump
+from torchmotif.datasets.surroundings import with_carbon, with_edge, with_patch, with_wedge
 
 __all__ = [
     "AberratedProbe",
@@ -20,11 +25,25 @@ __all__ = [
     "Specimen",
     "Truth",
     "colloid",
+    "dumbbells",
     "from_atoms",
     "mose2",
     "mx2",
+    "nanoparticle",
     "pentagonal_oxide",
     "perovskite",
+    "projection",
+    "rectangular",
+    "rocksalt",
+    "square",
     "strain_bump",
     "twisted_bilayer_mos2",
+    "with_bar",
+    "with_carbon",
+    "with_edge",
+    "with_fill",
+    "with_frames",
+    "with_mosaic",
+    "with_patch",
+    "with_wedge",
 ]

@@ -33,6 +33,8 @@ class Sites:
     elements : sequence of e str
     grains : array of shape (n,) of int, optional
     more : mapping of str to array of shape (n, ...)
+    weights : array of shape (n,), optional
+        Intensity of each column; by default Z^gamma summed over its atoms.
     """
 
     positions: np.ndarray
@@ -42,6 +44,7 @@ class Sites:
     elements: Sequence[str]
     grains: np.ndarray | None = None
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weights: np.ndarray | None = None
 
 
 def as_specimen(
@@ -57,9 +60,12 @@ def as_specimen(
     metadata: Mapping[str, Any],
     displacement: Displacement | None = None,
 ) -> Specimen:
-    """The specimen with the given sites, imaged by Z^gamma point scatterers; sites without atoms stay in the truth."""
+    """The specimen with the given sites, imaged by point scatterers; sites without atoms stay in the truth."""
     positions, strain = displaced(torch.as_tensor(sites.positions, device=device), displacement)
-    weights = torch.as_tensor(sites.atoms @ np.array(scattering(sites.elements, gamma)), device=device)
+    strength = sites.weights
+    if strength is None:
+        strength = sites.atoms @ np.array(scattering(sites.elements, gamma))
+    weights = torch.as_tensor(strength, device=device)
     layer = (GaussianProbe() if probe is None else probe, positions, weights)
     truth = Truth(
         positions,

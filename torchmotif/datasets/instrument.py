@@ -107,11 +107,13 @@ class Detector:
         Whole numbers of so many bits, clipped to their range; None gives float32, not rounded.
     saturation : float, optional
         Largest value; with `bits` at most that of the type.
+    row_noise : float
+        Standard deviation of what is added to each row alike, in electrons: hum of the mains and flicker of the gun.
 
     Raises
     ------
     InputError
-        If the gain is not positive, the noise is negative, or the bits are others.
+        If the gain is not positive, a noise is negative, or the bits are others.
 
     Examples
     --------
@@ -124,13 +126,15 @@ class Detector:
     readout_noise: float = 0.0
     bits: int | None = None
     saturation: float | None = None
+    row_noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if not (self.gain > 0 and math.isfinite(self.gain)):
             raise InputError(f"gain must be positive and finite, got {self.gain}")
-        if not (self.readout_noise >= 0 and math.isfinite(self.readout_noise)):
-            raise InputError(f"readout_noise must be zero or positive, got {self.readout_noise}")
+        for name, noise in (("readout_noise", self.readout_noise), ("row_noise", self.row_noise)):
+            if not (noise >= 0 and math.isfinite(noise)):
+                raise InputError(f"{name} must be zero or positive, got {noise}")
         if self.bits not in {None, 8, 16}:
             raise InputError(f"bits must be 8, 16 or None, got {self.bits}")
 
@@ -140,6 +144,9 @@ class Detector:
         if self.readout_noise > 0:
             noise = torch.randn(signal.shape, generator=generator, device=signal.device, dtype=signal.dtype)
             signal = signal + self.readout_noise * noise
+        if self.row_noise > 0:
+            rows = torch.randn(len(signal), 1, generator=generator, device=signal.device, dtype=signal.dtype)
+            signal = signal + self.row_noise * rows
         value = self.offset + self.gain * signal
         if self.saturation is not None:
             value = value.clamp(max=self.saturation)

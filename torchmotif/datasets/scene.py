@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from torchmotif.datasets.probe import Probe
 from torchmotif.datasets.render import Window
 from torchmotif.errors import InputError
 
-__all__ = ["Scene", "check_shape"]
+__all__ = ["Backdrop", "Scene", "check_shape"]
+
+Backdrop = Callable[[Window], Tensor]  # electrons per pixel (h, w) in a window of the scene
+Layer = tuple[Probe, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +37,24 @@ class Scene:
     electrons_per_pixel : float
         Mean of the whole image.
     metadata : mapping
+    backdrops : tuple of functions from a Window to a Tensor (h, w)
+        Electrons per pixel that come from no point scatterer, such as a step of thickness.
     """
 
     shape: tuple[int, int]
     pixel_size_nm: float
-    layers: tuple[tuple[Probe, Tensor, Tensor], ...]
+    layers: tuple[Layer, ...]
     background: float
     electrons_per_pixel: float
     metadata: Mapping[str, Any]
+    backdrops: tuple[Backdrop, ...] = ()
 
     @classmethod
     def exposed(
         cls,
         shape: tuple[int, int],
         pixel_size_nm: float,
-        layers: Sequence[tuple[Probe, Tensor, Tensor]],
+        layers: Sequence[Layer],
         *,
         electrons_per_pixel: float,
         background: float,
@@ -79,10 +85,7 @@ class Scene:
         if not 0 <= background < 1:
             raise InputError(f"background must lie in [0, 1), got {background}")
         whole = Window(0, 0, *shape)
-        total = sum(
-            float((weights * probe.share_inside(whole, pixel_size_nm, positions)).sum())
-            for probe, positions, weights in layers
-        )
+        total = _inside(whole, pixel_size_nm, layers)
         if not total > 0:
             raise InputError(
                 f"no column shines into an image of {shape[0]} x {shape[1]} pixels; "
@@ -93,6 +96,15 @@ class Scene:
         return cls(
             shape, pixel_size_nm, scaled, background * electrons_per_pixel, electrons_per_pixel, metadata
         )
+
+    def changed(self, layers: Sequence[Layer], *backdrops: Backdrop) -> "Scene":
+        """The scene with other scatterers and further backdrops; its mean is counted anew."""
+        whole = Window(0, 0, *self.shape)
+        area = self.shape[0] * self.shape[1]
+        every = (*self.backdrops, *backdrops)
+        mean = self.background + _inside(whole, self.pixel_size_nm, layers) / area
+        mean += sum(float(backdrop(whole).mean()) for backdrop in every)
+        return dataclasses.replace(self, layers=tuple(layers), backdrops=every, electrons_per_pixel=mean)
 
     def near(self, window: Window) -> "Scene":
         """The scene with only the scatterers that shine into a window."""
@@ -109,7 +121,18 @@ class Scene:
             probe.render(window, self.pixel_size_nm, positions, electrons)
             for probe, positions, electrons in self.layers
         ]
-        return torch.stack(parts).sum(0) + self.background
+        image = torch.stack(parts).sum(0) + self.background
+        for backdrop in self.backdrops:
+            image = image + backdrop(window).to(image)
+        return image
+
+
+def _inside(window: Window, pixel_size_nm: float, layers: Sequence[Layer]) -> float:
+    """What the scatterers of some layers send into a window, in the unit of their weights."""
+    return sum(
+        float((weights * probe.share_inside(window, pixel_size_nm, positions)).sum())
+        for probe, positions, weights in layers
+    )
 
 
 def check_shape(shape: tuple[int, int], pixel_size_nm: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif.datasets.instrument import Detector, Scan
@@ -17,7 +17,7 @@ from torchmotif.datasets.scene import Scene
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 
-__all__ = ["Specimen", "Truth"]
+__all__ = ["Coverage", "Specimen", "Truth"]
 
 
 class Truth:
@@ -39,6 +39,8 @@ class Truth:
         True strain at the column along (rows, cols); by default none.
     more : mapping of str to array of shape (n, ...), optional
         What only some specimens have, for example the local stacking of a bilayer.
+    measured : boolean array of shape (n,), optional
+        Which columns lie on pixels that were measured; by default all.
     """
 
     def __init__(
@@ -51,30 +53,65 @@ class Truth:
         grains: np.ndarray | None = None,
         strain: Float[Tensor, "n 2 2"] | None = None,
         more: Mapping[str, Any] | None = None,
+        measured: np.ndarray | None = None,
     ) -> None:
         self.positions, self.kinds, self.classes = positions, kinds, classes
         self.species = kinds if species is None else species
         self.grains = np.zeros(len(kinds), dtype=int) if grains is None else grains
         self.strain = positions.new_zeros(len(kinds), 2, 2) if strain is None else strain
         self.more = {} if more is None else dict(more)
+        self.measured = np.ones(len(kinds), dtype=bool) if measured is None else measured
 
     def __len__(self) -> int:
         """Number of columns."""
         return len(self.positions)
 
-    def within(self, window: Window) -> "Truth":
-        """The columns inside a window, their positions counted from its first pixel."""
-        inside = window.holds(self.positions)
-        keep = inside.cpu().numpy()
+    def some(self, which: Bool[Tensor, " n"]) -> "Truth":
+        """Some of the columns."""
+        keep = which.cpu().numpy()
         return Truth(
-            self.positions[inside] - self.positions.new_tensor([window.row, window.col]),
+            self.positions[which],
             self.kinds[keep],
             self.classes[keep],
             species=self.species[keep],
             grains=self.grains[keep],
-            strain=self.strain[inside],
-            more={k: v[inside] if isinstance(v, Tensor) else v[keep] for k, v in self.more.items()},
+            strain=self.strain[which],
+            more={k: v[which] if isinstance(v, Tensor) else v[keep] for k, v in self.more.items()},
+            measured=self.measured[keep],
         )
+
+    def within(self, window: Window) -> "Truth":
+        """The columns inside a window, their positions counted from its first pixel."""
+        part = self.some(window.holds(self.positions))
+        part.positions = part.positions - part.positions.new_tensor([window.row, window.col])
+        return part
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coverage:
+    """Which pixels of an image were measured.
+
+    Attributes
+    ----------
+    share : Tensor of shape (h, w), float32
+        Share of the frames that cover a pixel; 0 where it was not measured.
+    value : Tensor of shape (h, w)
+        What the file has there.
+    """
+
+    share: Float[Tensor, "h w"]
+    value: Tensor
+
+    def part(self, row: int, col: int, height: int, width: int) -> "Coverage":
+        """Of some rows and columns."""
+        rows, cols = slice(row, row + height), slice(col, col + width)
+        return Coverage(self.share[rows, cols], self.value[rows, cols])
+
+    def applied(self, pixels: Tensor, offset: float) -> Tensor:
+        """Pixels as the file has them: the sum of frames over their number, and the fill where there was none."""
+        summed = pixels - offset * (1 - self.share)
+        whole = torch.where(self.share > 0, summed, self.value.to(summed))
+        return whole if pixels.dtype.is_floating_point else whole.round().clamp(min=0).to(pixels.dtype)
 
 
 class Specimen:
@@ -87,6 +124,8 @@ class Specimen:
     truth : Truth
     window : Window, optional
         Part of the scene that the image shows; all of it by default.
+    coverage : Coverage, optional
+        Which pixels of the image were measured; by default all.
 
     Attributes
     ----------
@@ -94,10 +133,18 @@ class Specimen:
         The expected image: mean detected electrons per pixel, without noise.
     truth : Truth
         Every column, with its kind and class.
+    coverage : Coverage or None
+        Which pixels were measured; None for all.
     """
 
-    def __init__(self, image: Micrograph | Scene, truth: Truth, window: Window | None = None) -> None:
-        self.truth = truth
+    def __init__(
+        self,
+        image: Micrograph | Scene,
+        truth: Truth,
+        window: Window | None = None,
+        coverage: Coverage | None = None,
+    ) -> None:
+        self.truth, self.coverage = truth, coverage
         self._source = image
         self._window = Window(0, 0, *image.shape) if window is None else window
 
@@ -105,6 +152,29 @@ class Specimen:
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of the image in pixels."""
         return self._window.height, self._window.width
+
+    @property
+    def scene(self) -> Scene:
+        """What the whole image is made from.
+
+        Raises
+        ------
+        InputError
+            If the specimen was made from an image, or is a tile of another.
+        """
+        whole = Window(0, 0, *self._source.shape)
+        if isinstance(self._source, Micrograph) or self._window != whole:
+            raise InputError(
+                "this specimen was made from an image or is a tile; change that from which it was made"
+            )
+        return self._source
+
+    @property
+    def measured(self) -> Bool[Tensor, "h w"]:
+        """Which pixels of the image were measured."""
+        if self.coverage is None:
+            return torch.ones(self.shape, dtype=torch.bool, device=self.truth.positions.device)
+        return self.coverage.share > 0
 
     @cached_property
     def image(self) -> Micrograph:
@@ -157,7 +227,8 @@ class Specimen:
                 wide = min(side, width - col)
                 window = Window(self._window.row + row, self._window.col + col, high, wide)
                 part = truth.within(Window(0, col, high, wide))
-                yield (row, col), Specimen(scene.near(window), part, window)
+                covered = None if self.coverage is None else self.coverage.part(row, col, high, wide)
+                yield (row, col), Specimen(scene.near(window), part, window, covered)
 
     def draw(
         self,
@@ -197,11 +268,15 @@ class Specimen:
         expected = torch.as_tensor(self.image.data)
         if scan is not None:
             expected = scan.distorted(expected, generator)
-        counts = torch.poisson(expected * dose, generator=generator)
+        rate = expected if self.coverage is None else expected * self.coverage.share
+        counts = torch.poisson(rate * dose, generator=generator)
+        pixels = counts if detector is None else detector.pixels(counts, generator)
+        if self.coverage is not None:
+            pixels = self.coverage.applied(pixels, 0.0 if detector is None else detector.offset)
         electrons = None if self.image.electrons_per_pixel is None else self.image.electrons_per_pixel * dose
         return dataclasses.replace(
             self.image,
-            data=counts if detector is None else detector.pixels(counts, generator),
+            data=pixels,
             metadata={**self.image.metadata, "relative_dose": dose},
             electrons_per_pixel=electrons,
         )

@@ -1,0 +1,193 @@
+"""What repeats in an image: the shortest vectors by which some windows of it equal themselves."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.fft import next_fast_len
+from scipy.ndimage import maximum_filter
+from torch import Tensor
+
+from torchmotif.columns._filters import passed
+from torchmotif.columns.model import Pair
+
+__all__ = ["Repeats", "mean_of_cells", "repeats"]
+
+_FIRST = 3.0  # pixels between columns to which the finest filter is tuned; each further one to twice as many
+_LAGS = 36  # samples of the autocorrelation along each axis: six spacings of every filter but the finest
+_CLEAR = 7.0  # standard deviations of what does not repeat, by which the autocorrelation rises at a vector
+_FULL = 0.7  # of the greatest such rise: the image there equals itself but for noise, strain and defects
+_ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
+_ALONE = 0.2  # weight of a vector without a second one
+_APART = 0.4  # sine of the least angle between the two vectors
+_EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
+_PARABOLA = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]])
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The two shortest vectors by which an image equals itself.
+
+    Attributes
+    ----------
+    vectors : array of shape (1 or 2, 2)
+        (row, col) in pixels; one where the other is longer than was looked.
+    rise : float
+        Autocorrelation there, in standard deviations of what does not repeat.
+    """
+
+    vectors: np.ndarray
+    rise: float
+
+
+def repeats(
+    flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], axes: Pair
+) -> list[Repeats | None]:
+    """For every window the vectors by which it repeats, by its own autocorrelation or the mean one; None where it does not.
+
+    Parameters
+    ----------
+    flat : Tensor of shape (t, h, w)
+        Without what changes slowly, 0 where a pixel was not measured.
+    measured : Tensor of shape (t, h, w)
+        1 where it was, 0 elsewhere.
+    axes
+        See `ImageModel`.
+    """
+    maps, scales = _maps(flat, measured, axes)
+    found = [[_shortest(m, scale, axes) for m, scale in zip(one, scales, strict=True)] for one in maps]
+    best = [max((r for r in one if r is not None), key=lambda r: r.rise, default=None) for one in found]
+    *own, common = best
+    return [_stronger(one, common) for one in own]
+
+
+def _stronger(own: Repeats | None, common: Repeats | None) -> Repeats | None:
+    """Of one crystal all windows together say more; of several each says it best itself."""
+    if own is None or common is None:
+        return common if own is None else own
+    return own if own.rise > 0.8 * common.rise else common
+
+
+def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[float]]:
+    """Autocorrelations (t + 1, s, k, k) in standard deviations of what does not repeat, the last their mean; pixels per lag."""
+    _, h, w = flat.shape
+    reach = min(h, w) // 2
+    count = max(1, math.floor(math.log2(max(reach / _FIRST, 2.0))))
+    unit = 2 ** max(count - 1, 1)
+    size = tuple(unit * int(next_fast_len(math.ceil((length + reach) / unit))) for length in (h, w))
+    rows = flat - flat.sum(2, keepdim=True) / measured.sum(2, keepdim=True).clamp(min=1)
+    both = torch.cat([flat, rows * measured])
+    area = measured.sum((1, 2)).clamp(min=1)[:, None, None]
+    power = torch.fft.rfft2(both, s=size).abs().square() / area.repeat(2, 1, 1)
+    overlap = torch.fft.irfft2(torch.fft.rfft2(measured, s=size).abs().square(), s=size) / area
+    incoherent = _incoherent(power, axes)
+    maps, scales = [], []
+    for number in range(count):
+        scale = 2 ** max(number - 1, 0)
+        if min(size) // (2 * scale) - 1 < _LAGS:
+            break
+        spacing = _FIRST * 2**number
+        small = (size[0] // scale, size[1] // scale)
+        gain = passed(small, (spacing * axes[0] / scale, spacing * axes[1] / scale), flat).square()
+        part, floor = (_low(each, small) for each in (power, incoherent))
+        lags = torch.fft.irfft2((part - floor) * gain, s=small).roll((_LAGS, _LAGS), dims=(1, 2))
+        noise = (2 * (floor * gain).square().mean((1, 2)) / area.repeat(2, 1, 1)[:, 0, 0]).sqrt() * scale
+        shared = overlap[:, ::scale, ::scale].roll((_LAGS, _LAGS), dims=(1, 2))
+        lags, shared = (each[:, : 2 * _LAGS + 1, : 2 * _LAGS + 1] for each in (lags, shared))
+        lags = lags / shared.clamp(min=0.1).repeat(2, 1, 1) / noise[:, None, None].clamp(min=1e-12)
+        maps.append(lags)
+        scales.append(float(scale))
+    every = torch.stack(maps, dim=1).unflatten(0, (2, len(flat)))
+    every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
+    host = every.transpose(0, 1).flatten(1, 2).cpu().numpy()
+    return host, scales * 2
+
+
+def _incoherent(power: Tensor, axes: Pair) -> Tensor:
+    """Power of what does not repeat: the same in all directions, from the mean logarithm, which peaks hardly move."""
+    _, rows, cols = power.shape
+    fy = torch.fft.fftfreq(rows, device=power.device)[:, None] * axes[0]
+    fx = torch.arange(cols, device=power.device)[None] / (2 * (cols - 1)) * axes[1]
+    ring = (torch.hypot(fy, fx) * min(rows, 2 * (cols - 1)) / 2).round().long().flatten()
+    most = int(math.hypot(*axes) * min(rows, 2 * (cols - 1)) / 4) + 3
+    log = power.clamp(min=torch.finfo(power.dtype).tiny).log().flatten(1)
+    total = log.new_zeros(len(log), most).index_add_(1, ring, log)
+    number = log.new_zeros(most).index_add_(0, ring, torch.ones_like(log[0]))
+    mean = (total / number.clamp(min=1) + _EULER).exp()
+    return mean[:, ring].view_as(power)
+
+
+def _low(power: Tensor, small: tuple[int, int]) -> Tensor:
+    """The part of a power spectrum that an image of fewer pixels has."""
+    half = small[0] // 2
+    part = torch.cat([power[:, :half], power[:, -half:]], dim=1) if small[0] < power.shape[1] else power
+    return part[:, :, : small[1] // 2 + 1]
+
+
+def _shortest(lags: np.ndarray, scale: float, axes: Pair) -> Repeats | None:
+    """The two shortest independent vectors at which an autocorrelation (k, k) is as high as anywhere."""
+    top = lags == maximum_filter(lags, 3)
+    top[[0, -1]] = top[:, [0, -1]] = False
+    top[_LAGS, _LAGS] = False
+    at = np.argwhere(top & (lags > _CLEAR))
+    if len(at) == 0:
+        return None
+    around = lags[tuple((at[:, None] + _PARABOLA).transpose(2, 0, 1))]
+    middle = lags[tuple(at.T)]
+    up, down, left, right, a, b, c, d = around.T
+    rr, cc, rc = up + down - 2 * middle, left + right - 2 * middle, (a + d - b - c) / 4
+    swing = np.hypot((rr - cc) / 2, rc)
+    greater, smaller = (rr + cc) / 2 - swing, (rr + cc) / 2 + swing
+    shift = np.stack(
+        [0.5 * (up - down) / np.minimum(rr, -1e-9), 0.5 * (left - right) / np.minimum(cc, -1e-9)], 1
+    )
+    vectors = (at - _LAGS + np.clip(shift, -0.5, 0.5)) * scale
+    round_ = (smaller < _ROUND * greater) & (greater < 0)
+    if not round_.any():
+        return None
+    full = round_ & (middle >= _FULL * middle[round_].max())
+    vectors, height = vectors[full], middle[full]
+    length = np.hypot(*(vectors / axes).T)
+    order = np.argsort(length)
+    vectors, height = vectors[order], height[order]
+    sine = np.abs(vectors[0, 0] * vectors[:, 1] - vectors[0, 1] * vectors[:, 0]) / (
+        np.hypot(*vectors[0]) * np.hypot(*vectors.T)
+    )
+    second = np.flatnonzero(sine > _APART)[:1]
+    chosen = vectors[[0, *second]]
+    rise = _least(lags, chosen / scale)
+    return Repeats(chosen, rise) if rise > _CLEAR else None
+
+
+def _least(lags: np.ndarray, vectors: np.ndarray) -> float:
+    """Least rise of an autocorrelation at some sums of the vectors: an edge makes it high at few of them."""
+    sums = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) if len(vectors) == 2 else np.array([[1], [2]])
+    at = sums @ vectors
+    at = np.round(at[(np.abs(at) < _LAGS).all(1)]).astype(int) + _LAGS
+    least = float(maximum_filter(lags, 3)[tuple(at.T)].min())
+    return least if len(vectors) == 2 else _ALONE * least
+
+
+def mean_of_cells(
+    flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"], vectors: list[np.ndarray], cells: int
+) -> tuple[Float[Tensor, "t h w"], float]:
+    """Every pixel's mean with those up to some cells away along each vector, and how many these are."""
+    _, h, w = flat.shape
+    both = [np.vstack([one, np.zeros((2 - len(one), 2))]) for one in vectors]
+    reach = math.ceil(cells * max(np.abs(one).sum(0).max() for one in both))
+    size = (int(next_fast_len(h + reach, real=True)), int(next_fast_len(w + reach, real=True)))
+    fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
+    fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
+    steps = torch.tensor(np.stack(both), dtype=flat.dtype).to(flat.device)[..., None, None]
+    phase = 2 * math.pi * (steps[:, :, 0] * fy + steps[:, :, 1] * fx)
+    comb = sum((phase * n).cos() for n in range(1, cells + 1)) * 2 + 1
+    comb = comb[:, 0] * torch.where(steps[:, 1].abs().sum(1) > 0, comb[:, 1], 1.0)
+
+    def summed(image: Tensor) -> Tensor:
+        total: Tensor = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * comb, s=size)
+        return total[:, :h, :w]
+
+    number = float(np.mean([(2 * cells + 1) ** len(one) for one in vectors]))
+    return summed(flat) / summed(measured).clamp(min=1.0), number
