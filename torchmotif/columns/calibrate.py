@@ -17,6 +17,7 @@ from torchmotif.columns._pairs import overdispersion
 from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
+from torchmotif.columns._steps import stepped
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
@@ -126,6 +127,7 @@ def calibrate(
     sought = spacing is None
     if spacing is None:
         spacing = measure(tiles.some(_best(tiles)), axes).pixels
+    tiles = stepped(tiles, spacing, axes)
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     model, nearest = _learned(tiles, model, at, tile)
     for _ in range(_AGAIN if sought else 0):
@@ -142,7 +144,7 @@ def calibrate(
 def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Tensor]:
     """The model with the least height of a column, and the positions and windows of those that have it."""
     spacing, axes = model.spacing, model.axes
-    at, height, tile = maxima(tiles, tiles.data, spacing, axes)
+    at, height, tile = maxima(tiles, tiles.level, spacing, axes)
     # Windows that were hardly measured have hardly any noise.
     share = tiles.usable.flatten(1).float().mean(1)
     level = torch.where(share >= share.max() / 2, noise_level(tiles.data), torch.nan).nanmedian()
@@ -223,7 +225,8 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     top, left, bottom, right = parts[part].window
     chosen = (images[window : window + 1, top:bottom, left:right] for images in
               (tiles.data, tiles.usable, tiles.saturated))  # fmt: skip
+    step = None if tiles.step is None else tiles.step[window : window + 1, top:bottom, left:right]
     origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
     local = at[tile == window] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return Tiles(*chosen), local[within]
+    return Tiles(*chosen, step), local[within]
