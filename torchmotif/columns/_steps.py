@@ -1,4 +1,4 @@
-"""Steps of the background: where it ends or begins over less than a spacing or two, which no smooth background follows."""
+"""Steps of the background: where it begins or ends so suddenly that no smooth background follows."""
 
 import math
 from dataclasses import replace
@@ -9,89 +9,102 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif.columns._filters import blur
+from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
 
 __all__ = ["stepped"]
 
-_ACROSS = 0.55  # spacings on each side: no column is as wide, and every square of that size has a gap between columns
-_SMOOTH = 2.0  # spacings: width of the blur that a background without steps does not change
+# Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
+_ACROSS = 0.55
+_SMOOTH = 2.0  # spacings: a background that a blur of this width leaves as it is has no step
 _PER_SPACING = 8  # pixels in which steps are looked for
-_HIGH = 0.45  # of the columns' height: lower steps do not harm the fit
-_ITERATIONS = 40
-_OF_NOISE = 2.0  # standard deviations of the noise
+# Of the columns' height that such a blur must change at a step. Images without one reach 0.15 if simulated, 0.29 where they have holes
+# at a tenth of the dose, 0.39 if real; steps as high as the columns reach 0.43, of ten times that 3.
+_HIGH = 0.41
+_UPPER = 0.97  # share of the pixels that are lower than the columns' tops
+# Weight of the total variation in standard deviations of the noise, and steps to its minimum. Of 24 images with steps of 10 and 30
+# times the contrast, recall and precision change by 0.01 with half the weight or twice the steps, up or down.
+_OF_NOISE, _ITERATIONS = 2.0, 40
+_CONVEX = 0.7  # of the least curvature of the squared differences, which the steps may count on
 
 
 def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
-    """The tiles with the steps of their background, in those that have any."""
-    some = _where(tiles, spacing, axes)
-    if not bool(some.any()):
+    """The tiles with the steps of their background, if any has some; its cost depends on the pixels alone.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Steps that they have are measured anew.
+    spacing, axes
+        See `ImageModel`.
+
+    Returns
+    -------
+    Tiles
+        The step of those that have some is what lies under their columns, less its mean; that of the others is zero.
+    """
+    tiles = replace(tiles, step=None)
+    some = as_index(_has_steps(tiles, spacing, axes))
+    if len(some) == 0:
         return tiles
-    which = torch.nonzero(some)[:, 0]
-    few = tiles.some(which)
-    lowest = _opened(_denoised(few.data), few.usable, spacing, axes)
-    smooth = _smooth(lowest, few.usable, spacing)
-    step = torch.zeros_like(tiles.data).index_copy(0, which, lowest - lowest.mean((1,2),keepdim=True))
-    return replace(tiles, step=step)
+    few = tiles.some(some)
+    lowest = _opened(_denoised(few.data, spacing), few.measured, spacing, axes)
+    lowest = lowest - lowest.mean(dim=(1, 2), keepdim=True)
+    return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, lowest))
 
 
-def _stat(tiles, spacing, axes):
+def _has_steps(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, " t"]:
+    """Tiles under whose columns a blur changes more than a share of their height."""
     pool = max(1, int(spacing * min(axes) / _PER_SPACING))
-    usable = tiles.usable.to(tiles.data.dtype)
-    share = F.avg_pool2d(usable[:, None], pool, ceil_mode=True)[:, 0]
-    data = F.avg_pool2d((tiles.data * usable)[:, None], pool, ceil_mode=True)[:, 0] / share.clamp(min=1e-6)
-    spacing /= pool
-    data = blur(data, 0.12 * spacing)
-    there = share > 0.5
-    lowest = _opened(data, there, spacing, axes)
-    away = blur((lowest - _smooth(lowest, there, spacing)), 0.5 * spacing) * there
+    measured = tiles.measured.to(tiles.data.dtype)
+    data, share = (
+        F.avg_pool2d(image[:, None], pool, ceil_mode=True)[:, 0] for image in (tiles.data * measured, measured)
+    )
+    data, there, spacing = data / share.clamp(min=0.5), share > 0.5, spacing / pool
+    data = blur(data, spacing / _PER_SPACING)
+    lowest, weight = _opened(data, there, spacing, axes), there.to(data.dtype)
+    mean, whole = (blur(image, _SMOOTH * spacing) for image in (lowest * weight, weight))
+    changed = blur((lowest - mean / whole.clamp(min=0.1)) * weight, spacing / 2) * weight
     above = (data - lowest).flatten(1)
-    height = above.kthvalue(math.ceil(0.97 * above.shape[1]), dim=1).values
-    return away.abs().flatten(1).amax(1) / height, height
-
-
-def _where(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, " t"]:
-    """Tiles whose background steps."""
-    return _stat(tiles, spacing, axes)[0] > _HIGH
+    height = above.kthvalue(math.ceil(_UPPER * above.shape[1]), dim=1).values
+    return changed.abs().flatten(1).amax(1) > _HIGH * height
 
 
 def _opened(
-    data: Float[Tensor, "t h w"], usable: Bool[Tensor, "t h w"], spacing: float, axes: Pair
+    data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], spacing: float, axes: Pair
 ) -> Float[Tensor, "t h w"]:
-    """What lies under the columns: the morphological opening (Serra 1982), which keeps straight edges as they are."""
+    """What lies under the columns: the morphological opening (Serra 1982), which leaves straight edges where they are."""
     reach = [max(1, round(_ACROSS * spacing * along)) for along in axes]
-    low = torch.where(usable, -data, -torch.inf)
+    low = torch.where(measured, -data, -torch.inf)
     for axis in (0, 1):
         low = running_max(low, reach[axis], axis - 2)
-    low = -low
-    low = torch.where(torch.isinf(low), -torch.inf, low)
+    opened = torch.where(torch.isinf(low), low, -low)  # no pixel near was measured: of no other is it the greatest
     for axis in (0, 1):
-        low = running_max(low, reach[axis], axis - 2)
-    return torch.where(torch.isinf(low), data, low)
+        opened = running_max(opened, reach[axis], axis - 2)
+    return torch.where(torch.isinf(opened), data, opened)
 
 
-def _smooth(data, usable, spacing):
-    weight = usable.to(data.dtype)
-    mean: Tensor = blur(data * weight, _SMOOTH * spacing) / blur(weight, _SMOOTH * spacing).clamp(min=1e-3)
-    return mean
+def _denoised(data: Float[Tensor, "t h w"], spacing: float) -> Float[Tensor, "t h w"]:
+    """Images of least total variation, which have edges but no noise (Rudin, Osher & Fatemi 1992).
 
-
-def _denoised(data: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """Without noise, edges kept: least total variation (Rudin, Osher & Fatemi 1992), by Chambolle and Pock (2011)."""
-    corner = (data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]).square() / 4
-    limit = _OF_NOISE * blur(F.pad(corner, (0, 1, 0, 1)), 10.0).clamp(min=1e-12).sqrt()
+    By the accelerated primal-dual steps of Chambolle & Pock (2011), weighted with the noise around each pixel.
+    """
+    corner = data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]
+    variance = blur(F.pad(corner.square() / 4, (0, 1, 0, 1)), spacing / 2)
+    limit = _OF_NOISE * variance.clamp(min=torch.finfo(data.dtype).eps).sqrt()
     image, ahead = data, data
     down, across = torch.zeros_like(data), torch.zeros_like(data)
-    tau = float(limit.mean()); sigma = 1 / (8 * tau)
+    length = limit.mean(dim=(1, 2), keepdim=True)
+    dual = 1 / (8 * length)
     for _ in range(_ITERATIONS):
-        across[:, :, :-1] += sigma * ahead.diff(dim=2)
-        down[:, :-1] += sigma * ahead.diff(dim=1)
+        across = across + dual * F.pad(ahead.diff(dim=2), (0, 1))
+        down = down + dual * F.pad(ahead.diff(dim=1), (0, 0, 0, 1))
         shorter = limit / torch.maximum(torch.hypot(down, across), limit)
         down, across = down * shorter, across * shorter
         flow = F.pad(down, (0, 0, 1, 0)).diff(dim=1) + F.pad(across, (1, 0)).diff(dim=2)
-        new = (image + tau * (flow + data)) / (1 + tau)
-        slower = (1 + 1.4 * tau) ** -0.5
-        tau, sigma = tau * slower, sigma / slower
+        new = (image + length * (flow + data)) / (1 + length)
+        slower = (1 + 2 * _CONVEX * length).rsqrt()
         ahead = new + slower * (new - image)
-        image = new
+        image, length, dual = new, length * slower, dual / slower
     return image
