@@ -65,7 +65,9 @@ def main() -> None:
             for height in HEIGHTS:
                 cells = []
                 for width in WIDTHS:
-                    counts = [found(stepped(specimen, height * contrast, width), seed) for seed in range(draws)]
+                    counts = [
+                        found(stepped(specimen, height * contrast, width), seed) for seed in range(draws)
+                    ]
                     true, seen, columns, right = np.sum(counts, axis=0)
                     recall, precision = seen / true, right / max(columns, 1)
                     cells.append(f"{recall:.3f} / {precision:.3f}")

@@ -18,6 +18,7 @@ __all__ = ["stepped"]
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
 _SMOOTH = 2.0  # spacings: a background that a blur of this width leaves as it is has no step
+_FOLLOWED = 6.0  # spacings: from this width on a blurred step is followed by the background of the fit
 _PER_SPACING = 8  # pixels in which steps are looked for
 # Of the columns' height that such a blur must change at a step. Images without one reach 0.15 if simulated, 0.29 where they have holes
 # at a tenth of the dose, 0.39 if real; steps as high as the columns reach 0.43, of ten times that 3.
@@ -42,33 +43,53 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     Returns
     -------
     Tiles
-        The step of those that have some is what lies under their columns, less its mean; that of the others is zero.
+        The step of those that have some is what lies under their columns, less its mean over some spacings; further than that
+        from where the background is sudden it is zero, as in the other tiles.
     """
     tiles = replace(tiles, step=None)
-    some = as_index(_has_steps(tiles, spacing, axes))
+    sudden = _sudden(tiles, spacing, axes)
+    some = as_index(sudden.flatten(1).any(1))
     if len(some) == 0:
         return tiles
     few = tiles.some(some)
     lowest = _opened(_denoised(few.data, spacing), few.measured, spacing, axes)
-    lowest = lowest - lowest.mean(dim=(1, 2), keepdim=True)
-    return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, lowest))
+    away = lowest - _mean(lowest, few.measured, _FOLLOWED * spacing)
+    near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing)
+    return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
 
 
-def _has_steps(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, " t"]:
-    """Tiles under whose columns a blur changes more than a share of their height."""
+def _sudden(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, "t a b"]:
+    """Where a blur changes what lies under the columns by more than a share of their height, in pooled pixels."""
     pool = max(1, int(spacing * min(axes) / _PER_SPACING))
     measured = tiles.measured.to(tiles.data.dtype)
     data, share = (
-        F.avg_pool2d(image[:, None], pool, ceil_mode=True)[:, 0] for image in (tiles.data * measured, measured)
+        F.avg_pool2d(image[:, None], pool, ceil_mode=True)[:, 0]
+        for image in (tiles.data * measured, measured)
     )
     data, there, spacing = data / share.clamp(min=0.5), share > 0.5, spacing / pool
     data = blur(data, spacing / _PER_SPACING)
-    lowest, weight = _opened(data, there, spacing, axes), there.to(data.dtype)
-    mean, whole = (blur(image, _SMOOTH * spacing) for image in (lowest * weight, weight))
-    changed = blur((lowest - mean / whole.clamp(min=0.1)) * weight, spacing / 2) * weight
+    lowest = _opened(data, there, spacing, axes)
+    changed = blur((lowest - _mean(lowest, there, _SMOOTH * spacing)) * there, spacing / 2) * there
     above = (data - lowest).flatten(1)
     height = above.kthvalue(math.ceil(_UPPER * above.shape[1]), dim=1).values
-    return changed.abs().flatten(1).amax(1) > _HIGH * height
+    return changed.abs() > _HIGH * height[:, None, None]
+
+
+def _mean(
+    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float
+) -> Float[Tensor, "t h w"]:
+    """Blur of the pixels that were measured."""
+    weight = measured.to(image.dtype)
+    mean: Tensor = blur(image * weight, sigma) / blur(weight, sigma).clamp(min=0.1)
+    return mean
+
+
+def _around(there: Float[Tensor, "t a b"], shape: tuple[int, int], spacing: float) -> Float[Tensor, "t h w"]:
+    """1 within some spacings of what is there, and beyond it a fall so slow that a smooth background follows."""
+    near = F.interpolate(there[:, None], shape)[:, 0]
+    for axis in (-1, -2):
+        near = running_max(near, round(_FOLLOWED * spacing), axis)
+    return blur(near, _SMOOTH * spacing)
 
 
 def _opened(
@@ -79,7 +100,9 @@ def _opened(
     low = torch.where(measured, -data, -torch.inf)
     for axis in (0, 1):
         low = running_max(low, reach[axis], axis - 2)
-    opened = torch.where(torch.isinf(low), low, -low)  # no pixel near was measured: of no other is it the greatest
+    opened = torch.where(
+        torch.isinf(low), low, -low
+    )  # no pixel near was measured: of no other is it the greatest
     for axis in (0, 1):
         opened = running_max(opened, reach[axis], axis - 2)
     return torch.where(torch.isinf(opened), data, opened)

@@ -243,10 +243,8 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     count = torch.zeros(t, len(parts), dtype=torch.long, device=at.device).index_add_(0, tile, inside.long())
     window, part = divmod(int(count.argmax()), len(parts))
     top, left, bottom, right = parts[part].window
-    chosen = (images[window : window + 1, top:bottom, left:right] for images in
-              (tiles.data, tiles.usable, tiles.saturated))  # fmt: skip
-    step = None if tiles.step is None else tiles.step[window : window + 1, top:bottom, left:right]
+    chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
     origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
     local = at[tile == window] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return Tiles(*chosen, step), local[within]
+    return chosen, local[within]

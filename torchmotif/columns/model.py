@@ -130,6 +130,12 @@ class Tiles:
         step = None if self.step is None else self.step[which]
         return Tiles(self.data[which], self.usable[which], self.saturated[which], step)
 
+    def cut(self, rows: slice, cols: slice) -> "Tiles":
+        """A part of each."""
+        part = (slice(None), rows, cols)
+        step = None if self.step is None else self.step[part]
+        return Tiles(self.data[part], self.usable[part], self.saturated[part], step)
+
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
         _, h, w = self.shape
