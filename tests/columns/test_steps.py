@@ -87,3 +87,19 @@ def test_a_step_is_found_where_it_is() -> None:
     fall = step[0, :, 117] - step[0, :, 122]
     height = tiles.data[0, :, :100].mean() - tiles.data[0, :, 140:].mean()
     torch.testing.assert_close(fall.median(), height, rtol=0.1, atol=0.0)
+
+
+def test_columns_across_a_high_step_are_rim() -> None:
+    specimen = with_edge(
+        square((SIDE, SIDE), electrons_per_pixel=50.0),
+        1000.0,
+        at=0.5,
+        angle_rad=0.0,
+        edge_px=3.0,
+        crystal="everywhere",
+    )
+    columns = tm.find_columns(drawn(specimen).numpy())
+    away = np.abs(columns.positions[:, 1] - (SIDE - 1) / 2)
+    assert columns.is_rim[away < 4].all()
+    inner = ((columns.positions > 12) & (columns.positions < SIDE - 13)).all(axis=1)
+    assert not columns.is_rim[inner & (away > 15)].any()

@@ -103,6 +103,10 @@ def _described(
     at_edge = (torch.minimum(row, h - 1 - row) < near) | (torch.minimum(col, w - 1 - col) < across)
     reach = int(_CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
+    if tiles.step is not None:  # a step higher than the column, under its Gaussian, is not known well enough
+        rise = running_max(running_max(tiles.step, reach, -1), reach, -2)
+        rise = rise + running_max(running_max(-tiles.step, reach, -1), reach, -2)
+        at_gap |= tiles.at(rise, positions, tile) > fit.intensity[keep] / model.area
     there = torch.zeros(len(fit) + 1, dtype=torch.bool, device=keep.device).index_fill(0, keep, value=True)
     near = (fit.apart() <= _OVERLAPPING) & there[fit.neighbours.every]
     return {
