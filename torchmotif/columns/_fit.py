@@ -189,7 +189,8 @@ class Fit:
             self.profile = self.profile.replaced(rows, new)
             new.add(self.canvas, self.intensity[rows, None, None])
         self.rendered = self.intensity
-        self.background = squeezed(self.rows.mT, self.spline, self.cols.mT)
+        smooth = squeezed(self.rows.mT, self.spline, self.cols.mT)
+        self.background = smooth if self.tiles.step is None else smooth + self.tiles.step
         self.expected = self.profile.crop(self.canvas) + self.background
 
     def weigh(self, expected: Float[Tensor, "t h w"], where: Tensor | None = None) -> None:

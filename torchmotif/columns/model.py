@@ -100,11 +100,14 @@ class Tiles:
     usable : boolean Tensor of shape (t, h, w)
         Pixels that were measured: finite, not masked, not saturated, not hot.
     saturated : boolean Tensor of shape (t, h, w)
+    step : Tensor of shape (t, h, w), optional
+        Steps of the background; none where it is smooth.
     """
 
     data: Float[Tensor, "t h w"]
     usable: Bool[Tensor, "t h w"]
     saturated: Bool[Tensor, "t h w"]
+    step: Float[Tensor, "t h w"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -113,13 +116,25 @@ class Tiles:
         return t, h, w
 
     @property
+    def level(self) -> Float[Tensor, "t h w"]:
+        """The data without the steps of the background."""
+        return self.data if self.step is None else self.data - self.step
+
+    @property
     def measured(self) -> Bool[Tensor, "t h w"]:
         """Pixels where a column may be."""
         return self.usable | self.saturated
 
     def some(self, which: Tensor | slice) -> "Tiles":
         """Some of them."""
-        return Tiles(self.data[which], self.usable[which], self.saturated[which])
+        step = None if self.step is None else self.step[which]
+        return Tiles(self.data[which], self.usable[which], self.saturated[which], step)
+
+    def cut(self, rows: slice, cols: slice) -> "Tiles":
+        """A part of each."""
+        part = (slice(None), rows, cols)
+        step = None if self.step is None else self.step[part]
+        return Tiles(self.data[part], self.usable[part], self.saturated[part], step)
 
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""

@@ -27,7 +27,7 @@ class Columns:
     width : (float, float) or None
         Standard deviation in pixels along (rows, columns) of the Gaussian that all columns share.
     is_rim, is_overlapping, is_saturated, is_predicted : boolean arrays of shape (n,), or None
-        Columns that reach over the image's rim or into pixels that were not used; whose Gaussian overlaps a
+        Columns that reach over the image's rim, into pixels that were not used or over a step of the background; whose Gaussian overlaps a
         neighbour's by more than a tenth; that have saturated pixels; that the lattice predicts and nothing shows.
     spacing_nm : float or None
         The spacing in nanometres, None where the pixel size is unknown.

@@ -11,6 +11,7 @@ from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
 from torchmotif.columns._start import Shape, Start
+from torchmotif.columns._steps import stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
@@ -40,7 +41,7 @@ def columns_of_tiles(
         tile (n,), the number of its tile, ascending; positions (n, 2) float64 in pixels of its window; intensities,
         position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, as in `Columns`.
     """
-    tiles = model.normalised(windows)
+    tiles = stepped(model.normalised(windows), model.spacing, model.axes)
     at, _, tile = _peaks(tiles, model)
     fit = fit_tiles(tiles, model, at, tile)
     covariance = fit.covariance()
@@ -62,7 +63,7 @@ def columns_at(
 
     is_predicted says which those are.
     """
-    tiles = model.normalised(windows)
+    tiles = stepped(model.normalised(windows), model.spacing, model.axes)
     fit = Fit(
         tiles,
         replace(Start.at(positions, tile), fixed=fixed),
@@ -77,13 +78,13 @@ def columns_at(
 
 def peaks_of_tiles(windows: Float[Tensor, "t h w"], model: ImageModel) -> dict[str, Tensor]:
     """The maxima of a batch of tiles as they are: tile, positions, and for intensities their heights in the image's units."""
-    at, height, tile = _peaks(model.normalised(windows), model)
+    at, height, tile = _peaks(stepped(model.normalised(windows), model.spacing, model.axes), model)
     order = torch.argsort(tile, stable=True)
     return {"tile": tile[order], "positions": at[order], "intensities": height[order] * model.scale}
 
 
 def _peaks(tiles: Tiles, model: ImageModel) -> tuple[Tensor, Tensor, Tensor]:
-    at, height, tile = maxima(tiles, tiles.data, model.spacing, model.axes)
+    at, height, tile = maxima(tiles, tiles.level, model.spacing, model.axes)
     keep = as_index((height >= model.least) & tiles.at(tiles.measured, at, tile))
     return at[keep], height[keep], tile[keep]
 
@@ -102,6 +103,10 @@ def _described(
     at_edge = (torch.minimum(row, h - 1 - row) < near) | (torch.minimum(col, w - 1 - col) < across)
     reach = int(_CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
+    if tiles.step is not None:  # a step higher than the column, under its Gaussian, is not known well enough
+        rise = running_max(running_max(tiles.step, reach, -1), reach, -2)
+        rise = rise + running_max(running_max(-tiles.step, reach, -1), reach, -2)
+        at_gap |= tiles.at(rise, positions, tile) > fit.intensity[keep] / model.area
     there = torch.zeros(len(fit) + 1, dtype=torch.bool, device=keep.device).index_fill(0, keep, value=True)
     near = (fit.apart() <= _OVERLAPPING) & there[fit.neighbours.every]
     return {
