@@ -13,17 +13,16 @@ __all__ = ["Looked", "findings", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
 _FEW = 30  # columns, below which no share is judged
-_NEAREST = (
-    0.85,
-    1.25,
-)  # the spacing over the distances of nearest columns, all but the outermost tenth at either end
+# The spacing over the distances of nearest columns, all but the outermost tenth at either end.
+_NEAREST = (0.85, 1.25)
 _IRREGULAR = 0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
 _OFF = 0.25  # of the median of their neighbours
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _NO_MOTIF = 0.5  # of the columns with a whole patch
 _AGAINST = -0.15  # skewness of an image towards its columns
-_EVEN = 0.13  # interquartile range over median of nearest distances: a dense packing of particles has more, see `has_dark_columns`
+# Interquartile range over median of nearest distances: a dense packing of particles has more, see `has_dark_columns`.
+_EVEN = 0.13
 
 
 @dataclass(frozen=True, eq=False)
