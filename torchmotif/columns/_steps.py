@@ -103,9 +103,8 @@ def _opened(
     low = torch.where(measured, -data, -torch.inf)
     for axis in (0, 1):
         low = running_max(low, reach[axis], axis - 2)
-    opened = torch.where(
-        torch.isinf(low), low, -low
-    )  # no pixel near was measured: it is the greatest of none
+    # Where no pixel near was measured it is the greatest of none.
+    opened = torch.where(torch.isinf(low), low, -low)
     for axis in (0, 1):
         opened = running_max(opened, reach[axis], axis - 2)
     return torch.where(torch.isinf(opened), data, opened)
