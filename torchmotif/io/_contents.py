@@ -32,11 +32,11 @@ _READERS = {
 _FINEST_NM, _COARSEST_NM = 1e-4, 1e5
 _LEAST_SIDE = 8  # pixels
 _KINDS = {
-    "b": "true and false values (a mask, or a picture of 1 bit)",
+    "b": "true and false values (a mask, or a picture of 1 bit); save its grey values, or use it as a mask",
     "c": "complex numbers; take their modulus",
     "O": "Python objects, which are never loaded; save them as numbers",
-    "U": "text",
-    "S": "text",
+    "U": "text; save the pixels as numbers",
+    "S": "text; save the pixels as numbers",
     "V": "records; save one of their fields",
 }
 
@@ -131,7 +131,7 @@ def _what(found: list[Dataset]) -> str:
         name = f"{item.name} is " if item.name else ""
         kind = _KINDS.get(item.data.dtype.kind, f"values of type {item.data.dtype}")
         said.append(f"{name}{item.data.shape} {kind}" if item.data.size else f"{name}{item.data.shape} empty")
-    return "; ".join(said) or "it has no arrays of numbers"
+    return "; ".join(said) or "it has no arrays of numbers with rows and columns"
 
 
 def _plausible(item: Dataset) -> Dataset:
