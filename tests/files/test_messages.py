@@ -40,6 +40,7 @@ NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "table.csv": (lambda p: p.write_text("row_px,col_px\n1.5,2.5\n" * 20), "as of a table with names"),
     "numbers.csv": (lambda p: p.write_text("1.5,2.5\n" * 20), "a table of 20 rows of 2 numbers"),
     "ragged.txt": (lambda p: p.write_text("1 2 3\n1 2 3\n1 2\n" * 5), "row 3 has 2 values and the first 3"),
+    "index.csv": (lambda p: p.write_text(",0,1,2\n" + "0,1,2,3\n" * 20), "row 1 has '', which is no number"),
     "empty.txt": (lambda p: p.write_text("# nothing\n"), "it has no numbers"),
     "letter.txt": (lambda p: p.write_text("Dear colleague,\nsee the other file.\n"), "as of a table with names"),
     "text.mat": (lambda p: scipy.io.savemat(p, {"a": "hello"}), "it has no arrays of numbers"),
@@ -262,3 +263,16 @@ def test_a_device_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scan.txt")
     with pytest.raises(ReadError, match="not a file"):
         tm.read(tmp_path / "scan.txt")
+
+
+def test_a_first_row_that_counts_columns_is_noted(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "scan.csv", np.vstack([np.arange(IMAGE.shape[1]), IMAGE]), delimiter=",")
+    assert "names of columns" in contents(tmp_path / "scan.csv")[0].notes[0]
+
+
+def test_spectra_are_noted(tmp_path: Path) -> None:
+    hs = pytest.importorskip("hyperspy.api")
+    hs.signals.Signal1D(np.ones((12, 16, 100), np.float32)).save(tmp_path / "spectra.hspy")
+    hs.signals.Signal2D(STACK).save(tmp_path / "stack.hspy")
+    assert "spectra along its last axis" in contents(tmp_path / "spectra.hspy")[0].notes[0]
+    assert not contents(tmp_path / "stack.hspy")[0].notes
