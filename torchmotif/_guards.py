@@ -131,7 +131,7 @@ def check_hdf5(path: Path) -> None:
                 continue
             if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
                 raise ReadError(f"{path} points to another file at {key}; copy the data into it")
-            item = group.get(key)  # None where a link leads nowhere
+            item = _behind(group, key, path)
             if isinstance(item, h5py.Dataset):
                 _check_place(item, path)
             elif isinstance(item, h5py.Group) and item in above:
@@ -141,6 +141,16 @@ def check_hdf5(path: Path) -> None:
             elif isinstance(item, h5py.Group) and item not in done:
                 above.add(item)
                 waiting.append((item, iter(list(item))))
+
+
+def _behind(group: Any, key: str, path: Path) -> Any:
+    """What a link leads to; None where it leads nowhere."""
+    try:
+        return group.get(key)
+    except RuntimeError as error:
+        if "too many links" not in str(error):  # HDF5's words
+            raise
+        raise ReadError(f"{path} has the link {key}, which leads back to itself; remove it") from error
 
 
 def _check_place(array: Any, path: Path) -> None:

@@ -21,7 +21,12 @@ __all__ = [
     "nm_of_axes",
     "nm_per",
     "per_axis",
+    "plausible_nm",
 ]
+
+# Pixels in nm outside of this are a slip of a unit or of an exponent: an atom is resolved by pixels of 0.001 to 0.1 nm, a
+# colloid by such of 1 to 1,000, and no image of interest here is coarser than a tenth of a millimetre.
+_FINEST_NM, _COARSEST_NM = 1e-4, 1e5
 
 # Length units found in microscope files, in nanometres; the two signs for micro, and for angstrom, look alike.
 _NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3, "fm": 1e-6}
@@ -125,6 +130,30 @@ def nm_of_axes(axes: Iterable[tuple[Any, Any]]) -> tuple[float, float] | None:
             return None
         sizes.append(abs(step) * factor)
     return (sizes[0], sizes[1]) if len(sizes) == 2 else None
+
+
+def plausible_nm(
+    size: tuple[float, float] | None, giver: str
+) -> tuple[tuple[float, float] | None, list[str]]:
+    """A pixel size in nm, None where no micrograph has it, and notes that say so.
+
+    Parameters
+    ----------
+    size : (float, float) or None
+    giver : str
+        What it is from, for people.
+
+    Examples
+    --------
+    >>> plausible_nm((0.015, 0.015), "the file"), plausible_nm((1e16, 1e16), "the file")[0]
+    (((0.015, 0.015), []), None)
+    """
+    if size is None or all(_FINEST_NM <= side <= _COARSEST_NM for side in size):
+        return size, []
+    told = " x ".join(f"{side:.3g}" for side in dict.fromkeys(size))
+    return None, [
+        f"{giver} gives a pixel size of {told} nm, which cannot be; it is left out, state the right one"
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,10 +361,13 @@ class Labelled:
     data: Any
     pixel_size_nm: tuple[float, float] | None = None
     title: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def micrograph(self) -> Micrograph:
         """The image, its pixels computed where they were lazy."""
-        metadata = {"title": self.title} if self.title else {}
+        metadata: dict[str, Any] = {"title": self.title} if self.title else {}
+        if self.notes:
+            metadata["notes"] = self.notes
         return Micrograph(np.asarray(self.data), self.pixel_size_nm, "nm", metadata)
 
 
@@ -361,14 +393,17 @@ def labelled(image: Any) -> Labelled | None:
         axes = sorted([*manager.navigation_axes, *manager.signal_axes], key=lambda axis: axis.index_in_array)
         # axes without a constant step have no scale
         size = nm_of_axes((getattr(axis, "scale", None), axis.units) for axis in axes[-2:])
-        return Labelled(image.data, size, str(image.metadata.get_item("General.title", "")))
+        title = str(image.metadata.get_item("General.title", ""))
+        size, notes = plausible_nm(size, "the signal")
+        return Labelled(image.data, size, title, notes)
     if not all(hasattr(image, name) for name in ("dims", "coords", "dtype")):
         return None
     dims = [str(name).lower() for name in image.dims]
     if dims[-2:] == ["x", "y"]:  # its names say that columns come first
         image = image.transpose(*image.dims[:-2], image.dims[-1], image.dims[-2])
     size = nm_of_axes(_axis_of(image, name) for name in image.dims[-2:])
-    return Labelled(image.data, size, str(image.name or ""))
+    size, notes = plausible_nm(size, "the array")
+    return Labelled(image.data, size, str(image.name or ""), notes)
 
 
 def _axis_of(array: Any, name: Any) -> tuple[float | None, str]:

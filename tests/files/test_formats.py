@@ -228,3 +228,8 @@ def test_nothing_of_an_extra_is_imported_before_it_is_needed(tmp_path: Path) -> 
 def test_datasets_know_their_notes() -> None:
     assert Dataset(IMAGE, metadata={"notes": ["a"]}).notes == ["a"]
     assert Dataset(IMAGE).notes == []
+
+
+def test_tiff_of_hyperspy_has_its_pixel_size_along_rows_and_columns(tmp_path: Path) -> None:
+    writers._hyperspy(tmp_path / "scan.tif", IMAGE)
+    assert tm.read(tmp_path / "scan.tif").pixel_size_nm == pytest.approx(PIXEL)

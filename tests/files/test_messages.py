@@ -33,19 +33,20 @@ def _zip(path: Path) -> None:
 NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "object.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects, which are never loaded"),
     "object.npz": (lambda p: np.savez(p, a=np.array([{}], object)), "Python objects under 'a'"),
-    "bool.npy": (lambda p: np.save(p, IMAGE > 9), "true and false values"),
+    "bool.npy": (lambda p: np.save(p, IMAGE > 9), "true and false values .* use it as a mask"),
     "complex.npy": (lambda p: np.save(p, IMAGE + 1j), "complex numbers; take their modulus"),
     "bit.png": (lambda p: Image.fromarray(IMAGE % 2 == 0).save(p), "a picture of 1 bit"),
     "bit.tif": (lambda p: tifffile.imwrite(p, IMAGE % 2 == 0), "a picture of 1 bit"),
     "table.csv": (lambda p: p.write_text("row_px,col_px\n1.5,2.5\n" * 20), "as of a table with names"),
     "numbers.csv": (lambda p: p.write_text("1.5,2.5\n" * 20), "a table of 20 rows of 2 numbers"),
     "ragged.txt": (lambda p: p.write_text("1 2 3\n1 2 3\n1 2\n" * 5), "row 3 has 2 values and the first 3"),
+    "index.csv": (lambda p: p.write_text(",0,1,2\n" + "0,1,2,3\n" * 20), "row 1 has '', which is no number"),
     "empty.txt": (lambda p: p.write_text("# nothing\n"), "it has no numbers"),
     "letter.txt": (lambda p: p.write_text("Dear colleague,\nsee the other file.\n"), "as of a table with names"),
     "text.mat": (lambda p: scipy.io.savemat(p, {"a": "hello"}), "it has no arrays of numbers"),
     "complex.mrc": (lambda p: mrcfile.write(p, IMAGE.astype(np.complex64)), "complex numbers"),
     "other.npz": (_zip, "a zip archive without arrays"),
-    "lines.h5": (lambda p: h5py.File(p, "w").create_dataset("a", data=np.arange(9)).file.close(), "no arrays of numbers"),
+    "lines.h5": (lambda p: h5py.File(p, "w").create_dataset("a", data=np.arange(9)).file.close(), "no arrays of numbers with rows and columns"),
     "complex.h5": (lambda p: h5py.File(p, "w").create_dataset("a", data=IMAGE + 1j).file.close(), r"a is \(40, 48\) complex"),
 }  # fmt: skip
 
@@ -92,6 +93,10 @@ PACKAGES = {
 
 def test_a_package_that_is_missing_is_named_and_never_called_damage(tmp_path: Path) -> None:
     hdf5plugin = pytest.importorskip("hdf5plugin")
+    packages = dict(PACKAGES)
+    if sys.version_info < (3, 14):  # from then on Python has Zstandard
+        packages["zstd.tif"] = "imagecodecs"
+        tifffile.imwrite(tmp_path / "zstd.tif", IMAGE, compression="zstd")
     with h5py.File(tmp_path / "packed.h5", "w") as file:
         file.create_dataset("scan", data=IMAGE, chunks=(8, 8), **hdf5plugin.Bitshuffle())
     for form in writers.FORMATS:
@@ -108,11 +113,11 @@ def test_a_package_that_is_missing_is_named_and_never_called_damage(tmp_path: Pa
     )
     said = ""
     for hidden in ("imagecodecs,mrcfile,h5py,rsciio,zarr", "hdf5plugin"):
-        command = [sys.executable, "-c", code, str(tmp_path), hidden, *PACKAGES]
+        command = [sys.executable, "-c", code, str(tmp_path), hidden, *packages]
         said += subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = dict(line.split(" ", 1) for line in said.splitlines())
-    assert set(lines) == set(PACKAGES)
-    for name, package in PACKAGES.items():
+    assert set(lines) == set(packages)
+    for name, package in packages.items():
         assert package in lines[name]
         assert "pip install 'torchmotif[io]'" in lines[name]
         assert "damaged" not in lines[name]
@@ -258,3 +263,16 @@ def test_a_device_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scan.txt")
     with pytest.raises(ReadError, match="not a file"):
         tm.read(tmp_path / "scan.txt")
+
+
+def test_a_first_row_that_counts_columns_is_noted(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "scan.csv", np.vstack([np.arange(IMAGE.shape[1]), IMAGE]), delimiter=",")
+    assert "names of columns" in contents(tmp_path / "scan.csv")[0].notes[0]
+
+
+def test_spectra_are_noted(tmp_path: Path) -> None:
+    hs = pytest.importorskip("hyperspy.api")
+    hs.signals.Signal1D(np.ones((12, 16, 100), np.float32)).save(tmp_path / "spectra.hspy")
+    hs.signals.Signal2D(STACK).save(tmp_path / "stack.hspy")
+    assert "spectra along its last axis" in contents(tmp_path / "spectra.hspy")[0].notes[0]
+    assert not contents(tmp_path / "stack.hspy")[0].notes

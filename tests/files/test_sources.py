@@ -170,3 +170,18 @@ def test_a_stack_with_axes_is_analysed_frame_by_frame(make: Any) -> None:
 def test_a_stack_as_a_signal_is_no_micrograph() -> None:
     with pytest.raises(InputError, match="one image"):
         tm.Micrograph.from_hyperspy(_signal(STACK, lazy=False))
+
+
+@pytest.mark.parametrize("scale", [1e16, 1e-7])
+def test_a_pixel_size_that_cannot_be_is_left_out_of_signals_and_arrays(scale: float) -> None:
+    signal = _signal(IMAGE, lazy=False)
+    for axis in signal.axes_manager.signal_axes:
+        axis.scale = scale
+    steps = {
+        name: (name, np.arange(n) * scale, {"units": "nm"}) for name, n in zip("yx", IMAGE.shape, strict=True)
+    }
+    for image in (signal, xr.DataArray(IMAGE, dims=("y", "x"), coords=steps)):
+        assert as_micrograph(image).pixel_size_nm is None
+        (source,) = as_sources(image)
+        assert source.pixel_size_nm is None
+        assert "left out" in source.notes[0]

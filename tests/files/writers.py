@@ -75,9 +75,9 @@ def _imagej(path: Path, data: np.ndarray, unit: str = "nm", scale: float = 1.0) 
 
 
 def dm_tags() -> list[tuple[Any, ...]]:
-    """The private tags that DigitalMicrograph writes."""
+    """The private tags that DigitalMicrograph writes: of x, then of y."""
     units = [(code, "s", 0, "nm", True) for code in (65003, 65004)]
-    return [*units, (65009, "d", 1, PIXEL[0], True), (65010, "d", 1, PIXEL[1], True)]
+    return [*units, (65009, "d", 1, PIXEL[1], True), (65010, "d", 1, PIXEL[0], True)]
 
 
 def _mrc(path: Path, data: np.ndarray, *, signed: bool = True) -> None:

@@ -113,6 +113,11 @@ def _loop(path: Path) -> None:
         file["Experiments/scan/metadata/a"] = h5py.SoftLink("/Experiments")
 
 
+def _circle(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["one"], file["other"] = h5py.SoftLink("/other"), h5py.SoftLink("/one")
+
+
 def _hard_loop(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["Experiments/scan/metadata/a"] = file["Experiments"]
@@ -131,6 +136,7 @@ def _huge(path: Path) -> None:
         (_external_storage, "in another file"),
         (_virtual, "in another file"),
         (_loop, "within itself"),
+        (_circle, "leads back to itself"),
         (_hard_loop, "within itself"),
         (_huge, "fill the memory"),
     ],

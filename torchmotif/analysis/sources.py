@@ -135,7 +135,7 @@ def as_sources(
     elif (named := labelled(source)) is not None:
         metadata = {"title": named.title} if named.title else {}
         found = [
-            replace(one, pixel_size_nm=named.pixel_size_nm, metadata=metadata)
+            replace(one, pixel_size_nm=named.pixel_size_nm, notes=named.notes, metadata=metadata)
             for one in _of_array(named.data)
         ]
     elif hasattr(source, "ndim") and hasattr(source, "dtype"):

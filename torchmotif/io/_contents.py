@@ -8,7 +8,7 @@ from typing import Any
 
 from torchmotif._guards import check_regular
 from torchmotif.errors import MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import nm_per
+from torchmotif.image import nm_per, plausible_nm
 from torchmotif.io._dataset import Dataset, images_last, noted
 from torchmotif.io._kinds import begins, kind_of
 
@@ -27,16 +27,13 @@ _READERS = {
     "zarr": ("_zarr", "store", "a zarr store"),
     "microscope": ("_microscope", "microscope", "a microscope file"),
 }
-# Pixels in nm outside of this are a slip of a unit or of an exponent: an atom is resolved by pixels of 0.001 to 0.1 nm, a
-# colloid by such of 1 to 1,000, and no image of interest here is coarser than a tenth of a millimetre.
-_FINEST_NM, _COARSEST_NM = 1e-4, 1e5
 _LEAST_SIDE = 8  # pixels
 _KINDS = {
-    "b": "true and false values (a mask, or a picture of 1 bit)",
+    "b": "true and false values (a mask, or a picture of 1 bit); save its grey values, or use it as a mask",
     "c": "complex numbers; take their modulus",
     "O": "Python objects, which are never loaded; save them as numbers",
-    "U": "text",
-    "S": "text",
+    "U": "text; save the pixels as numbers",
+    "S": "text; save the pixels as numbers",
     "V": "records; save one of their fields",
 }
 
@@ -131,7 +128,7 @@ def _what(found: list[Dataset]) -> str:
         name = f"{item.name} is " if item.name else ""
         kind = _KINDS.get(item.data.dtype.kind, f"values of type {item.data.dtype}")
         said.append(f"{name}{item.data.shape} {kind}" if item.data.size else f"{name}{item.data.shape} empty")
-    return "; ".join(said) or "it has no arrays of numbers"
+    return "; ".join(said) or "it has no arrays of numbers with rows and columns"
 
 
 def _plausible(item: Dataset) -> Dataset:
@@ -139,11 +136,6 @@ def _plausible(item: Dataset) -> Dataset:
     factor = nm_per(item.unit)
     if item.pixel_size is None or factor is None:
         return item
-    sizes = [size * factor for size in item.pixel_size]
-    if all(_FINEST_NM <= size <= _COARSEST_NM for size in sizes):
-        return item
-    told = " x ".join(f"{size:.3g}" for size in dict.fromkeys(sizes))
-    return noted(
-        replace(item, pixel_size=None),
-        f"the file gives a pixel size of {told} nm, which cannot be; it is left out, state the right one",
-    )
+    row, column = item.pixel_size
+    size, notes = plausible_nm((row * factor, column * factor), "the file")
+    return item if size is not None else noted(replace(item, pixel_size=None), *notes)

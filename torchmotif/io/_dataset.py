@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Dataset", "StoredArray", "images_last", "noted", "with_axes"]
+__all__ = ["Dataset", "StoredArray", "images_last", "noted", "spectra_noted", "with_axes"]
 
 _MOST_CHANNELS = 4  # of an array whose last axis counts images or colours rather than columns
 _LEAST_SIDE = 8  # pixels; with fewer, which axis is which cannot be told from the shape
@@ -136,6 +136,16 @@ class Dataset:
 def noted(item: Dataset, *notes: str) -> Dataset:
     """The data set with more notes."""
     return replace(item, metadata={**item.metadata, "notes": [*item.notes, *notes]})
+
+
+def spectra_noted(item: Dataset, signal_axes: int) -> Dataset:
+    """The data set with a note where its last axis is that of spectra, as of EDS and EELS, and so no side of an image."""
+    if signal_axes != 1 or item.data.ndim < 3:
+        return item
+    return noted(
+        item,
+        f"an array {item.data.shape} of spectra along its last axis, and no stack of images: sum over them for an image",
+    )
 
 
 def with_axes(data: Any, axes: Sequence[int], at: Mapping[int, int] | None = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from torchmotif.image import nm_of_axes
-from torchmotif.io._dataset import Dataset, with_axes
+from torchmotif.io._dataset import Dataset, spectra_noted, with_axes
 
 __all__ = ["is_hyperspy", "signals"]
 
@@ -48,10 +48,12 @@ def _signal(title: str, group: Any, stored: Callable[[Any], Any], kind: str) -> 
         return Dataset(colours, title, _size(group, range(pixels.ndim)), "nm", True, metadata)
     axes = [dict(group[f"axis-{i}"].attrs) if f"axis-{i}" in group else {} for i in range(data.ndim)]
     image = [i for i, axis in enumerate(axes) if not _flag(axis.get("navigate", False))][-2:]
-    if len(image) < 2:  # a stack of spectra, or an image whose axes are all called navigation
+    signal_axes = len(image)
+    if signal_axes < 2:  # a stack of spectra, or an image whose axes are all called navigation
         image = list(range(data.ndim))[-2:]
     others = [i for i in range(data.ndim) if i not in image]
-    return Dataset(with_axes(data, [*others, *image]), title, _size(group, image), "nm", False, metadata)
+    item = Dataset(with_axes(data, [*others, *image]), title, _size(group, image), "nm", False, metadata)
+    return spectra_noted(item, signal_axes)
 
 
 def _size(group: Any, axes: Any) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from torchmotif._guards import check_dm
 from torchmotif.errors import MissingDependencyError, ReadError
 from torchmotif.image import nm_of_axes
-from torchmotif.io._dataset import Dataset
+from torchmotif.io._dataset import Dataset, spectra_noted
 
 __all__ = ["microscope"]
 
@@ -90,9 +90,11 @@ def _from_signal(signal: Mapping[str, Any]) -> Dataset:
     if data.dtype.names is not None:
         data = np.stack([data[name] for name in data.dtype.names[:3]], axis=-1)
     axes = [axis for axis in signal["axes"] if not axis.get("navigate", False)][-2:]
-    if len(axes) < 2:  # a stack of spectra, or an image whose axes are all called navigation
+    signal_axes = len(axes)
+    if signal_axes < 2:  # a stack of spectra, or an image whose axes are all called navigation
         axes = list(signal["axes"])[-2:]
     size = nm_of_axes((axis.get("scale"), axis.get("units")) for axis in axes)
     general = signal.get("metadata", {}).get("General", {})
     title = str(general.get("title", ""))
-    return Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
+    item = Dataset(data, title, size, "nm", is_rgb, {"title": title} if title else {})
+    return spectra_noted(item, signal_axes)

@@ -48,6 +48,8 @@ def text(path: Path, **_: Any) -> list[Dataset]:
             f"{path} holds no image: it is a table of {pixels.shape[0]} rows of {pixels.shape[1]} numbers"
         )
     item = Dataset(pixels, "", _pixel_size(head, pixels.shape))
+    if np.array_equal(pixels[0], np.arange(pixels.shape[1])):
+        item = noted(item, "its first row is 0, 1, 2, ...: if those are names of columns, delete it")
     if not told.endswith(("\n", "\r")):
         return [noted(item, "the last line has no end: if the file was cut short, a number in it may be too")]
     return [item]
@@ -77,7 +79,19 @@ def _why_not(rows: list[str], delimiter: str | None) -> str:
     for number, count in enumerate(counts):
         if count != counts[0]:
             return f"row {number + 1} has {count} values and the first {counts[0]}"
+    for number, row in enumerate(rows):
+        for value in row.split(delimiter):
+            if not _is_number(value if delimiter == "," else value.replace(",", ".")):
+                return f"row {number + 1} has {value.strip()[:60]!r}, which is no number"
     return "something in it is no number"
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _pixel_size(head: list[str], shape: tuple[int, ...]) -> tuple[float, float] | None:
