@@ -77,7 +77,7 @@ def length_nm(text: str, name: str = "pixel_size") -> float | tuple[float, float
     Raises
     ------
     InputError
-        If it is no positive length.
+        If it is no length, or one that no micrograph's pixel has.
 
     Examples
     --------
@@ -91,9 +91,9 @@ def length_nm(text: str, name: str = "pixel_size") -> float | tuple[float, float
         unit = match["unit"] or (_LENGTH.fullmatch(parts[-1].strip()) or match)["unit"] if match else ""
         factor = nm_per(unit or "nm")
         value = float(match["number"]) * factor if match and factor else 0.0
-        if not 0 < value < np.inf:
+        if not _FINEST_NM <= value <= _COARSEST_NM:
             raise InputError(
-                f"{name} must be a positive length such as 0.015 (in nm), 15pm or 0.15A, or two of them for (rows, "
+                f"{name} must be a length from {_FINEST_NM:g} to {_COARSEST_NM:g} nm, such as 0.015 (in nm), 15pm or 0.15A, or two of them for (rows, "
                 f"columns) such as 15pm,16pm; got {text!r}"
             )
         found.append(float(f"{value:.15g}"))  # 15 pm are 0.015 nm, not 0.015 and some rounding

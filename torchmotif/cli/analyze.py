@@ -101,7 +101,8 @@ def analyze(
     also: Annotated[
         list[Also] | None,
         typer.Option(
-            help="Write the columns for other programs too: columns.parquet, result.hspy (HyperSpy), result.h5ad (AnnData)."
+            help="Write the columns for other programs too: columns.parquet, result.hspy (HyperSpy), result.h5ad (AnnData); "
+            "give it once for each."
         ),
     ] = None,
     as_json: Json = False,
