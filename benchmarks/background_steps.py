@@ -4,8 +4,8 @@
 
 Heights are in units of the contrast: that of the brightest column above the background around it. Crystals end with the background
 ("edge of a crystal"), go on beyond it ("substrate"), or lie under a round patch of contamination ("patch"). A column is
-found within a quarter of the nearest distance. Pixels have 50 electrons on average without the step: under 30 times
-the contrast a column then still stands 13 standard deviations above nothing.
+found within a quarter of the nearest distance. Pixels have 50 electrons on average without the step, so
+that noise hides few columns on the bright side.
 """
 
 import json
