@@ -92,7 +92,7 @@ def test_analyze_and_batch_choose_alike(tmp_path: Path, frames: np.ndarray, comm
     assert image.pixel_size_nm == (0.025, 0.025)
 
 
-@pytest.mark.parametrize("text", ["15km", "15 pm 3", "-3pm", "1,2,3", "nan", "much", "0"])
+@pytest.mark.parametrize("text", ["15km", "15 pm 3", "-3pm", "1,2,3", "nan", "much", "0", "1e16"])
 @pytest.mark.parametrize("command", ["analyze", "batch"])
 def test_pixel_sizes_are_lengths(tmp_path: Path, command: str, text: str) -> None:
     np.save(tmp_path / "scan.npy", IMAGE)

@@ -276,3 +276,10 @@ def test_spectra_are_noted(tmp_path: Path) -> None:
     hs.signals.Signal2D(STACK).save(tmp_path / "stack.hspy")
     assert "spectra along its last axis" in contents(tmp_path / "spectra.hspy")[0].notes[0]
     assert not contents(tmp_path / "stack.hspy")[0].notes
+
+
+def test_a_wide_image_has_the_pixel_size_that_its_width_says(tmp_path: Path) -> None:
+    rows = "\n".join("\t".join(map(str, row)) for row in IMAGE.tolist())
+    height, width = IMAGE.shape
+    (tmp_path / "wide.txt").write_text(f"# Width: {width * 2.5} um\n# Height: {height * 2.5} um\n{rows}\n")
+    assert tm.read(tmp_path / "wide.txt").pixel_size_nm == pytest.approx((2500.0, 2500.0))

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchmotif._units import nm_per
 from torchmotif.errors import InputError, InputTypeError
-from torchmotif.image import Micrograph, checked_mask, labelled, nm_per, per_axis
+from torchmotif.image import Micrograph, checked_mask, labelled, per_axis
 from torchmotif.io import Dataset, StoredArray, chosen, contents, frames_of, read
 
 __all__ = ["Files", "Source", "as_sources", "digest", "spilled"]

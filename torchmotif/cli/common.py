@@ -157,10 +157,18 @@ def number(dataset: str | None) -> str | int | None:
 
 
 def in_nm(pixel_size: str | float | None) -> Any:
-    """A pixel size in nm, or two; None where none was given."""
-    from torchmotif.image import length_nm
+    """A pixel size in nm, or two; None where none was given. One that no micrograph has is refused."""
+    from torchmotif._units import length_nm, plausible_nm
+    from torchmotif.errors import InputError
 
-    return length_nm(pixel_size) if isinstance(pixel_size, str) else pixel_size
+    if not isinstance(pixel_size, str):
+        return pixel_size
+    size = length_nm(pixel_size)
+    if plausible_nm(size if isinstance(size, tuple) else (size, size), "the option")[0] is None:
+        raise InputError(
+            f"pixel_size must be one that a micrograph has, got {pixel_size!r}: see whether its unit is right"
+        )
+    return size
 
 
 def mask_of(name: str | None) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.image import constant_step, nm_of_axes
+from torchmotif._units import nm_of_axes
+from torchmotif.image import constant_step
 from torchmotif.io._dataset import Dataset, with_axes
 
 __all__ = ["calibrated"]

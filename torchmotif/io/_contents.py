@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from torchmotif._guards import check_regular
+from torchmotif._units import nm_per, plausible_nm
 from torchmotif.errors import MissingDependencyError, MissingFileError, ReadError, TorchMotifError
-from torchmotif.image import nm_per, plausible_nm
 from torchmotif.io._dataset import Dataset, images_last, noted
 from torchmotif.io._kinds import begins, kind_of
 

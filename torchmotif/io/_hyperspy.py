@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.image import nm_of_axes
+from torchmotif._units import nm_of_axes
 from torchmotif.io._dataset import Dataset, spectra_noted, with_axes
 
 __all__ = ["is_hyperspy", "signals"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torchmotif._guards import check_dm
+from torchmotif._units import nm_of_axes
 from torchmotif.errors import MissingDependencyError, ReadError
-from torchmotif.image import nm_of_axes
 from torchmotif.io._dataset import Dataset, spectra_noted
 
 __all__ = ["microscope"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from torchmotif._units import length_nm
 from torchmotif.errors import ReadError
-from torchmotif.image import length_nm
 from torchmotif.io._dataset import Dataset, noted
 
 __all__ = ["text"]

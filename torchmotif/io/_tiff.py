@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torchmotif._guards import check_unpacked
+from torchmotif._units import nm_of_axes, nm_per
 from torchmotif.errors import MissingDependencyError, ReadError
-from torchmotif.image import nm_of_axes, nm_per
 from torchmotif.io._dataset import Dataset, StoredArray, with_axes
 
 __all__ = ["tiff"]

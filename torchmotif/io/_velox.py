@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif.image import nm_of_axes
+from torchmotif._units import nm_of_axes
 from torchmotif.io._dataset import Dataset, with_axes
 
 __all__ = ["is_velox", "velox"]
