@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from torchmotif.analysis.plan import Batch, Image
+from torchmotif.columns.polarity import IRREGULAR, SKEWED
 
 __all__ = ["Looked", "findings", "looked_at"]
 
@@ -15,14 +16,13 @@ _PROBES = 9  # batches of an image that are looked at
 _FEW = 30  # columns, below which no share is judged
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
-_IRREGULAR = 0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
+_WITHOUT_LATTICE = (
+    0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
+)
 _OFF = 0.25  # of the median of their neighbours
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _NO_MOTIF = 0.5  # of the columns with a whole patch
-_AGAINST = -0.15  # skewness of an image towards its columns
-# Interquartile range over median of nearest distances: a dense packing of particles has more, see `has_dark_columns`.
-_EVEN = 0.13
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +92,11 @@ def findings(looked: Looked) -> list[str]:
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
     nearest = _nearest(looked)
-    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < _EVEN * np.median(nearest)
+    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(
+        nearest
+    )
     # A dense packing of particles, whose gaps are narrower than they, is no mistake.
-    if survey.skewness is None or survey.skewness >= _AGAINST or not regular:
+    if survey.skewness is None or survey.skewness >= SKEWED or not regular:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
     return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"
@@ -121,7 +123,7 @@ def _lattice(looked: Looked) -> str | None:
     distance, index = np.asarray(found[0]), np.asarray(found[1])
     usual = np.median(distance[index[:, 1:], 1], axis=1)
     share = float((np.abs(distance[:, 1] / usual - 1) > _OFF)[looked.inner].mean())
-    if share <= _IRREGULAR:
+    if share <= _WITHOUT_LATTICE:
         return None
     return (
         f"{share:.0%} of the columns have no regular neighbours: they may be noise, or an amorphous support; "

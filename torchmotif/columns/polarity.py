@@ -11,26 +11,26 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._filters import blur
-from torchmotif.columns._neighbours import as_index, pairs_within
+from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima
 from torchmotif.columns.calibrate import calibrate
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
-from torchmotif.columns.spacing import measure
+from torchmotif.columns.spacing import measure, nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["has_dark_columns", "is_bright_field"]
+__all__ = ["IRREGULAR", "SKEWED", "has_dark_columns", "is_bright_field", "skewness"]
 
 _PER_AXIS = 2  # windows of the image that are looked at
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark. Simulated dark-field images of six structures, at 2 electrons per pixel and more, and
 # eight real ones have 0.5 to 2.0, the same inverted -0.3 to -1.9.
-_SKEWED = -0.15
+SKEWED = -0.15
 _BETTER = 0.95  # of the residual variance that dark columns leave, over that of bright ones
 # Interquartile range over median of their distances: inverted MoSe2, perovskites and bilayers have 0.01 to 0.1, the gaps of a dense
 # colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3: its polarity must be given.
-_UNEVEN = 0.13
+IRREGULAR = 0.13
 _BRIGHT_FIELD = re.compile(r"(?<![a-z])a?bf(?![a-z])|bright.?field", re.IGNORECASE)
 
 
@@ -79,8 +79,8 @@ def has_dark_columns(
     except InputError:  # the calibration says what is wrong
         return bright_field
     if bright_field:
-        return skewed < -_SKEWED
-    return skewed < _SKEWED and _fits_better(windows, axes, spacing)
+        return skewed < -SKEWED
+    return skewed < SKEWED and _fits_better(windows, axes, spacing)
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:
@@ -89,7 +89,7 @@ def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | N
         dark = calibrate(windows, axes=axes, dark=True, spacing=spacing)
     except InputError:
         return False
-    if unevenness(dark.normalised(windows), dark) > _UNEVEN:
+    if _spread_of_distances(dark.normalised(windows), dark) > IRREGULAR:
         return False
     try:
         bright = calibrate(windows, axes=axes, dark=False, spacing=spacing)
@@ -98,20 +98,14 @@ def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | N
     return sum(dark.noise[2:]) < _BETTER * sum(bright.noise[2:])
 
 
-def unevenness(tiles: Tiles, model: ImageModel) -> float:
-    """Interquartile range over median of the distances of the clear maxima to their nearest."""
+def _spread_of_distances(tiles: Tiles, model: ImageModel) -> float:
+    """Interquartile range over median of the distances of the clear maxima to their nearest; infinite for fewer than three."""
     at, height, tile = maxima(tiles, tiles.data, model.spacing, model.axes)
     keep = as_index((height >= model.least) & tiles.at(tiles.measured, at, tile))
     square = at[keep] / torch.tensor(model.axes, dtype=at.dtype, device=at.device)
-    square = tiles.spread(square, tile[keep])
-    i, j = pairs_within(square, 2 * model.spacing)
-    nearest = square.new_full((len(square),), torch.inf)
-    nearest.scatter_reduce_(0, i, (square[i] - square[j]).norm(dim=1), "amin")
-    nearest = nearest[nearest < torch.inf]
-    if len(nearest) < 3:
-        return math.inf
-    lower, middle, upper = nearest.quantile(nearest.new_tensor([0.25, 0.5, 0.75])).tolist()
-    return float((upper - lower) / middle)
+    quartiles = nearest_quartiles(tiles.spread(square, tile[keep]), 2 * model.spacing)
+    lower, middle, upper = torch.stack(quartiles).tolist()
+    return float((upper - lower) / middle) if middle > 0 else math.inf
 
 
 def skewness(tiles: Tiles, spacing: float) -> float:
