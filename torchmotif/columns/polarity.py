@@ -58,7 +58,7 @@ def has_dark_columns(
 
     Columns are narrower than the gaps between them, so the image is skewed towards them. Where it is skewed to the dark
     side, both kinds are fitted, and dark columns must leave less: the gaps of a blurred honeycomb are as narrow as columns. They
-    must be regular, too: the gaps between densely packed particles are not.
+    must be regular, too: the gaps between densely packed particles are not, nor those between pairs of columns.
 
     Parameters
     ----------
@@ -84,18 +84,17 @@ def has_dark_columns(
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:
-    """Whether dark columns are regular, and leave less than bright ones."""
-    try:
-        dark = calibrate(windows, axes=axes, dark=True, spacing=spacing)
-    except InputError:
-        return False
-    if _spread_of_distances(dark.normalised(windows), dark) > IRREGULAR:
-        return False
-    try:
-        bright = calibrate(windows, axes=axes, dark=False, spacing=spacing)
-    except InputError:
-        return True
-    return sum(dark.noise[2:]) < _BETTER * sum(bright.noise[2:])
+    """Whether dark columns are regular, and bright ones are not or leave more."""
+    fits = []
+    for dark in (True, False):
+        try:
+            model = calibrate(windows, axes=axes, dark=dark, spacing=spacing)
+        except InputError:
+            return not dark
+        if _spread_of_distances(model.normalised(windows), model) > IRREGULAR:
+            return not dark
+        fits.append(sum(model.noise[2:]))
+    return fits[0] < _BETTER * fits[1]
 
 
 def _spread_of_distances(tiles: Tiles, model: ImageModel) -> float:

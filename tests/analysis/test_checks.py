@@ -1,0 +1,58 @@
+"""The self-check: what is wrong is said, what is right is not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import torchmotif as tm
+from torchmotif.errors import TorchMotifWarning
+
+RIGHT = {
+    "honeycomb": lambda: tm.datasets.mose2((256, 256)),
+    "square": lambda: tm.datasets.square((256, 256)),
+    "rectangular": lambda: tm.datasets.rectangular((256, 256), ratio=1.4),
+    "rock salt": lambda: tm.datasets.rocksalt("Sr", "O", (256, 256), lattice_nm=0.516),
+    "oxide": lambda: tm.datasets.pentagonal_oxide((256, 256)),
+}
+
+
+def scan(name: str, dose: float = 1.0) -> tm.Micrograph:
+    return RIGHT[name]().draw(dose, torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.1])
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_has_no_warning(name: str, dose: float) -> None:
+    assert tm.analyze(scan(name, dose), progress=False).warnings == []
+
+
+def test_a_spacing_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.warns(TorchMotifWarning, match="spacing"):
+        result = tm.analyze(scan("square"), spacing=11.0, progress=False)
+    assert any("spacing" in one for one in result.warnings)
+    result.save(tmp_path / "out")
+    loaded = tm.MotifResult.load(tmp_path / "out")
+    assert loaded.warnings == result.warnings
+    assert result.warnings[0].split(":")[0][:30] in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_wrong_polarity_is_said() -> None:
+    pixels = scan("honeycomb").numpy()
+    with pytest.warns(TorchMotifWarning, match="polarity='dark'"):
+        tm.analyze(pixels.max() - pixels, polarity="bright", progress=False)
+
+
+def test_what_was_not_measured_is_kept_with_the_result(tmp_path: Path) -> None:
+    pixels = scan("honeycomb").numpy() + 50
+    pixels[:, :40] = 0
+    result = tm.analyze(pixels, progress=False)
+    assert any("were not measured" in note for note in result.record["notes"])
+    hidden = result.image.mask
+    assert hidden is not None
+    assert hidden[:, :39].all()
+    assert not hidden[:, 45:].any()
+    assert (result.columns.positions[:, 1] > 38).all()
+    result.save(tmp_path / "out", report=False)
+    np.testing.assert_array_equal(tm.MotifResult.load(tmp_path / "out").image.mask, hidden)
