@@ -106,12 +106,12 @@ def scale_bar(
         color=colour,
         size_vertical=2.5 * width_px / points,
         fontproperties=FontProperties(size=9, weight="bold"),
-        path_effects=[withStroke(linewidth=2, foreground="black")] if light else None,
         **place,
     )
     bar.set_zorder(10)  # above the marks
     if light:
         bar.size_bar.get_children()[0].set(edgecolor="black", linewidth=0.5)
+        bar.txt_label.get_children()[0].set_path_effects([withStroke(linewidth=2, foreground="black")])
     ax.add_artist(bar)
 
 
