@@ -139,9 +139,13 @@ class _Run:
         self._assembled(left, batches)
         others = summaries(batches, left, record, templates)
         with self._timed("checks"):
+            of_image: dict[int, list[Batch]] = {}
+            for batch in batches if self.given is None else []:
+                for one in batch.images:
+                    of_image.setdefault(one.number, []).append(batch)
             for image, known in zip(left, record["images"], strict=True):
-                mine = [batch for batch in batches if any(one.number == image.number for one in batch.images)]
-                known["warnings"] = findings(looked_at(mine, image)) if self.given is None else []
+                mine = of_image.get(image.number)
+                known["warnings"] = [] if mine is None else findings(looked_at(mine, image))
         record["timings_s"] = self.timings
         warn(left)
         warn_of_findings(record)

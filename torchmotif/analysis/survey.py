@@ -40,14 +40,18 @@ def surveyed(
     """The images that can be analysed, and what is common to each."""
     names, each = [source.name for source in sources], options["motifs"] == "each"
     known = known_before(started, names)
-    calls = [(source, options, one) for source, one in zip(sources, known, strict=True)]
-    looks, reasons = engine.map(look, calls, "survey")
     sets: dict[Any, list[int]] = {}
     for i, source in enumerate(sources):
-        if i in looks and known[i] is None:
+        if known[i] is None:
             shared = source.stack is not None and options["calibration"] == "shared" and not each
             sets.setdefault(("stack", source.stack) if shared or model is not None else i, []).append(i)
-    members = list(sets.values())
+    polarity = _polarities(engine, sources, list(sets.values()), options, model)
+    calls = [
+        (source, options | {"polarity": polarity.get(i, options["polarity"])}, known[i])
+        for i, source in enumerate(sources)
+    ]
+    looks, reasons = engine.map(look, calls, "survey")
+    members = [left for one in sets.values() if (left := [i for i in one if i in looks])]
     together = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in members]
     measured, failed = engine.map(calibrated, together, "calibration")
     for number, one in enumerate(members):
@@ -138,9 +142,8 @@ def calibrated(
     limit = saturation_limit([top for one in looks if one["dark"] == dark for top in one["tops"]])
     if model is None:
         with single_threaded():
-            few = np.unique(np.linspace(0, len(sources) - 1, _FRAMES).round().astype(int))
             model = calibrate_image(
-                [_reader(sources[i], _hidden_of(looks[i])) for i in few],
+                [_reader(sources[i], _hidden_of(looks[i])) for i in _few(len(sources))],
                 sources[0].shape,
                 axes=_axes(sources[0]),
                 dark=dark,
@@ -161,6 +164,39 @@ def calibrated(
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
         found.append(survey)
     return found
+
+
+def _few(count: int) -> list[int]:
+    """Some of so many frames, spread evenly."""
+    numbers: list[int] = np.unique(np.linspace(0, count - 1, _FRAMES).round().astype(int)).tolist()
+    return numbers
+
+
+def _polarities(
+    engine: Engine,
+    sources: Sequence[Source],
+    sets: Sequence[list[int]],
+    options: dict[str, Any],
+    model: ImageModel | None,
+) -> dict[int, str]:
+    """The polarity of the frames of stacks, told by few of them, or by the model; other images tell their own."""
+    if options["polarity"] != "auto":
+        return {}
+    if model is not None:
+        return {i: "dark" if model.dark else "bright" for one in sets for i in one}
+    stacks = [one for one in sets if len(one) > 1]
+    calls = [([sources[one[i]] for i in _few(len(one))], options) for one in stacks]
+    told, _ = engine.map(stack_is_dark, calls, "polarity")
+    return {i: "dark" if dark else "bright" for number, dark in told.items() for i in stacks[number]}
+
+
+def stack_is_dark(frames: Sequence[Source], options: dict[str, Any]) -> bool:
+    """Whether the columns of most of some frames are dark."""
+    dark = 0
+    for frame in frames:
+        hidden = unmeasured(frame.part, frame.shape) if frame.find_unmeasured else None
+        dark += _is_dark(frame, hidden, options)
+    return 2 * dark > len(frames)
 
 
 def _is_dark(source: Source, hidden: Unmeasured | None, options: dict[str, Any]) -> bool:
