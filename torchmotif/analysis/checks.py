@@ -16,9 +16,8 @@ _PROBES = 9  # batches of an image that are looked at
 _FEW = 30  # columns, below which no share is judged
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
-_WITHOUT_LATTICE = (
-    0.5  # of the columns, whose nearest distance is a quarter or more off that of their neighbours
-)
+# Of the columns, whose nearest distance is a quarter or more off that of their neighbours.
+_WITHOUT_LATTICE = 0.5
 _OFF = 0.25  # of the median of their neighbours
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured

@@ -24,10 +24,8 @@ _FULL = 0.7  # of the greatest such rise: the image there equals itself but for 
 _ROUND = 0.12  # smaller over greater curvature of a rise: stripes and edges make ridges
 _ALONE = 0.2  # weight of a vector without a second one
 _APART = 0.4  # sine of the least angle between the two vectors
-_ALIKE, _WEAK = (
-    0.03,
-    0.2,
-)  # log of the ratio of two lengths that are the same; a rise beside which another does not count
+# Log of the ratio of two lengths that are the same; share of a rise below which another beside it does not count.
+_ALIKE, _WEAK = 0.03, 0.2
 _OWN = 0.8  # of the rise of all windows together: a window that rises as much by itself is taken by itself
 _EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
 _PARABOLA = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]])

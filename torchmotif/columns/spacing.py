@@ -28,9 +28,8 @@ _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise
 # Cells on either side along each vector, whose mean is taken: few, which strain hardly blurs, and more where the mean does not
 # stand out of its noise by so many standard deviations, where distances to the nearest maximum come out too short.
 _CELLS, _PLAIN = (2, 4, 6), 5.0
-_CRYSTAL = (
-    0.25  # of the usual power of the mean of cells: where it has less there is another crystal, or none
-)
+# Of the usual power of the mean of cells: where it has less there is another crystal, or none.
+_CRYSTAL = 0.25
 _EVERY, _SAMPLE = 4, 1_000_000  # pixels that tell the usual power
 _SPLIT = 0.88  # of a spacing: what is more is the same
 _SHARES = (0.35, 0.5, 0.7, 1.0)  # of a spacing, to which filters are tuned that may split it
