@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.datasets.render import Window, gaussians
-from torchmotif.strain import mean_shells, shell_strain, split_motif
+from torchmotif.lattice import mean_shells, shell_strain, split_motif
 
 Lattice = Callable[[str, int], np.ndarray]
 Warp = Callable[[np.ndarray], np.ndarray]

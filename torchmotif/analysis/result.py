@@ -19,12 +19,12 @@ from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
+from torchmotif.lattice import Sites, brightness_at, find_sites
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
 from torchmotif.report import write_report
 from torchmotif.report.pixels import finite
-from torchmotif.sites import Sites, brightness_at, find_sites
 from torchmotif.zernike import ZernikeBasis
 
 if TYPE_CHECKING:

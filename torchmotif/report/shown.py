@@ -6,8 +6,8 @@ import numpy as np
 
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
+from torchmotif.lattice import Sites
 from torchmotif.plane_graph import PlaneGraph
-from torchmotif.sites import Sites
 
 if TYPE_CHECKING:
     import pandas as pd

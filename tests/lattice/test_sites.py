@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 import torchmotif as tm
 from torchmotif.errors import InputError
-from torchmotif.sites import brightness_at, find_sites
+from torchmotif.lattice import brightness_at, find_sites
 
 RNG = np.random.default_rng(0)
 

@@ -109,7 +109,7 @@ def shell_strain(graph: PlaneGraph, reference: MeanShells | None = None) -> Stra
     --------
     >>> import numpy as np
     >>> import torchmotif as tm
-    >>> from torchmotif.strain import mean_shells, shell_strain
+    >>> from torchmotif.lattice import mean_shells, shell_strain
     >>> square = np.stack(np.meshgrid(range(8), range(8), indexing="ij"), axis=-1).reshape(-1, 2) * 10.0
     >>> relaxed = tm.PlaneGraph.from_positions(square, np.zeros(64, int))
     >>> stretched = tm.PlaneGraph.from_positions(square * [1.01, 1], np.zeros(64, int))
