@@ -6,4 +6,12 @@ lists them for type checkers and editors.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":  # of the installed distribution: read when it is asked for
+        from importlib.metadata import version
+
+        return version(__name__)
+    return _public(name)

@@ -1,11 +1,18 @@
 from . import cluster as cluster
+from . import columns as columns
 from . import datasets as datasets
+from . import dose as dose
 from . import errors as errors
+from . import export as export
 from . import field as field
+from . import hierarchy as hierarchy
+from . import lattice as lattice
 from . import metrics as metrics
+from . import motifs as motifs
 from . import noise as noise
 from . import patches as patches
 from . import plot as plot
+from . import statistics as statistics
 from . import zernike as zernike
 from .analysis import MotifResult as MotifResult
 from .analysis import analyze as analyze
@@ -31,3 +38,5 @@ from .zernike import rotation_distance as rotation_distance
 from .zernike import rotational_symmetry as rotational_symmetry
 from .zernike import rotational_symmetry_map as rotational_symmetry_map
 from .zernike import zernike_basis as zernike_basis
+
+__version__: str

@@ -1,0 +1,137 @@
+"""Every stage on a GPU beside the CPU of the same machine: time, parity, memory, launches, share of what the device could do.
+
+    python benchmarks/gpu.py [--device cuda|cpu] [--only TEXT] [--small] [--budget SECONDS] [--json FILE]
+
+One command without a network: needs what `pip install "torchmotif[field]"` brings. Prints a line of JSON for each stage as
+it ends, then the table of RESULTS.md. Everything is on the device beforehand and the clock stops when the device is done: median
+and interquartile range of warm calls. Launches, copies and waits are those of one call, by torch's profiler.
+The roof is the longer of bytes over the bandwidth of a copy and operations over the speed of a matrix product, both measured here.
+Once the budget (by default 330 s) is used up, what is left is not run, and said so: first the CPU, then the device. Without
+a GPU the CPU's rows are made alone; `--small` is what the tests run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from gpu_clock import Bench
+from gpu_stages import Facts, Stage, stages
+
+import torchmotif as tm
+
+CPU_SHARE = 0.6  # of the budget after which the CPU is no longer asked
+
+
+def row_of(stage: Stage, bench: Bench, cpu: Bench | None, left: Callable[[], float]) -> Facts:
+    """One stage, on the device and on the CPU; an error is a row of its own, since the next stage is still of interest."""
+    row: Facts = {"stage": stage.name, "items": stage.items, "device": bench.device.type}
+    try:
+        facts, found = bench.measured(stage, stage.repeats if left() > 0 else 1)
+        row |= facts | {"items_per_second": stage.items / facts["seconds"]}
+        if cpu is not None and stage.on_cpu and left() > (1 - CPU_SHARE):
+            # Where the device took long, so will the CPU: one run, not warm.
+            quick = facts["seconds"] < 0.05
+            other, expected = cpu.measured(stage, 3 if quick else 1, warm=quick)
+            row |= {"cpu_seconds": other["seconds"], "over_cpu": other["seconds"] / facts["seconds"]}
+            row |= stage.compare(found, expected)
+    except Exception as error:  # noqa: BLE001 - whatever fails there is a finding
+        row["error"] = f"{type(error).__name__}: {error}"[:400]
+    return row
+
+
+def table_of(rows: list[Facts]) -> str:
+    """Rows as Markdown."""
+    parity = ("largest_difference", "without_partner", "labels_differ")
+    heads = (
+        "stage",
+        "time",
+        "IQR",
+        "a second",
+        "times the CPU",
+        "parity",
+        "peak MiB",
+        "launches",
+        "waits",
+        "of the roof",
+    )
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+        if "seconds" not in row:
+            lines.append(f"| {row['stage']} | {row.get('error') or row.get('left_out')} |" + " |" * 8)
+            continue
+        differs = next((f"{row[name]:.2g} {name.replace('_', ' ')}" for name in parity if name in row), "")
+        share = f"{100 * row['share_of_roof']:.0f} %" if "share_of_roof" in row else ""
+        over = f"{row['over_cpu']:.2g}" if "over_cpu" in row else ""
+        counts = (f"{row[name]:,.0f}" if name in row else "" for name in ("peak_mib", "launches", "waits"))
+        times = (f"{1e3 * row['seconds']:,.3g} ms", f"{1e3 * row['iqr']:.2g}")
+        cells = (
+            row["stage"],
+            *times,
+            f"{row['items_per_second']:,.3g}",
+            over,
+            differs,
+            *counts,
+            share,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def machine(bench: Bench) -> Facts:
+    name = torch.cuda.get_device_name(bench.device) if bench.cuda else platform.processor() or "cpu"
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torchmotif": tm.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "tflops": bench.flops / 1e12,
+        "gb_per_second": bench.bandwidth / 1e9,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", default="", metavar="TEXT", help="stages whose name holds this")
+    parser.add_argument("--small", action="store_true", help="small inputs, to test this script")
+    parser.add_argument("--budget", type=float, default=330.0, metavar="SECONDS")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", tm.errors.TorchMotifWarning)
+    start = time.perf_counter()
+
+    def left() -> float:
+        """Share of the budget."""
+        return 1 - (time.perf_counter() - start) / given.budget
+
+    bench = Bench(torch.device(given.device), given.small)
+    cpu = Bench(torch.device("cpu"), given.small) if bench.cuda else None
+    about, rows = machine(bench), []
+    print(json.dumps(about), flush=True)
+    for stage in stages(given.small):
+        if given.only in stage.name:
+            row = (
+                row_of(stage, bench, cpu, left)
+                if left() > 0
+                else {"stage": stage.name, "left_out": "out of time"}
+            )
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            if given.json:
+                given.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    print(table_of(rows))
+    sys.exit(any("error" in row for row in rows))
+
+
+if __name__ == "__main__":
+    main()
