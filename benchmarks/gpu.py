@@ -1,6 +1,6 @@
 """Every stage on a GPU beside the CPU of the same machine: time, parity, memory, launches, share of what the device could do.
 
-    python benchmarks/gpu.py [--device cuda|cpu] [--only TEXT] [--small] [--budget SECONDS] [--json FILE]
+    python benchmarks/gpu.py [--device cuda|cpu] [--only TEXT ...] [--small] [--budget SECONDS] [--json FILE]
 
 One command without a network: needs what `pip install "torchmotif[field]"` brings. Prints a line of JSON for each stage as
 it ends, then the table of RESULTS.md. Everything is on the device beforehand and the clock stops when the device is done: median
@@ -102,7 +102,7 @@ def machine(bench: Bench) -> Facts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--only", default="", metavar="TEXT", help="stages whose name holds this")
+    parser.add_argument("--only", nargs="*", default=[""], metavar="TEXT", help="stages whose name holds one of these")
     parser.add_argument("--small", action="store_true", help="small inputs, to test this script")
     parser.add_argument("--budget", type=float, default=330.0, metavar="SECONDS")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -119,7 +119,7 @@ def main() -> None:
     about, rows = machine(bench), []
     print(json.dumps(about), flush=True)
     for stage in stages(given.small):
-        if given.only in stage.name:
+        if any(text in stage.name for text in given.only):
             row = (
                 row_of(stage, bench, cpu, left)
                 if left() > 0

@@ -47,7 +47,7 @@ __all__ = [
 
 BAD_INPUT, INTERRUPTED = 2, 130
 EXIT_CODES = (
-    f"Exit codes: 0 done, 1 some files of a batch failed, {BAD_INPUT} bad input or options (the reason is the last line of stderr), "
+    f"Exit codes: 0 done, 1 some files of a batch or the self-test failed, {BAD_INPUT} bad input or options (the reason is the last line of stderr), "
     f"{INTERRUPTED} interrupted. Results go to stdout, progress and notes to stderr."
 )
 
