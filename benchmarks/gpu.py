@@ -102,7 +102,9 @@ def machine(bench: Bench) -> Facts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--only", nargs="*", default=[""], metavar="TEXT", help="stages whose name holds one of these")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], metavar="TEXT", help="stages whose name holds one of these"
+    )
     parser.add_argument("--small", action="store_true", help="small inputs, to test this script")
     parser.add_argument("--budget", type=float, default=330.0, metavar="SECONDS")
     parser.add_argument("--json", type=Path, metavar="FILE")

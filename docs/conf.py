@@ -38,13 +38,14 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "pydata_sphinx_theme"
+html_favicon = "_static/logo.svg"
 html_title = f"torchmotif {release}"
 templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["torchmotif.css"]
 html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": "torchmotif"},
+    "logo": {"text": "torchmotif", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "header_links_before_dropdown": 7,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],

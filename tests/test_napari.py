@@ -18,15 +18,18 @@ def result() -> tm.MotifResult:
     return tm.analyze(tm.datasets.mose2((160, 160), vacancy_rate=0.0).draw(), progress=False)
 
 
-def test_points_of_all_layers_are_the_columns(result: tm.MotifResult) -> None:
-    points = [layer for layer in plugin.motif_layers(result) if layer[2] == "points"]
-    assert len(points) == result.n_motifs + 1  # those in no motif
-    assert sum(len(data) for data, _, _ in points) == len(result.columns)
-    for data, values, _ in points:
-        columns = values["features"]["column"].to_numpy()
-        np.testing.assert_array_equal(result.columns.positions[columns], data)
-        assert set(values["features"]["motif"]) == {result.labels[columns[0]]}
-        assert values["scale"] == result.image.pixel_size_nm
+def test_the_columns_are_one_layer_in_the_colours_of_their_motifs(result: tm.MotifResult) -> None:
+    ((data, values, _),) = (layer for layer in plugin.motif_layers(result) if layer[2] == "points")
+    features = values["features"]
+    columns = features["column"].to_numpy()
+    assert sorted(columns) == list(range(len(result.columns)))
+    np.testing.assert_array_equal(result.columns.positions[columns], data)
+    np.testing.assert_array_equal(features["motif"], result.labels[columns])
+    for motif in range(-1, result.n_motifs):
+        here = features["motif"].to_numpy() == motif
+        assert set(np.array(values["face_color"])[here]) == {tm.plot.motif_style(motif).colour}
+    assert features["motif"].is_monotonic_increasing  # the rarest are drawn last, on top
+    assert values["scale"] == result.image.pixel_size_nm
 
 
 def test_every_mean_patch_is_on_the_sheet_beside_the_image(result: tm.MotifResult) -> None:
@@ -46,7 +49,7 @@ def test_a_saved_result_opens_as_its_layers(result: tm.MotifResult, tmp_path: Pa
     result.save(tmp_path / "result")
     path = str(tmp_path / "result")
     opened = plugin.reader(path)(path)
-    assert [kind for _, _, kind in opened] == ["image", "image", "points", "points", "points"]
+    assert [kind for _, _, kind in opened] == ["image", "image", "points"]
     assert opened[0][1]["name"] == "result"
 
 

@@ -43,7 +43,7 @@ def image_layer(image: Micrograph, name: str = "image") -> LayerData:
 
 
 def motif_layers(result: MotifResult) -> list[LayerData]:
-    """The layers of a result: its mean patches beside the image, and points for every motif and for the columns in none.
+    """The layers of a result: its mean patches beside the image, and its columns in the colours of their motifs.
 
     Parameters
     ----------
@@ -52,38 +52,32 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
     Returns
     -------
     list of (array, dict, str)
-        Layer data, the least frequent motif last and on top. Points carry the motif, its probability, the column's intensity
-        and its number in the tables of the result.
+        Layer data. Points are one layer, since napari slows down with many: each carries its motif, the motif's probability, the
+        column's intensity and its number in the tables of the result; those of the least frequent motif are on top.
+        ``layer.shown = layer.features["motif"] == 1`` shows one motif alone.
 
     Examples
     --------
     >>> import torchmotif as tm
     >>> result = tm.analyze(tm.datasets.mose2((256, 256), vacancy_rate=0.0).draw(), progress=False)
     >>> [(kind, values["name"].split(":")[0]) for _, values, kind in motif_layers(result)]
-    [('image', 'mean patches'), ('points', 'no motif'), ('points', 'motif 0'), ('points', 'motif 1')]
+    [('image', 'mean patches'), ('points', 'columns')]
     """
-    place = _in_space(result.image)
-    table = result.to_dataframe()
-    layers: list[LayerData] = [_mean_patches(result)]
-    for motif in range(-1, result.n_motifs):
-        here = result.labels == motif
-        if not here.any():
-            continue
-        style = plot.motif_style(motif)
-        name = "no motif" if motif < 0 else f"motif {motif}"
-        values = {
-            "name": f"{name}: {here.sum():,} columns",
-            "face_color": style.colour,
-            "border_width": 0,
-            "symbol": _SYMBOLS[style.marker],
-            "size": 0.45 * result.columns.spacing,
-            "features": table.loc[here, ["motif", "probability", "intensity"]]
-            .rename_axis("column")
-            .reset_index(),
-            **place,
-        }
-        layers.append((result.columns.positions[here], values, "points"))
-    return layers
+    labels = result.labels
+    order = np.argsort(np.where(labels < 0, -1, labels), kind="stable")  # motifs are numbered by their frequency
+    styles = [plot.motif_style(motif) for motif in range(-1, result.n_motifs)]
+    mine = [styles[motif + 1] for motif in labels[order]]
+    features = result.to_dataframe()[["motif", "probability", "intensity"]].iloc[order]
+    values = {
+        "name": f"columns: {len(labels):,} in {result.n_motifs} motifs",
+        "face_color": [style.colour for style in mine],
+        "symbol": [_SYMBOLS[style.marker] for style in mine],
+        "border_width": 0,
+        "size": 0.45 * result.columns.spacing,
+        "features": features.rename_axis("column").reset_index(),
+        **_in_space(result.image),
+    }
+    return [_mean_patches(result), (result.columns.positions[order], values, "points")]
 
 
 def reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:

@@ -1,0 +1,52 @@
+"""Is this tag ready to be released? And what its release says.
+
+    python packaging/release.py v0.1.0 [--notes FILE]
+
+Exits with an error where a file names another version than the tag, or where the changelog has no section about it.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# The files that name the version, and how.
+PLACES = {
+    "pyproject.toml": r'^version = "(.+)"$',
+    "CITATION.cff": r"^version: (\S+)$",
+    ".zenodo.json": r'^ *"version": "(.+)",$',
+    "packaging/conda/recipe.yaml": r'^ *version: "(.+)"$',
+}
+
+
+def version_in(file: str) -> str:
+    found = re.search(PLACES[file], (ROOT / file).read_text(), re.MULTILINE)
+    return found[1] if found else "nothing"
+
+
+def notes_of(version: str) -> str:
+    """The section of the changelog about a version; empty where there is none."""
+    sections = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
+    return next((text.partition("\n")[2].strip() for text in sections if text.startswith(f"[{version}]")), "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tag", help="such as v0.1.0")
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="where the section of the changelog goes")
+    given = parser.parse_args()
+    version = given.tag.removeprefix("v")
+    faults = [f"{file} says {said}" for file in PLACES if (said := version_in(file)) != version]
+    notes = notes_of(version)
+    if not notes:
+        faults.append(f"CHANGELOG.md has no section [{version}]")
+    if faults:
+        sys.exit(f"not ready for {given.tag}: {'; '.join(faults)}")
+    if given.notes:
+        given.notes.write_text(notes + "\n")
+    sys.stdout.write(f"{given.tag} is ready\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What is released: the recipe asks for what the package asks for, and a tag is checked against all that names a version."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGING = ROOT / "packaging"
+pytestmark = pytest.mark.skipif(not PACKAGING.exists(), reason="not in an installed package")
+# What conda-forge calls otherwise.
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def project() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_recipe_has_the_floors_of_the_package() -> None:
+    recipe = (PACKAGING / "conda" / "recipe.yaml").read_text()
+    run = recipe.partition("  run:\n")[2].partition("  run_constraints")[0]
+    asked = dict(re.findall(r"- (\S+) >=(.+)", run))
+    python = asked.pop("python")
+    assert python == "${{ python_min }}"
+    floors = (re.fullmatch(r"(\S+?)>=(\S+)", one) for one in project()["dependencies"])  # type: ignore[attr-defined]
+    assert asked == {CONDA.get(floor[1], floor[1]): floor[2] for floor in floors if floor}
+
+
+def test_a_tag_is_checked_against_every_file_that_names_a_version() -> None:
+    def checked(tag: str) -> str:
+        script = PACKAGING / "release.py"
+        return subprocess.run(
+            [sys.executable, str(script), tag], capture_output=True, text=True, check=False
+        ).stderr
+
+    other = checked("v99.0.0")
+    for file in ("pyproject.toml", "CITATION.cff", ".zenodo.json", "packaging/conda/recipe.yaml"):
+        assert f"{file} says {project()['version']}" in other
+    assert "CHANGELOG.md has no section [99.0.0]" in other
+    assert "says" not in checked(f"v{project()['version']}")
