@@ -8,7 +8,7 @@ import numpy as np
 
 from torchmotif.errors import InputError
 
-__all__ = ["length_nm", "nm_of_axes", "nm_per", "plausible_nm"]
+__all__ = ["constant_step", "length_nm", "nm_of_axes", "nm_per", "plausible_nm"]
 
 # Pixels in nm outside of this are a slip of a unit or of an exponent: an atom is resolved by pixels of 0.001 to 0.1 nm, a
 # colloid by such of 1 to 1,000, and no image of interest here is coarser than a tenth of a millimetre.
@@ -140,3 +140,19 @@ def plausible_nm(
     return None, [
         f"{giver} gives a pixel size of {told} nm, which cannot be; it is left out, state the right one"
     ]
+
+
+def constant_step(values: np.ndarray) -> float | None:
+    """The step between coordinates, None where it is not constant.
+
+    Examples
+    --------
+    >>> constant_step(np.array([0.0, 0.5, 1.0])), constant_step(np.array([0.0, 0.5, 2.0]))
+    (0.5, None)
+    """
+    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
+        return None
+    steps = np.diff(values.astype(float))
+    step = float((float(values[-1]) - float(values[0])) / (len(values) - 1))
+    # half a percent: coordinates kept in single precision have lost some digits of their steps
+    return step if step and np.abs(steps - step).max() < 5e-3 * abs(step) else None

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from torchmotif._arrays import Pixels, as_tensor, pixels_of
-from torchmotif._units import nm_of_axes, nm_per, plausible_nm
+from torchmotif._units import constant_step, nm_of_axes, nm_per, plausible_nm
 from torchmotif.errors import InputError, InputTypeError
 
 __all__ = [
     "Micrograph",
     "as_micrograph",
     "checked_mask",
-    "constant_step",
     "labelled",
     "per_axis",
 ]
@@ -277,22 +276,6 @@ def _axis_of(array: Any, name: Any) -> tuple[float | None, str]:
         return None, ""
     values = np.asarray(array.coords[name])
     return constant_step(values), str(array.coords[name].attrs.get("units", ""))
-
-
-def constant_step(values: np.ndarray) -> float | None:
-    """The step between coordinates, None where it is not constant.
-
-    Examples
-    --------
-    >>> constant_step(np.array([0.0, 0.5, 1.0])), constant_step(np.array([0.0, 0.5, 2.0]))
-    (0.5, None)
-    """
-    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
-        return None
-    steps = np.diff(values.astype(float))
-    step = float((float(values[-1]) - float(values[0])) / (len(values) - 1))
-    # half a percent: coordinates kept in single precision have lost some digits of their steps
-    return step if step and np.abs(steps - step).max() < 5e-3 * abs(step) else None
 
 
 def _is_signal(image: Any) -> bool:

@@ -64,7 +64,9 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
     [('image', 'mean patches'), ('points', 'columns')]
     """
     labels = result.labels
-    order = np.argsort(np.where(labels < 0, -1, labels), kind="stable")  # motifs are numbered by their frequency
+    order = np.argsort(
+        np.where(labels < 0, -1, labels), kind="stable"
+    )  # motifs are numbered by their frequency
     styles = [plot.motif_style(motif) for motif in range(-1, result.n_motifs)]
     mine = [styles[motif + 1] for motif in labels[order]]
     features = result.to_dataframe()[["motif", "probability", "intensity"]].iloc[order]

@@ -1,7 +1,8 @@
-"""Reading micrographs: what is in a file, and one image of it with its calibration."""
+"""Reading micrographs: what is in a file, and one image of it with its calibration.
 
-from torchmotif.io._contents import contents, reading
-from torchmotif.io._dataset import Dataset, StoredArray
-from torchmotif.io._read import chosen, frames_of, read
+Names are loaded when they are first used: what is in a file can be said without torch.
+"""
 
-__all__ = ["Dataset", "StoredArray", "chosen", "contents", "frames_of", "read", "reading"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchmotif._units import nm_of_axes
-from torchmotif.image import constant_step
+from torchmotif._units import constant_step, nm_of_axes
 from torchmotif.io._dataset import Dataset, with_axes
 
 __all__ = ["calibrated"]
