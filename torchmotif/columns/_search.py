@@ -30,6 +30,8 @@ _WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in th
 _HALVINGS = 3
 _GROWN = 1.05  # times the width for which neighbours were looked for
 _NEAR = 0.02  # squared step, in standard deviations, after which a column has converged
+# Share by which a step changes the common width, below which it is learned; the first step of each lesson is no measure.
+_SAME_WIDTH = 0.002
 _FEW = 0.001  # of a tile's columns: so few need not converge
 # Of a tile's columns: while so many still move, its background and all its columns are fitted. With 0.1 a real image of implanted
 # MoS2 loses its two rarest motifs (12 and 6 columns).
@@ -156,7 +158,9 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
         before, most = fit.state, fit.misfit()
         fit.step(widen=len(fit) > 0)  # no column, no width
         for halving in range(_HALVINGS + 1):
-            misfit, limit, widest = torch.cat([fit.misfit(), most, fit.shape.width.max()[None]]).tolist()
+            wider = (fit.shape.width / before[3] - 1).abs().max()
+            told = torch.cat([fit.misfit(), most, torch.stack([fit.shape.width.max(), wider])])
+            misfit, limit, widest, changed = told.tolist()
             fit.shape = replace(fit.shape, widest=widest)
             if window_reach(widest) != fit.reach:
                 fit.look()
@@ -166,6 +170,8 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
             if misfit <= limit or halving == _HALVINGS:
                 break
             fit.mix(before, 0.5, one)
+        if changed < _SAME_WIDTH and number > 0:
+            break
     return learn()
 
 
