@@ -55,7 +55,7 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
     converge(fit, STEPS, fit.touched)
-    fit.assemble(fit.expected)
+    fit.assemble(fit.expected, fit.stale())
     return fit
 
 
@@ -78,8 +78,8 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         moving = Moving(rows, local, whole)
         fitted = fitted.index_fill(0, rows, value=True)
         if number % _REASSEMBLED == 0:
-            some = fit.in_tiles(torch.zeros_like(fit.tile).index_fill(0, rows, 1)) > 0
-            fit.assemble(fit.expected, None if len(rows) == len(fit) else rows, some)
+            which = fit.stale() & torch.zeros_like(moves).index_fill(0, rows, value=True)
+            fit.assemble(fit.expected, which, fit.in_tiles(which.long()) > 0)
         if number == 0:
             most = _WORSE * fit.misfit()
         before = fit.state
@@ -128,7 +128,7 @@ def _halved(
         fit.mix(best, 1.0, still)
     misfit = fit.misfit()
     # All columns of these tiles are fitted from here on; some may have no matrix yet.
-    fit.assemble(fit.expected, as_index(worse[fit.tile]), worse)
+    fit.assemble(fit.expected, worse[fit.tile], worse)
     return misfit
 
 
