@@ -25,7 +25,7 @@ _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in stan
 _REVISIONS = 3  # times that a fit is searched for what it has left over or taken for one
 _ROUGH = 2  # steps after which the residual shows what is missing
 STEPS = 9  # at most, to the end
-_REASSEMBLED = 3  # steps after which the matrix is made anew
+_REASSEMBLED = 2  # steps after which the matrix of those that still move is made anew
 _WORSE = 1.02  # of the least misfit: a step that leads to more is halved, in the end taken back
 _HALVINGS = 3
 _GROWN = 1.05  # times the width for which neighbours were looked for
@@ -78,7 +78,8 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         moving = Moving(rows, local, whole)
         fitted = fitted.index_fill(0, rows, value=True)
         if number % _REASSEMBLED == 0:
-            which = fit.stale() & torch.zeros_like(moves).index_fill(0, rows, value=True)
+            which = torch.zeros_like(moves).index_fill(0, rows, value=True)
+            which = which & fit.stale() if number == 0 else which
             fit.assemble(fit.expected, which, fit.in_tiles(which.long()) > 0)
         if number == 0:
             most = _WORSE * fit.misfit()
