@@ -133,15 +133,16 @@ def _halved(
     return misfit
 
 
-def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Float[Tensor, ""]:
+def converge_common(fit: Fit, steps: int, *, fresh: bool) -> tuple[Float[Tensor, ""], bool]:
     """Steps that fit what all columns of one tile have in common as well: their width and the noise.
 
-    Returns the upper decile of their intensities. A `fresh` fit sets out from nothing: its first covariances mean nothing.
+    Returns the upper decile of their intensities, and whether the width is what it was at first. A `fresh` fit sets out from nothing:
+    its first covariances mean nothing.
     """
     usable = as_index(fit.usable.flatten())
     one = torch.ones_like(fit.usable[:, 0, 0])
 
-    def learn() -> Tensor:
+    def learn(*, converged: bool) -> Tensor:
         residual = (fit.data - fit.expected).flatten()[usable]
         unknowns = 3 * len(fit) + fit.spline.numel()
         expected = fit.expected.flatten()[usable]
@@ -151,17 +152,18 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
         fit.shape = replace(fit.shape, noise=noise, usual=usual)
         return usual
 
+    first = fit.shape.width
     for number in range(steps):
-        learn()
+        learn(converged=False)
         fit.assemble(fit.expected)
         if number >= _ROUGH or not fresh:
             fit.curvature()
         before, most = fit.state, fit.misfit()
         fit.step(widen=len(fit) > 0)  # no column, no width
         for halving in range(_HALVINGS + 1):
-            wider = (fit.shape.width / before[3] - 1).abs().max()
-            told = torch.cat([fit.misfit(), most, torch.stack([fit.shape.width.max(), wider])])
-            misfit, limit, widest, changed = told.tolist()
+            wider = (fit.shape.width / torch.stack([before[3], first]) - 1).abs().amax(dim=1)
+            told = torch.cat([fit.misfit(), most, fit.shape.width.max()[None], wider])
+            misfit, limit, widest, changed, since = told.tolist()
             fit.shape = replace(fit.shape, widest=widest)
             if window_reach(widest) != fit.reach:
                 fit.look()
@@ -173,7 +175,7 @@ def converge_common(fit: Fit, steps: int, *, converged: bool, fresh: bool) -> Fl
             fit.mix(before, 0.5, one)
         if changed < _SAME_WIDTH and number > 0:
             break
-    return learn()
+    return learn(converged=True), since < _SAME_WIDTH
 
 
 def revised(

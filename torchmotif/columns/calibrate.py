@@ -33,10 +33,9 @@ _LEARNED = 32.0  # spacings: side of the part from which the common shape is lea
 _FIRST_LOOK, _SECOND_LOOK = 3, 8  # windows along each axis, and where those show no columns
 _MEASURED = 5  # of the first windows, that tell the spacing
 _LEAST_SIDE = 256  # pixels of it
-# Steps that learn the shape, and whether columns have converged by then. With (4, 2, 3) the widths of thirteen simulated and real images
-# are the same to 0.5 %, but wide, blurred columns come out up to 2.8 % narrower; with two lessons those at 1/50 of the dose
-# 2 % narrower.
-_LESSONS = ((6, False), (3, False), (3, True))
+# Steps that learn the shape, at most, before columns are revised: fewer where the width no longer changes, and no further ones where
+# the revision has not changed it either. With (4, 2, 3) wide, blurred columns come out up to 2.8 % narrower.
+_LESSONS = (6, 3, 3)
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
 _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
@@ -234,15 +233,16 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
         one,
         one * 0,
     )
-    for number, (steps, converged) in enumerate(_LESSONS, start=1):
+    for number, steps in enumerate(_LESSONS, start=1):
         fit = Fit(part, start, shape, spacing)
-        usual = converge_common(fit, steps, converged=converged, fresh=start.spline is None)
+        usual, settled = converge_common(fit, steps, fresh=number == 1)
         fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
-        if number < len(_LESSONS):
-            fit.assemble(fit.expected)
-            start, _, _, _ = revised(fit, FAINTEST * usual)
+        if settled and number > 1 or number == len(_LESSONS):
+            break
+        fit.assemble(fit.expected)
+        start, _, _, _ = revised(fit, FAINTEST * usual)
     quartiles = nearest_quartiles(
         fit.spread[as_index(fit.intensity > FAINTEST * fit.shape.usual)], _FAR * spacing
     )
