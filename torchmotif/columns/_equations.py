@@ -172,8 +172,8 @@ class Equations:
         x, residual, direction = torch.zeros_like(right), right, precondition(right)
         none = right.new_zeros(())
         size = dot(residual, direction)
-        small = size * _TOLERANCE**2
-        moving = size > 0
+        small = size * _TOLERANCE**2 + torch.finfo(size.dtype).tiny
+        moving = size > small
         for _ in range(_MOST if asked else _MOST_ON_ACCELERATOR):
             image = times(direction)
             share = size / dot(direction, image)

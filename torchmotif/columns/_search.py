@@ -52,7 +52,7 @@ def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         if number == _REVISIONS - 1 or not bool(touched.any()):
             break
         judged = converge(fit, _ROUGH, touched)
-    converge(fit, STEPS, torch.ones_like(fit.fixed))
+    converge(fit, STEPS)
     start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
     converge(fit, STEPS, fit.touched)
@@ -81,7 +81,9 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         if number % _REASSEMBLED == 0:
             which = torch.zeros_like(moves).index_fill(0, rows, value=True)
             where = fit.in_tiles(which.long()) > 0
-            if rows.device.type != "cpu" and len(rows) == len(fit):  # to find out which are stale takes longer
+            if rows.device.type != "cpu" and len(rows) == len(
+                fit
+            ):  # to find out which are stale takes longer
                 fit.assemble(fit.expected, None, where)
             else:
                 fit.assemble(fit.expected, which & fit.stale() if number == 0 else which, where)

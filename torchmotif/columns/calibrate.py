@@ -25,7 +25,15 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import UNEVEN, measure, nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image", "first_windows", "spacing_of", "telling"]
+__all__ = [
+    "START_WIDTH",
+    "NoColumnsError",
+    "calibrate",
+    "calibrate_image",
+    "first_windows",
+    "spacing_of",
+    "telling",
+]
 
 START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
@@ -239,7 +247,7 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
         fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
-        if settled and number > 1 or number == len(_LESSONS):
+        if (settled and number > 1) or number == len(_LESSONS):
             break
         fit.assemble(fit.expected)
         start, _, _, _ = revised(fit, FAINTEST * usual)

@@ -154,10 +154,12 @@ def _in_tiles(
 
     parts = in_threads(work, grid.batches(pixels.device.type), pixels.device)
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
-    keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(
-        pixels.device
+    columns = (found["tile"][:, None], found["positions"], found["intensities"][:, None])
+    host = torch.cat([one.double() for one in columns], dim=1).cpu().numpy()
+    kept = kept_columns(
+        grid, host[:, 0].astype(int), host[:, 1:3], host[:, 3], spacing=model.spacing, axes=model.axes
     )
+    keep = torch.from_numpy(kept).to(pixels.device)
     return {name: values[keep] for name, values in found.items() if name != "tile"}
 
 

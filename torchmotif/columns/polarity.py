@@ -85,10 +85,8 @@ def polarity_of(
         skewed = skewness(tiles, measured)
     except InputError:  # the calibration says what is wrong
         return Polarity(bright_field)
-    if bright_field:
-        dark = skewed < -SKEWED
-    else:
-        dark = skewed < SKEWED and _fits_better(windows[few], axes, spacing)
+    likely = skewed < (-SKEWED if bright_field else SKEWED)
+    dark = likely and (bright_field or _fits_better(windows[few], axes, spacing))
     return Polarity(dark, None if dark else measured)
 
 
@@ -119,7 +117,7 @@ def _spread_of_distances(tiles: Tiles, model: ImageModel) -> float:
 def skewness(tiles: Tiles, spacing: float) -> float:
     """Skewness of what is between the columns' width and their distance."""
     between = blur(tiles.data, _FINE * spacing) - blur(tiles.data, _COARSE * spacing)
-    usual = between[tiles.usable].double()
-    usual = usual - usual.mean()
-    skewed = usual.pow(3).mean() / usual.square().mean().clamp(min=1e-30).pow(1.5)
+    usual, count = torch.where(tiles.usable, between, 0.0).double(), tiles.usable.sum().clamp(min=1)
+    usual = torch.where(tiles.usable, usual - usual.sum() / count, 0.0)
+    skewed = usual.pow(3).sum() / count / (usual.square().sum() / count).clamp(min=1e-30).pow(1.5)
     return float(skewed)
