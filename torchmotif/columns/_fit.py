@@ -80,9 +80,8 @@ class Fit:
             # What to expect of an image before anything is fitted to it: means over about a column.
             self.assemble(blur(self.data, shape.widest))
             self.step(move=False)
-        self.assembled_at = torch.full_like(
-            self.positions, torch.nan
-        )  # its weights were not those of the fit
+        # The weights of that matrix were not those of the fit.
+        self.assembled_at = torch.full_like(self.positions, torch.nan)
         self.weigh(self.expected)
 
     def continued(self, start: Start, kept: Int[Tensor, " k"], gone: Int[Tensor, " g"]) -> "Fit":

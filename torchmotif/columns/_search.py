@@ -81,9 +81,8 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         if number % _REASSEMBLED == 0:
             which = torch.zeros_like(moves).index_fill(0, rows, value=True)
             where = fit.in_tiles(which.long()) > 0
-            if rows.device.type != "cpu" and len(rows) == len(
-                fit
-            ):  # to find out which are stale takes longer
+            # To find out which are stale takes an accelerator longer than to make all.
+            if rows.device.type != "cpu" and len(rows) == len(fit):
                 fit.assemble(fit.expected, None, where)
             else:
                 fit.assemble(fit.expected, which & fit.stale() if number == 0 else which, where)
