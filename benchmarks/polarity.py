@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import torchmotif as tm
-from torchmotif.columns.polarity import has_dark_columns
+from torchmotif.columns.polarity import polarity_of
 
 SIDE = (256, 256)
 MAKE = {
@@ -55,7 +55,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     count = {True: [0, 0], False: [0, 0]}
     for name, blur, dose, dark, pixels in images():
-        told = has_dark_columns(lambda box, p=pixels: p[box[0] : box[2], box[1] : box[3]], SIDE)
+        told = polarity_of(lambda box, p=pixels: p[box[0] : box[2], box[1] : box[3]], SIDE).dark
         count[dark][0] += told != dark
         count[dark][1] += 1
         if told != dark:

@@ -18,7 +18,7 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
-from torchmotif.columns.polarity import has_dark_columns, is_bright_field, skewness
+from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of, skewness
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
 from torchmotif.noise import dose_doubts, suspected_offset
@@ -100,7 +100,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
     total, count, least = 0.0, 0, math.inf
     every = math.ceil(math.sqrt(math.prod(shape) / _LOOKED_AT))
     hidden = unmeasured(source.part, shape) if source.find_unmeasured else None
-    dark = _is_dark(source, hidden, options)
+    told = _polarity(source, hidden, options)
     for number in range(len(grid)):
         core = source.read(grid[number].core)
         digests.append(digest(core))
@@ -108,7 +108,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
             core = measured(core, hidden, grid[number].core)
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
-            tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=dark))
+            tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=told.dark))
         total += float(usual.sum(dtype=np.float64))
         count += usual.size
         least = min(least, float(usual.min())) if usual.size else least
@@ -123,10 +123,11 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "mean": total / count,
         "least": least,
         "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
-        "dark": dark,
+        "dark": told.dark,
+        "measured": told.spacing,
         "unmeasured": None if hidden is None else hidden.as_dict(),
-        "dose_doubts": _dose_doubts(source, hidden, dark=dark),
-        "offset": None if dark or source.electrons_per_pixel is not None else _offset(sample),
+        "dose_doubts": _dose_doubts(source, hidden, dark=told.dark),
+        "offset": None if told.dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
 
@@ -149,6 +150,7 @@ def calibrated(
                 dark=dark,
                 limit=limit,
                 spacing=options["spacing"],
+                measured=looks[0]["measured"] if len(looks) == 1 else None,
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)
@@ -156,7 +158,7 @@ def calibrated(
     skewed = None if options["polarity"] == "auto" else _skewness(sources[0], looks[0], model)
     found = []
     for source, one in zip(sources, looks, strict=True):
-        survey = {key: value for key, value in one.items() if key not in {"tops", "dark"}} | {
+        survey = {key: value for key, value in one.items() if key not in {"tops", "dark", "measured"}} | {
             "model": model.as_dict(),
             "skewness": skewed,
         }
@@ -195,16 +197,16 @@ def stack_is_dark(frames: Sequence[Source], options: dict[str, Any]) -> bool:
     dark = 0
     for frame in frames:
         hidden = unmeasured(frame.part, frame.shape) if frame.find_unmeasured else None
-        dark += _is_dark(frame, hidden, options)
+        dark += _polarity(frame, hidden, options).dark
     return 2 * dark > len(frames)
 
 
-def _is_dark(source: Source, hidden: Unmeasured | None, options: dict[str, Any]) -> bool:
+def _polarity(source: Source, hidden: Unmeasured | None, options: dict[str, Any]) -> Polarity:
     """Whether columns are dark, as was asked for or as the image says."""
     if options["polarity"] != "auto":
-        return bool(options["polarity"] == "dark")
+        return Polarity(options["polarity"] == "dark")
     with single_threaded():
-        return has_dark_columns(
+        return polarity_of(
             _reader(source, hidden),
             source.shape,
             axes=_axes(source),

@@ -1,6 +1,11 @@
 """The part of an aligned sum or mean of frames that all frames cover, from the straight steps of its level."""
 
+from typing import Any
+
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 __all__ = ["fully_covered"]
 
@@ -10,7 +15,7 @@ _STRAIGHT = 0.4  # of the pixels of a row step the same way, more than step the 
 _EQUAL = 0.05  # of a step, by which levels may differ from multiples of it
 
 
-def fully_covered(image: np.ndarray, filled: np.ndarray) -> tuple[int, int, int, int]:
+def fully_covered(image: Any, filled: np.ndarray) -> tuple[int, int, int, int]:
     """First row, first column, end row, end column of what all frames cover.
 
     Where frames are moved by whole pixels before they are summed, with zeros beyond them, the level has steps that are
@@ -19,33 +24,48 @@ def fully_covered(image: np.ndarray, filled: np.ndarray) -> tuple[int, int, int,
 
     Parameters
     ----------
-    image : array of shape (h, w)
-        Not finite where nothing was measured.
+    image : array or Tensor of shape (h, w)
+        A tensor stays where it is: the host gets a few numbers of every row and column. Not finite where nothing was measured.
     filled : boolean array of shape (h, w)
         What a fill covers.
     """
-    top, bottom = _ends(image, filled)
-    left, right = _ends(image.T, filled.T)
+    pixels, (h, w) = torch.as_tensor(image), image.shape
+    few = [
+        np.linspace(n // 4, n - 1 - n // 4, min(_LINES, n - 2 * (n // 4))).round().astype(int) for n in (h, w)
+    ]
+    rows, cols = torch.from_numpy(np.concatenate(few)).to(pixels.device).split([len(few[0]), len(few[1])])
+    sums = torch.cat([_sums(pixels[:, cols]), _sums(pixels[rows].mT)], dim=1).cpu().numpy()
+    top, bottom = _ends(sums[:, :h], filled[:, few[1]])
+    left, right = _ends(sums[:, h:], filled[few[0]].T)
     return top, left, bottom, right
 
 
-def _ends(image: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
+def _sums(lines: Float[Tensor, "h n"]) -> Float[Tensor, "6 h"]:
+    """Of every row: known pixels and their sum; of it and the row before: pixels known in both, their steps, the signs of these.
+
+    The last is how many pixels there are.
+    """
+    known = torch.isfinite(lines)
+    level = torch.where(known, lines, 0.0).double()
+    both = known & torch.cat([torch.zeros_like(known[:1]), known[:-1]])
+    steps = torch.where(both, level.diff(dim=0, prepend=level[:1]), 0.0)
+    parts = [known.sum(1), level.sum(1), both.sum(1), steps.sum(1), steps.sign().sum(1)]
+    return torch.stack([*(part.double() for part in parts), torch.full_like(level[:, 0], lines.shape[1])])
+
+
+def _ends(sums: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
     """First row and end row of what all frames cover."""
-    h, w = image.shape
-    few = np.linspace(w // 4, w - 1 - w // 4, min(_LINES, w - 2 * (w // 4))).round().astype(int)
-    middle, quarter = image[:, few].astype(np.float64), h // 4
-    known = np.isfinite(middle)
-    enough = known.mean(1) > 0.5
+    known, total, both, steps, signs, pixels = sums
+    h, quarter = len(known), len(known) // 4
+    enough = known > 0.5 * pixels
     if quarter < 4 or not enough[quarter : h - quarter].all():
         return 0, h
     first, last = np.flatnonzero(enough)[[0, -1]]
-    middle, known = middle[first : last + 1], known[first : last + 1]
-    level = np.where(known, middle, 0).sum(1) / known.sum(1).clip(1)
-    both = known[1:] & known[:-1]
-    pixel_steps = np.where(both, np.diff(np.where(known, middle, 0), axis=0), 0)
-    step = pixel_steps.sum(1) / both.sum(1).clip(1)
+    level = (total / known.clip(1))[first : last + 1]
+    both, steps, signs = (part[first + 1 : last + 1] for part in (both, steps, signs))
+    step = steps / both.clip(1)
     # Straight to a pixel: the step is in nearly all columns at once.
-    straight = np.abs(np.sign(pixel_steps).sum(1)) > _STRAIGHT * both.sum(1)
+    straight = np.abs(signs) > _STRAIGHT * both
     at = np.arange(len(step)) + first + 1  # the row that begins after the step
     inside = (at > quarter) & (at < h - quarter)
     clear = straight & (np.abs(step) > _CLEAR * np.abs(step[inside]).max())
@@ -60,6 +80,6 @@ def _ends(image: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
         multiples = levels / rise.min()
         even = (np.abs(multiples - multiples.round()) < _EQUAL * multiples.round().clip(1)).all()
         # Zeros beyond, or several steps: else it may be an edge of the specimen.
-        if even and multiples[-1] > 0.5 and (len(mine) > 1 or filled[0 if side == 0 else -1, few].all()):
+        if even and multiples[-1] > 0.5 and (len(mine) > 1 or filled[0 if side == 0 else -1].all()):
             ends[side] = int(at[mine[-1 if side == 0 else 0]])
     return ends[0], ends[1]

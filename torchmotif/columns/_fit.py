@@ -33,6 +33,7 @@ _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 # Standard deviations of its intensity, neighbours known, below which a column may not be there.
 _DOUBTFUL = 6.0
+_STALE = 0.05  # widths that a column moves without a new matrix
 _FURTHEST = 0.5  # widths that a column moves in one step
 # Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
 # hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
@@ -56,6 +57,7 @@ class Fit:
     blocks: Blocks
     paired: float  # the width for which neighbours were looked for
     touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
+    assembled_at: Float[Tensor, "n 2"]  # positions for which the matrix was made; NaN where it was not
     band: Float[Tensor, "t m 49"]
     reach: int
 
@@ -78,12 +80,14 @@ class Fit:
             # What to expect of an image before anything is fitted to it: means over about a column.
             self.assemble(blur(self.data, shape.widest))
             self.step(move=False)
+        # The weights of that matrix were not those of the fit.
+        self.assembled_at = torch.full_like(self.positions, torch.nan)
         self.weigh(self.expected)
 
     def continued(self, start: Start, kept: Int[Tensor, " k"], gone: Int[Tensor, " g"]) -> "Fit":
         """The fit without those `gone` of its columns, and after the `kept` ones those of `start` that are new.
 
-        No matrix is made yet. Columns that are new, or were or are next to a change, are `touched` by it.
+        Columns that are new, or were or are next to a change, are `touched` by it; the others keep their matrix.
         """
         fit, before = copy(self), self._next_to(gone)[kept]
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
@@ -100,9 +104,20 @@ class Fit:
         fit.profile, fit.rendered = self.profile.at(kept).joined(added), fit.intensity
         fit.expected = fit.profile.crop(fit.canvas) + fit.background
         blocks = [torch.cat([old[kept], old.new_zeros(len(new), *old.shape[1:])]) for old in self.blocks]
-        blocks[1] = fit.data.new_zeros(*fit.neighbours.later.shape, 3, 3)
+        number = torch.full((len(self) + 1,), -1, device=kept.device)
+        number = number.index_copy(0, kept, torch.arange(len(kept), device=kept.device))
+        same = fit.neighbours.later[: len(kept), :, None] == number[self.neighbours.later[kept]][:, None]
+        shared = torch.einsum("nab,nbpq->napq", same.to(fit.data.dtype), self.blocks.shared[kept])
+        blocks[1] = torch.cat([shared, shared.new_zeros(len(new), *shared.shape[1:])])
         fit.blocks = Blocks(*blocks)
+        at = torch.cat([self.assembled_at[kept], torch.full_like(start.positions[new], torch.nan)])
+        fit.assembled_at = torch.where(fit.touched[:, None], torch.nan, at)
         return fit
+
+    def stale(self) -> Bool[Tensor, " n"]:
+        """Columns that have no matrix, or have moved since it was made."""
+        away = (self.positions - self.assembled_at) / self.shape.width.double()
+        return ~(away.square().sum(dim=1) <= _STALE**2)
 
     def _next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
         """Which columns share information with some of them."""
@@ -205,24 +220,26 @@ class Fit:
         self.least = torch.where(usual > 0, torch.maximum(least, usual**-2), least)
 
     def assemble(
-        self, expected: Float[Tensor, "t h w"], rows: Tensor | None = None, where: Tensor | None = None
+        self,
+        expected: Float[Tensor, "t h w"],
+        which: Bool[Tensor, " n"] | None = None,
+        where: Bool[Tensor, " t"] | None = None,
     ) -> None:
         """Weights and matrix for the state as it is, of some columns and tiles or of all; they serve for several steps."""
         self.weigh(expected, where)
         padded = self.profile.pad(self.weights)
         band = spline_band(self.weights, self.rows, self.cols)
-        if rows is None:
+        if which is None:
             rows = torch.arange(len(self), device=self.data.device)
-            self.blocks, self.band = self._blocks_of(rows, padded), band
+            self.blocks, self.band, self.assembled_at = self._blocks_of(rows, padded), band, self.positions
             return
         # What two neighbours share is kept with the first of them.
-        wanted = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device).index_fill(
-            0, rows, value=True
-        )
-        rows = torch.nonzero(wanted[:-1] | wanted[self.neighbours.later].any(1))[:, 0]
+        wanted = torch.cat([which, which.new_zeros(1)])
+        rows = torch.nonzero(which | wanted[self.neighbours.later].any(1))[:, 0]
         pairs = zip(self.blocks, self._blocks_of(rows, padded), strict=True)
         self.blocks = Blocks(*(old.index_copy(0, rows, one) for old, one in pairs))
         self.band = band if where is None else torch.where(where[:, None, None], band, self.band)
+        self.assembled_at = torch.where(which[:, None], self.positions, self.assembled_at)
 
     def everything(self) -> Moving:
         """All columns of all tiles."""

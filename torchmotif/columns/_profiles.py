@@ -14,7 +14,7 @@ from torchmotif._windows import gather_windows
 __all__ = ["Profiles", "gaussians", "profiles", "spline_basis", "window_reach"]
 
 _REACH = 3.5  # widths beyond which a column's Gaussian is nothing
-_CHUNK = 12 << 20  # bytes of windows at a time on a CPU: what its caches hold
+_CHUNK = 3 << 20  # bytes of windows at a time on a CPU: with what is made of them, what its caches hold
 _CHUNK_ON_ACCELERATOR = 512 << 20
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor
@@ -24,7 +25,15 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import UNEVEN, measure, nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["START_WIDTH", "NoColumnsError", "calibrate", "calibrate_image"]
+__all__ = [
+    "START_WIDTH",
+    "NoColumnsError",
+    "calibrate",
+    "calibrate_image",
+    "first_windows",
+    "spacing_of",
+    "telling",
+]
 
 START_WIDTH = 0.22  # of the spacing: width of a column from which the fit sets out
 _SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
@@ -32,10 +41,9 @@ _LEARNED = 32.0  # spacings: side of the part from which the common shape is lea
 _FIRST_LOOK, _SECOND_LOOK = 3, 8  # windows along each axis, and where those show no columns
 _MEASURED = 5  # of the first windows, that tell the spacing
 _LEAST_SIDE = 256  # pixels of it
-# Steps that learn the shape, and whether columns have converged by then. With (4, 2, 3) the widths of thirteen simulated and real images
-# are the same to 0.5 %, but wide, blurred columns come out up to 2.8 % narrower; with two lessons those at 1/50 of the dose
-# 2 % narrower.
-_LESSONS = ((6, False), (3, False), (3, True))
+# Steps that learn the shape, at most, before columns are revised: fewer where the width no longer changes, and no further ones where
+# the revision has not changed it either. With (4, 2, 3) wide, blurred columns come out up to 2.8 % narrower.
+_LESSONS = (6, 3, 3)
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
 _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
@@ -63,6 +71,7 @@ def calibrate_image(
     shape: tuple[int, int],
     *,
     spacing: float | None = None,
+    measured: float | None = None,
     **known: Any,
 ) -> ImageModel:
     """The model of an image, or of the frames of a stack, from few windows; from more where these show no columns.
@@ -75,25 +84,43 @@ def calibrate_image(
         Of each.
     spacing, **known
         See `calibrate`, also for the errors.
+    measured : float, optional
+        The spacing in the first windows, see `spacing_of`, where it was measured before.
     """
-
-    def look(per_axis: int, spacing: float | None, **side: int) -> ImageModel:
-        boxes = Grid.samples(shape, per_axis, **side)
-        # Each window of one frame, each frame with one window, whichever are more.
-        chosen = [(reads[i % len(reads)], boxes[i % len(boxes)]) for i in range(max(len(reads), len(boxes)))]
-        return calibrate([read(box) for read, box in chosen], spacing=spacing, **known)
-
     for per_axis in (_FIRST_LOOK, _SECOND_LOOK):
         boxes = Grid.samples(shape, per_axis)
         try:
-            model = look(per_axis, spacing)
+            model = calibrate(
+                _windows(reads, boxes),
+                spacing=spacing,
+                measured=measured if per_axis == _FIRST_LOOK else None,
+                **known,
+            )
             side, extent = round(_SAMPLE_SPACINGS * model.spacing), np.array(boxes[0][2:]) - boxes[0][:2]
-            few = ((side > extent) & (extent < shape)).any()  # columns fit into so small windows
-            return look(per_axis, model.spacing, side=side) if few else model
+            if not ((side > extent) & (extent < shape)).any():
+                return model
+            # Hardly any columns fit into so small windows.
+            larger = Grid.samples(shape, per_axis, side)
+            return calibrate(_windows(reads, larger), spacing=model.spacing, **known)
         except InputError:
             if per_axis == _SECOND_LOOK or len(boxes) == 1:
                 raise
     raise AssertionError  # the loop returns or raises
+
+
+def first_windows(
+    read: Callable[[tuple[int, int, int, int]], Any], shape: tuple[int, int], device: DeviceLike
+) -> Float[Tensor, "t h w"]:
+    """Those of an image at which the calibration looks first."""
+    every = _windows([read], Grid.samples(shape, _FIRST_LOOK))
+    return torch.stack([as_tensor(one, device=device) for one in every])
+
+
+def _windows(
+    reads: Sequence[Callable[[tuple[int, int, int, int]], Any]], boxes: Sequence[tuple[int, int, int, int]]
+) -> list[Any]:
+    """Windows of an image, or of frames: each of one frame, each frame with one window, whichever are more."""
+    return [reads[i % len(reads)](boxes[i % len(boxes)]) for i in range(max(len(reads), len(boxes)))]
 
 
 def calibrate(
@@ -103,6 +130,7 @@ def calibrate(
     limit: float | None = None,
     dark: bool = False,
     spacing: float | None = None,
+    measured: float | None = None,
     device: DeviceLike = None,
 ) -> ImageModel:
     """What the columns of an image, or of the frames of a stack, have in common, from some windows of them.
@@ -115,6 +143,8 @@ def calibrate(
         See `ImageModel`.
     spacing
         See `find_columns`.
+    measured : float, optional
+        What `spacing_of` gave for those of these windows that are `telling`.
     device : str or torch.device, optional
 
     Returns
@@ -132,7 +162,7 @@ def calibrate(
     tiles = model.normalised(windows)
     sought = spacing is None
     if spacing is None:
-        spacing = _spacing(tiles.some(_best(tiles)), axes)
+        spacing = spacing_of(tiles.some(telling(tiles)), axes) if measured is None else measured
     tiles = stepped(tiles, spacing, axes)
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     model, nearest = _learned(tiles, model, at, tile)
@@ -147,8 +177,8 @@ def calibrate(
     return model
 
 
-def _spacing(tiles: Tiles, axes: Pair) -> float:
-    """The spacing, without the steps of the background if there are any."""
+def spacing_of(tiles: Tiles, axes: Pair) -> float:
+    """The spacing in some windows, without the steps of the background if there are any."""
     usual = _HIDDEN * min(tiles.shape[1:])
     try:
         found = measure(tiles, axes).pixels
@@ -183,13 +213,13 @@ def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Te
     return replace(model, least=least), at[kept], tile[kept]
 
 
-def _best(tiles: Tiles) -> Tensor | slice:
+def telling(tiles: Tiles) -> Tensor | slice:
     """A few windows that tell the spacing: of those that were measured most, spread evenly; all where few were not enough."""
     t = len(tiles.data)
     if not _MEASURED < t <= _FIRST_LOOK**2:
         return slice(None)
     spread = torch.cat([torch.arange(0, t, 2), torch.arange(1, t, 2)]).to(tiles.data.device)
-    measured = tiles.usable.flatten(1).float().mean(1)[spread].mul(8).round()
+    measured = tiles.measured.flatten(1).float().mean(1)[spread].mul(8).round()
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
@@ -211,15 +241,16 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
         one,
         one * 0,
     )
-    for number, (steps, converged) in enumerate(_LESSONS, start=1):
+    for number, steps in enumerate(_LESSONS, start=1):
         fit = Fit(part, start, shape, spacing)
-        usual = converge_common(fit, steps, converged=converged, fresh=start.spline is None)
+        usual, settled = converge_common(fit, steps, fresh=number == 1)
         fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
-        if number < len(_LESSONS):
-            fit.assemble(fit.expected)
-            start, _, _, _ = revised(fit, FAINTEST * usual)
+        if (settled and number > 1) or number == len(_LESSONS):
+            break
+        fit.assemble(fit.expected)
+        start, _, _, _ = revised(fit, FAINTEST * usual)
     quartiles = nearest_quartiles(
         fit.spread[as_index(fit.intensity > FAINTEST * fit.shape.usual)], _FAR * spacing
     )

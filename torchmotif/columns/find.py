@@ -15,7 +15,7 @@ from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import pixels_and_mask, saturation_limit, top_two
-from torchmotif.columns.polarity import has_dark_columns, is_bright_field
+from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of
 from torchmotif.columns.result import Columns
 from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
 from torchmotif.errors import InputError
@@ -52,7 +52,7 @@ def find_columns(
         must be above 3 sigma, and above 5 % of the 90th percentile of all.
     polarity : {"auto", "bright", "dark"}
         Whether columns are brighter (dark field) or darker (bright field) than what surrounds them; by default the image
-        tells, see `has_dark_columns`.
+        tells, see `polarity_of`.
     mask : boolean array of shape (h, w), or False, optional
         True where pixels are to be left out, in the way of `numpy.ma`. Pixels that look as if nothing was measured there,
         such as a constant fill around an aligned image, are left out too, unless it is False.
@@ -99,17 +99,18 @@ def find_columns(
 
     try:
         with single_threaded():
-            dark = polarity == "dark"
+            told = Polarity(polarity == "dark")
             if polarity == "auto":
                 named = is_bright_field(*getattr(image, "metadata", {}).values())
-                dark = has_dark_columns(read, shape, axes=axes, spacing=spacing, bright_field=named)
+                told = polarity_of(read, shape, axes=axes, spacing=spacing, bright_field=named)
             model = calibrate_image(
                 [read],
                 shape,
                 axes=axes,
-                limit=saturation_limit([top_two(pixels, dark=dark)]),
-                dark=dark,
+                limit=saturation_limit([top_two(pixels, dark=told.dark)]),
+                dark=told.dark,
                 spacing=spacing,
+                measured=told.spacing,
             )
     except NoColumnsError as error:
         none = columns_at(pixels[None, :16, :16], error.model, *_no_columns(pixels))
@@ -153,10 +154,12 @@ def _in_tiles(
 
     parts = in_threads(work, grid.batches(pixels.device.type), pixels.device)
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    host = (found[name].cpu().numpy() for name in ("tile", "positions", "intensities"))
-    keep = torch.from_numpy(kept_columns(grid, *host, spacing=model.spacing, axes=model.axes)).to(
-        pixels.device
+    columns = (found["tile"][:, None], found["positions"], found["intensities"][:, None])
+    host = torch.cat([one.double() for one in columns], dim=1).cpu().numpy()
+    kept = kept_columns(
+        grid, host[:, 0].astype(int), host[:, 1:3], host[:, 3], spacing=model.spacing, axes=model.axes
     )
+    keep = torch.from_numpy(kept).to(pixels.device)
     return {name: values[keep] for name, values in found.items() if name != "tile"}
 
 

@@ -3,26 +3,24 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_tensor
+from torchmotif._arrays import DeviceLike
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima
-from torchmotif.columns.calibrate import calibrate
-from torchmotif.columns.grid import Grid
+from torchmotif.columns.calibrate import calibrate, first_windows, spacing_of, telling
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
-from torchmotif.columns.spacing import measure, nearest_quartiles
+from torchmotif.columns.spacing import nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["IRREGULAR", "SKEWED", "has_dark_columns", "is_bright_field", "skewness"]
+__all__ = ["IRREGULAR", "SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
 
-_PER_AXIS = 2  # windows of the image that are looked at
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark. Simulated dark-field images of six structures, at 2 electrons per pixel and more, and
 # eight real ones have 0.5 to 2.0, the same inverted -0.3 to -1.9.
@@ -45,7 +43,14 @@ def is_bright_field(*names: Any) -> bool:
     return any(_BRIGHT_FIELD.search(str(name).replace("_", " ")) for name in names if name)
 
 
-def has_dark_columns(
+class Polarity(NamedTuple):
+    """Whether the columns of an image are darker than what surrounds them; the spacing of bright ones where it was measured."""
+
+    dark: bool
+    spacing: float | None = None
+
+
+def polarity_of(
     read: Callable[[tuple[int, int, int, int]], Any],
     shape: tuple[int, int],
     *,
@@ -53,8 +58,8 @@ def has_dark_columns(
     spacing: float | None = None,
     bright_field: bool = False,
     device: DeviceLike = None,
-) -> bool:
-    """Whether the columns of an image are darker than what surrounds them.
+) -> Polarity:
+    """Whether the columns of an image are darker than what surrounds them, from the windows that tell its spacing.
 
     Columns are narrower than the gaps between them, so the image is skewed towards them. Where it is skewed to the dark
     side, both kinds are fitted, and dark columns must leave less: the gaps of a blurred honeycomb are as narrow as columns. They
@@ -71,16 +76,18 @@ def has_dark_columns(
         Whether a name says so: then the lesser signs count, too.
     device : str or torch.device, optional
     """
-    boxes = Grid.samples(shape, _PER_AXIS)
-    windows = torch.stack([as_tensor(read(box), device=device) for box in boxes])
+    windows = first_windows(read, shape, device)
     try:
         tiles = levels(windows, axes=axes, limit=None, dark=False).normalised(windows)
-        skewed = skewness(tiles, measure(tiles, axes).pixels if spacing is None else spacing)
+        few = telling(tiles)
+        tiles = tiles.some(few)
+        measured = spacing_of(tiles, axes) if spacing is None else spacing
+        skewed = skewness(tiles, measured)
     except InputError:  # the calibration says what is wrong
-        return bright_field
-    if bright_field:
-        return skewed < -SKEWED
-    return skewed < SKEWED and _fits_better(windows, axes, spacing)
+        return Polarity(bright_field)
+    likely = skewed < (-SKEWED if bright_field else SKEWED)
+    dark = likely and (bright_field or _fits_better(windows[few], axes, spacing))
+    return Polarity(dark, None if dark else measured)
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:
@@ -110,7 +117,7 @@ def _spread_of_distances(tiles: Tiles, model: ImageModel) -> float:
 def skewness(tiles: Tiles, spacing: float) -> float:
     """Skewness of what is between the columns' width and their distance."""
     between = blur(tiles.data, _FINE * spacing) - blur(tiles.data, _COARSE * spacing)
-    usual = between[tiles.usable].double()
-    usual = usual - usual.mean()
-    skewed = usual.pow(3).mean() / usual.square().mean().clamp(min=1e-30).pow(1.5)
+    usual, count = torch.where(tiles.usable, between, 0.0).double(), tiles.usable.sum().clamp(min=1)
+    usual = torch.where(tiles.usable, usual - usual.sum() / count, 0.0)
+    skewed = usual.pow(3).sum() / count / (usual.square().sum() / count).clamp(min=1e-30).pow(1.5)
     return float(skewed)

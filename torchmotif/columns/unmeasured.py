@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from torchmotif.columns._coverage import fully_covered
 from torchmotif.columns._fills import SHORTEST, blank_lines, filled_region, grown, grown_by_one, islands
@@ -111,9 +113,9 @@ def unmeasured(read: Read, shape: tuple[int, int]) -> Unmeasured | None:
     """
     h, w = shape
     ends = [(0, 0, 1, w), (h - 1, 0, h, w), (0, 0, h, 1), (0, w - 1, h, w)]
-    values = _candidates([_pixels(read(box)).ravel() for box in ends])
+    values = _candidates(_lines([read(box) for box in ends]))
     cell = math.ceil(max(shape) / _CELLS)
-    if cell > 1 and not values:
+    if not values and (cell > 1 or _is_plain(read((0, 0, h, w)))):
         return None
     image, shares = _in_cells(read, shape, cell, values)
     hidden = ~np.isfinite(image)
@@ -137,6 +139,32 @@ def unmeasured(read: Read, shape: tuple[int, int]) -> Unmeasured | None:
         reasons.append("margins that fewer frames cover")
     found &= ~hidden
     return Unmeasured(shape, cell, found, tuple(reasons)) if found.any() else None
+
+
+def _lines(parts: list[Any]) -> list[np.ndarray]:
+    """Pixels of lines, which a device is asked for once."""
+    if all(isinstance(part, Tensor) for part in parts):
+        return np.split(
+            _pixels(torch.cat([part.flatten() for part in parts])),
+            np.cumsum([part.numel() for part in parts])[:-1],
+        )
+    return [_pixels(part).ravel() for part in parts]
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether an image on an accelerator, without fill at its border, has no blank lines or margins: it is not copied to see."""
+    if not isinstance(part, Tensor) or part.device.type == "cpu":
+        return False
+    finite = torch.isfinite(part)
+    low, high = torch.where(finite, part, torch.inf), torch.where(finite, part, -torch.inf)
+    blank = [
+        (low.amin(dim=axis) == high.amax(dim=axis)) & (finite.sum(dim=axis) >= SHORTEST) for axis in (0, 1)
+    ]
+    whole = (0, 0, *part.shape)
+    return (
+        not bool(torch.cat(blank).any())
+        and fully_covered(part, np.broadcast_to(np.array(False), part.shape)) == whole
+    )
 
 
 def _pixels(part: Any) -> np.ndarray:
