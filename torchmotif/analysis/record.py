@@ -15,7 +15,7 @@ from torchmotif.analysis.store import FORMAT
 from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import TorchMotifWarning
 
-__all__ = ["known_before", "plan_of", "record_of", "warn", "warn_of_findings"]
+__all__ = ["known_before", "note_of_speckle", "plan_of", "record_of", "warn", "warn_of_findings"]
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
@@ -106,6 +106,16 @@ def _described(image: Image) -> dict[str, Any]:
         "unmeasured": None if hidden is None else hidden.as_dict(),
         "notes": notes,
     }
+
+
+def note_of_speckle(count: int) -> list[str]:
+    """What is said of maxima that were left out."""
+    if count == 0:
+        return []
+    return [
+        f"{count} maxima that no neighbours support and that are fainter than the crystal's columns were left out: speckle of "
+        "what it lies on"
+    ]
 
 
 def _unmeasured(survey: Survey) -> str:

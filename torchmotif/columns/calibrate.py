@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor
+from torchmotif.columns._amorphous import is_amorphous
 from torchmotif.columns._filters import filter_gain, noise_level, significance
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index
@@ -51,10 +52,13 @@ _HIDDEN = 1 / 16
 class NoColumnsError(InputError):
     """An image whose columns do not stand out of its noise; `model` is what is known of it."""
 
-    def __init__(self, model: ImageModel) -> None:
-        self.model = model
+    def __init__(self, model: ImageModel, *, amorphous: bool = False) -> None:
+        self.model, self.amorphous = model, amorphous
         super().__init__(
-            "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
+            "image: nothing in it repeats, and its maxima are those of noise of their size, as an amorphous film has them: no "
+            "atomic columns; set spacing= to have them all the same"
+            if amorphous
+            else "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
         )
 
 
@@ -135,6 +139,8 @@ def calibrate(
         spacing = _spacing(tiles.some(_best(tiles)), axes)
     tiles = stepped(tiles, spacing, axes)
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
+    if sought and is_amorphous(tiles, model, at, tile):
+        raise NoColumnsError(model, amorphous=True)
     model, nearest = _learned(tiles, model, at, tile)
     for _ in range(_AGAIN if sought else 0):
         off = nearest / model.spacing
