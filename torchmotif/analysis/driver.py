@@ -20,7 +20,7 @@ from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
 from torchmotif.analysis.plan import Batch, Image, batches_of
-from torchmotif.analysis.record import note_of_speckle, plan_of, record_of, warn, warn_of_findings
+from torchmotif.analysis.record import note_speckle, plan_of, record_of, warn, warn_of_findings
 from torchmotif.analysis.seams import rows_to_keep, touching
 from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
@@ -130,8 +130,7 @@ class _Run:
         if not left:
             raise self.engine.nothing()
         record = record_of(plan, images, left, self.options) | {"failures": self.engine.failures}
-        for image, known in zip(left, record["images"], strict=True):
-            known["notes"] += note_of_speckle(speckle.get(image.number, 0))
+        note_speckle(record, [speckle.get(image.number, 0) for image in left])
         templates, every = {}, list(range(len(left)))
         for number, group in enumerate([[i] for i in every] if each else [every]):
             known, turned = self._labelled([left[i] for i in group], batches, rows)

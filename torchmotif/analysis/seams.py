@@ -19,7 +19,8 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
     parts = [batch.load("columns") for batch in batches]
     known = [name for name in ("image", "tile", "owned", *SEEN) if name in parts[0]]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in known}
-    image, keep, gone = columns.pop("image"), columns.pop("owned"), {}
+    image, keep = columns.pop("image"), columns.pop("owned")
+    gone: dict[int, int] = {}
     for one in {image.number: image for batch in batches for image in batch.images}.values():
         if "intensities" not in columns:  # positions were given
             continue
@@ -27,9 +28,14 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
         here = slice(*np.searchsorted(image, [one.number, one.number + 1]))
         mine = {name: values[here] for name, values in columns.items()}
         if len(survey.grid) > 1:
-            which = (mine[name] for name in ("tile", "positions", "intensities"))
             keep[here] = keep_at_seams(
-                survey.grid, *which, keep[here], spacing=model.spacing, axes=model.axes
+                survey.grid,
+                mine["tile"],
+                mine["positions"],
+                mine["intensities"],
+                keep[here],
+                spacing=model.spacing,
+                axes=model.axes,
             )
         rows = here.start + np.flatnonzero(keep[here])
         kept = {name: values[rows] for name, values in columns.items()}

@@ -24,7 +24,7 @@ from torchmotif.errors import InputError, TorchMotifWarning
 
 __all__ = ["find_columns"]
 
-_OF_THE_CALL = 3  # frames up to the call of `find_columns`, which is decorated
+_OF_THE_CALL = 4  # frames up to the call of `find_columns`, which is decorated
 
 
 @keeps_digits
@@ -118,10 +118,7 @@ def find_columns(
                 spacing=spacing,
             )
     except NoColumnsError as error:
-        if error.amorphous:
-            warnings.warn(str(error), TorchMotifWarning, stacklevel=_OF_THE_CALL)
-        none = columns_at(pixels[None, :16, :16], error.model, *_no_columns(pixels))
-        none.pop("tile")
+        none = _no_columns(pixels, error)
         if not refine:
             none = {name: none[name] for name in ("positions", "intensities")}
         return result(none, error.model.spacing, None)
@@ -139,10 +136,15 @@ def find_columns(
     return result(found, model.spacing, model.width)
 
 
-def _no_columns(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions, tiles and which are fixed, of nothing."""
+def _no_columns(pixels: Tensor, error: NoColumnsError) -> dict[str, Tensor]:
+    """The attributes of nothing, and why there is nothing."""
+    if error.amorphous:
+        warnings.warn(str(error), TorchMotifWarning, stacklevel=_OF_THE_CALL)
     tile = torch.zeros(0, dtype=torch.long, device=pixels.device)
-    return torch.zeros(0, 2, dtype=torch.float64, device=pixels.device), tile, tile > 0
+    at = torch.zeros(0, 2, dtype=torch.float64, device=pixels.device)
+    none = columns_at(pixels[None, :16, :16], error.model, at, tile, tile > 0)
+    none.pop("tile")
+    return none
 
 
 def _in_tiles(
