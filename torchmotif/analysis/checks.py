@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.columns._crystal import SEEN, supports
 from torchmotif.columns.lattice import dark_sites
-from torchmotif.columns.polarity import IRREGULAR, SKEWED
+from torchmotif.columns.polarity import IRREGULAR, SHARED, SKEWED
 
 __all__ = ["Looked", "findings", "looked_at"]
 
@@ -117,11 +117,12 @@ def findings(looked: Looked) -> list[str]:
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
     nearest = _nearest(looked)
-    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(
-        nearest
-    )
+    few = len(nearest) < _FEW
+    if few or survey.skewness is None or survey.skewness >= SKEWED:
+        return None
+    even = np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(nearest)
     # A dense packing of particles, whose gaps are narrower than they, is no mistake.
-    if survey.skewness is None or survey.skewness >= SKEWED or not regular:
+    if not even and looked.supported[looked.inner].mean() < SHARED:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
     return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"

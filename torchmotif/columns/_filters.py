@@ -98,7 +98,8 @@ def level_between_peaks(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     """
     _, h, w = data.shape
     power = torch.fft.rfft2(data - data.mean((1, 2), keepdim=True)).abs().square().flatten(1)
-    return (power.median(dim=1).values / (math.log(2) * h * w)).sqrt()
+    level: Tensor = (power.median(dim=1).values / (math.log(2) * h * w)).sqrt()
+    return level
 
 
 def _is_coarse(data: Tensor) -> bool:

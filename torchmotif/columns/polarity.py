@@ -20,7 +20,7 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import measure, nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["IRREGULAR", "SKEWED", "has_dark_columns", "is_bright_field", "skewness"]
+__all__ = ["IRREGULAR", "SHARED", "SKEWED", "has_dark_columns", "is_bright_field", "skewness"]
 
 _PER_AXIS = 2  # windows of the image that are looked at
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
@@ -31,7 +31,7 @@ _BETTER = 0.95  # of the residual variance that dark columns leave, over that of
 # Interquartile range over median of their distances: inverted MoSe2, perovskites and bilayers have 0.01 to 0.1, the gaps of a dense
 # colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3; its columns are regular since this share of
 # them have the vectors of their neighbours (0.5 to 0.7; of the gaps of a colloid 0.05 have).
-IRREGULAR, _SHARED = 0.13, 0.3
+IRREGULAR, SHARED = 0.13, 0.3
 _BRIGHT_FIELD = re.compile(r"(?<![a-z])a?bf(?![a-z])|bright.?field", re.IGNORECASE)
 
 
@@ -112,7 +112,7 @@ def _is_regular(tiles: Tiles, model: ImageModel, *, shared: bool) -> bool:
     window = int(torch.bincount(tile[keep]).argmax())
     here = {"positions": at[keep[tile[keep] == window]].cpu().numpy()}
     clear, _ = supports(here, model.spacing, model.axes, (tiles.shape[1], tiles.shape[2]))
-    return bool(clear.mean() > _SHARED)
+    return bool(clear.mean() > SHARED)
 
 
 def skewness(tiles: Tiles, spacing: float) -> float:

@@ -161,7 +161,8 @@ def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     away = away / away.norm(dim=1, keepdim=True).clamp(min=1e-9)
     total = torch.zeros_like(at).index_add_(0, i, away)
     count = torch.zeros_like(at[:, 0]).index_add_(0, i, (~faint)[j].to(at.dtype))
-    return faint & (total.norm(dim=1) >= _ONE_SIDE * count)
+    last: Tensor = faint & (total.norm(dim=1) >= _ONE_SIDE * count)
+    return last
 
 
 def _within(fit: Fit) -> Bool[Tensor, " n"]:
