@@ -78,8 +78,8 @@ def results(draws: int) -> Iterator[Result]:
             side, dose = SIDES[seed % len(SIDES)], DOSES[(seed // len(SIDES) + seed) % len(DOSES)]
             specimen = make((side, side), seed)
             pixels, truth = drawn(specimen, dose, seed)
-            kind, said = ("right", f"{name}, {side} px, dose {dose:g}, seed {seed}")
-            one = judged(kind, said, pixels, truth)
+            said = f"{name}, {side} px, dose {dose:g}, seed {seed}"
+            one = judged("right", said, pixels, truth)
             enough = one[2] >= ENOUGH * WEAK.get(name, 1.0) and one[3] >= ENOUGH
             yield ("right" if enough else "found in part", *one[1:])
             if seed < max(1, draws // 8) and name not in {"colloid", "particle"}:
@@ -113,17 +113,17 @@ def main() -> None:
     count: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for kind, name, recall, precision, said in results(int(sys.argv[1]) if len(sys.argv) > 1 else 9):
         good = recall >= ENOUGH and precision >= ENOUGH and kind != "right"
-        kind = f"{kind}, and right all the same" if good else kind
-        count[kind][0] += bool(said)
-        count[kind][1] += 1
+        group = f"{kind}, and right all the same" if good else kind
+        count[group][0] += bool(said)
+        count[group][1] += 1
         right = kind == "right" or good
         if right == bool(said):
             sys.stdout.write(
-                f"{kind}: {name}: recall {recall:.2f}, precision {precision:.2f}: {'; '.join(said)[:150] or 'silent'}\n"
+                f"{group}: {name}: recall {recall:.2f}, precision {precision:.2f}: {'; '.join(said)[:150] or 'silent'}\n"
             )
             sys.stdout.flush()
-    for kind, (warned, every) in count.items():
-        sys.stdout.write(f"{kind}: {warned} of {every} carry a warning\n")
+    for group, (warned, every) in count.items():
+        sys.stdout.write(f"{group}: {warned} of {every} carry a warning\n")
 
 
 if __name__ == "__main__":
