@@ -30,7 +30,7 @@ MAKE: dict[str, Callable[[tuple[int, int], int], Specimen]] = {
     "ws2, vacancies": lambda shape, seed: d.mx2("W", "Se", shape, vacancy_rate=0.1, random_state=seed),
     "oxide": lambda shape, seed: d.pentagonal_oxide(shape, random_state=seed),
     "perovskite": lambda shape, seed: d.perovskite(shape, random_state=seed),
-    "bilayer": lambda shape, seed: d.twisted_bilayer_mos2(0.1, shape, random_state=seed),
+    "bilayer": lambda shape, seed: d.twisted_bilayer_mos2(0.1 + 0.01 * seed, shape),
     "square": lambda shape, seed: d.square(shape, rotation_rad=0.1 * seed),
     "square, two": lambda shape, seed: d.square(shape, lattice_nm=0.39, middle=0.45, rotation_rad=0.1 * seed),
     "rectangular": lambda shape, seed: d.rectangular(shape, ratio=1.3 + 0.2 * seed, rotation_rad=0.1 * seed),
