@@ -28,7 +28,7 @@ TUNED: list[tuple[ModuleType, tuple[str, ...]]] = [
     ),
     (spacing, ("_CLEAR", "_PLAIN", "_CRYSTAL", "_SPLIT", "_WHOLE", "_FAINTEST", "UNEVEN")),
 ]
-HIDDEN = (1 / 6, 1 / 10, 1 / 16, 1 / 24, 1 / 32)
+HIDDEN = (1 / 16, 1 / 6, 1 / 32)
 
 
 def drawn(specimen: d.Specimen, dose: float = 1.0) -> Drawn:

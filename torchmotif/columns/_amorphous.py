@@ -48,11 +48,13 @@ def is_amorphous(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile
 
 def _is_gaussian(tiles: Tiles, model: ImageModel) -> bool:
     """Whether the third and fourth moments of matched-filtered windows are those of a Gaussian field."""
-    filtered = matched_filter(tiles.level, model.spacing, model.axes, 1)[tiles.measured].double()
-    filtered = filtered - filtered.mean()
-    variance = filtered.square().mean().clamp(min=1e-30)
-    skewness = filtered.pow(3).mean() / variance**1.5
-    kurtosis = filtered.pow(4).mean() / variance**2 - 3
-    samples = max(len(filtered) / model.spacing**2, 1.0)
-    skewed = skewness.abs() < _SKEWED + (6 / samples) ** 0.5
-    return bool(skewed & (kurtosis.abs() < _PEAKED + (24 / samples) ** 0.5))
+    filtered = matched_filter(tiles.level, model.spacing, model.axes, 1).double()
+    weight = tiles.measured.double()
+    count = weight.sum().clamp(min=1)
+    filtered = (filtered - (filtered * weight).sum() / count) * weight
+    variance = (filtered.square().sum() / count).clamp(min=1e-30)
+    skewness = filtered.pow(3).sum() / count / variance**1.5
+    kurtosis = filtered.pow(4).sum() / count / variance**2 - 3
+    samples = (count / model.spacing**2).clamp(min=1)
+    skewed = skewness.abs() < _SKEWED + (6 / samples).sqrt()
+    return bool(skewed & (kurtosis.abs() < _PEAKED + (24 / samples).sqrt()))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -174,10 +175,19 @@ def _in_tiles(
 
 def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) -> dict[str, Tensor]:
     """Columns without the speckle beside the crystals."""
-    host = {name: found[name].cpu().numpy() for name in SEEN if name in found}
+    names = [name for name in SEEN if name in found]
+    wide = [found[name].double().reshape(len(found[name]), -1) for name in names]
+    # They leave the device together.
+    parts = torch.cat(wide, dim=1).cpu().split([one.shape[1] for one in wide], dim=1)
+    host = {
+        name: part.reshape(found[name].shape).to(found[name].dtype).numpy()
+        for name, part in zip(names, parts, strict=True)
+    }
     none = speckle(host, model.spacing, model.axes, (pixels.shape[0], pixels.shape[1]))
-    kept = torch.from_numpy(~none).to(pixels.device)
-    return {name: values[kept] for name, values in found.items()} if none.any() else found
+    if not none.any():
+        return found
+    kept = torch.from_numpy(np.flatnonzero(~none)).to(pixels.device)
+    return {name: values[kept] for name, values in found.items()}
 
 
 def _completed(
