@@ -47,9 +47,9 @@ _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
-# Of a window's side: distance between columns that is taken for granted where a step hides it. Of 16 images of 8 to 32 px spacing with
-# steps of ten or thirty times the contrast the spacing is right in ten with 1/16 and 1/24, in nine with 1/6 and 1/10
-# (`benchmarks/constants.py hidden`): it hardly matters. A spacing so many times wider may be the size of what steps.
+# Of a window's side: distance between columns that is taken for granted where a step hides it. Of 16 images of 256 px with columns 8 to
+# 32 px apart and steps of ten or thirty times the contrast the spacing is right in 14 with 1/16 and in nine with 1/6
+# (`benchmarks/constants.py hidden`). A spacing so many times wider may be the size of what steps.
 _HIDDEN = 1 / 16
 _WIDE = 2.0
 
