@@ -38,6 +38,18 @@ def test_a_spacing_that_is_none_is_said(tmp_path: Path) -> None:
     assert result.warnings[0].split(":")[0][:30] in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_spacing_that_finds_one_sublattice_is_said() -> None:
+    with pytest.warns(TorchMotifWarning, match="px apart"):
+        tm.analyze(scan("honeycomb"), spacing=22.6, progress=False)
+
+
+def test_a_particle_by_itself_is_right() -> None:
+    specimen = tm.datasets.nanoparticle((300, 300), radius_nm=1.2, carbon_nm=300.0, carbon_ends=None)
+    result = tm.analyze(specimen.draw(1.0, torch.Generator().manual_seed(1)), progress=False)
+    assert result.warnings == []
+    assert any("speckle" in note for note in result.record["notes"])
+
+
 def test_a_wrong_polarity_is_said() -> None:
     pixels = scan("honeycomb").numpy()
     with pytest.warns(TorchMotifWarning, match="polarity='dark'"):

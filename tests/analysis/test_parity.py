@@ -58,6 +58,12 @@ def without_dose() -> tm.Micrograph:
     return tm.Micrograph(image().numpy(), 0.025)
 
 
+def on_carbon() -> np.ndarray:
+    """Of which speckle is left out, in all tiles."""
+    specimen = tm.datasets.nanoparticle(SHAPE, 0.02, radius_nm=1.4, carbon_nm=300.0, carbon_ends=None)
+    return specimen.draw(1.0, torch.Generator().manual_seed(1)).numpy()
+
+
 MASK = np.zeros(SHAPE, bool)
 MASK[60:90, 110:150] = True
 
@@ -70,9 +76,10 @@ MASK[60:90, 110:150] = True
         (without_dose, {"threshold": 25.0}),
         (lambda: image(0.3), {"spacing": 7.2, "hierarchy": 0}),
         (image, {"mask": MASK}),
+        (on_carbon, {"hierarchy": 0}),
         (image, {"equivalence": "rotation", "hierarchy": 0}),
     ],
-    ids=["n_max", "dark level", "threshold", "low dose", "mask", "rotation"],
+    ids=["n_max", "dark level", "threshold", "low dose", "mask", "speckle", "rotation"],
 )
 def test_memory_store_and_workers_give_the_same(
     scan: Any, options: dict[str, Any], tmp_path: Path, client: Any
@@ -104,6 +111,7 @@ def test_memory_store_and_workers_give_the_same(
         assert in_memory.moments.shape[1] == 17 * 18 / 2
     if scan is darkened:
         assert in_memory.record["found"]["electrons_per_count"] == pytest.approx(1.0, rel=0.05)
+    assert any("speckle" in note for note in in_memory.record["notes"]) == (scan is on_carbon)
     if "mask" in options:
         at = np.rint(in_memory.columns.positions).astype(int).clip(0, np.array(SHAPE) - 1)
         assert not MASK[tuple(at.T)].any()

@@ -11,6 +11,7 @@ SPECIMENS = {
     "square": lambda: tm.datasets.square((256, 256)),
     "perovskite": lambda: tm.datasets.perovskite((256, 256)),
     "pairs": lambda: tm.datasets.dumbbells((256, 256)),
+    "oxide": lambda: tm.datasets.pentagonal_oxide((256, 256)),
 }
 
 
@@ -30,7 +31,7 @@ def test_bright_columns_are_found_by_themselves(name: str) -> None:
     assert precision(specimen, tm.find_columns(pixels)) > 0.9
 
 
-@pytest.mark.parametrize("name", ["honeycomb", "perovskite", "pairs"])
+@pytest.mark.parametrize("name", ["honeycomb", "perovskite", "pairs", "oxide"])
 def test_dark_columns_are_found_by_themselves(name: str) -> None:
     specimen, pixels = drawn(name)
     found = tm.find_columns(pixels.max() - pixels)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from torchmotif.analysis.plan import Batch, Image
-from torchmotif.columns.polarity import IRREGULAR, SKEWED
+from torchmotif.columns._crystal import SEEN, supports
+from torchmotif.columns.lattice import dark_sites
+from torchmotif.columns.polarity import IRREGULAR, SHARED, SKEWED
 
 __all__ = ["Looked", "findings", "looked_at"]
 
@@ -16,11 +19,19 @@ _PROBES = 9  # batches of an image that are looked at
 _FEW = 30  # columns, below which no share is judged
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
-# Of the columns, whose nearest distance is a quarter or more off that of their neighbours.
-_WITHOUT_LATTICE = 0.5
-_OFF = 0.25  # of the median of their neighbours
+_OTHER = 1.3  # times the spacing that was given, or less: the square root of 2 between a lattice and its centred one is beyond
+# Of the columns that no neighbours support, and the interquartile range over median of their nearest distances. Colloids, which have
+# no lattice, keep distances to 0.12 to 0.16; speckle has 0.18 to 0.31. Of the pentagonal oxide 0.35 have no support.
+_WITHOUT_LATTICE, _UNEVEN = 0.5, 0.17
+_AROUND, _ONE_SIDE, _REACH = (
+    6,
+    0.4,
+    2.5,
+)  # columns around a place, the length of their mean direction, spacings to the farthest
+_GAPS = 0.2  # of the places that the lattice implies, that hold no column
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured
+_A_CRYSTAL = 0.9  # of the columns, supported by their neighbours
 _NO_MOTIF = 0.5  # of the columns with a whole patch
 
 
@@ -39,6 +50,8 @@ class Looked:
     whole : boolean array of shape (n,)
     inner : boolean array of shape (n,)
         Columns all of whose neighbours were looked at, too.
+    supported : boolean array of shape (n,)
+        Columns whose neighbours share the vectors that lead to them, see `supports`.
     area : float
         Square pixels.
     """
@@ -49,6 +62,7 @@ class Looked:
     labels: np.ndarray
     whole: np.ndarray
     inner: np.ndarray
+    supported: np.ndarray
     area: float
 
 
@@ -56,23 +70,33 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     """Some batches of an image, spread evenly."""
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
     axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
-    found: list[list[np.ndarray]] = [[], [], [], [], []]
+    found: list[list[np.ndarray]] = [[] for _ in range(7)]
     area = 0.0
     for batch in few:
-        labels, columns = batch.load("labels"), batch.load("columns")
-        here = labels["image"] == image.number
-        rows = labels["rows"][here]
-        at = labels["positions"][here]
+        known, columns = batch.load("labels"), batch.load("columns")
+        here = known["image"] == image.number
+        rows, at = known["rows"][here], known["positions"][here]
         cores = batch.places[batch.places[:, 0] == image.number, 2:6]
         low, high = cores[:, :2].min(0), cores[:, 2:].max(0)
         area += float(((cores[:, 2] - cores[:, 0]) * (cores[:, 3] - cores[:, 1])).sum())
         inner = ((at >= low + reach) & (at <= high - reach)).all(1)
         quality = columns["fit_quality"][rows] if "fit_quality" in columns else np.zeros(0)
-        parts = (at / axes, quality, labels["labels"][here], labels["whole"][here], inner)
-        for known, new in zip(found, parts, strict=True):
-            known.append(new)
-    joined = [np.concatenate(one) for one in found]
-    return Looked(image, joined[0], joined[1], joined[2], joined[3], joined[4], area)
+        parts = (
+            at / axes,
+            quality,
+            known["labels"][here],
+            known["whole"][here],
+            inner,
+            columns["position_errors"][rows],
+            columns["is_rim"][rows],
+        )
+        for every, new in zip(found, parts, strict=True):
+            every.append(new)
+    at, quality, labels, whole, inner, errors, rim = (np.concatenate(one) for one in found)
+    seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
+    model = image.survey.model
+    _, supported = supports(seen, model.spacing, model.axes, image.survey.shape)
+    return Looked(image, at, quality, labels, whole, inner, supported, area)
 
 
 def findings(looked: Looked) -> list[str]:
@@ -80,7 +104,9 @@ def findings(looked: Looked) -> list[str]:
     checks: tuple[Callable[[Looked], str | None], ...] = (
         _polarity,
         _spacing,
+        _given_spacing,
         _lattice,
+        _gaps,
         _residual,
         _extent,
         _motifs,
@@ -91,11 +117,12 @@ def findings(looked: Looked) -> list[str]:
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
     nearest = _nearest(looked)
-    regular = len(nearest) >= _FEW and np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(
-        nearest
-    )
+    few = len(nearest) < _FEW
+    if few or survey.skewness is None or survey.skewness >= SKEWED:
+        return None
+    even = np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(nearest)
     # A dense packing of particles, whose gaps are narrower than they, is no mistake.
-    if survey.skewness is None or survey.skewness >= SKEWED or not regular:
+    if not even and looked.supported[looked.inner].mean() < SHARED:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
     return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"
@@ -115,19 +142,56 @@ def _spacing(looked: Looked) -> str | None:
     )
 
 
+def _given_spacing(looked: Looked) -> str | None:
+    survey = looked.image.survey
+    shown, given = survey.shown, survey.model.spacing
+    if shown is None or 1 / _OTHER < shown / given < _OTHER:
+        return None
+    return (
+        f"the image looks as if its columns were {shown:.1f} px apart, not the {given:.1f} px that were given: leave spacing= "
+        "out, or look at the map"
+    )
+
+
 def _lattice(looked: Looked) -> str | None:
     if looked.inner.sum() < _FEW:
         return None
-    found = cKDTree(looked.positions).query(looked.positions, 7)
-    distance, index = np.asarray(found[0]), np.asarray(found[1])
-    usual = np.median(distance[index[:, 1:], 1], axis=1)
-    share = float((np.abs(distance[:, 1] / usual - 1) > _OFF)[looked.inner].mean())
+    share = 1.0 - float(looked.supported[looked.inner].mean())
     if share <= _WITHOUT_LATTICE:
+        return None
+    lower, middle, upper = np.quantile(_nearest(looked), (0.25, 0.5, 0.75))
+    if upper - lower <= _UNEVEN * middle:
         return None
     return (
         f"{share:.0%} of the columns have no regular neighbours: they may be noise, or an amorphous support; "
         "look at the map, set spacing= or threshold=, or leave the region out with mask="
     )
+
+
+def _gaps(looked: Looked) -> str | None:
+    if looked.supported.sum() < _FEW:
+        return None
+    model = looked.image.survey.model
+    sites = dark_sites(torch.from_numpy(looked.positions[looked.supported]), model.spacing).numpy()
+    within = _surrounded(sites, looked.positions[looked.supported], model.spacing)
+    share = float(within.sum() / (within.sum() + len(looked.positions)))
+    if share <= _GAPS:
+        return None
+    return (
+        f"the lattice has {share:.0%} more places than columns were found: columns may be missing; look at the map, "
+        "set spacing= to the distance of the nearest, or a lower threshold="
+    )
+
+
+def _surrounded(sites: np.ndarray, columns: np.ndarray, spacing: float) -> np.ndarray:
+    """Which places have columns on opposite sides."""
+    if not len(sites):
+        return np.zeros(0, bool)
+    found = cKDTree(columns).query(sites, min(_AROUND, len(columns)))
+    away = columns[np.asarray(found[1])] - sites[:, None]
+    mean = (away / np.linalg.norm(away, axis=2, keepdims=True).clip(1e-9)).mean(1)
+    inside: np.ndarray = (np.hypot(*mean.T) < _ONE_SIDE) & (np.asarray(found[0])[:, -1] < _REACH * spacing)
+    return inside
 
 
 def _residual(looked: Looked) -> str | None:
@@ -146,6 +210,10 @@ def _extent(looked: Looked) -> str | None:
     side = 2 * survey.model.spacing
     occupied = len(np.unique(np.floor(looked.positions / side), axis=0))
     share = 1.0 - min(occupied * side**2 * math.prod(survey.model.axes) / max(looked.area, 1.0), 1.0)
+    crystal = (
+        looked.inner.any() and looked.supported[looked.inner].mean() > _A_CRYSTAL
+    )  # a particle by itself
+    share = 0.0 if crystal else share
     if max(share, hidden) <= _EMPTY:
         return None
     return (

@@ -20,7 +20,7 @@ from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
 from torchmotif.analysis.plan import Batch, Image, batches_of
-from torchmotif.analysis.record import plan_of, record_of, warn, warn_of_findings
+from torchmotif.analysis.record import note_speckle, plan_of, record_of, warn, warn_of_findings
 from torchmotif.analysis.seams import rows_to_keep, touching
 from torchmotif.analysis.sources import Source, spilled
 from torchmotif.analysis.stages import find_columns_of, label_columns_of
@@ -124,12 +124,13 @@ class _Run:
         )
         with self._timed("columns"):
             batches = self._with_columns(batches)
-            rows = rows_to_keep(batches)
+            rows, speckle = rows_to_keep(batches)
         found = {image.number for batch in batches for image in batch.images}
         left = [image for image in images if image.number in found]
         if not left:
             raise self.engine.nothing()
         record = record_of(plan, images, left, self.options) | {"failures": self.engine.failures}
+        note_speckle(record, [speckle.get(image.number, 0) for image in left])
         templates, every = {}, list(range(len(left)))
         for number, group in enumerate([[i] for i in every] if each else [every]):
             known, turned = self._labelled([left[i] for i in group], batches, rows)

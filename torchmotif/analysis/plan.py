@@ -45,6 +45,8 @@ class Survey:
         Pixels that look as if nothing was measured there.
     skewness : float or None
         Of the image towards its columns, where their polarity was given.
+    shown : float or None
+        Spacing that the image shows by itself, where one was given.
     dose_doubts : list of str
         Why its noise says no dose, where that is not known.
     offset : float or None
@@ -66,6 +68,7 @@ class Survey:
     invalid: int
     unmeasured: Unmeasured | None = None
     skewness: float | None = None
+    shown: float | None = None
     dose_doubts: list[str] = field(default_factory=list)
     offset: float | None = None
     patch_size: int = 0

@@ -15,7 +15,7 @@ from torchmotif.analysis.store import FORMAT
 from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import TorchMotifWarning
 
-__all__ = ["known_before", "plan_of", "record_of", "warn", "warn_of_findings"]
+__all__ = ["known_before", "note_speckle", "plan_of", "record_of", "warn", "warn_of_findings"]
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
@@ -106,6 +106,14 @@ def _described(image: Image) -> dict[str, Any]:
         "unmeasured": None if hidden is None else hidden.as_dict(),
         "notes": notes,
     }
+
+
+def note_speckle(record: dict[str, Any], counts: Sequence[int]) -> None:
+    """Say of how many maxima of each image were left out."""
+    for image, count in zip(record["images"], counts, strict=True):
+        if count:
+            said = f"{count} maxima that no neighbours support and that are fainter than the crystal's columns were left out"
+            image["notes"].append(f"{said}: speckle of what it lies on")
 
 
 def _unmeasured(survey: Survey) -> str:

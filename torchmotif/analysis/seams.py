@@ -5,31 +5,45 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from torchmotif.analysis.plan import Batch
+from torchmotif.columns._crystal import SEEN, speckle
 from torchmotif.columns.grid import keep_at_seams
 
 __all__ = ["rows_to_keep", "touching"]
 
 
-def rows_to_keep(batches: Sequence[Batch]) -> list[np.ndarray]:
-    """For every batch the rows of its part that are columns of the images, ascending."""
-    names = ("image", "tile", "positions", "owned")
+def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, int]]:
+    """For every batch the rows of its part that are columns of the images, ascending.
+
+    Also how many rows of every image were left out as speckle, where any were.
+    """
     parts = [batch.load("columns") for batch in batches]
-    image, tile, positions, keep = (np.concatenate([part[name] for part in parts]) for name in names)
+    known = [name for name in ("image", "tile", "owned", *SEEN) if name in parts[0]]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in known}
+    image, keep = columns.pop("image"), columns.pop("owned")
+    gone: dict[int, int] = {}
     for one in {image.number: image for batch in batches for image in batch.images}.values():
-        survey = one.survey
-        if len(survey.grid) > 1 and "intensities" in parts[0]:
-            here = slice(*np.searchsorted(image, [one.number, one.number + 1]))
+        if "intensities" not in columns:  # positions were given
+            continue
+        survey, model = one.survey, one.survey.model
+        here = slice(*np.searchsorted(image, [one.number, one.number + 1]))
+        mine = {name: values[here] for name, values in columns.items()}
+        if len(survey.grid) > 1:
             keep[here] = keep_at_seams(
                 survey.grid,
-                tile[here],
-                positions[here],
-                np.concatenate([part["intensities"][part["image"] == one.number] for part in parts]),
+                mine["tile"],
+                mine["positions"],
+                mine["intensities"],
                 keep[here],
-                spacing=survey.model.spacing,
-                axes=survey.model.axes,
+                spacing=model.spacing,
+                axes=model.axes,
             )
+        rows = here.start + np.flatnonzero(keep[here])
+        kept = {name: values[rows] for name, values in columns.items()}
+        none = speckle(kept, model.spacing, model.axes, survey.shape)
+        keep[rows[none]] = False
+        gone |= {one.number: int(none.sum())} if none.any() else {}
     edges = np.cumsum([len(part["owned"]) for part in parts])[:-1]
-    return [np.flatnonzero(part) for part in np.split(keep, edges)]
+    return [np.flatnonzero(part) for part in np.split(keep, edges)], gone
 
 
 def touching(batch: Batch, batches: Sequence[Batch], of: dict[int, list[int]]) -> Iterator[int]:

@@ -19,6 +19,7 @@ from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
 from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of, skewness
+from torchmotif.columns.spacing import measure
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
 from torchmotif.noise import dose_doubts, suspected_offset
@@ -156,11 +157,13 @@ def calibrated(
     side = tile_side(model.spacing)
     # Where the image itself told the polarity there is nothing to check.
     skewed = None if options["polarity"] == "auto" else _skewness(sources[0], looks[0], model)
+    shown = None if options["spacing"] is None else _shown(sources[0], looks[0], model)
     found = []
     for source, one in zip(sources, looks, strict=True):
         survey = {key: value for key, value in one.items() if key not in {"tops", "dark", "measured"}} | {
             "model": model.as_dict(),
             "skewness": skewed,
+            "shown": shown,
         }
         if side != one["side"]:
             survey |= {"side": side, "digests": _digests(source, Grid(source.shape, side, 0))}
@@ -232,6 +235,16 @@ def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float 
     with single_threaded():
         tiles = model.normalised(window)
         return skewness(tiles, model.spacing) if bool(tiles.usable.any()) else None
+
+
+def _shown(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:
+    """The spacing that one window shows, where another was given."""
+    window = as_tensor(_reader(source, _hidden_of(look))(Grid.samples(source.shape, 1)[0]))[None]
+    with single_threaded():
+        try:
+            return measure(model.normalised(window), model.axes).pixels
+        except InputError:
+            return None
 
 
 def _hidden_of(look: dict[str, Any]) -> Unmeasured | None:

@@ -1,15 +1,18 @@
 """find_columns: from an image to its atomic columns."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
 from torchmotif._threads import in_threads, single_threaded
+from torchmotif.columns._crystal import SEEN, speckle
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
@@ -18,9 +21,11 @@ from torchmotif.columns.pixels import pixels_and_mask, saturation_limit, top_two
 from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of
 from torchmotif.columns.result import Columns
 from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, TorchMotifWarning
 
 __all__ = ["find_columns"]
+
+_OF_THE_CALL = 4  # frames up to the call of `find_columns`, which is decorated
 
 
 @keeps_digits
@@ -38,7 +43,8 @@ def find_columns(
     """Find the atomic columns of an image.
 
     Maxima of the matched-filtered image that stand out of its noise are fitted with Gaussians of one width on a
-    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more.
+    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more. Where there is a
+    crystal, fainter maxima that no neighbourhood supports are left out: they are speckle of what it lies on.
 
     Parameters
     ----------
@@ -67,7 +73,8 @@ def find_columns(
     Returns
     -------
     Columns
-        Arrays are numpy or torch as `image` came. None found gives arrays of length 0.
+        Arrays are numpy or torch as `image` came. None found gives arrays of length 0; so does amorphous speckle alone, with
+        a warning.
 
     Raises
     ------
@@ -113,27 +120,33 @@ def find_columns(
                 measured=told.spacing,
             )
     except NoColumnsError as error:
-        none = columns_at(pixels[None, :16, :16], error.model, *_no_columns(pixels))
-        none.pop("tile")
+        none = _no_columns(pixels, error)
         if not refine:
             none = {name: none[name] for name in ("positions", "intensities")}
         return result(none, error.model.spacing, None)
     if not refine:
         found = _in_tiles(pixels, model, lambda windows, _: peaks_of_tiles(windows, model))
+        found = _in_crystals(found, pixels, model)
         found = {name: values[found["intensities"] >= (threshold or 0.0)] for name, values in found.items()}
         found["intensities"] *= 2 * math.pi * (START_WIDTH * model.spacing) ** 2
         return result(found, model.spacing, None)
     found = _in_tiles(pixels, model, lambda windows, _: columns_of_tiles(windows, model, threshold=threshold))
+    found = _in_crystals(found, pixels, model)
     if include_dark_sites:
         found = _completed(pixels, model, found["positions"])
     found.setdefault("is_predicted", torch.zeros_like(found["is_rim"]))
     return result(found, model.spacing, model.width)
 
 
-def _no_columns(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions, tiles and which are fixed, of nothing."""
+def _no_columns(pixels: Tensor, error: NoColumnsError) -> dict[str, Tensor]:
+    """The attributes of nothing, and why there is nothing."""
+    if error.amorphous:
+        warnings.warn(str(error), TorchMotifWarning, stacklevel=_OF_THE_CALL)
     tile = torch.zeros(0, dtype=torch.long, device=pixels.device)
-    return torch.zeros(0, 2, dtype=torch.float64, device=pixels.device), tile, tile > 0
+    at = torch.zeros(0, 2, dtype=torch.float64, device=pixels.device)
+    none = columns_at(pixels[None, :16, :16], error.model, at, tile, tile > 0)
+    none.pop("tile")
+    return none
 
 
 def _in_tiles(
@@ -161,6 +174,23 @@ def _in_tiles(
     )
     keep = torch.from_numpy(kept).to(pixels.device)
     return {name: values[keep] for name, values in found.items() if name != "tile"}
+
+
+def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) -> dict[str, Tensor]:
+    """Columns without the speckle beside the crystals."""
+    names = [name for name in SEEN if name in found]
+    wide = [found[name].double().reshape(len(found[name]), -1) for name in names]
+    # They leave the device together.
+    parts = torch.cat(wide, dim=1).cpu().split([one.shape[1] for one in wide], dim=1)
+    host = {
+        name: part.reshape(found[name].shape).to(found[name].dtype).numpy()
+        for name, part in zip(names, parts, strict=True)
+    }
+    none = speckle(host, model.spacing, model.axes, (pixels.shape[0], pixels.shape[1]))
+    if not none.any():
+        return found
+    kept = torch.from_numpy(np.flatnonzero(~none)).to(pixels.device)
+    return {name: values[kept] for name, values in found.items()}
 
 
 def _completed(

@@ -1,6 +1,5 @@
 """Polarity: whether columns are brighter or darker than what surrounds them, from the image itself."""
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
+from torchmotif.columns._crystal import supports
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima
@@ -19,7 +19,7 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["IRREGULAR", "SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
+__all__ = ["IRREGULAR", "SHARED", "SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
 
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark. Simulated dark-field images of six structures, at 2 electrons per pixel and more, and
@@ -27,8 +27,9 @@ _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the ske
 SKEWED = -0.15
 _BETTER = 0.95  # of the residual variance that dark columns leave, over that of bright ones
 # Interquartile range over median of their distances: inverted MoSe2, perovskites and bilayers have 0.01 to 0.1, the gaps of a dense
-# colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3: its polarity must be given.
-IRREGULAR = 0.13
+# colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3; its columns are regular since this share of
+# them have the vectors of their neighbours (0.5 to 0.7; of the gaps of a colloid 0.05 have).
+IRREGULAR, SHARED = 0.13, 0.3
 _BRIGHT_FIELD = re.compile(r"(?<![a-z])a?bf(?![a-z])|bright.?field", re.IGNORECASE)
 
 
@@ -98,20 +99,27 @@ def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | N
             model = calibrate(windows, axes=axes, dark=dark, spacing=spacing)
         except InputError:
             return not dark
-        if _spread_of_distances(model.normalised(windows), model) > IRREGULAR:
+        if not _is_regular(model.normalised(windows), model, shared=dark):
             return not dark
         fits.append(sum(model.noise[2:]))
     return fits[0] < _BETTER * fits[1]
 
 
-def _spread_of_distances(tiles: Tiles, model: ImageModel) -> float:
-    """Interquartile range over median of the distances of the clear maxima to their nearest; infinite for fewer than three."""
+def _is_regular(tiles: Tiles, model: ImageModel, *, shared: bool) -> bool:
+    """Whether the clear maxima keep a distance to their nearest, or have the vectors of their neighbours if these may be `shared`."""
     at, height, tile = maxima(tiles, tiles.data, model.spacing, model.axes)
     keep = as_index((height >= model.least) & tiles.at(tiles.measured, at, tile))
     square = at[keep] / torch.tensor(model.axes, dtype=at.dtype, device=at.device)
     quartiles = nearest_quartiles(tiles.spread(square, tile[keep]), 2 * model.spacing)
     lower, middle, upper = torch.stack(quartiles).tolist()
-    return float((upper - lower) / middle) if middle > 0 else math.inf
+    if middle > 0 and upper - lower <= IRREGULAR * middle:
+        return True
+    if not shared or len(keep) == 0:
+        return False
+    window = int(torch.bincount(tile[keep]).argmax())
+    here = {"positions": at[keep[tile[keep] == window]].cpu().numpy()}
+    clear, _ = supports(here, model.spacing, model.axes, (tiles.shape[1], tiles.shape[2]))
+    return bool(clear.mean() > SHARED)
 
 
 def skewness(tiles: Tiles, spacing: float) -> float:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
 from torchmotif.columns._start import Shape, Start
@@ -17,6 +17,13 @@ from torchmotif.columns.model import ImageModel, Tiles
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
+# Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
+# are drawn by up to a quarter of the spacing.
+_FADED = 0.25
+_BESIDE, _ONE_SIDE = (
+    1.6,
+    0.5,
+)  # spacings to those beside them, and the length of the mean direction to those on one side
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
@@ -47,6 +54,7 @@ def columns_of_tiles(
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved)
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
+    keep &= ~_faded(fit, model)
     if threshold is not None:
         keep &= fit.intensity >= threshold / model.scale * model.area
     return _described(fit, covariance, model, as_index(fit.strongest(keep)))
@@ -104,9 +112,7 @@ def _described(
     reach = int(_CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
     if tiles.step is not None:  # a step higher than the column, under its Gaussian, is not known well enough
-        rise = running_max(running_max(tiles.step, reach, -1), reach, -2)
-        rise = rise + running_max(running_max(-tiles.step, reach, -1), reach, -2)
-        at_gap |= tiles.at(rise, positions, tile) > fit.intensity[keep] / model.area
+        at_gap |= _over_step(fit, model)[0][keep]
     there = torch.zeros(len(fit) + 1, dtype=torch.bool, device=keep.device).index_fill(0, keep, value=True)
     near = (fit.apart() <= _OVERLAPPING) & there[fit.neighbours.every]
     return {
@@ -128,6 +134,35 @@ def _touches(
     """Which positions have one of the given pixels at most `reach` rows and columns away."""
     wide = running_max(running_max(pixels.float(), reach, -1), reach, -2) > 0
     return tiles.at(wide, positions, tile)
+
+
+def _over_step(fit: Fit, model: ImageModel) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Which columns have a step of the background under their Gaussian that is higher than they, and which lie on its lower half."""
+    tiles, reach = fit.tiles, int(_CUT * max(model.width)) + 1
+    if tiles.step is None:
+        none = torch.zeros_like(fit.fixed)
+        return none, none
+    above, below = (
+        running_max(running_max(image, reach, -1), reach, -2) for image in (tiles.step, -tiles.step)
+    )
+    top, bottom, here = (tiles.at(image, fit.positions, fit.tile) for image in (above, -below, tiles.step))
+    return top - bottom > fit.intensity / model.area, here < (top + bottom) / 2
+
+
+def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
+    """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
+    if fit.tiles.step is None:
+        return torch.zeros_like(fit.fixed)
+    over, low = _over_step(fit, model)
+    faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
+    at = fit.spread
+    i, j = pairs_within(at, _BESIDE * fit.spacing)
+    away = (at[j] - at[i]) * (~faint)[j, None]
+    away = away / away.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    total = torch.zeros_like(at).index_add_(0, i, away)
+    count = torch.zeros_like(at[:, 0]).index_add_(0, i, (~faint)[j].to(at.dtype))
+    last: Tensor = faint & (total.norm(dim=1) >= _ONE_SIDE * count)
+    return last
 
 
 def _within(fit: Fit) -> Bool[Tensor, " n"]:
