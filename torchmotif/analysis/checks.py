@@ -11,7 +11,6 @@ from scipy.spatial import cKDTree
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.columns._crystal import SEEN, supports
 from torchmotif.columns.lattice import dark_sites
-from torchmotif.columns.polarity import IRREGULAR, SHARED, SKEWED
 
 __all__ = ["Looked", "findings", "looked_at"]
 
@@ -116,13 +115,7 @@ def findings(looked: Looked) -> list[str]:
 
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
-    nearest = _nearest(looked)
-    few = len(nearest) < _FEW
-    if few or survey.skewness is None or survey.skewness >= SKEWED:
-        return None
-    even = np.ptp(np.quantile(nearest, (0.25, 0.75))) < IRREGULAR * np.median(nearest)
-    # A dense packing of particles, whose gaps are narrower than they, is no mistake.
-    if not even and looked.supported[looked.inner].mean() < SHARED:
+    if survey.skewness is None:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")
     return f"columns were taken to be {taken}, and the image looks as if they were {other}: try polarity='{other}'"

@@ -44,7 +44,7 @@ class Survey:
     unmeasured : Unmeasured or None
         Pixels that look as if nothing was measured there.
     skewness : float or None
-        Of the image towards its columns, where their polarity was given.
+        Of the image towards its columns, where their polarity was given and the image shows the other.
     shown : float or None
         Spacing that the image shows by itself, where one was given.
     dose_doubts : list of str

@@ -18,7 +18,7 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
-from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of, skewness
+from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polarity_of, skewness
 from torchmotif.columns.spacing import measure
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
@@ -230,11 +230,15 @@ def _dose_doubts(source: Source, hidden: Unmeasured | None, *, dark: bool) -> li
 
 
 def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:
-    """Skewness of one window towards columns of the model's polarity."""
-    window = as_tensor(_reader(source, _hidden_of(look))(Grid.samples(source.shape, 1)[0]))[None]
+    """Skewness of one window towards columns of the model's polarity, where the image shows those of the other."""
+    read = _reader(source, _hidden_of(look))
+    window = as_tensor(read(Grid.samples(source.shape, 1)[0]))[None]
     with single_threaded():
         tiles = model.normalised(window)
-        return skewness(tiles, model.spacing) if bool(tiles.usable.any()) else None
+        skewed = skewness(tiles, model.spacing) if bool(tiles.usable.any()) else 0.0
+        # A dense packing of particles, whose gaps are narrower than they, is as skewed.
+        other = skewed < SKEWED and polarity_of(read, source.shape, axes=model.axes).dark != model.dark
+    return skewed if other else None
 
 
 def _shown(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:

@@ -19,7 +19,7 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["IRREGULAR", "SHARED", "SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
+__all__ = ["SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
 
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark. Simulated dark-field images of six structures, at 2 electrons per pixel and more, and
@@ -29,7 +29,7 @@ _BETTER = 0.95  # of the residual variance that dark columns leave, over that of
 # Interquartile range over median of their distances: inverted MoSe2, perovskites and bilayers have 0.01 to 0.1, the gaps of a dense
 # colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3; its columns are regular since this share of
 # them have the vectors of their neighbours (0.5 to 0.7; of the gaps of a colloid 0.05 have).
-IRREGULAR, SHARED = 0.13, 0.3
+_IRREGULAR, _SHARED = 0.13, 0.3
 _BRIGHT_FIELD = re.compile(r"(?<![a-z])a?bf(?![a-z])|bright.?field", re.IGNORECASE)
 
 
@@ -112,14 +112,14 @@ def _is_regular(tiles: Tiles, model: ImageModel, *, shared: bool) -> bool:
     square = at[keep] / torch.tensor(model.axes, dtype=at.dtype, device=at.device)
     quartiles = nearest_quartiles(tiles.spread(square, tile[keep]), 2 * model.spacing)
     lower, middle, upper = torch.stack(quartiles).tolist()
-    if middle > 0 and upper - lower <= IRREGULAR * middle:
+    if middle > 0 and upper - lower <= _IRREGULAR * middle:
         return True
     if not shared or len(keep) == 0:
         return False
     window = int(torch.bincount(tile[keep]).argmax())
     here = {"positions": at[keep[tile[keep] == window]].cpu().numpy()}
     clear, _ = supports(here, model.spacing, model.axes, (tiles.shape[1], tiles.shape[2]))
-    return bool(clear.mean() > SHARED)
+    return bool(clear.mean() > _SHARED)
 
 
 def skewness(tiles: Tiles, spacing: float) -> float:
