@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ class MomentScale:
     """Moments about the true centres of pixels less a level, at the learnt dose, over a unit."""
 
     basis: ZernikeBasis
-    finer: ZernikeBasis  # of a higher order, for the noise
     level: float  # mean of the learnt pixels: without it moments of unlike offsets are hardly comparable
     unit: float  # standard deviation of the learnt patches
     dark: float  # value of a pixel without electrons
@@ -41,18 +40,15 @@ class MomentScale:
         windows: Float[Tensor, "n s s"],
         shifts: Float[Tensor, "n 2"] | None,
         relative_dose: float = 1.0,
-        *,
-        finer: bool = False,
     ) -> Float[Tensor, "n k"]:
         """From patches and their offsets."""
-        basis = self.finer if finer else self.basis
         level = self.dark + (self.level - self.dark) * relative_dose
-        return self.of_moments(basis(windows - level, shifts).double(), level, relative_dose)
+        return self.of_moments(self.basis(windows - level, shifts), level, relative_dose)
 
     def of_moments(
         self, moments: Float[Tensor, "n k"], level: float, relative_dose: float = 1.0
     ) -> Float[Tensor, "n k"]:
-        """From moments, float64, of pixels from which a level was subtracted."""
+        """From moments of pixels from which a level was subtracted."""
         if not (relative_dose > 0 and math.isfinite(relative_dose)):
             raise InputError(f"relative_dose must be positive and finite, got {relative_dose}")
         moments = moments / relative_dose
@@ -101,33 +97,24 @@ class PatchSource:
             rows = slice(first, min(first + self.batch, len(self)))
             yield rows, self._on_device(rows)
 
-    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Patches and moments of every batch."""
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[Tensor]:
+        """Moments of every batch."""
         for rows, windows in self:
-            shifts = None if self.offsets is None else self.offsets[rows]
-            yield windows, scale.of_patches(windows, shifts, relative_dose)
+            yield scale.of_patches(windows, None if self.offsets is None else self.offsets[rows], relative_dose)
 
-    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
-        """Moments of some patches, to the order that tells the noise."""
-        shifts = None if self.offsets is None else self.offsets[rows]
-        return scale.of_patches(self.take(rows), shifts, finer=True)
-
-    def take(self, rows: Tensor) -> Tensor:
-        """The patches with these numbers."""
-        here = isinstance(self._data, Tensor)
-        return self._on_device(rows.to(self._data.device) if here else rows.cpu().numpy())
-
-    def mean_deviation_least(self) -> tuple[float, float, float]:
-        """Mean and standard deviation of all pixels, and the least of them."""
-        total, squares, least, first = 0.0, 0.0, np.inf, 0.0
+    def read(self, basis: ZernikeBasis) -> "Read":
+        """Moments of all patches, and what their pixels are like, in one pass."""
+        moments, level = torch.empty(len(self), len(basis.basis), device=self.device), 0.0
+        total, squares, least = 0.0, 0.0, math.inf
         for rows, windows in self:
-            first = first if rows.start else float(windows.mean())
-            beyond = windows - first  # a common offset would cost digits of the squares
-            total += float(beyond.sum(dtype=torch.float64))
-            squares += float(beyond.square().sum(dtype=torch.float64))
-            least = min(least, float(windows.min()))
+            level = level if rows.start else float(windows.mean())
+            beyond = windows - level  # a common offset would cost digits
+            numbers = beyond.sum(dtype=torch.float64), beyond.square().sum(dtype=torch.float64), beyond.amin()
+            here = torch.stack([number.double() for number in numbers]).tolist()
+            total, squares, least = total + here[0], squares + here[1], min(least, here[2])
+            moments[rows] = basis(beyond, None if self.offsets is None else self.offsets[rows])
         mean, square = (part / (len(self) * self.size**2) for part in (total, squares))
-        return first + mean, max(square - mean**2, 0.0) ** 0.5, least
+        return Read(moments, level, level + mean, max(square - mean**2, 0.0) ** 0.5, level + least)
 
     def _on_device(self, rows: Any) -> Tensor:
         windows = as_tensor(self._data[rows], device=self._where, name="patches")
@@ -163,18 +150,24 @@ class MomentSource:
         """Number of columns."""
         return len(self.values)
 
-    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[None, Tensor]]:
-        """No patches and the moments of every batch, to the order of the basis."""
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[Tensor]:
+        """Moments of every batch, to the order of the basis."""
         for part in self.values[:, : len(scale.basis.basis)].split(_BATCH_MOMENTS):
-            yield None, scale.of_moments(part, self.level, relative_dose)
+            yield scale.of_moments(part, self.level, relative_dose).float()
 
-    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
-        """All moments of some columns."""
-        return scale.of_moments(self.values[rows], self.level)
+    def read(self, basis: ZernikeBasis) -> "Read":  # noqa: ARG002
+        """All moments; in place of those of the pixels the level, their root mean square, and that no pixel is negative."""
+        return Read(self.values, self.level, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0)
 
-    def mean_deviation_least(self) -> tuple[float, float, float]:
-        """In place of those of the pixels: the level, the moments' root mean square, and that none is negative."""
-        return self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0
+
+class Read(NamedTuple):
+    """What was read of all patches."""
+
+    moments: Float[Tensor, "n l"]  # of the pixels less the level
+    level: float
+    mean: float  # of the pixels
+    deviation: float  # and their standard deviation
+    least: float
 
 
 Source = PatchSource | MomentSource

@@ -1,11 +1,11 @@
 """The module that takes patches, positions or whole images to Zernike moments, and back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
@@ -255,6 +255,59 @@ class ZernikeBasis(nn.Module):
         pairs = mode_pairs(self.orders[list(chosen)])
         for rows, found in correlate(data, kernels[list(chosen)], pairs):
             yield [chosen[row] for row in rows], like(found, pixels_of(image))
+
+    def lower(self, n_max: int) -> "ZernikeBasis":
+        """The basis up to a lower order, whose kernels at fractional positions are those of this one.
+
+        Parameters
+        ----------
+        n_max : int
+
+        Returns
+        -------
+        ZernikeBasis
+            Of the same size; not of an orthonormal basis, whose members depend on the highest order.
+
+        Raises
+        ------
+        InputError
+            If the order is higher than this one's, or the basis is orthonormal.
+
+        Examples
+        --------
+        >>> ZernikeBasis(14, 33).lower(10)
+        ZernikeBasis(n_max=10, size=33, k=66, orthonormal=False)
+        """
+        if n_max > self.n_max or self.orthonormal:
+            raise InputError(
+                f"n_max must be at most {self.n_max}, and the basis not orthonormal, got {n_max}; make a basis of its own"
+            )
+        found = ZernikeBasis(
+            n_max, self.size, subpixel=self.subpixel, dtype=self.basis.dtype, device=self.basis.device
+        )
+        found._shifted.make = partial(self._first, len(found.basis))
+        return found
+
+    def _first(self, count: int, offset: tuple[float, float]) -> Tensor:
+        """So many of the kernels at an offset, neither negative."""
+        row, column = (round(part * self.subpixel) for part in offset)
+        return self._shifted.at((row, column))[:count]
+
+    def kernels(self, offsets: Sequence[tuple[float, float]]) -> Float[Tensor, "o k p"]:
+        """What pixels are weighed with at some offsets (row, col), each rounded to the grid of `subpixel` steps.
+
+        Parameters
+        ----------
+        offsets : sequence of (float, float)
+            True centre minus window centre in pixels, at most half a pixel.
+
+        Returns
+        -------
+        Tensor of shape (o, k, size^2)
+            The sum of a patch times its kernels are the moments.
+        """
+        steps = [(round(row * self.subpixel), round(col * self.subpixel)) for row, col in offsets]
+        return torch.stack([self._shifted.at(step).flatten(1) for step in steps])
 
     def valid_mask(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
         """Which pixels of an image of `shape` have a whole window: where `maps` is not NaN."""
