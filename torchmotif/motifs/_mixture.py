@@ -102,24 +102,35 @@ class Pairs(NamedTuple):
 
     def at(self, which: Int[Tensor, "g c"]) -> "Pairs":
         """Some of the mixtures of each group."""
-        return Pairs(
-            *(
-                part.gather(1, which if part.ndim == 2 else which[..., None].expand(-1, -1, part.shape[2]))
-                for part in self
-            )
-        )
+        return Pairs(*(part.gather(1, _along(which, part)) for part in self))
 
-    def fitted(self, points: Points, axes: Tensor, steps: int, *, until_settled: bool = False) -> "Pairs":
-        """The mixtures after some steps of expectation and maximisation, or fewer where they no longer change."""
-        pairs, before = self, None
-        for number in range(1, steps + 1):
-            sums = points.sums(points.odds(pairs).sigmoid_())
-            if until_settled and number % _LOOK == 0 and before is not None:
-                spread = F.pad(points.variance.sqrt(), (0, 1), value=1.0) * points.count[:, None]
-                if bool(((sums - before).abs() < _CONVERGED * spread[:, None]).all()):
-                    break
-            pairs, before = Pairs.maximising(points, sums, axes), sums
-        return pairs
+    def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> tuple["Pairs", Tensor]:
+        """The mixtures some steps of expectation and maximisation later, and which of them still change."""
+        pairs, sums = self, self.discriminant
+        for _ in range(steps):
+            before, sums = sums, points.sums(points.odds(pairs).sigmoid_())
+            pairs = Pairs.maximising(points, sums, axes)
+        spread = F.pad(points.variance.sqrt(), (0, 1), value=1.0) * points.count[:, None]
+        return pairs, ((sums - before).abs() > _CONVERGED * spread[:, None]).any(-1)
+
+    def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
+        """The mixtures when they no longer change, or after so many steps."""
+        whole, pairs = self, self
+        which = torch.arange(self.share.shape[1], device=axes.device).expand_as(self.share)
+        for _ in range(most // _LOOK):
+            pairs, changing = pairs.stepped(points, axes, _LOOK)
+            whole = Pairs(*(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True)))
+            left = int(changing.sum(1).max())
+            if not left:
+                break
+            first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
+            pairs, which, axes = pairs.at(first), which.gather(1, first), axes.gather(1, _along(first, axes))
+        return whole
+
+
+def _along(which: Int[Tensor, "g c"], part: Tensor) -> Tensor:
+    """Indices along the second dimension, for all that lie beyond it."""
+    return which if part.ndim == 2 else which[..., None].expand(-1, -1, part.shape[2])
 
 
 def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) -> Float[Tensor, "g b"]:

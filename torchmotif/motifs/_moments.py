@@ -18,6 +18,7 @@ __all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label
 
 _BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
+_MOST_SAMPLED = 4096  # patches that tell mean and deviation of the pixels, which only have to be about right
 _BATCH_MOMENTS = 65_536  # columns at a time where there are moments
 
 
@@ -92,34 +93,29 @@ class PatchSource:
         return int(self._data.shape[0])
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and patches of every batch; patches with values that are not finite are refused."""
+        """Rows and patches of every batch."""
         for first in range(0, len(self), self.batch):
             rows = slice(first, min(first + self.batch, len(self)))
             yield rows, self._on_device(rows)
 
     def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[Tensor]:
-        """Moments of every batch."""
+        """Moments of every batch; patches with values that are not finite are refused."""
         for rows, windows in self:
+            _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
             yield scale.of_patches(windows, None if self.offsets is None else self.offsets[rows], relative_dose)
 
     def read(self, basis: ZernikeBasis) -> "Read":
         """Moments of all patches, and what their pixels are like, in one pass."""
-        moments, level = torch.empty(len(self), len(basis.basis), device=self.device), 0.0
-        total, squares, least = 0.0, 0.0, math.inf
+        some = self._on_device(slice(0, len(self), -(-len(self) // _MOST_SAMPLED)))
+        level, least = float(some.mean(dtype=torch.float64)), math.inf
+        moments = torch.empty(len(self), len(basis.basis), device=self.device)
         for rows, windows in self:
-            level = level if rows.start else float(windows.mean())
-            beyond = windows - level  # a common offset would cost digits
-            numbers = beyond.sum(dtype=torch.float64), beyond.square().sum(dtype=torch.float64), beyond.amin()
-            here = torch.stack([number.double() for number in numbers]).tolist()
-            total, squares, least = total + here[0], squares + here[1], min(least, here[2])
-            moments[rows] = basis(beyond, None if self.offsets is None else self.offsets[rows])
-        mean, square = (part / (len(self) * self.size**2) for part in (total, squares))
-        return Read(moments, level, level + mean, max(square - mean**2, 0.0) ** 0.5, level + least)
+            least = min(least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first"))
+            moments[rows] = basis(windows, None if self.offsets is None else self.offsets[rows], level=level)
+        return Read(moments, level, float((some - level).std(correction=0)), least)
 
     def _on_device(self, rows: Any) -> Tensor:
-        windows = as_tensor(self._data[rows], device=self._where, name="patches")
-        _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
-        return windows
+        return as_tensor(self._data[rows], device=self._where, name="patches")
 
 
 class MomentSource:
@@ -156,18 +152,17 @@ class MomentSource:
             yield scale.of_moments(part, self.level, relative_dose).float()
 
     def read(self, basis: ZernikeBasis) -> "Read":  # noqa: ARG002
-        """All moments; in place of those of the pixels the level, their root mean square, and that no pixel is negative."""
-        return Read(self.values, self.level, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0)
+        """All moments; in place of those of the pixels their root mean square, and that no pixel is negative."""
+        return Read(self.values, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0)
 
 
 class Read(NamedTuple):
     """What was read of all patches."""
 
     moments: Float[Tensor, "n l"]  # of the pixels less the level
-    level: float
-    mean: float  # of the pixels
-    deviation: float  # and their standard deviation
-    least: float
+    level: float  # about the mean of the pixels
+    deviation: float  # about their standard deviation
+    least: float  # of them
 
 
 Source = PatchSource | MomentSource
@@ -195,6 +190,9 @@ def _checked_offsets(offsets: Any, n: int, device: torch.device) -> Tensor | Non
     return shifts
 
 
-def _require_finite(values: Tensor, name: str, remedy: str) -> None:
-    if not bool(torch.isfinite(values).all()):
+def _require_finite(values: Tensor, name: str, remedy: str) -> float:
+    """The least of values that are finite."""
+    least, most = torch.stack(torch.aminmax(values)).tolist() if values.numel() else (0.0, 0.0)
+    if not (math.isfinite(least) and math.isfinite(most)):
         raise InputError(f"{name} has values that are not finite; {remedy}")
+    return float(least)

@@ -193,13 +193,13 @@ def propose(groups: Groups) -> Candidates:
     parted = sign * scores[..., None] > starts.abs().to(device)
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
     pairs = Pairs.maximising(points, points.sums(second), along)
-    pairs = pairs.fitted(points, along, _STEPS_OF_ALL - 1)
+    pairs, _ = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
     found = [_distinct(value, pairs.share, torch.nonzero(of_start == i).flatten().to(device)) for i in range(len(widths))]
     which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     pairs, along = pairs.at(which), along[which]
-    pairs = pairs.fitted(points, along, _MOST_STEPS, until_settled=True)
+    pairs = pairs.settled(points, along, _MOST_STEPS)
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()

@@ -458,9 +458,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             min(highest + _ORDERS_FOR_NOISE, source.size - 1), source.size, subpixel=_OFFSETS_PER_PIXEL, device=device
         )
         self.basis_ = finer.lower(highest)
-        moments, level, mean, deviation, least = source.read(finer)
+        moments, level, deviation, least = source.read(finer)
         dark = min(least, 0.0) if self.offset is None else self.offset
-        self._scale = MomentScale(self.basis_, mean, deviation or 1.0, dark)
+        self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark)
         moments = self._scale.of_moments(moments, level).float()
 
         def outliers(first: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class ZernikeBasis(nn.Module):
         """Say order and size where the module is printed."""
         return f"n_max={self.n_max}, size={self.size}, k={len(self.basis)}, orthonormal={self.orthonormal}"
 
-    def forward(self, patches: Any, offsets: Any = None) -> Any:
+    def forward(self, patches: Any, offsets: Any = None, *, level: float = 0.0) -> Any:
         """Moments of the patches: integrals of patch times polynomial over the area of the disk.
 
         Parameters
@@ -101,6 +101,8 @@ class ZernikeBasis(nn.Module):
             Any real dtype. A patch with a value that is not finite has moments that are NaN.
         offsets : array of shape (n, 2), optional
             True centre minus window centre, (row, col) in pixels, at most half a pixel.
+        level : float
+            Is subtracted from the pixels first: their mean keeps digits, and moments of unlike offsets alike.
 
         Returns
         -------
@@ -118,9 +120,13 @@ class ZernikeBasis(nn.Module):
             raise InputError(
                 f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(values.shape)}"
             )
+
+        def less(some: Tensor) -> Tensor:
+            return some - level if level else some
+
         if offsets is None:
             moments = self.basis.new_empty(len(values), len(self.basis))
-            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)))
+            fill(moments, lambda start, stop: less(values[start:stop]), self._shifted.at((0, 0)))
             return like(moments, patches)
         shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
         if tuple(shift.shape) != (len(values), 2):
@@ -131,7 +137,7 @@ class ZernikeBasis(nn.Module):
                 f"offsets must be finite and at most half a pixel, got {int((~near).sum())} others; "
                 "take the windows around the nearest pixels"
             )
-        moments = self._project(lambda rows: values[rows], torch.where(near[:, None], shift, 0.0))
+        moments = self._project(lambda rows: less(values[rows]), torch.where(near[:, None], shift, 0.0))
         return like(torch.where(near.to(moments.device)[:, None], moments, torch.nan), patches)
 
     def project(
