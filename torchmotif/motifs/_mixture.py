@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 __all__ = ["Pairs", "Points", "saddle_ratios"]
 
-# How much narrower than the noise a component may come out: without, what noise alone varies by along one axis would hold
-# two motifs along another together.
-_SLACK = 0.02
+# Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
+# specimen measured reaches.
+_NARROWEST = 0.3
 _LOOK = 10  # steps between two looks at whether it converged, at each of which the host waits
 _CONVERGED = 1e-4  # change of the shares and mean positions in one step
 _BINS = 512  # of the values of columns along one axis
@@ -38,13 +39,18 @@ class Points:
     count: Float[Tensor, " g"]  # sum of the weights
     variance: Float[Tensor, "g q"]  # of each coordinate
 
+    @cached_property
+    def bounded(self) -> Float[Tensor, "g 1 q"]:
+        """The variances, none less than the noise's."""
+        return self.variance[:, None].clamp(min=1.0)
+
     def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
         """Logarithm of the odds of the second component."""
-        return self.x @ pairs.discriminant[self.group].mT
+        return torch.bmm(self.x, pairs.discriminant[self.group].mT)
 
     def sums(self, responsibilities: Float[Tensor, "p w b"]) -> Float[Tensor, "g b q1"]:
         """What the second components hold: sums of the coordinates, and number of columns."""
-        return self.total(responsibilities.mT @ self.weighted)
+        return self.total(torch.bmm(responsibilities.mT, self.weighted))
 
     def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
         """Sum over the blocks of each group."""
@@ -55,43 +61,62 @@ class Points:
 class Pairs(NamedTuple):
     """b mixtures for each of g groups: two Gaussians with one covariance, that of all columns less what the means explain.
 
-    With the scatter S of the columns diagonal, the covariance S - c d d' of means d apart has the inverse and the determinant
-    of a rank-one change (Sherman & Morrison, 1950), so that no step needs a decomposition.
+    With the scatter S of the columns diagonal, the covariance S - c d d' of means d apart has the inverse and the determinant of
+    a rank-one change (Sherman & Morrison, 1950), so that no step needs a decomposition. Of its variances one at most, u, is less
+    than the noise's, 1; along its axis v, the covariance is widened to 1. It solves the secular equation
+    sum of c d^2 / (S - u) = 1 (Golub, 1973), and v is along d / (S - u).
     """
 
     share: Float[Tensor, "g b"]  # of the second component
     first: Float[Tensor, "g b q"]  # mean of the first component
     step: Float[Tensor, "g b q"]  # from it to the mean of the second
     explained: Float[Tensor, "g b"]  # c
+    narrowest: Float[Tensor, "g b"]  # u, at most 1
     discriminant: Float[Tensor, "g b q1"]  # from coordinates and 1 to the log-odds of the second
 
     @classmethod
-    def maximising(cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"]) -> "Pairs":
-        """The most likely mixtures where the second components hold `sums`; each has means along its axes only."""
-        n, variance = points.count[:, None], points.variance[:, None].clamp(min=1.0)
+    def maximising(
+        cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor | None = None
+    ) -> "Pairs":
+        """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
+
+        The least variance is that of the step before, bettered by one step of Newton's method.
+        """
+        n, variance = points.count[:, None], points.bounded
         least = 1e-6 * n
-        second = torch.minimum(sums[..., -1].clamp(min=0) + least, n - least)
+        second = sums[..., -1].clamp(least, n - least)
         pull = sums[..., :-1] * axes
-        first, share = -pull / (n - second)[..., None], second / n
+        first, share = pull / (second - n)[..., None], second / n
         step = pull / second[..., None] - first
         square = step.square()
-        most = 1 / (square / (variance - (1 - _SLACK))).sum(-1).clamp(min=1e-12)
+        most = 1 / (square / (variance - _NARROWEST)).sum(-1).clamp(min=1e-12)
         explained = torch.minimum(share * (1 - share), most)
-        left = 1 - explained * (square / variance).sum(-1)
-        direction = step / variance / left[..., None]
-        middle = (direction * (first + step / 2)).sum(-1)
-        bias = torch.logit(share) - middle
-        return cls(share, first, step, explained, torch.cat([direction, bias[..., None]], -1))
+        power = explained[..., None] * square
+        narrowest = torch.ones_like(share) if narrowest is None else narrowest
+        gap = _gap(variance, narrowest)
+        parts = power / gap
+        whole = parts.sum(-1)
+        narrowest = narrowest + (whole - whole.square()) / (parts / gap).sum(-1).clamp(min=1e-12)
+        narrowest = narrowest.clamp(_NARROWEST, 1.0)
+        left = 1 - (power / variance).sum(-1)
+        axis = step / _gap(variance, narrowest)
+        widening = (1 / narrowest - 1) * (axis * step).sum(-1) / axis.square().sum(-1).clamp(min=1e-12)
+        direction = step / variance / left[..., None] - widening[..., None] * axis
+        bias = torch.logit(share) - (direction * (first + step / 2)).sum(-1)
+        return cls(share, first, step, explained, narrowest, torch.cat([direction, bias[..., None]], -1))
 
     def gains(self, points: Points, odds: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
         """Log-likelihood over that of one Gaussian."""
-        n, truth = points.count[:, None], points.variance[:, None]
-        variance = truth.clamp(min=1.0)
+        n, truth, variance = points.count[:, None], points.variance[:, None], points.bounded
         square = self.step.square() / variance
         left = 1 - self.explained * square.sum(-1)
         along = (self.step * self.first / variance).sum(-1).square() + (square * truth / variance).sum(-1)
+        axis = self.step / _gap(variance, self.narrowest)
+        wide = (axis.square() * truth).sum(-1) + (axis * self.first).sum(-1).square()
+        wide = (1 / self.narrowest - 1) * wide / axis.square().sum(-1).clamp(min=1e-12)
+        root = left.log() - self.narrowest.log()
         fixed = torch.log1p(-self.share) - 0.5 * (
-            self.explained / left * along + (self.first.square() / variance).sum(-1) + left.log()
+            self.explained / left * along + (self.first.square() / variance).sum(-1) - wide + root
         )
         free = points.total((points.weighted[..., -1:].mT @ F.softplus(odds))[:, 0].double())
         return free + n * fixed
@@ -109,7 +134,7 @@ class Pairs(NamedTuple):
         pairs, sums = self, self.discriminant
         for _ in range(steps):
             before, sums = sums, points.sums(points.odds(pairs).sigmoid_())
-            pairs = Pairs.maximising(points, sums, axes)
+            pairs = Pairs.maximising(points, sums, axes, pairs.narrowest)
         spread = F.pad(points.variance.sqrt(), (0, 1), value=1.0) * points.count[:, None]
         return pairs, ((sums - before).abs() > _CONVERGED * spread[:, None]).any(-1)
 
@@ -126,6 +151,11 @@ class Pairs(NamedTuple):
             first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
             pairs, which, axes = pairs.at(first), which.gather(1, first), axes.gather(1, _along(first, axes))
         return whole
+
+
+def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
+    """By how much the scatter along each axis is more than the least variance."""
+    return (variance - narrowest[..., None]).clamp(min=1e-6)
 
 
 def _along(which: Int[Tensor, "g c"], part: Tensor) -> Tensor:

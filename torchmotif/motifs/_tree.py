@@ -241,7 +241,7 @@ def _splits(groups: Groups, found: Candidates, which: Int[Tensor, "g 2"]) -> tup
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
     sides = (sides + groups.means[:, None, None]).cpu()
     used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2])).cpu()
-    parts = [pairs.share, pairs.explained, found.evidence.gather(1, which)]
+    parts = [pairs.share, pairs.explained, pairs.narrowest, found.evidence.gather(1, which)]
     numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
     means_ = groups.means.cpu()
     axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
@@ -249,9 +249,9 @@ def _splits(groups: Groups, found: Candidates, which: Int[Tensor, "g 2"]) -> tup
     for i, columns in enumerate(groups.counts):
         splits.append([])
         for j in range(which.shape[1]):
-            mine, (share, explained, evidence) = used[i, j], numbers[i, j, :3]
-            first, step = (part[mine] for part in numbers[i, j, 3:].view(2, -1))
-            intrinsic = torch.diag(variance[i, mine] - 1) - explained * torch.outer(step, step)
+            mine, (share, explained, narrowest, evidence) = used[i, j], numbers[i, j, :4]
+            first, step = (part[mine] for part in numbers[i, j, 4:].view(2, -1))
+            intrinsic = _intrinsic(variance[i, mine], step, explained, narrowest)
             # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
             basis = axes[i][:, mine]
             middle = means_[i, : len(basis)] @ basis
@@ -259,3 +259,11 @@ def _splits(groups: Groups, found: Candidates, which: Int[Tensor, "g 2"]) -> tup
             share = min(max(float(share), 1e-9), 1 - 1e-9)
             splits[-1].append(Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j]))
     return splits, groups.of_columns(odds[..., 0] > 0).long()
+
+
+def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Tensor) -> Float[Tensor, "q q"]:
+    """Covariance of either component of a pair beyond the noise; see `Pairs`."""
+    axis = step / (variance - narrowest).clamp(min=1e-6)
+    axis = axis / axis.norm().clamp(min=1e-12)
+    within = torch.diag(variance - 1) - explained * torch.outer(step, step)
+    return within + (1 - narrowest) * torch.outer(axis, axis)
