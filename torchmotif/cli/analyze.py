@@ -273,6 +273,9 @@ def _tell(
         typer.echo(
             f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
         )
+    for family in result.families:
+        if len(family.motifs) > 1:
+            typer.echo(f"  {family}")
     for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with their patch cut off")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
@@ -305,6 +308,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "spacing_px": result.columns.spacing,
         "spacing_nm": result.columns.spacing_nm,
         "motifs": motifs,
+        "families": [list(family.motifs) for family in result.families],
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
         "at_rim": int((result.groups == AT_RIM).sum()),

@@ -97,7 +97,7 @@ class Groups:
     def __init__(
         self,
         finer: Float[Tensor, "n l"],
-        rows: Sequence[Int[Tensor, " m"]],
+        rows: Sequence[Int[Tensor, " _"]],
         noise: CountingNoise,
         basis: ZernikeBasis,
         scale: float,
@@ -158,7 +158,7 @@ class Groups:
         count = torch.tensor(self.counts, dtype=torch.float32)
         return Points(x, x, group.to(x.device), count.to(x.device), torch.where(variance > 0, variance, 1.0))
 
-    def of_columns(self, of_points: Float[Tensor, "p w"]) -> Float[Tensor, " m"]:
+    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
         """What was computed of every point, for the columns in their order."""
         flat = of_points.reshape(-1)
         return torch.cat([flat[where] for where in self.slices])

@@ -15,7 +15,7 @@ from torchmotif.motifs._split import Candidates, Groups, Split, propose, stands_
 from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifTree", "grow"]
+__all__ = ["MotifTree", "grow", "splits_of"]
 
 _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
 _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares
@@ -159,7 +159,7 @@ class _Chooser:
         table = self._table(groups, found)
         made, hints, resolved = self._chosen(groups, found, table)
         which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(order.device)
-        splits, second = _splits(groups, found, which)
+        splits, second = splits_of(groups, found, which)
         # One sort parts all groups: no number of columns is asked for again.
         number = torch.cat([torch.full((count,), 2 * i) for i, count in enumerate(groups.counts)]).to(order.device)
         parted = order[torch.argsort(number + second, stable=True)]
@@ -202,7 +202,7 @@ class _Chooser:
         widths = found.axes.sum(-1).cpu().numpy()
         made, hints, resolved = [], [], self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)])
         for i, order in enumerate(ranked):
-            chance = (j for j in order if large[i, j] and stands_out(evidence[i, j], widths[i, j], groups.counts[i]))
+            chance = (j for j in order if large[i, j] and stands_out(float(evidence[i, j]), int(widths[i, j]), groups.counts[i]))
             hints.append(int(next(chance, -1)))
             forced = (j for j in order if there[i, j] and 0 < hard[i, j] < groups.counts[i])
             made.append(resolved[i] if resolved[i] >= 0 or not self.forced else int(next(forced, -1)))
@@ -230,13 +230,13 @@ class _Chooser:
         return chosen
 
 
-def _splits(groups: Groups, found: Candidates, which: Int[Tensor, "g 2"]) -> tuple[list[list[Split]], Tensor]:
+def splits_of(groups: Groups, found: Candidates, which: Int[Tensor, "g b"]) -> tuple[list[list[Split]], Tensor]:
     """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
-    points, l = groups.points, groups.means.shape[1]
+    points, orders = groups.points, groups.means.shape[1]
     odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
     second = odds.sigmoid()
     pairs = found.pairs.at(which)
-    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, l)).double()
+    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, orders)).double()
     n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
     sides = (sides + groups.means[:, None, None]).cpu()

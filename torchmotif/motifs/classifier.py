@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         The same about the true centres, from Zernike moments alone: most of the noise is gone; zero outside the disk.
     counts_ : array of shape (n_motifs,), int64
         Patches in every motif.
+    expected_counts_ : array of shape (n_motifs, 2), float64
+        How many patches are of every motif, by the sum of their probabilities, and its standard error. Where single patches
+        are hardly told apart, it is far better known than which ones they are.
     n_motifs_ : int
         Number of motifs.
     electrons_per_count_ : float
@@ -118,6 +121,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     >>> MotifClassifier().fit(patches).counts_.tolist()
     [100, 100]
     """
+
+    _told: (
+        tuple[list[Resolution], list[Resolution]] | None
+    )  # what `resolutions_` and `unresolved_` say, once asked for
 
     def __init__(
         self,
@@ -455,7 +462,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._check_parameters(n)
         highest = min(self.n_max, source.n_max)
         finer = ZernikeBasis(
-            min(highest + _ORDERS_FOR_NOISE, source.size - 1), source.size, subpixel=_OFFSETS_PER_PIXEL, device=device
+            min(highest + _ORDERS_FOR_NOISE, source.size - 1),
+            source.size,
+            subpixel=_OFFSETS_PER_PIXEL,
+            device=device,
         )
         self.basis_ = finer.lower(highest)
         moments, level, deviation, least = source.read(finer)
@@ -475,8 +485,21 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 if self.n_motifs is None:
                     chosen = sample.with_unlike(chosen, outliers, self.random_state)
             self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
-        self._summarise(source, list(self._assigned(moments.split(_BATCH))), original)
+        batches = moments.split(_BATCH)
+        self.expected_counts_ = self._expected_counts(batches)
+        self._summarise(source, list(self._assigned(batches)), original)
         return self
+
+    def _expected_counts(self, batches: Sequence[Tensor]) -> np.ndarray:
+        """Sums of the probabilities, and their standard errors by the information on each share (Louis, 1982)."""
+        n, k = sum(map(len, batches)), len(self.basis_.basis)
+        present = [self._model.log_probabilities(moments[:, :k]).exp() for moments in batches]
+        sums = [torch.stack([part.sum(0), part.square().sum(0)]) for part in present]
+        total, squares = torch.stack(sums).sum(0).cpu().numpy()
+        share = total / n
+        information = np.maximum(squares - n * share**2, 1e-12)  # of the probabilities about their mean
+        errors = n * share * (1 - share) / np.sqrt(information)
+        return np.stack([total, np.minimum(errors, n)], 1)
 
     def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor) -> None:
         """Set the model of some columns, and what it says of the motifs."""
@@ -497,7 +520,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self.outlier_distance,
             self.random_state,
         )
-        self._model, self._told = learner.learn(moments[rows]), None
+        self._model = learner.learn(moments[rows])
+        self._told = None
         self.electrons_per_count_ = 1 / (self._model.scale * unit)
         self.n_motifs_ = len(self._model.counts)
         self.folds_ = self._model.shapes.folds.cpu().numpy()
