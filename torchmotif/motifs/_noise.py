@@ -61,6 +61,24 @@ class CountingNoise:
         parts = ((kernels * weight).flatten(1) for weight in weights)
         return torch.stack([part @ part.T for part in parts]).double()
 
+    def first_minimum(self, mean: Float[Tensor, " l"]) -> float:
+        """Radius in pixels at which the neighbours of the column in the middle begin; inf where the middle is dark.
+
+        It is the first minimum, of a parabola through three radii, of the patch that mean moments stand for, averaged over all
+        angles.
+        """
+        size = math.isqrt(self._shapes.shape[-1])
+        axis = torch.arange(size) - (size - 1) / 2
+        ring = torch.hypot(axis[:, None], axis[None, :]).round().long().flatten()
+        rings = F.one_hot(ring).float()[:, : (size + 1) // 2]
+        patch = (mean.float() @ self._shapes[self._middle]).cpu()
+        profile = patch @ (rings / rings.sum(0))
+        rises = torch.nonzero(profile.diff() > 0).flatten().tolist()
+        if not rises or rises[0] == 0:
+            return math.inf
+        before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
+        return rises[0] + (before - after) / (2 * (before - 2 * least + after))
+
     def cumulants(
         self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True
     ) -> tuple[Float[Tensor, "q q"], Float[Tensor, "q q q"]]:

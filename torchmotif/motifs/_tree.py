@@ -18,7 +18,13 @@ from torchmotif.zernike import ZernikeBasis
 __all__ = ["MotifTree", "grow", "splits_of"]
 
 _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
-_MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares
+# Times the radius at which a column's neighbours begin: what lies beyond surrounds the motif. Windows of the first shell
+# (`first_shell`) end before, so this touches only larger ones, which otherwise part each motif by the vacancies of further shells.
+_FIRST_SHELL = 2.2
+# A difference of which most lies beyond is one of motifs only where it changes so much of the contrast within, in squares: in MoSe2,
+# what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1.
+_CHANGED = 0.05
+_MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyond the first shell
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
 _AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
 
@@ -94,7 +100,8 @@ def grow(
     """
     least = float(criteria.min_columns(len(finer)))
     members = [torch.arange(len(finer), device=finer.device)]
-    chooser = _Chooser(basis, criteria, least, forced=n_motifs is not None)
+    shell = _FIRST_SHELL * noise.first_minimum(finer.mean(0))
+    chooser = _Chooser(basis, criteria, least, shell, forced=n_motifs is not None)
     splits: NumberedSplits = []
     candidates: dict[int, Split] = {}
     proposals: dict[int, _Proposal] = {}
@@ -140,18 +147,27 @@ class _Proposal(NamedTuple):
 class _Chooser:
     """Chooses, of the candidates of each group, the split that is made, and one that may be."""
 
-    def __init__(self, basis: ZernikeBasis, criteria: SplitCriteria, least: float, *, forced: bool) -> None:
+    def __init__(
+        self, basis: ZernikeBasis, criteria: SplitCriteria, least: float, shell: float, *, forced: bool
+    ) -> None:
         self.basis, self.criteria, self.least, self.forced = basis, criteria, least, forced
         k, size, device = len(basis.basis), basis.size, basis.basis.device
         patches = basis.reconstruct(torch.eye(k, device=device)).flatten(1)
-        axis = (torch.arange(size) - (size - 1) / 2) / (size / 2)
-        edge = (torch.hypot(axis[:, None], axis[None, :]) > _DISK_EDGE).flatten().to(device)
+        axis = torch.arange(size) - (size - 1) / 2
+        radius = torch.hypot(axis[:, None], axis[None, :]).flatten().to(device)
+        edge, beyond = (patches * (radius > least) for least in (_DISK_EDGE * size / 2, shell))
+        within = patches * (radius <= shell)
         flat = (basis.orders[:, 0] <= 1).float().to(device)
-        beyond = patches * edge
-        # What a difference of moments holds, in squares: in the whole patch, at its edge, in all moments, in flat ones.
+        # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.
         self.forms = torch.stack(
-            [patches @ patches.T, beyond @ beyond.T, torch.eye(k, device=device), torch.diag(flat)]
+            [
+                *(part @ part.T for part in (patches, edge, beyond, within)),
+                torch.eye(k, device=device),
+                torch.diag(flat),
+            ]
         )
+        mean = within.sum(1)
+        self.contrast = self.forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
 
     def choose(self, groups: Groups, order: Tensor) -> list[tuple[_Proposal | None, Split | None]]:
         """For each group, of columns in this order, the split that can be made, and what may be one."""
@@ -175,7 +191,7 @@ class _Chooser:
         ]
 
     def _table(self, groups: Groups, found: Candidates) -> np.ndarray:
-        """What decides, (g, c, 7) on the host: evidence, d', columns of the second by weight and by number, what the difference holds."""
+        """What decides, (g, c, 11) on the host, in the order in which `_chosen` takes it apart."""
         points, k = groups.points, len(self.basis.basis)
         second = found.odds.sigmoid()
         sums = points.sums(second)[..., -1].clamp(min=1e-6)
@@ -184,7 +200,9 @@ class _Chooser:
         blocks = groups.moments[:, :k].view(len(points.x), -1, k)
         difference = points.total(second.mT @ blocks) * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
         power = torch.einsum("gck,fkl,gcl->gcf", difference, self.forms, difference)
-        parts = [found.evidence, found.pairs.detectability(), sums, hard]
+        means = groups.means[:, :k].float()
+        contrast = torch.einsum("gk,kl,gl->g", means, self.contrast, means)[:, None].expand_as(sums)
+        parts = [found.evidence, found.pairs.detectability(), sums, hard, contrast]
         table = torch.cat([torch.stack(parts, -1), power], -1)
         return table.double().cpu().numpy()
 
@@ -192,11 +210,14 @@ class _Chooser:
         self, groups: Groups, found: Candidates, table: np.ndarray
     ) -> tuple[list[int], list[int], list[bool]]:
         """Which candidate of each group is made, which may be, and whether the columns tell the first one's sides apart."""
-        evidence, apart, second, hard, whole, edge, power, flat = np.moveaxis(table, -1, 0)
+        evidence, apart, second, hard, contrast, whole, edge, beyond, within, power, flat = np.moveaxis(
+            table, -1, 0
+        )
         n = np.array(groups.counts)[:, None]
         there = np.isfinite(evidence)
         large = there & (np.minimum(second, n - second) >= self.least)
         large &= (edge <= _MOST_AT_EDGE * whole) & (flat <= _MOST_FLAT * power)
+        large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
         widths = found.axes.sum(-1).cpu().numpy()
