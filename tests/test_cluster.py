@@ -248,8 +248,3 @@ def test_k_means_in_torch_is_as_good_as_that_of_scikit_learn(count: int, seed: i
 
     assert set(found) == set(range(count))
     assert loss(found) <= 1.05 * loss(other)
-
-
-def test_an_unknown_library_is_refused() -> None:
-    with pytest.raises(InputError, match="library must be one of auto, sklearn, torch, cuml, got 'numpy'"):
-        KMeans(2, library="numpy").fit_predict(np.zeros((50, 2)))

@@ -30,6 +30,8 @@ class MomentScale:
     level: float  # mean of the learnt pixels: without it moments of unlike offsets are hardly comparable
     unit: float  # standard deviation of the learnt patches
     dark: float  # value of a pixel without electrons
+    # Of the order that was learnt on, so that a patch has the same moments again to the last digit:
+    finer: ZernikeBasis | None = None
 
     @property
     def counts_at_level(self) -> float:
@@ -44,7 +46,8 @@ class MomentScale:
     ) -> Float[Tensor, "n k"]:
         """From patches and their offsets."""
         level = self.dark + (self.level - self.dark) * relative_dose
-        return self.of_moments(self.basis(windows - level, shifts), level, relative_dose)
+        moments = (self.finer or self.basis)(windows, shifts, level=level)[:, : len(self.basis.basis)]
+        return self.of_moments(moments, level, relative_dose)
 
     def of_moments(
         self, moments: Float[Tensor, "n k"], level: float, relative_dose: float = 1.0

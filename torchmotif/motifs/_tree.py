@@ -45,11 +45,11 @@ class MotifTree:
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
     ) -> Float[Tensor, "n m"]:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
-        nodes = [moments.new_zeros(len(moments))]
+        nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
         if self.splits:
             weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
             table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1).to(moments)
-            odds = moments @ table[:, :-1].T + table[:, -1]
+            odds = (moments @ table[:, :-1].T + table[:, -1]).double()
             second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
             for number, (node, _) in enumerate(self.splits):
                 nodes.append(nodes[node] + second[number])
@@ -278,7 +278,7 @@ def splits_of(groups: Groups, found: Candidates, which: Int[Tensor, "g b"]) -> t
             middle = means_[i, : len(basis)] @ basis
             means = torch.stack([middle + first, middle + first + step])
             share = min(max(float(share), 1e-9), 1 - 1e-9)
-            splits[-1].append(Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j]))
+            splits[-1].append(Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone()))
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 
 

@@ -470,7 +470,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.basis_ = finer.lower(highest)
         moments, level, deviation, least = source.read(finer)
         dark = min(least, 0.0) if self.offset is None else self.offset
-        self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark)
+        self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark, finer)
         moments = self._scale.of_moments(moments, level).float()
 
         def outliers(first: np.ndarray) -> np.ndarray:
