@@ -48,8 +48,8 @@ class MotifTree:
         nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
         if self.splits:
             weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
-            table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1).to(moments)
-            odds = (moments @ table[:, :-1].T + table[:, -1]).double()
+            table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1).to(moments.device).double()
+            odds = moments.double() @ table[:, :-1].T + table[:, -1]
             second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
             for number, (node, _) in enumerate(self.splits):
                 nodes.append(nodes[node] + second[number])
