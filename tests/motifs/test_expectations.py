@@ -188,7 +188,9 @@ def split(distance: float, share: float, used: int, axes: int, columns: int) -> 
     means = torch.zeros(2, axes, dtype=torch.float64)
     means[1, 0] = distance
     intrinsic = torch.zeros(axes, axes, dtype=torch.float64)
-    return Split(along, means, intrinsic, share, 50.0, columns, torch.zeros(2, len(along), dtype=torch.float64))
+    return Split(
+        along, means, intrinsic, share, 50.0, columns, torch.zeros(2, len(along), dtype=torch.float64)
+    )
 
 
 def test_a_split_under_the_conditions_it_was_learnt_in_is_as_it_was() -> None:

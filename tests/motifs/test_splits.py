@@ -4,7 +4,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawn import BASIS, FULL, HALF, RIGHT, SMALL, UP, WhiteNoise, cumulants, in_white_noise, moments_of, parted
+from drawn import (
+    BASIS,
+    FULL,
+    HALF,
+    RIGHT,
+    SMALL,
+    UP,
+    WhiteNoise,
+    cumulants,
+    in_white_noise,
+    moments_of,
+    parted,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -209,9 +221,7 @@ def test_a_saddle_is_as_deep_as_it_is_without_noise(distance: float, width: floa
     known = density.min() / min(density[0], density[-1])
     found = saddle_ratio(values, distance / 2)
     assert found == pytest.approx(known, rel=0.25, abs=0.02)
-    assert saddle_ratio(-values, -distance / 2) == pytest.approx(
-        found, rel=0.05, abs=0.01
-    )
+    assert saddle_ratio(-values, -distance / 2) == pytest.approx(found, rel=0.05, abs=0.01)
 
 
 @pytest.mark.parametrize("step", [5, 8])

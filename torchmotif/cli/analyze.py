@@ -273,9 +273,7 @@ def _tell(
         typer.echo(
             f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
         )
-    for family in result.families:
-        if len(family.motifs) > 1:
-            typer.echo(f"  {family}")
+    _tell_families(result)
     for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with their patch cut off")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
@@ -287,6 +285,13 @@ def _tell(
     typer.echo(f"written to {out}/: {files}")
     if report:
         typer.echo(f"to look at it, open {out / 'report.html'} in a browser")
+
+
+def _tell_families(result: "MotifResult") -> None:
+    """Print which motifs are one another turned or mirrored."""
+    for family in result.families:
+        if len(family.motifs) > 1:
+            typer.echo(f"  {family}")
 
 
 def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | None]) -> dict[str, Any]:

@@ -67,9 +67,13 @@ class Components:
         x = x - (x * density).sum(1, keepdim=True)
         places = torch.stack([x, torch.ones_like(x)], -1)
         variance = (x.square() * density).sum(1, keepdim=True)
-        points = Points(places, places * density[..., None], torch.arange(len(x)), torch.ones(len(x)), variance)
+        points = Points(
+            places, places * density[..., None], torch.arange(len(x)), torch.ones(len(x)), variance
+        )
         along = torch.ones(1, 1, dtype=x.dtype)
-        pairs, _ = Pairs.maximising(points, points.sums(second[..., None]), along).stepped(points, along, _STEPS)
+        pairs, _ = Pairs.maximising(points, points.sums(second[..., None]), along).stepped(
+            points, along, _STEPS
+        )
         gain = pairs.gains(points, points.odds(pairs))[:, 0]
         return pairs.detectability()[:, 0].numpy(), gain.clamp(min=0).numpy()
 

@@ -144,7 +144,9 @@ class Pairs(NamedTuple):
         which = torch.arange(self.share.shape[1], device=axes.device).expand_as(self.share)
         for _ in range(most // _LOOK):
             pairs, changing = pairs.stepped(points, axes, _LOOK)
-            whole = Pairs(*(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True)))
+            whole = Pairs(
+                *(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True))
+            )
             left = int(changing.sum(1).max())
             if not left:
                 break
@@ -194,7 +196,9 @@ def _histograms(points: Points, values: Tensor, second: Tensor) -> tuple[Tensor,
     weight, b = points.weighted[..., -1:], values.shape[2]
     mine = points.group == torch.arange(len(points.count), device=values.device)[:, None]
     ends = [
-        torch.where(mine[..., None], torch.where(weight > 0, sign * values, math.inf).amin(1), math.inf).amin(1)
+        torch.where(mine[..., None], torch.where(weight > 0, sign * values, math.inf).amin(1), math.inf).amin(
+            1
+        )
         for sign in (1, -1)
     ]
     low, width = ends[0], (-ends[1] - ends[0]).clamp(min=1e-6) / (_BINS - 1)
@@ -203,7 +207,9 @@ def _histograms(points: Points, values: Tensor, second: Tensor) -> tuple[Tensor,
     axis = points.group[:, None, None] * b + torch.arange(b, device=values.device)
     place = (axis * 2 * _BINS + torch.where(weight > 0, bins, 0.0).long()).flatten()
     sums = values.new_zeros(len(points.count) * b * 2 * _BINS)
-    sums.index_add_(0, place, ((1 - second) * weight).flatten()).index_add_(0, place + _BINS, (second * weight).flatten())
+    sums.index_add_(0, place, ((1 - second) * weight).flatten()).index_add_(
+        0, place + _BINS, (second * weight).flatten()
+    )
     return low[..., None] + width[..., None] * steps, sums.view(-1, b, 2, _BINS)
 
 
@@ -226,7 +232,9 @@ def _best_along(
     return mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
 
 
-def _log_joint(powers: Float[Tensor, "... 3 p"], mixture: Float[Tensor, "3 ... c"]) -> Float[Tensor, "... c p"]:
+def _log_joint(
+    powers: Float[Tensor, "... 3 p"], mixture: Float[Tensor, "3 ... c"]
+) -> Float[Tensor, "... c p"]:
     """Logarithm of share times density of every component, but for a constant."""
     log_share, mean, variance = mixture
     level = log_share - 0.5 * (mean.square() / variance + variance.log())
@@ -258,7 +266,10 @@ def _saddles(mixture: Float[Tensor, "3 b c"], n: Float[Tensor, " b"]) -> Float[T
 
     # The density at the components' means stands for that at the modes.
     peak, present = density(mean), log_share > -math.inf
-    sides = [torch.where((mean <= 0) == below, peak, -math.inf).masked_fill(~present, -math.inf) for below in (True, False)]
+    sides = [
+        torch.where((mean <= 0) == below, peak, -math.inf).masked_fill(~present, -math.inf)
+        for below in (True, False)
+    ]
     (low, at_low), (high, at_high) = (side.max(1) for side in sides)
     steps = torch.linspace(0, 1, _SADDLE_POINTS, dtype=mean.dtype, device=mean.device)
     ends = [mean.gather(1, at[:, None]) for at in (at_low, at_high)]

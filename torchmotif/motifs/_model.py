@@ -72,7 +72,8 @@ class Spread:
         """Squared distance of every column from its motif; k on average where it belongs there."""
         scale = (self.excess + 1 / relative_dose).rsqrt() / self.stretch**0.5
         along = (moments - self.centres.to(moments)[labels]) @ (self.axes * scale).to(moments)
-        return along.square().sum(1).double()
+        squares: Tensor = along.square().sum(1).double()
+        return squares
 
     def scores(
         self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
@@ -127,7 +128,8 @@ class MotifModel:
         parts = [[leaf for leaf, of in enumerate(self.motif) if of == i] for i in range(len(self.counts))]
         columns = leaves.unbind(1)
         joined = [
-            columns[mine[0]] if len(mine) == 1 else torch.stack([columns[j] for j in mine]).logsumexp(0) for mine in parts
+            columns[mine[0]] if len(mine) == 1 else torch.stack([columns[j] for j in mine]).logsumexp(0)
+            for mine in parts
         ]
         return torch.stack(joined, 1).log_softmax(1)
 
@@ -210,7 +212,8 @@ class Learner:
     ) -> tuple[Tensor, list[int], Symmetries]:
         """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for."""
         counts, fitting = (
-            F.one_hot(leaf, len(spread.centres)).mul(of[:, None]).sum(0) for of in (torch.ones_like(fits), fits)
+            F.one_hot(leaf, len(spread.centres)).mul(of[:, None]).sum(0)
+            for of in (torch.ones_like(fits), fits)
         )
         # Leaves without columns that fit them only gather what is unlike anything.
         kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)

@@ -105,7 +105,9 @@ class PatchSource:
         """Moments of every batch; patches with values that are not finite are refused."""
         for rows, windows in self:
             _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
-            yield scale.of_patches(windows, None if self.offsets is None else self.offsets[rows], relative_dose)
+            yield scale.of_patches(
+                windows, None if self.offsets is None else self.offsets[rows], relative_dose
+            )
 
     def read(self, basis: ZernikeBasis) -> "Read":
         """Moments of all patches, and what their pixels are like, in one pass."""
@@ -113,7 +115,9 @@ class PatchSource:
         level, least = float(some.mean(dtype=torch.float64)), math.inf
         moments = torch.empty(len(self), len(basis.basis), device=self.device)
         for rows, windows in self:
-            least = min(least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first"))
+            least = min(
+                least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
+            )
             moments[rows] = basis(windows, None if self.offsets is None else self.offsets[rows], level=level)
         return Read(moments, level, float((some - level).std(correction=0)), least)
 

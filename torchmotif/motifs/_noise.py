@@ -11,7 +11,14 @@ from torch import Tensor
 from torchmotif.zernike import ZernikeBasis
 from torchmotif.zernike.polynomials import zernike_polynomials
 
-__all__ = ["CountingNoise", "central_columns", "matched_filter", "noise_edge", "noise_scale", "principal_axes"]
+__all__ = [
+    "CountingNoise",
+    "central_columns",
+    "matched_filter",
+    "noise_edge",
+    "noise_scale",
+    "principal_axes",
+]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
@@ -77,7 +84,7 @@ class CountingNoise:
         if not rises or rises[0] == 0:
             return math.inf
         before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
-        return rises[0] + (before - after) / (2 * (before - 2 * least + after))
+        return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
 
     def cumulants(
         self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchmotif.motifs._mixture import Pairs, Points
-from torchmotif.motifs._noise import CountingNoise, central_columns, matched_filter, noise_edge, principal_axes
+from torchmotif.motifs._noise import (
+    CountingNoise,
+    central_columns,
+    matched_filter,
+    noise_edge,
+    principal_axes,
+)
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Candidates", "Groups", "Split", "propose"]
@@ -35,7 +41,9 @@ Values = NDArray[np.float64]
 class Split:
     """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider; on the host."""
 
-    axes: Float[Tensor, "k q"]  # from moments to coordinates in which the noise of the columns is the identity
+    axes: Float[
+        Tensor, "k q"
+    ]  # from moments to coordinates in which the noise of the columns is the identity
     means: Float[Tensor, "2 q"]  # of the two components
     intrinsic: Float[Tensor, "q q"]  # covariance of either beyond the noise
     share: float  # of the columns that belong to the second
@@ -133,8 +141,8 @@ class Groups:
         scatter = torch.stack([mine.T @ mine for mine in each]).double() / count
         radial = torch.nonzero(self.basis.orders[:, 1] == 0).flatten().to(device)
         values, axes = _leading(scatter, self.covariance, noise_edge(count, k)[..., 0])
-        inner = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(*inner, 1e-9)
+        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
+        inner_values, inner_axes = _leading(within, noise, 1e-9)
         whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
         power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
         return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
@@ -196,7 +204,10 @@ def propose(groups: Groups) -> Candidates:
     pairs, _ = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
-    found = [_distinct(value, pairs.share, torch.nonzero(of_start == i).flatten().to(device)) for i in range(len(widths))]
+    found = [
+        _distinct(value, pairs.share, torch.nonzero(of_start == i).flatten().to(device))
+        for i in range(len(widths))
+    ]
     which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     pairs, along = pairs.at(which), along[which]
     pairs = pairs.settled(points, along, _MOST_STEPS)

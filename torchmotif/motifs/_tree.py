@@ -48,7 +48,11 @@ class MotifTree:
         nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
         if self.splits:
             weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
-            table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1).to(moments.device).double()
+            table = (
+                torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1)
+                .to(moments.device)
+                .double()
+            )
             odds = moments.double() @ table[:, :-1].T + table[:, -1]
             second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
             for number, (node, _) in enumerate(self.splits):
@@ -79,7 +83,8 @@ class MotifTree:
     def with_cumulants(self, noise: CountingNoise, scale: float) -> "MotifTree":
         """The tree whose splits know how the noise of their sides is askew."""
         splits, candidates = (
-            [(node, split.with_cumulants(noise, scale)) for node, split in part] for part in (self.splits, self.candidates)
+            [(node, split.with_cumulants(noise, scale)) for node, split in part]
+            for part in (self.splits, self.candidates)
         )
         return replace(self, splits=splits, candidates=candidates)
 
@@ -177,14 +182,18 @@ class _Chooser:
         which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(order.device)
         splits, second = splits_of(groups, found, which)
         # One sort parts all groups: no number of columns is asked for again.
-        number = torch.cat([torch.full((count,), 2 * i) for i, count in enumerate(groups.counts)]).to(order.device)
+        number = torch.cat([torch.full((count,), 2 * i) for i, count in enumerate(groups.counts)]).to(
+            order.device
+        )
         parted = order[torch.argsort(number + second, stable=True)]
         many = [int(table[i, max(j, 0), 3]) for i, j in enumerate(made)]
         sizes = [size for count, m in zip(groups.counts, many, strict=True) for size in (count - m, m)]
         sides = parted.split(sizes)
         return [
             (
-                _Proposal(splits[i][0], resolved[i], (sides[2 * i], sides[2 * i + 1])) if made[i] >= 0 else None,
+                _Proposal(splits[i][0], resolved[i], (sides[2 * i], sides[2 * i + 1]))
+                if made[i] >= 0
+                else None,
                 splits[i][1] if hints[i] >= 0 and not resolved[i] else None,
             )
             for i in range(len(made))
@@ -221,9 +230,17 @@ class _Chooser:
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
         widths = found.axes.sum(-1).cpu().numpy()
-        made, hints, resolved = [], [], self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)])
+        made, hints, resolved = (
+            [],
+            [],
+            self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)]),
+        )
         for i, order in enumerate(ranked):
-            chance = (j for j in order if large[i, j] and stands_out(float(evidence[i, j]), int(widths[i, j]), groups.counts[i]))
+            chance = (
+                j
+                for j in order
+                if large[i, j] and stands_out(float(evidence[i, j]), int(widths[i, j]), groups.counts[i])
+            )
             hints.append(int(next(chance, -1)))
             forced = (j for j in order if there[i, j] and 0 < hard[i, j] < groups.counts[i])
             made.append(resolved[i] if resolved[i] >= 0 or not self.forced else int(next(forced, -1)))
@@ -242,7 +259,9 @@ class _Chooser:
                 tried[i, : len(part)] = part
                 tried[i, len(part) :] = part[-1]
             which = torch.from_numpy(tried).to(device)
-            odds = found.odds.gather(2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1))
+            odds = found.odds.gather(
+                2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1)
+            )
             ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
             for i in open_:
                 deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
@@ -251,7 +270,9 @@ class _Chooser:
         return chosen
 
 
-def splits_of(groups: Groups, found: Candidates, which: Int[Tensor, "g b"]) -> tuple[list[list[Split]], Tensor]:
+def splits_of(
+    groups: Groups, found: Candidates, which: Int[Tensor, "g b"]
+) -> tuple[list[list[Split]], Tensor]:
     """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
     points, orders = groups.points, groups.means.shape[1]
     odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
@@ -266,7 +287,7 @@ def splits_of(groups: Groups, found: Candidates, which: Int[Tensor, "g b"]) -> t
     numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
     means_ = groups.means.cpu()
     axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
-    splits = []
+    splits: list[list[Split]] = []
     for i, columns in enumerate(groups.counts):
         splits.append([])
         for j in range(which.shape[1]):
@@ -278,7 +299,9 @@ def splits_of(groups: Groups, found: Candidates, which: Int[Tensor, "g b"]) -> t
             middle = means_[i, : len(basis)] @ basis
             means = torch.stack([middle + first, middle + first + step])
             share = min(max(float(share), 1e-9), 1 - 1e-9)
-            splits[-1].append(Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone()))
+            splits[-1].append(
+                Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone())
+            )
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 
 

@@ -22,7 +22,13 @@ from torchmotif.motifs._model import Assignment, Equivalence, Learner
 from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label, n_max_of
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._tree import MotifTree
-from torchmotif.motifs.detectability import Acquisition, CentralColumn, DetectionLimit, Resolution, SplitCriteria
+from torchmotif.motifs.detectability import (
+    Acquisition,
+    CentralColumn,
+    DetectionLimit,
+    Resolution,
+    SplitCriteria,
+)
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]

@@ -10,7 +10,14 @@ from jaxtyping import Float
 from scipy.stats import pearson3
 from torch import Tensor
 
-from torchmotif.motifs._expectation import Components, Flags, expectation_of, expected, least_enough, min_scale
+from torchmotif.motifs._expectation import (
+    Components,
+    Flags,
+    expectation_of,
+    expected,
+    least_enough,
+    min_scale,
+)
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._split import Groups, Split, Values
 
@@ -145,7 +152,7 @@ class SplitCriteria:
 class Middle(NamedTuple):
     """What is measured in the middle of the patches of a motif, on the host."""
 
-    count: int  # learnt columns of the motif
+    columns: int  # of the motif that were learnt on
     mean: Float[Tensor, " l"]  # of their moments
     column: Float[Tensor, " k"]  # what the column in the middle adds to them; zero where there is none
     axis: Float[Tensor, " k"]  # along which it stands out of the noise most, which scatters by 1 there
@@ -155,7 +162,9 @@ class Middle(NamedTuple):
     def of(cls, groups: Groups) -> "list[Middle]":
         """Those of groups of columns."""
         k = groups.column.shape[1]
-        along = [groups.moments[where, :k] @ groups.filter[i].float() for i, where in enumerate(groups.slices)]
+        along = [
+            groups.moments[where, :k] @ groups.filter[i].float() for i, where in enumerate(groups.slices)
+        ]
         at = torch.tensor(QUANTILES).to(groups.moments.device)
         values = torch.stack([torch.quantile(mine, at) for mine in along])
         parts = [part.cpu() for part in (groups.means, groups.column, groups.filter)]
@@ -180,13 +189,13 @@ class CentralColumn:
     def of(cls, middle: "Middle", noise: CountingNoise, scale: float) -> "CentralColumn":
         """That of a motif, whose noise is larger by a factor."""
         if not bool(middle.axis.any()):
-            return cls(middle.count)
+            return cls(middle.columns)
         axis = middle.axis[:, None]
         skew = scale**2 * float(noise.cumulants(middle.mean, axis)[1])
         darker, brighter = (np.diff(middle.quantiles) / np.diff(pearson3.ppf(QUANTILES, skew))) ** 2 - 1
         second, third = noise.cumulants(middle.column, axis, level=False)
         return cls(
-            middle.count,
+            middle.columns,
             float(middle.column @ middle.axis),
             (max(float(darker), 0.0), max(float(brighter), 0.0)),
             skew,
