@@ -172,9 +172,9 @@ class FieldResult:
     @property
     def families(self) -> list[Family]:
         """Which of the motifs of `templates` are one another turned or mirrored, see `torchmotif.motifs.find_families`."""
-        templates = self.templates
-        gain = self.record["motif_groups"][0].get("electrons_per_count")
-        return find_families(templates, self.counts[: len(templates)], gain)
+        group = self.record["motif_groups"][0]
+        counts = [number for number, _ in group.get("expected_counts") or ()]
+        return find_families(self.templates, np.array(counts or self.counts), group.get("electrons_per_count"))
 
     @property
     def n_motifs(self) -> int:

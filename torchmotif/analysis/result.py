@@ -128,8 +128,11 @@ class MotifResult:
     @cached_property
     def families(self) -> list[Family]:
         """Motifs that are one another turned or mirrored, see `torchmotif.motifs.find_families`."""
-        gain = self.record.get("found", {}).get("electrons_per_count")
-        return find_families(self.templates, self.counts, gain)
+        found = self.record.get("found", {})
+        # How many there are in all images that were learnt together, so that each of them has the same families.
+        known = np.array([number for number, _ in found.get("expected_counts") or ()])
+        counts = known if len(known) == len(self.templates) else self.counts
+        return find_families(self.templates, counts, found.get("electrons_per_count"))
 
     def empty_sites(self) -> "pd.DataFrame":
         """Sites of the sublattices within the image where no column was found: whole columns that are missing.
