@@ -1,6 +1,6 @@
 """What learning motifs costs beside principal components and k-means: both in turn in one process, on one thread.
 
-    python benchmarks/motifs_price.py [--columns 100000] [--size 33] [--rounds 1] [--doses 1 0.1 0.02 0.005]
+    python benchmarks/motifs_price.py [--columns 100000] [--size 33] [--n-max 10] [--rounds 1] [--doses 1 0.1 0.02 0.005]
 
 prints, for each dose, the processor seconds of `MotifClassifier.fit_predict` and of scikit-learn's PCA(20) + KMeans(6, n_init=4) on the
 same patches (the least of the rounds), and the ratio of both; then the peak memory beyond the patches.
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="price of motifs in units of that of k-means")
     parser.add_argument("--columns", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=33)
+    parser.add_argument("--n-max", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--doses", type=float, nargs="+", default=[1.0, 1 / 10, 1 / 50, 1 / 200])
     given = parser.parse_args()
@@ -36,7 +37,7 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(given.rounds):
             start = time.process_time()
-            model = tm.MotifClassifier().fit(case.patches, case.offsets)
+            model = tm.MotifClassifier(n_max=given.n_max).fit(case.patches, case.offsets)
             taken["motifs"] = min(taken["motifs"], time.process_time() - start)
             more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             with threadpool_limits(1):
