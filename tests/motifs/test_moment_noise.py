@@ -152,3 +152,12 @@ def test_the_scale_of_half_as_many_samples_as_directions(generator: torch.Genera
 def test_the_scale_of_hardly_any_patches_cannot_be_told(n: int) -> None:
     eye = torch.eye(6, dtype=torch.float64)
     assert noise_scale(eye, eye, n) == 0
+
+
+@pytest.mark.parametrize(("neighbours", "found"), [([1.0] * 3, (3.0, 5.0)), ([0.0] * 3, (5.0, math.inf))])
+def test_neighbours_begin_between_the_columns(neighbours: list[float], found: tuple[float, float]) -> None:
+    basis = ZernikeBasis(14, 21)
+    mean = moments_of(spots([2.0, *neighbours])[None], basis)[0]
+    noise = CountingNoise(BASIS, 14, 0.0, None)
+    assert found[0] <= noise.first_minimum(mean) <= found[1]
+    assert noise.first_minimum(-mean) == math.inf

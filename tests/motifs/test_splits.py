@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from torchmotif.motifs._expectation import Components
-from torchmotif.motifs._mixture import saddle_ratios
+from torchmotif.motifs._mixture import Pairs, Points, saddle_ratios
 from torchmotif.motifs._noise import CountingNoise, matched_filter
 from torchmotif.motifs._split import Candidates, Groups, Split, propose
 from torchmotif.motifs._tree import splits_of
@@ -95,6 +95,36 @@ def test_groups_side_by_side_are_each_as_alone(generator: torch.Generator) -> No
     together = propose(both).evidence.amax(1).tolist()
     alone = [float(propose(in_white_noise(part)).evidence.max()) for part in (one, other)]
     assert together == pytest.approx(alone, abs=0.05)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_no_component_is_narrower_than_the_noise(axes: int) -> None:
+    rng = np.random.default_rng(0)
+    second = rng.random(4000) < 0.4
+    values = 0.7 * rng.normal(size=(4000, axes)) + 3 * second[:, None] * np.eye(axes)[0]
+    values[:, 1:] += 2 * rng.normal(size=(4000, axes - 1))
+    centred = values - values.mean(0)
+    _, directions = np.linalg.eigh(np.cov(centred.T, bias=True).reshape(axes, axes))
+    x = torch.from_numpy(centred @ directions).float()
+    places = torch.cat([x, torch.ones(4000, 1)], 1)[None]
+    points = Points(
+        places, places, torch.zeros(1).long(), torch.tensor([4000.0]), x.var(0, correction=0)[None]
+    )
+    sums = points.sums(torch.from_numpy(second).float()[None, :, None])
+    pairs = Pairs.maximising(points, sums, torch.ones(1, axes))
+    for _ in range(20):  # the least variance is bettered in every step
+        pairs = Pairs.maximising(points, sums, torch.ones(1, axes), pairs.narrowest)
+    means = [x[torch.from_numpy(side)].double().mean(0).numpy() for side in (~second, second)]
+    residual = x.double().numpy() - np.stack(means)[second.astype(int)]
+    variances, vectors = np.linalg.eigh(np.cov(residual.T, bias=True).reshape(axes, axes))
+    floored = (vectors * np.maximum(variances, 1)) @ vectors.T
+    known = np.linalg.solve(floored, means[1] - means[0])
+    np.testing.assert_allclose(pairs.discriminant[0, 0, :-1], known, rtol=0.02, atol=0.02)
+    first, other = (stats.multivariate_normal(mean, floored).logpdf(x.numpy()) for mean in means)
+    total = np.maximum(np.cov(x.numpy().T, bias=True).reshape(axes, axes).diagonal(), 1)
+    single = stats.multivariate_normal(np.zeros(axes), np.diag(total)).logpdf(x.numpy()).sum()
+    both = np.logaddexp(math.log(1 - second.mean()) + first, math.log(second.mean()) + other).sum()
+    assert float(pairs.gains(points, points.odds(pairs))) == pytest.approx(both - single, rel=0.01)
 
 
 def mixture(share: float, intrinsic: torch.Tensor, means: torch.Tensor) -> Split:
