@@ -174,7 +174,9 @@ class FieldResult:
         """Which of the motifs of `templates` are one another turned or mirrored, see `torchmotif.motifs.find_families`."""
         group = self.record["motif_groups"][0]
         counts = [number for number, _ in group.get("expected_counts") or ()]
-        return find_families(self.templates, np.array(counts or self.counts), group.get("electrons_per_count"))
+        return find_families(
+            self.templates, np.array(counts or self.counts), group.get("electrons_per_count")
+        )
 
     @property
     def n_motifs(self) -> int:

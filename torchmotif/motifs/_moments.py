@@ -19,6 +19,7 @@ __all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label
 _BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 _MOST_SAMPLED = 4096  # patches that tell mean and deviation of the pixels, which only have to be about right
+_PARTS = 4  # of them, whose means are compared
 _BATCH_MOMENTS = 65_536  # columns at a time where there are moments
 
 
@@ -119,7 +120,7 @@ class PatchSource:
                 least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
             )
             moments[rows] = basis(windows, None if self.offsets is None else self.offsets[rows], level=level)
-        return Read(moments, level, float((some - level).std(correction=0)), least)
+        return Read(moments, level, float((some - level).std(correction=0)), least, _parts(some))
 
     def _on_device(self, rows: Any) -> Tensor:
         return as_tensor(self._data[rows], device=self._where, name="patches")
@@ -160,7 +161,7 @@ class MomentSource:
 
     def read(self, basis: ZernikeBasis) -> "Read":  # noqa: ARG002
         """All moments; in place of those of the pixels their root mean square, and that no pixel is negative."""
-        return Read(self.values, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0)
+        return Read(self.values, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0, None)
 
 
 class Read(NamedTuple):
@@ -170,9 +171,15 @@ class Read(NamedTuple):
     level: float  # about the mean of the pixels
     deviation: float  # about their standard deviation
     least: float  # of them
+    parts: Float[Tensor, "p s s"] | None  # means of parts of some of them; None where there are only moments
 
 
 Source = PatchSource | MomentSource
+
+
+def _parts(windows: Float[Tensor, "n s s"]) -> Float[Tensor, "p s s"]:
+    """Mean patches of several parts, which tell what is there from what is noise."""
+    return torch.stack([windows[i::_PARTS].mean(0) for i in range(min(_PARTS, len(windows)))])
 
 
 def n_max_of(k: int) -> int:

@@ -33,12 +33,19 @@ class CountingNoise:
     each patch's own offset: at the disk's edge they differ, and with one for all of them noise would look like structure.
 
     The moments are those of pixels from which a constant was subtracted, to the order of the basis or a higher one;
-    `level` is what that constant stands above a pixel without electrons, in units of the moments.
+    `level` is what that constant stands above a pixel without electrons, in units of the moments; `parts` are means of the
+    patches of several parts of them.
     """
 
     def __init__(
-        self, basis: ZernikeBasis, orders: int, level: float, offsets: Float[Tensor, "n 2"] | None
+        self,
+        basis: ZernikeBasis,
+        orders: int,
+        level: float,
+        offsets: Float[Tensor, "n 2"] | None,
+        parts: Float[Tensor, "p s s"] | None = None,
     ) -> None:
+        self._parts = parts
         reach = 0 if offsets is None else _KERNELS_PER_PIXEL // 2
         steps = list(product(range(-reach, reach + 1), repeat=2))
         centres = [(row / _KERNELS_PER_PIXEL, col / _KERNELS_PER_PIXEL) for row, col in steps]
@@ -69,22 +76,16 @@ class CountingNoise:
         return torch.stack([part @ part.T for part in parts]).double()
 
     def first_minimum(self, mean: Float[Tensor, " l"]) -> float:
-        """Radius in pixels at which the neighbours of the column in the middle begin; inf where the middle is dark.
+        """Radius in pixels at which the neighbours of the column in the middle begin; inf where it is not known.
 
-        It is the first minimum, of a parabola through three radii, of the patch that mean moments stand for, averaged over all
-        angles.
+        It is the first minimum of the mean patch, averaged over all angles, if those of its parts agree within a pixel. Without patches,
+        it is that of the patch which mean moments stand for; to a low order in a wide window that is too smooth.
         """
-        size = math.isqrt(self._shapes.shape[-1])
-        axis = torch.arange(size) - (size - 1) / 2
-        ring = torch.hypot(axis[:, None], axis[None, :]).round().long().flatten()
-        rings = F.one_hot(ring).float()[:, : (size + 1) // 2]
-        patch = (mean.float() @ self._shapes[self._middle]).cpu()
-        profile = patch @ (rings / rings.sum(0))
-        rises = torch.nonzero(profile.diff() > 0).flatten().tolist()
-        if not rises or rises[0] == 0:
-            return math.inf
-        before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
-        return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
+        if self._parts is None:
+            return _first_minimum(mean.float() @ self._shapes[self._middle])
+        whole = _first_minimum(self._parts.mean(0))
+        apart = [abs(_first_minimum(part) - whole) for part in self._parts]
+        return whole if max(apart) <= 1 else math.inf
 
     def cumulants(
         self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True
@@ -108,6 +109,20 @@ def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor,
     y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
     shapes: Tensor = zernike_polynomials(n_max, torch.hypot(x, y).clamp(max=1.0), torch.atan2(y, x))
     return shapes.float()
+
+
+def _first_minimum(patch: Float[Tensor, "..."]) -> float:
+    """Radius of the first minimum of a square patch averaged over all angles, of a parabola through three radii; inf without one."""
+    size = math.isqrt(patch.numel())
+    axis = torch.arange(size) - (size - 1) / 2
+    ring = torch.hypot(axis[:, None], axis[None, :]).round().long().flatten()
+    rings = F.one_hot(ring).float()[:, : (size + 1) // 2]
+    profile = patch.flatten().cpu() @ (rings / rings.sum(0))
+    rises = torch.nonzero(profile.diff() > 0).flatten().tolist()
+    if not rises or rises[0] == 0:
+        return math.inf
+    before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
+    return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
 
 
 def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:

@@ -1,5 +1,6 @@
 """A tree of splits: its leaves are the motifs."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where wh
 # Times the radius at which a column's neighbours begin: what lies beyond surrounds the motif. Windows of the first shell
 # (`first_shell`) end before, so this touches only larger ones, which otherwise part each motif by the vacancies of further shells.
 _FIRST_SHELL = 2.2
+_WIDER = 1.25  # times the first shell: from where on a window is a larger one, and holds more than its own first shell
 # A difference of which most lies beyond is one of motifs only where it changes so much of the contrast within, in squares: in MoSe2,
 # what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1.
 _CHANGED = 0.05
@@ -106,6 +108,7 @@ def grow(
     least = float(criteria.min_columns(len(finer)))
     members = [torch.arange(len(finer), device=finer.device)]
     shell = _FIRST_SHELL * noise.first_minimum(finer.mean(0))
+    shell = shell if _WIDER * shell < _DISK_EDGE * basis.size / 2 else math.inf
     chooser = _Chooser(basis, criteria, least, shell, forced=n_motifs is not None)
     splits: NumberedSplits = []
     candidates: dict[int, Split] = {}

@@ -474,7 +474,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             device=device,
         )
         self.basis_ = finer.lower(highest)
-        moments, level, deviation, least = source.read(finer)
+        moments, level, deviation, least, self._parts = source.read(finer)
         dark = min(least, 0.0) if self.offset is None else self.offset
         self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark, finer)
         moments = self._scale.of_moments(moments, level).float()
@@ -519,6 +519,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 self._orders,
                 self._scale.counts_at_level,
                 None if offsets is None else offsets[rows],
+                self._parts,
             ),
             None if gain is None else 1 / (gain * unit),
             self.n_motifs,
