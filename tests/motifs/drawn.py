@@ -84,6 +84,9 @@ class WhiteNoise(CountingNoise):
     def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
         return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
 
+    def first_minimum(self, mean: torch.Tensor) -> float:  # noqa: ARG002
+        return math.inf
+
 
 def in_white_noise(moments: torch.Tensor, basis: ZernikeBasis = SMALL) -> Groups:
     """All columns as one group."""
