@@ -85,15 +85,23 @@ def find_families(
     families, left = [], np.argsort(-np.asarray(counts), kind="stable")
     while len(left):
         first, mine = int(left[0]), moments[left]
-        match = matched(mine[:1].expand_as(mine), mine, torch.ones(len(left), dtype=torch.bool))
         apart = (mine - mine[0]).square().sum(1)
-        alike = match.distance.square().numpy() <= (UNEXPLAINED * apart).numpy() + noise[first] + noise[left]
+        most = UNEXPLAINED * apart + torch.from_numpy(noise[first] + noise[left])
+        match, mirrored_match = (
+            matched(mine[:1].expand_as(mine), mine, torch.full((len(left),), chiral))
+            for chiral in (False, True)
+        )
+        # A mirror image is asked for only where a rotation does not do: symmetric motifs have both.
+        turned = match.distance.square() <= most
+        alike = (turned | (mirrored_match.distance.square() <= most)).numpy()
         middle = mine[:, radial]
         unlike = (middle - middle[0]).square().sum(1)
         usual = (middle.square().sum(1) + middle[0].square().sum()) / 2
         alike &= unlike.numpy() <= (_UNLIKE * usual).numpy() + noise[first] + noise[left]
         alike[0] = True
-        angles, mirrored = torch.remainder(match.angle, 2 * torch.pi).tolist(), match.mirrored.tolist()
+        angle = torch.where(turned, match.angle, mirrored_match.angle)
+        angles = torch.remainder(angle, 2 * torch.pi).tolist()
+        mirrored = (mirrored_match.mirrored & ~turned).tolist()
         angles[0], mirrored[0] = 0.0, False
         members = np.nonzero(alike)[0]
         families.append(
