@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy.spatial.distance import pdist, squareform
 
+import torchmotif as tm
 from torchmotif.cluster import (
     HDBSCAN,
     Clusterer,
@@ -27,6 +29,7 @@ BACKENDS = {
     "sklearn-hdbscan": {"min_cluster_size": 15, "min_samples": 5},
     "fast-hdbscan": {"min_cluster_size": 15, "min_samples": 5},
     "kmeans": {"n_clusters": 3},
+    "torch-kmeans": {"n_clusters": 3},
     "gaussian-mixture": {"n_clusters": 3},
     "layout-blobs": {"radius": 6},
 }
@@ -78,7 +81,7 @@ def test_what_is_no_matrix_is_refused(backend: Clusterer, X: np.ndarray) -> None
         backend.fit_predict(X)
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS)[:5], indirect=True)
+@pytest.mark.parametrize("backend", list(BACKENDS)[:6], indirect=True)
 def test_too_few_rows_are_refused(backend: Clusterer) -> None:
     with pytest.raises(InputError, match=r"at least .* rows, got 2; lower"):
         backend.fit_predict(np.zeros((2, 2)))
@@ -203,3 +206,45 @@ def test_parameters_out_of_range(backend: Clusterer, message: str) -> None:
 def test_a_missing_library_says_how_to_get_it() -> None:
     with pytest.raises(MissingDependencyError, match="pip install fast-hdbscan"):
         HDBSCAN(5, library="fast_hdbscan").fit_predict(np.zeros((50, 2)))
+
+
+def test_a_machine_without_hdbscan_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hdbscan", None)  # as if it could not be imported
+    with pytest.raises(MissingDependencyError, match="pip install hdbscan; or take library='sklearn'"):
+        HDBSCAN(5).fit_predict(np.zeros((50, 2)))
+
+
+def test_analyze_needs_no_hdbscan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hdbscan", None)
+    scan = tm.datasets.mose2((160, 160)).draw(generator=torch.Generator().manual_seed(0))
+    assert tm.analyze(scan, progress=False).n_motifs >= 1
+
+
+@pytest.mark.parametrize("name", ["cuml-hdbscan", "cuml-kmeans"])
+def test_a_machine_without_cuml_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuml", None)
+    monkeypatch.setitem(sys.modules, "cuml.cluster", None)
+    parameters = {"n_clusters": 3} if "kmeans" in name else {}
+    with pytest.raises(MissingDependencyError, match="NVIDIA GPU"):
+        clusterer(name, **parameters).fit_predict(np.zeros((50, 2)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cuml") is None, reason="cuml is not installed")
+@pytest.mark.parametrize("seed", range(3))
+def test_cuml_labels_all_but_single_points_as_hdbscan_does(seed: int) -> None:
+    X, _ = _blobs(seed)
+    assert (HDBSCAN(15, 5, "cuml").fit_predict(X) != HDBSCAN(15, 5).fit_predict(X)).mean() < 0.02
+
+
+@given(st.integers(1, 5), st.integers(0, 20))
+def test_k_means_in_torch_is_as_good_as_that_of_scikit_learn(count: int, seed: int) -> None:
+    X = np.random.default_rng(seed).normal(size=(60, 3)) + 50.0
+    found = KMeans(count, library="torch").fit_predict(X)
+    other = KMeans(count, library="sklearn").fit_predict(X)
+
+    def loss(labels: np.ndarray) -> float:
+        parts = [X[labels == i] for i in range(count)]
+        return float(sum(((part - part.mean(0)) ** 2).sum() for part in parts))
+
+    assert set(found) == set(range(count))
+    assert loss(found) <= 1.05 * loss(other)

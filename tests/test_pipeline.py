@@ -78,11 +78,28 @@ def test_the_table_has_nanometres_where_the_image_is_calibrated(result: tm.Motif
         "intensity",
         "motif",
         "probability",
+        "family",
         "site",
         "at_rim",
     ]
     np.testing.assert_allclose(table["row_nm"], table["row_px"] * 0.02)
     assert result.counts.sum() == (table["motif"] >= 0).sum()
+
+
+def test_families_are_told_and_saved(result: tm.MotifResult, tmp_path: Path) -> None:
+    """Mo beside a vacancy is one motif in three directions."""
+    turned = [family for family in result.families if len(family.motifs) > 1]
+    assert sorted(motif for family in result.families for motif in family.motifs) == list(
+        range(result.n_motifs)
+    )
+    assert len(turned) == 1
+    assert len(turned[0].motifs) == 3
+    assert np.diff(np.rad2deg(sorted(turned[0].angles_rad))) == pytest.approx(120, abs=6)
+    table = result.to_dataframe()
+    assert set(table["family"][table["motif"].isin(turned[0].motifs)]) == {turned[0].motifs[0]}
+    assert (table["family"][table["motif"] < 0] == -1).all()
+    result.save(tmp_path / "out", report=False)
+    assert tm.MotifResult.load(tmp_path / "out").families == result.families
 
 
 def test_a_saved_result_comes_back_whole(result: tm.MotifResult, tmp_path: Path) -> None:

@@ -3,17 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 
 from torchmotif._arrays import as_tensor, like
+from torchmotif._kmeans import lloyd
 from torchmotif.errors import InputError, MissingDependencyError
 
 __all__ = ["HDBSCAN", "Clusterer", "GaussianMixture", "KMeans", "LayoutBlobs", "clusterer", "ordered_by_size"]
 
-_Library = Literal["hdbscan", "sklearn", "fast_hdbscan"]
+_Library = Literal["hdbscan", "sklearn", "fast_hdbscan", "cuml"]
+_KMeansLibrary = Literal["auto", "sklearn", "torch", "cuml"]
+# What is not among torchmotif's own requirements, or cannot be built everywhere, and what to do where it is missing.
+_MISSING = {
+    "hdbscan": "run: pip install hdbscan; or take library='sklearn', the same method without a package of its own",
+    "fast_hdbscan": "run: pip install fast-hdbscan",
+    "cuml": "it needs an NVIDIA GPU; run: pip install cuml-cu12",
+}
 _FILLED = 0.9  # share of the raster's side that a layout covers
 
 
@@ -47,15 +57,16 @@ class HDBSCAN:
     min_samples : int, optional
         Neighbours, the point itself not counted, within the core distance; by default `min_cluster_size`. It means
         the same in all libraries: scikit-learn, which counts the point, is given one more.
-    library : {"hdbscan", "sklearn", "fast_hdbscan"}
-        What does the work.
+    library : {"hdbscan", "sklearn", "fast_hdbscan", "cuml"}
+        What does the work. cuML runs on an NVIDIA GPU, in float32; where distances are equal its spanning tree is another
+        one, so that single points between clusters may get other labels.
 
     Raises
     ------
     InputError
         If a parameter is out of range, or there are no more rows than `min_samples` or fewer than `min_cluster_size`.
     MissingDependencyError
-        If fast_hdbscan is asked for and not installed.
+        If the library is not installed.
 
     Examples
     --------
@@ -88,18 +99,16 @@ class HDBSCAN:
             from sklearn import cluster
 
             return cluster.HDBSCAN(min_cluster_size=self.min_cluster_size, min_samples=samples + 1, copy=True)
+        if self.library == "cuml":
+            library = _installed("cuml.cluster")
+            return library.HDBSCAN(
+                min_cluster_size=self.min_cluster_size, min_samples=samples, output_type="numpy"
+            )
+        library = _installed(self.library)
         if self.library == "fast_hdbscan":
-            try:
-                import fast_hdbscan
-            except ImportError as error:
-                raise MissingDependencyError(
-                    "fast_hdbscan is not installed; run: pip install fast-hdbscan"
-                ) from error
-            return fast_hdbscan.HDBSCAN(min_cluster_size=self.min_cluster_size, min_samples=samples)
-        import hdbscan
-
+            return library.HDBSCAN(min_cluster_size=self.min_cluster_size, min_samples=samples)
         # The library's default, an approximate tree, gives other labels.
-        return hdbscan.HDBSCAN(
+        return library.HDBSCAN(
             min_cluster_size=self.min_cluster_size,
             min_samples=samples,
             approx_min_span_tree=False,
@@ -116,24 +125,51 @@ class KMeans:
     n_clusters : int
     random_state : int
         Seed of the starts, of which the best of ten is kept.
+    library : {"auto", "sklearn", "torch", "cuml"}
+        What does the work: by default scikit-learn for what lies on the CPU, and for what lies on an accelerator cuML where it is
+        installed and torch where it is not. Each draws starts of its own.
 
     Raises
     ------
     InputError
-        If there are fewer rows than clusters.
+        If there are fewer rows than clusters, or there is no such library.
+    MissingDependencyError
+        If cuML is asked for and not installed.
     """
 
     n_clusters: int
     random_state: int = 0
+    library: _KMeansLibrary = "auto"
 
     def fit_predict(self, X: Any) -> Any:
         """See `Clusterer`."""
+        if self.library not in get_args(_KMeansLibrary):
+            raise InputError(
+                f"library must be one of {', '.join(get_args(_KMeansLibrary))}, got {self.library!r}"
+            )
+        library = self._library_for(X)
+        if library == "torch":
+            values = _checked(X, _count(self.n_clusters), "n_clusters")
+            return _labels(lloyd(values, self.n_clusters, self.random_state).cpu().numpy(), X)
+        points = _points(X, _count(self.n_clusters), "n_clusters")
+        return _labels(self._model(library).fit_predict(points), X)
+
+    def _library_for(self, X: Any) -> str:
+        if self.library != "auto":
+            return self.library
+        if not isinstance(X, torch.Tensor) or X.device.type == "cpu":
+            return "sklearn"
+        return "cuml" if X.device.type == "cuda" and find_spec("cuml") is not None else "torch"
+
+    def _model(self, library: str) -> Any:
+        """The estimator of the library."""
+        if library == "cuml":
+            return _installed("cuml.cluster").KMeans(
+                self.n_clusters, n_init=10, random_state=self.random_state, output_type="numpy"
+            )
         from sklearn.cluster import KMeans as Lloyd
 
-        points = _points(X, _count(self.n_clusters), "n_clusters")
-        return _labels(
-            Lloyd(self.n_clusters, n_init=10, random_state=self.random_state).fit_predict(points), X
-        )
+        return Lloyd(self.n_clusters, n_init=10, random_state=self.random_state)
 
 
 @dataclass(frozen=True)
@@ -219,7 +255,10 @@ _BACKENDS: dict[str, tuple[type, dict[str, Any]]] = {
     "hdbscan": (HDBSCAN, {"library": "hdbscan"}),
     "sklearn-hdbscan": (HDBSCAN, {"library": "sklearn"}),
     "fast-hdbscan": (HDBSCAN, {"library": "fast_hdbscan"}),
-    "kmeans": (KMeans, {}),
+    "cuml-hdbscan": (HDBSCAN, {"library": "cuml"}),
+    "kmeans": (KMeans, {"library": "auto"}),
+    "torch-kmeans": (KMeans, {"library": "torch"}),
+    "cuml-kmeans": (KMeans, {"library": "cuml"}),
     "gaussian-mixture": (GaussianMixture, {}),
     "layout-blobs": (LayoutBlobs, {}),
 }
@@ -230,9 +269,10 @@ def clusterer(name: str, **parameters: Any) -> Clusterer:
 
     Parameters
     ----------
-    name : {"hdbscan", "sklearn-hdbscan", "fast-hdbscan", "kmeans", "gaussian-mixture", "layout-blobs"}
+    name : {"hdbscan", "sklearn-hdbscan", "fast-hdbscan", "cuml-hdbscan", "kmeans", "torch-kmeans", "cuml-kmeans", \
+"gaussian-mixture", "layout-blobs"}
     **parameters
-        Those of `HDBSCAN` (less `library`), `KMeans`, `GaussianMixture` or `LayoutBlobs`.
+        Those of `HDBSCAN` and `KMeans` (less `library`), `GaussianMixture` or `LayoutBlobs`.
 
     Returns
     -------
@@ -290,15 +330,30 @@ def _count(n_clusters: int) -> int:
     return n_clusters
 
 
-def _points(X: Any, least: int, because: str) -> np.ndarray:
-    """The rows as float64 on the host, checked to be finite and enough."""
-    points: np.ndarray = as_tensor(X, dtype=torch.float64, name="X").detach().cpu().numpy()
+def _installed(name: str) -> Any:
+    """A library that is imported only where it is asked for."""
+    package = name.split(".", maxsplit=1)[0]
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{package} is not installed; {_MISSING[package]}") from error
+
+
+def _checked(X: Any, least: int, because: str) -> torch.Tensor:
+    """The rows where they lie, checked to be finite and enough."""
+    points = as_tensor(X, name="X").detach()
     if points.ndim != 2 or 0 in points.shape:
-        raise InputError(f"X must have the shape (n, d), got {points.shape}")
-    if not np.isfinite(points).all():
+        raise InputError(f"X must have the shape (n, d), got {tuple(points.shape)}")
+    if not bool(torch.isfinite(points).all()):
         raise InputError("X has values that are not finite; drop those rows first")
     if len(points) < least:
         raise InputError(f"X must have at least {least} rows, got {len(points)}; lower {because}")
+    return points
+
+
+def _points(X: Any, least: int, because: str) -> np.ndarray:
+    """The rows as float64 on the host, checked to be finite and enough."""
+    points: np.ndarray = _checked(as_tensor(X, dtype=torch.float64, name="X"), least, because).cpu().numpy()
     return points
 
 

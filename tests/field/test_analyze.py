@@ -114,7 +114,8 @@ def test_the_store_is_read_again_and_is_plain_zarr(whole: tm.field.FieldResult) 
     assert len(again) == len(whole)
     table = again.to_dataframe()
     places = ["row_px", "col_px", "row_nm", "col_nm"]
-    assert list(table) == [*places, "intensity", "motif", "probability", "site", "at_rim"]
+    assert list(table) == [*places, "intensity", "motif", "probability", "family", "site", "at_rim"]
+    assert again.families == again[0].families
     np.testing.assert_allclose(table["row_nm"], table["row_px"] * PIXEL_NM)
     assert again.columns.spacing_nm == pytest.approx(again.columns.spacing * PIXEL_NM)
     assert json.loads((whole.path / "zarr.json").read_text())["zarr_format"] == 3

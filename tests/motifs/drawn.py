@@ -5,7 +5,10 @@ import math
 import numpy as np
 import torch
 
-from torchmotif.motifs._mixture import Components
+from torchmotif.motifs._expectation import Components
+from torchmotif.motifs._mixture import Pairs, Points
+from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
@@ -64,3 +67,38 @@ def components(
     share: float = 0.5,
 ) -> Components:
     return Components(np.array([step]), np.array([intrinsic]), np.array([noise]), np.array([skew]), share)
+
+
+class WhiteNoise(CountingNoise):
+    """Noise of moments that scatter by 1."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def shares(self, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return torch.ones(1)
+
+    def covariances(self, means: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return torch.eye(self.k, dtype=torch.float64).expand(len(means), -1, -1)
+
+    def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
+        return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
+
+    def first_minimum(self, mean: torch.Tensor) -> float:  # noqa: ARG002
+        return math.inf
+
+
+def in_white_noise(moments: torch.Tensor, basis: ZernikeBasis = SMALL) -> Groups:
+    """All columns as one group."""
+    rows = [torch.arange(len(moments))]
+    return Groups(moments.float(), rows, WhiteNoise(moments.shape[1]), basis, 1.0)
+
+
+def parted(values: torch.Tensor, threshold: float) -> tuple[Points, Pairs]:
+    """Values along one axis, and two components that begin on both sides of a threshold."""
+    x = (values - values.mean()).float()
+    places = torch.stack([x, torch.ones_like(x)], 1)[None]
+    spread = x.var(correction=0).reshape(1, 1)
+    points = Points(places, places, torch.zeros(1, dtype=torch.long), torch.tensor([float(len(x))]), spread)
+    second = (values > threshold).float()[None, :, None]
+    return points, Pairs.maximising(points, points.sums(second), torch.ones(1, 1))

@@ -273,7 +273,7 @@ def test_it_is_cloned_pickled_and_tagged(patches: tuple[np.ndarray, ...]) -> Non
     copy = pickle.loads(pickle.dumps(model))  # noqa: S301
     assert_array_equal(copy.predict(patches[0]), model.predict(patches[0]))
     for _, split in [*model._model.tree.splits, *model._model.tree.candidates]:  # no views of larger tensors
-        kept = [split.axes, split.means, split.intrinsic, split.responsibilities, *(split.cumulants or ())]
+        kept = [split.axes, split.means, split.intrinsic, split.sides, *(split.cumulants or ())]
         assert all(one.untyped_storage().nbytes() == one.nbytes for one in kept)
     assert model.__sklearn_tags__().input_tags.three_d_array
 

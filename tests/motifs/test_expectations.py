@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, stats
 from sklearn.mixture import GaussianMixture
 
-from torchmotif.motifs._mixture import Components
+from torchmotif.motifs._expectation import Components, expected, found_detectability, min_scale
 from torchmotif.motifs._split import Split
-from torchmotif.motifs.detectability import Acquisition, Resolution, expected, found_detectability, min_scale
+from torchmotif.motifs.detectability import Acquisition, Resolution
 
 NEVER = float("inf")
 
@@ -188,7 +188,9 @@ def split(distance: float, share: float, used: int, axes: int, columns: int) -> 
     means = torch.zeros(2, axes, dtype=torch.float64)
     means[1, 0] = distance
     intrinsic = torch.zeros(axes, axes, dtype=torch.float64)
-    return Split(along, means, intrinsic, share, 50.0, columns, torch.empty(0, dtype=torch.float64))
+    return Split(
+        along, means, intrinsic, share, 50.0, columns, torch.zeros(2, len(along), dtype=torch.float64)
+    )
 
 
 def test_a_split_under_the_conditions_it_was_learnt_in_is_as_it_was() -> None:

@@ -159,3 +159,20 @@ def test_resolutions_at_other_doses(learnt: tm.MotifClassifier) -> None:
         assert next(other for other in again if other.motifs == one.motifs).resolved
     with pytest.raises(InputError, match="must be positive"):
         learnt.resolutions_at(0.0)
+
+
+def test_how_many_there_are_is_better_known_than_which(draw: Draw) -> None:
+    patches, offsets, kinds = draw(tm.datasets.mose2((600, 600), vacancy_rate=0.06), 1 / 50)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    numbers, errors = model.expected_counts_.T
+    assert numbers.sum() == pytest.approx(len(patches))
+    proba = model.predict_proba(patches, offsets).numpy()
+    np.testing.assert_allclose(numbers, proba.sum(0), rtol=1e-4)
+    of = [
+        max(set(kinds[proba.argmax(1) == i]), key=list(kinds[proba.argmax(1) == i]).count)
+        for i in range(len(numbers))
+    ]
+    for kind in set(of):
+        mine = [i for i, one in enumerate(of) if one == kind]
+        error = float(np.hypot.reduce(errors[mine])) + 0.02 * (kinds == kind).sum()
+        assert abs(numbers[mine].sum() - (kinds == kind).sum()) < 4 * error

@@ -1,23 +1,9 @@
 import pytest
 import torch
-from drawn import CRITERIA, RADIUS, RIGHT, SIZE, SMALL, UP, moments_of
+from drawn import CRITERIA, RADIUS, RIGHT, SIZE, SMALL, UP, WhiteNoise, moments_of
 
-from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._tree import MotifTree, grow
 from torchmotif.motifs.detectability import Acquisition, SplitCriteria
-
-
-class WhiteNoise(CountingNoise):
-    """Noise of moments that scatter by 1."""
-
-    def __init__(self, moments: torch.Tensor) -> None:
-        self.moments = moments
-
-    def covariance(self, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        return torch.eye(self.moments.shape[1], dtype=torch.float64)
-
-    def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
-        return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
 
 
 def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +16,7 @@ def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, 
 def grown(
     moments: torch.Tensor, criteria: SplitCriteria = CRITERIA, n_motifs: int | None = None
 ) -> MotifTree:
-    return grow(moments, WhiteNoise(moments), SMALL, criteria, n_motifs=n_motifs)
+    return grow(moments.float(), WhiteNoise(28), SMALL, criteria, n_motifs=n_motifs)[0]
 
 
 def test_a_tree_has_a_leaf_for_every_group() -> None:
@@ -42,17 +28,17 @@ def test_a_tree_has_a_leaf_for_every_group() -> None:
     assert len(tree.splits) == 2
     assert not tree.candidates
     here = Acquisition(CRITERIA, 600, 600)
-    found, perhaps = tree.resolutions(torch.arange(3), here)
+    found, perhaps = tree.resolutions([0, 1, 2], here)
     assert not perhaps
     assert [one.resolved for one in found] == [True, True]
     (one, two), last = sorted(found[0].motifs, key=len), found[1].motifs
     assert sorted(one + two) == [0, 1, 2]
     assert sorted(last[0] + last[1]) == sorted(two)
     # Where leaves are one motif in two orientations, nothing tells them apart; what fits none is left out.
-    assert tree.resolutions(torch.tensor([0, 0, 0]), here)[0] == []
-    parted = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, 0]), here)[0]]
+    assert tree.resolutions([0, 0, 0], here)[0] == []
+    parted = [sorted(one.motifs) for one in tree.resolutions([0, 1, 0], here)[0]]
     assert parted == [[(0,), (1,)]]
-    parted = [sorted(one.motifs) for one in tree.resolutions(torch.tensor([0, 1, -1]), here)[0]]
+    parted = [sorted(one.motifs) for one in tree.resolutions([0, 1, -1], here)[0]]
     assert parted == [[(0,), (1,)]]
 
 
@@ -129,8 +115,8 @@ def test_what_lacks_only_dose_is_a_candidate() -> None:
     ((node, split),) = tree.candidates
     assert node == 0
     assert split.detectability() == pytest.approx(3.5, rel=0.2)
-    _, (hint,) = tree.resolutions(torch.zeros(1, dtype=torch.long), Acquisition(criteria, 620, 620))
+    _, (hint,) = tree.resolutions([0], Acquisition(criteria, 620, 620))
     assert hint.motifs == ((0,), (0,))
     assert not hint.resolved
     assert hint.least_relative_dose > 1
-    assert tree.resolutions(torch.tensor([-1]), Acquisition(criteria, 620, 620))[1] == []
+    assert tree.resolutions([-1], Acquisition(criteria, 620, 620))[1] == []

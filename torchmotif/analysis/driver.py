@@ -220,6 +220,7 @@ class _Run:
             "n_max": classifier.basis_.n_max,
             "level": level,
             "electrons_per_count": classifier.electrons_per_count_,
+            "expected_counts": classifier.expected_counts_.tolist(),
             "resolutions": [plain(asdict(one)) for one in classifier.resolutions_],
             "unresolved": [plain(asdict(one)) for one in classifier.unresolved_],
         }

@@ -18,6 +18,7 @@ from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import InputError, MissingDependencyError, ReadError
 from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.io import read
+from torchmotif.motifs import Family, find_families
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,6 +170,15 @@ class FieldResult:
         return self._array(f"templates/{motif_group}")
 
     @property
+    def families(self) -> list[Family]:
+        """Which of the motifs of `templates` are one another turned or mirrored, see `torchmotif.motifs.find_families`."""
+        group = self.record["motif_groups"][0]
+        counts = [number for number, _ in group.get("expected_counts") or ()]
+        return find_families(
+            self.templates, np.array(counts or self.counts), group.get("electrons_per_count")
+        )
+
+    @property
     def n_motifs(self) -> int:
         """Number of motifs, the greatest of all groups."""
         return max(int(group["n_motifs"]) for group in self.record["motif_groups"])
@@ -226,7 +236,14 @@ class FieldResult:
         """The result of one image, whose record says only what was found."""
         rows, known = self.rows(image), self.images[image]
         group = next(one for one in self.record["motif_groups"] if image in one["images"])
-        learnt = ("n_motifs", "n_max", "electrons_per_count", "resolutions", "unresolved")
+        learnt = (
+            "n_motifs",
+            "n_max",
+            "electrons_per_count",
+            "expected_counts",
+            "resolutions",
+            "unresolved",
+        )
         arrays = {
             name: self._array(name, rows)[order]
             for name in ("labels", "probabilities", "angles", "mirrored")

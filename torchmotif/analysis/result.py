@@ -20,6 +20,7 @@ from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, brightness_at, find_sites
+from torchmotif.motifs import Family, find_families
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
@@ -124,6 +125,15 @@ class MotifResult:
         """The sublattices that frequent motifs make, and which of them each column and motif sits on or between."""
         return find_sites(self.columns.positions, self.labels, self.columns.spacing, self.n_motifs)
 
+    @cached_property
+    def families(self) -> list[Family]:
+        """Motifs that are one another turned or mirrored, see `torchmotif.motifs.find_families`."""
+        found = self.record.get("found", {})
+        # How many there are in all images that were learnt together, so that each of them has the same families.
+        known = np.array([number for number, _ in found.get("expected_counts") or ()])
+        counts = known if len(known) == len(self.templates) else self.counts
+        return find_families(self.templates, counts, found.get("electrons_per_count"))
+
     def empty_sites(self) -> "pd.DataFrame":
         """Sites of the sublattices within the image where no column was found: whole columns that are missing.
 
@@ -178,16 +188,21 @@ class MotifResult:
         Returns
         -------
         pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
+            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; family, the most
+            frequent motif that is the column's turned or mirrored (see `families`), -1 without a motif; site, the motif
             on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
             patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
 
+        family = np.full(self.n_motifs + 1, -1, dtype=np.int64)  # its last is that of label -1
+        for one in self.families:
+            family[list(one.motifs)] = one.motifs[0]
         table = self._places(self.columns.positions) | {
             "intensity": self.columns.intensities,
             "motif": self.labels,
             "probability": self.probabilities,
+            "family": family[self.labels],
             "site": self.sites.columns,
             "at_rim": self.groups == AT_RIM,
         }

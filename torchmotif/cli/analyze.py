@@ -273,6 +273,7 @@ def _tell(
         typer.echo(
             f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
         )
+    _tell_families(result)
     for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with their patch cut off")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
@@ -284,6 +285,13 @@ def _tell(
     typer.echo(f"written to {out}/: {files}")
     if report:
         typer.echo(f"to look at it, open {out / 'report.html'} in a browser")
+
+
+def _tell_families(result: "MotifResult") -> None:
+    """Print which motifs are one another turned or mirrored."""
+    for family in result.families:
+        if len(family.motifs) > 1:
+            typer.echo(f"  {family}")
 
 
 def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | None]) -> dict[str, Any]:
@@ -305,6 +313,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "spacing_px": result.columns.spacing,
         "spacing_nm": result.columns.spacing_nm,
         "motifs": motifs,
+        "families": [list(family.motifs) for family in result.families],
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
         "at_rim": int((result.groups == AT_RIM).sum()),

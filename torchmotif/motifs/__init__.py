@@ -3,5 +3,6 @@
 from torchmotif.motifs._model import Assignment
 from torchmotif.motifs.classifier import MotifClassifier
 from torchmotif.motifs.detectability import DetectionLimit, Resolution
+from torchmotif.motifs.families import Family, find_families
 
-__all__ = ["Assignment", "DetectionLimit", "MotifClassifier", "Resolution"]
+__all__ = ["Assignment", "DetectionLimit", "Family", "MotifClassifier", "Resolution", "find_families"]

@@ -1,246 +1,278 @@
-"""Mixtures of Gaussians, none of which is narrower than the noise: its variance is 1 in all of them."""
+"""Mixtures of two Gaussians, neither narrower than the noise, many of them at once; and the saddle between two peaks."""
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from numpy.typing import NDArray
-from scipy.stats import pearson3
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Components", "Pairs", "fit_pairs", "saddle_ratio"]
+__all__ = ["Pairs", "Points", "saddle_ratios"]
 
-_STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
-_SOFT = 0.02  # of every column begins in the other component
-_STEPS_OF_ALL, _MOST_STEPS = 8, 100  # of expectation and maximisation: of all starts, and of the best of them
-# Starts that are followed to the end. With half of them a gradient of the background crowded a vacancy out, depending on
-# a thousandth of a pixel in the positions.
-_MOST_KEPT = 16
-_CONVERGED = 1e-4  # mean change of the responsibilities between two steps
-_STEPS_1D = 60  # of expectation and maximisation along one axis
-_BINS = 1024  # of the values of columns along one axis
-_MOST_COMPONENTS = 6  # along it
+# Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
+# specimen measured reaches.
+_NARROWEST = 0.3
+_LOOK = 10  # steps between two looks at whether it converged, at each of which the host waits
+_CONVERGED = 1e-4  # change of the shares and mean positions in one step
+_BINS = 512  # of the values of columns along one axis
+_STEPS_1D = 40  # of expectation and maximisation along one axis
+_MOST_COMPONENTS = 5  # along it
 _SADDLE_POINTS = 129  # at which the density between two peaks is looked at
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,
 # so 2 have. Of rare motifs that would be more than there is; a quarter of the noise's variance is the most.
 _PEAK_ERRORS, _MOST_WIDER = 2.0, 0.25
-_DENSITY_POINTS = 401  # of an expected density
-_DENSITY_REACH = 7.0  # standard deviations beyond both means
-_MOST_APART = 30.0  # standard deviations, beyond which nothing changes
 
-Values = NDArray[np.float64]
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Columns of g groups as coordinates, in blocks that each hold columns of one group.
+
+    Coordinates are those in which the noise is the identity and the columns of a group are centred and uncorrelated.
+    """
+
+    x: Float[Tensor, "p w q1"]  # coordinates, and 1; nothing but 0 where a block has no column
+    weighted: Float[Tensor, "p w q1"]  # the same times the weight of each column
+    group: Int[Tensor, " p"]
+    count: Float[Tensor, " g"]  # sum of the weights
+    variance: Float[Tensor, "g q"]  # of each coordinate
+
+    @cached_property
+    def bounded(self) -> Float[Tensor, "g 1 q"]:
+        """The variances, none less than the noise's."""
+        return self.variance[:, None].clamp(min=1.0)
+
+    def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
+        """Logarithm of the odds of the second component."""
+        return torch.bmm(self.x, pairs.discriminant[self.group].mT)
+
+    def sums(self, responsibilities: Float[Tensor, "p w b"]) -> Float[Tensor, "g b q1"]:
+        """What the second components hold: sums of the coordinates, and number of columns."""
+        return self.total(torch.bmm(responsibilities.mT, self.weighted))
+
+    def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
+        """Sum over the blocks of each group."""
+        sums = of_blocks.new_zeros(len(self.count), *of_blocks.shape[1:])
+        return sums.index_add_(0, self.group, of_blocks)
 
 
 class Pairs(NamedTuple):
-    """Mixtures of two Gaussians with one covariance, b at a time; `share` is that of the second."""
+    """b mixtures for each of g groups: two Gaussians with one covariance, that of all columns less what the means explain.
 
-    means: Float[Tensor, "b 2 q"]
-    covariance: Float[Tensor, "b q q"]
-    share: Float[Tensor, " b"]
-
-
-def fit_pairs(x: Float[Tensor, "n q"]) -> tuple[Pairs, Float[Tensor, "b n"], Float[Tensor, " b"]]:
-    """The best mixtures, the responsibilities of their second components and the evidence for two; by many starts.
-
-    The evidence is twice the gain in log-likelihood over one Gaussian, less the price of the parameters (Schwarz, 1978).
+    With the scatter S of the columns diagonal, the covariance S - c d d' of means d apart has the inverse and the determinant of
+    a rank-one change (Sherman & Morrison, 1950), so that no step needs a decomposition. Of its variances one at most, u, is less
+    than the noise's, 1; along its axis v, the covariance is widened to 1. It solves the secular equation
+    sum of c d^2 / (S - u) = 1 (Golub, 1973), and v is along d / (S - u).
     """
-    n, q = x.shape
-    score = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
-    parted = torch.cat([score > start if start >= 0 else score < start for start in _STARTS], dim=1).T
-    second = _SOFT + (1 - 2 * _SOFT) * parted.to(x.dtype)
-    scatter = torch.cov(x.T, correction=0).reshape(q, q)
-    for _ in range(_STEPS_OF_ALL):
-        second = torch.sigmoid(_log_odds(x, _maximised(x, scatter, second)))
-    pairs = _maximised(x, scatter, second)
-    second = second[_distinct(_log_likelihood(x, pairs), pairs.share)]
-    for _ in range(_MOST_STEPS):
-        before, pairs = second, _maximised(x, scatter, second)
-        second = torch.sigmoid(_log_odds(x, pairs))
-        if bool((second - before).abs().mean(1).max() < _CONVERGED):
+
+    share: Float[Tensor, "g b"]  # of the second component
+    first: Float[Tensor, "g b q"]  # mean of the first component
+    step: Float[Tensor, "g b q"]  # from it to the mean of the second
+    explained: Float[Tensor, "g b"]  # c
+    narrowest: Float[Tensor, "g b"]  # u, at most 1
+    discriminant: Float[Tensor, "g b q1"]  # from coordinates and 1 to the log-odds of the second
+
+    @classmethod
+    def maximising(
+        cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor | None = None
+    ) -> "Pairs":
+        """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
+
+        The least variance is that of the step before, bettered by one step of Newton's method.
+        """
+        n, variance = points.count[:, None], points.bounded
+        least = 1e-6 * n
+        second = sums[..., -1].clamp(least, n - least)
+        pull = sums[..., :-1] * axes
+        first, share = pull / (second - n)[..., None], second / n
+        step = pull / second[..., None] - first
+        square = step.square()
+        most = 1 / (square / (variance - _NARROWEST)).sum(-1).clamp(min=1e-12)
+        explained = torch.minimum(share * (1 - share), most)
+        power = explained[..., None] * square
+        narrowest = torch.ones_like(share) if narrowest is None else narrowest
+        gap = _gap(variance, narrowest)
+        parts = power / gap
+        whole = parts.sum(-1)
+        narrowest = narrowest + (whole - whole.square()) / (parts / gap).sum(-1).clamp(min=1e-12)
+        narrowest = narrowest.clamp(_NARROWEST, 1.0)
+        left = 1 - (power / variance).sum(-1)
+        axis = step / _gap(variance, narrowest)
+        widening = (1 / narrowest - 1) * (axis * step).sum(-1) / axis.square().sum(-1).clamp(min=1e-12)
+        direction = step / variance / left[..., None] - widening[..., None] * axis
+        bias = torch.logit(share) - (direction * (first + step / 2)).sum(-1)
+        return cls(share, first, step, explained, narrowest, torch.cat([direction, bias[..., None]], -1))
+
+    def gains(self, points: Points, odds: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
+        """Log-likelihood over that of one Gaussian."""
+        n, truth, variance = points.count[:, None], points.variance[:, None], points.bounded
+        square = self.step.square() / variance
+        left = 1 - self.explained * square.sum(-1)
+        along = (self.step * self.first / variance).sum(-1).square() + (square * truth / variance).sum(-1)
+        axis = self.step / _gap(variance, self.narrowest)
+        wide = (axis.square() * truth).sum(-1) + (axis * self.first).sum(-1).square()
+        wide = (1 / self.narrowest - 1) * wide / axis.square().sum(-1).clamp(min=1e-12)
+        root = left.log() - self.narrowest.log()
+        fixed = torch.log1p(-self.share) - 0.5 * (
+            self.explained / left * along + (self.first.square() / variance).sum(-1) - wide + root
+        )
+        free = points.total((points.weighted[..., -1:].mT @ F.softplus(odds))[:, 0].double())
+        return free + n * fixed
+
+    def detectability(self) -> Float[Tensor, "g b"]:
+        """Distance between the components in standard deviations of one column (d' of signal detection)."""
+        return (self.discriminant[..., :-1] * self.step).sum(-1).sqrt()
+
+    def at(self, which: Int[Tensor, "g c"]) -> "Pairs":
+        """Some of the mixtures of each group."""
+        return Pairs(*(part.gather(1, _along(which, part)) for part in self))
+
+    def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> tuple["Pairs", Tensor]:
+        """The mixtures some steps of expectation and maximisation later, and which of them still change."""
+        pairs, sums = self, self.discriminant
+        for _ in range(steps):
+            before, sums = sums, points.sums(points.odds(pairs).sigmoid_())
+            pairs = Pairs.maximising(points, sums, axes, pairs.narrowest)
+        spread = F.pad(points.variance.sqrt(), (0, 1), value=1.0) * points.count[:, None]
+        return pairs, ((sums - before).abs() > _CONVERGED * spread[:, None]).any(-1)
+
+    def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
+        """The mixtures when they no longer change, or after so many steps."""
+        whole, pairs = self, self
+        which = torch.arange(self.share.shape[1], device=axes.device).expand_as(self.share)
+        for _ in range(most // _LOOK):
+            pairs, changing = pairs.stepped(points, axes, _LOOK)
+            whole = Pairs(
+                *(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True))
+            )
+            left = int(changing.sum(1).max())
+            if not left:
+                break
+            first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
+            pairs, which, axes = pairs.at(first), which.gather(1, first), axes.gather(1, _along(first, axes))
+        return whole
+
+
+def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
+    """By how much the scatter along each axis is more than the least variance."""
+    return (variance - narrowest[..., None]).clamp(min=1e-6)
+
+
+def _along(which: Int[Tensor, "g c"], part: Tensor) -> Tensor:
+    """Indices along the second dimension, for all that lie beyond it."""
+    return which if part.ndim == 2 else which[..., None].expand(-1, -1, part.shape[2])
+
+
+def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) -> Float[Tensor, "g b"]:
+    """Lowest density, without the noise, between the highest peaks on both sides of a threshold, over the lower peak.
+
+    1 where there is no saddle, towards 0 where the components stand apart. The density along the discriminant is a mixture of as
+    many Gaussians as the Bayesian information criterion supports, each of at least the noise's variance, 1, which is then
+    taken away from them. The search begins with the two components; the threshold is where they are equally likely.
+    """
+    length = pairs.discriminant[..., :-1].norm(dim=-1).clamp(min=1e-12)
+    values = odds / length[points.group][:, None]
+    x, sums = _histograms(points, values, odds.sigmoid())
+    g, b = length.shape
+    x, sums, n = x.flatten(0, 1), sums.flatten(0, 1), points.count.repeat_interleave(b)
+    weight = sums.sum(1)
+    mixture, best = _best_along(x, weight, (sums / weight.clamp(min=1e-12)[:, None])[:, None])
+    grows = torch.ones_like(n, dtype=torch.bool)
+    while mixture.shape[2] < _MOST_COMPONENTS:
+        larger, likelihood = _best_along(x, weight, _with_one_split(x, mixture))
+        grows = grows & (2 * (likelihood - best) >= 3 * n.log())
+        if not bool(grows.any()):
             break
-    single = _maximised(x, scatter, x.new_full((1, n), 0.5))
-    evidence = 2 * (_log_likelihood(x, pairs) - _log_likelihood(x, single)) - (q + 1) * math.log(n)
-    best = _distinct(evidence, pairs.share)
-    return Pairs(*(part[best] for part in pairs)), second[best], evidence[best]
+        absent = mixture.new_tensor([-math.inf, 0.0, 1.0])[:, None, None].expand(-1, len(n), 1)
+        mixture = torch.where(grows[:, None], larger, torch.cat([mixture, absent], 2))
+        best = torch.where(grows, likelihood, best)
+    return _saddles(mixture, n).view(g, b)
 
 
-def _maximised(x: Tensor, scatter: Tensor, responsibilities: Tensor) -> Pairs:
-    """The mixtures of greatest likelihood for given responsibilities; no variance is less than the noise, 1."""
-    n = len(x)
-    second = responsibilities.sum(1).clamp(1e-9, n - 1e-9)
-    pull = responsibilities @ x
-    m1, m0 = pull / second[:, None], (x.sum(0) - pull) / (n - second)[:, None]
-    between = (second * (n - second) / n**2)[:, None, None] * (m1 - m0)[:, :, None] * (m1 - m0)[:, None, :]
-    values, vectors = torch.linalg.eigh(scatter - between)
-    covariance = (vectors * values.clamp(min=1.0)[:, None, :]) @ vectors.mT
-    return Pairs(torch.stack([m0, m1], 1), covariance, second / n)
+def _histograms(points: Points, values: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (g, b, bins) along each axis, and the weights (g, b, 2, bins) of both components there."""
+    weight, b = points.weighted[..., -1:], values.shape[2]
+    mine = points.group == torch.arange(len(points.count), device=values.device)[:, None]
+    ends = [
+        torch.where(mine[..., None], torch.where(weight > 0, sign * values, math.inf).amin(1), math.inf).amin(
+            1
+        )
+        for sign in (1, -1)
+    ]
+    low, width = ends[0], (-ends[1] - ends[0]).clamp(min=1e-6) / (_BINS - 1)
+    steps = torch.arange(_BINS, dtype=values.dtype, device=values.device)
+    bins = ((values - low[points.group][:, None]) / width[points.group][:, None]).round().clamp(0, _BINS - 1)
+    axis = points.group[:, None, None] * b + torch.arange(b, device=values.device)
+    place = (axis * 2 * _BINS + torch.where(weight > 0, bins, 0.0).long()).flatten()
+    sums = values.new_zeros(len(points.count) * b * 2 * _BINS)
+    sums.index_add_(0, place, ((1 - second) * weight).flatten()).index_add_(
+        0, place + _BINS, (second * weight).flatten()
+    )
+    return low[..., None] + width[..., None] * steps, sums.view(-1, b, 2, _BINS)
 
 
-def _log_odds(x: Tensor, pairs: Pairs) -> Tensor:
-    """Logarithm of the odds of the second component, shape (b, n)."""
-    first, second = pairs.means.unbind(1)
-    direction = torch.linalg.solve(pairs.covariance, second - first)
-    middle = (direction * (first + second)).sum(1, keepdim=True) / 2
-    odds: Tensor = direction @ x.T - middle + torch.logit(pairs.share)[:, None]
-    return odds
-
-
-def _log_likelihood(x: Tensor, pairs: Pairs) -> Tensor:
-    """Log-likelihood of every mixture, but for a constant, shape (b,)."""
-    factor = torch.linalg.cholesky(pairs.covariance)
-    white = torch.linalg.solve_triangular(factor, x.T - pairs.means[:, 0, :, None], upper=False)
-    first = torch.log1p(-pairs.share)[:, None] - 0.5 * white.square().sum(1)
-    log_root = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    likelihood: Tensor = (first + F.softplus(_log_odds(x, pairs))).sum(1) - len(x) * log_root
-    return likelihood
-
-
-def _distinct(value: Tensor, share: Tensor) -> Tensor:
-    """Indices of the mixtures of highest value, one of each kind."""
-    order = torch.argsort(value, descending=True, stable=True)
-    spread = torch.minimum(share, 1 - share)[order]
-    near = (value[order][:, None] - value[order]).abs() < 0.01 + 1e-3 * value[order].abs()
-    alike = near & ((spread[:, None] - spread).abs() < 1e-3 + 0.02 * spread)
-    return order[~alike.tril(-1).any(1)][:_MOST_KEPT]
-
-
-def _fit_along(
-    x: Tensor,
-    weight: Tensor,
-    responsibilities: Float[Tensor, "b c p"],
-    steps: int = _STEPS_1D,
-    *,
-    tied: bool = False,
+def _best_along(
+    x: Float[Tensor, "b p"], weight: Float[Tensor, "b p"], responsibilities: Float[Tensor, "b s c p"]
 ) -> tuple[Float[Tensor, "3 b c"], Float[Tensor, " b"]]:
-    """Mixtures (log share, mean, variance) along one axis, and their log-likelihoods.
-
-    The places x and their weights have the shape (p,) or (b, p); `tied` components have one variance.
-    """
-    powers = torch.stack([torch.ones_like(x), x, x.square()], -1)
-    whole = weight.sum(-1)[..., None]
-    for _ in range(steps):
-        count, first, second = ((responsibilities * weight[..., None, :]) @ powers).unbind(-1)
+    """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
+    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)[:, None]
+    whole, each = weight.sum(-1)[:, None, None], weight[:, None, None]
+    for _ in range(_STEPS_1D):
+        count, first, second = ((responsibilities * each) @ powers.mT).unbind(-1)
         count = count.clamp(min=1e-9)
         mean = first / count
-        square = second - first * mean
-        variance = (square.sum(-1, keepdim=True) / whole).expand_as(count) if tied else square / count
-        mixture = torch.stack([(count / whole).log(), mean, variance.clamp(min=1.0)])
-        joint = _log_joint(x[..., None, :], mixture)
-        responsibilities = torch.softmax(joint, 1)
-    return mixture, (torch.logsumexp(joint, 1) * weight).sum(-1)
+        mixture = torch.stack([(count / whole).log(), mean, (second / count - mean.square()).clamp(min=1.0)])
+        joint = _log_joint(powers, mixture)
+        responsibilities = joint.softmax(2)
+    likelihood = (joint.logsumexp(2) * each[:, 0]).sum(-1)
+    best = likelihood.argmax(1)
+    chosen = best[None, :, None, None].expand(3, -1, 1, mixture.shape[3])
+    return mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
 
 
-def _log_joint(x: Tensor, mixture: Tensor) -> Tensor:
-    """Logarithm of share times density of every component, (..., c, p), but for a constant."""
-    log_share, mean, variance = mixture[..., None]
-    joint: Tensor = log_share - 0.5 * ((x - mean).square() / variance + variance.log())
+def _log_joint(
+    powers: Float[Tensor, "... 3 p"], mixture: Float[Tensor, "3 ... c"]
+) -> Float[Tensor, "... c p"]:
+    """Logarithm of share times density of every component, but for a constant."""
+    log_share, mean, variance = mixture
+    level = log_share - 0.5 * (mean.square() / variance + variance.log())
+    joint: Tensor = torch.stack([level, mean / variance, -0.5 / variance], -1) @ powers
     return joint
 
 
-def saddle_ratio(values: Float[Tensor, " n"], threshold: float, second: Float[Tensor, " n"]) -> float:
-    """Lowest density, without the noise, between the highest peaks on both sides of a threshold, over the lower peak.
-
-    1 where there is no saddle, towards 0 where the components stand apart. The density is a mixture of as many Gaussians as the
-    Bayesian information criterion supports, each of at least the noise's variance, 1, which is then taken away from them. The
-    search begins with `second`, the probability that each column belongs above the threshold.
-    """
-    least, most = values.min(), values.max()
-    if not bool(most > least):
-        return 1.0
-    index = ((values - least) / (most - least) * (_BINS - 1)).round().long()
-    axis = torch.arange(_BINS, dtype=values.dtype, device=values.device)
-    x = least + (most - least) * axis / (_BINS - 1)
-    sums = values.new_zeros(2, _BINS).index_add_(1, index, torch.stack([1 - second, second]))
-    weight = sums.sum(0)
-    mixture, best = _best_along(x, weight, (sums / weight.clamp(min=1e-12))[None])
-    while mixture.shape[1] < _MOST_COMPONENTS:
-        larger, likelihood = _best_along(x, weight, _with_one_split(x, mixture))
-        if 2 * (likelihood - best) < 3 * math.log(len(values)):
-            break
-        mixture, best = larger, likelihood
-    return _saddle_of(mixture, threshold, len(values))
-
-
-def _best_along(x: Tensor, weight: Tensor, responsibilities: Tensor) -> tuple[Tensor, float]:
-    mixtures, likelihood = _fit_along(x, weight, responsibilities)
-    best = int(likelihood.argmax())
-    return mixtures[:, best], float(likelihood[best])
-
-
-def _with_one_split(x: Tensor, mixture: Float[Tensor, "3 c"]) -> Float[Tensor, "c c1 p"]:
+def _with_one_split(x: Float[Tensor, "b p"], mixture: Float[Tensor, "3 b c"]) -> Float[Tensor, "b c c1 p"]:
     """Responsibilities where each component in turn is parted at its mean."""
-    c = mixture.shape[1]
-    present = torch.softmax(_log_joint(x, mixture), 0)
-    below = torch.sigmoid((mixture[1][:, None] - x) / mixture[2].sqrt()[:, None] * 4)
-    start = present.repeat(c, 1, 1)
-    own = torch.arange(c, device=x.device)
-    start[own, own] = present * below
-    return torch.cat([start, (present * (1 - below))[:, None]], dim=1)
+    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
+    present = _log_joint(powers, mixture).softmax(1)
+    _, mean, variance = mixture
+    below = torch.sigmoid(4 * (mean[..., None] - x[:, None]) / variance.sqrt()[..., None])
+    own = torch.eye(mixture.shape[2], dtype=x.dtype, device=x.device)[None, :, :, None]
+    kept = present[:, None] * (1 - own * (1 - below[:, :, None]))
+    return torch.cat([kept, (present * (1 - below))[:, :, None]], dim=2)
 
 
-def _saddle_of(mixture: Float[Tensor, "3 c"], threshold: float, n: int) -> float:
-    """That of a mixture of n values from which the noise is taken away; no narrower peaks than n values can tell."""
+def _saddles(mixture: Float[Tensor, "3 b c"], n: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Those of mixtures of n values, parted at 0, without the noise; no narrower peaks than n values can tell."""
     log_share, mean, variance = mixture
-    error = variance * (2 / (n * log_share.exp()).clamp(min=1)).sqrt()  # of a Gaussian's variance
+    error = variance * (2 / (n[:, None] * log_share.exp()).clamp(min=1)).sqrt()  # of a Gaussian's variance
     bare = torch.stack([log_share, mean, variance - 1 + (_PEAK_ERRORS * error).clamp(max=_MOST_WIDER)])
-    below = mean <= threshold
-    if bool(below.all()) or not bool(below.any()):
-        return 1.0
+
+    def density(x: Float[Tensor, "b p"]) -> Tensor:
+        centred = x[:, None] - bare[1][..., None]  # not by powers: bare peaks are narrow and may be far off
+        exponent = bare[0] - 0.5 * bare[2].log()
+        return (exponent[..., None] - 0.5 * centred.square() / bare[2][..., None]).logsumexp(1)
+
     # The density at the components' means stands for that at the modes.
-    peak = torch.logsumexp(_log_joint(mean, bare), 0)
-    low, high = (int(torch.where(side, peak, -math.inf).argmax()) for side in (below, ~below))
+    peak, present = density(mean), log_share > -math.inf
+    sides = [
+        torch.where((mean <= 0) == below, peak, -math.inf).masked_fill(~present, -math.inf)
+        for below in (True, False)
+    ]
+    (low, at_low), (high, at_high) = (side.max(1) for side in sides)
     steps = torch.linspace(0, 1, _SADDLE_POINTS, dtype=mean.dtype, device=mean.device)
-    between = torch.lerp(mean[low], mean[high], steps)
-    bottom = torch.logsumexp(_log_joint(between, bare), 0).min()
-    return min(1.0, float(torch.exp(bottom - torch.minimum(peak[low], peak[high]))))
-
-
-@dataclass(frozen=True)
-class Components:
-    """Two motifs at b doses, each along the direction that tells them apart best there."""
-
-    step: Values  # distance of their means
-    intrinsic: Values  # variance of either beyond the noise
-    noise: Values  # variance of the noise of each
-    skew: Values  # third cumulant of the noise of each: that of few electrons has a tail towards more of them
-    share: Values | float  # of the columns that belong to the second
-
-    def found(self, kept: Values | float = 1.0) -> tuple[Values, Values]:
-        """What a mixture of two Gaussians of one width, nowhere narrower than the noise, finds in many columns.
-
-        The noise of a darker motif is less, and few electrons scatter askew; Gaussians of one width make of it less than
-        there is. So the mixture is fitted to the density that is expected, where `kept` of the distance is left. Given are the
-        Gaussians' distance in their width, and a column's mean gain in log-likelihood over one Gaussian, both of shape (b,).
-        """
-        share = np.broadcast_to(self.share, self.step.shape)
-        least = (1 - share) * self.noise[:, 0] + share * self.noise[
-            :, 1
-        ]  # of any variance: the unit from here on
-        reach = _MOST_APART * np.sqrt(1 + self.intrinsic / least)
-        step = np.clip(self.step * kept / np.sqrt(least), -reach, reach)[:, None]
-        x, density = map(torch.from_numpy, self._density(step, least[:, None]))
-        second = torch.sigmoid(torch.from_numpy(4 * np.sign(step)) * (x - torch.from_numpy(step) / 2))
-        mixture, both = _fit_along(x, density, torch.stack([1 - second, second], 1), tied=True)
-        _, single = _fit_along(x, density, torch.ones_like(x)[:, None], steps=1)
-        _, mean, variance = mixture
-        apart = (mean[:, 1] - mean[:, 0]).abs() / variance[:, 0].sqrt()
-        return apart.numpy(), (both - single).clamp(min=0).numpy()
-
-    def _density(self, step: Values, least: Values) -> tuple[Values, Values]:
-        """Places (b, p) and the share of the columns at each, for steps (b, 1), in units of the least variance (b, 1)."""
-        noise = np.maximum(self.noise, 1e-9)
-        spread = _DENSITY_REACH * np.sqrt((self.intrinsic + noise.max(1))[:, None] / least)
-        low, high = np.minimum(step, 0) - spread, np.maximum(step, 0) + spread
-        x = low + (high - low) * np.linspace(0, 1, _DENSITY_POINTS)
-        density = np.zeros_like(x)
-        second = np.broadcast_to(self.share, self.step.shape)[:, None]
-        for i, (share, mean) in enumerate(((1 - second, 0 * step), (second, step))):
-            variance = (self.intrinsic + noise[:, i])[:, None]
-            skew = self.skew[:, i, None] / variance**1.5
-            with np.errstate(divide="ignore"):  # beyond the end of a density that has one
-                density += share * pearson3.pdf(x, skew, loc=mean, scale=np.sqrt(variance / least))
-        return x, density / density.sum(1, keepdims=True)
+    ends = [mean.gather(1, at[:, None]) for at in (at_low, at_high)]
+    bottom = density(torch.lerp(ends[0], ends[1], steps[None])).amin(1)
+    ratio = (bottom - torch.minimum(low, high)).exp().clamp(max=1.0)
+    return torch.where(torch.isfinite(low) & torch.isfinite(high), ratio, 1.0)

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.motifs import _orientation as orientation
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
+from torchmotif.motifs._split import Groups
 from torchmotif.motifs._tree import MotifTree, grow
-from torchmotif.motifs.detectability import FEWEST, CentralColumn, SplitCriteria
+from torchmotif.motifs.detectability import FEWEST, Middle, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Assignment", "Equivalence", "Learner", "MotifModel", "Spread"]
@@ -58,16 +60,20 @@ class Spread:
         """The spread of columns in so many motifs, whose noise has a known covariance."""
         n, k = moments.shape
         centres = averaged(moments, torch.ones_like(labels), labels, motifs)
-        variances, axes = principal_axes(moments - centres[labels], covariance)
-        gaussian = cls(centres, axes, torch.where(variances > noise_edge(n, k), variances - 1, 0.0))
+        beyond = moments - centres[labels]
+        variances, axes = principal_axes((beyond.T @ beyond).double() / n, covariance)
+        edge = noise_edge(torch.tensor(float(n)), k)
+        gaussian = cls(centres.double(), axes, torch.where(variances > edge, variances - 1, 0.0))
         return replace(gaussian, stretch=max(1.0, float(gaussian.distances(moments, labels).median()) / k))
 
     def distances(
         self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
     ) -> Float[Tensor, " n"]:
         """Squared distance of every column from its motif; k on average where it belongs there."""
-        along = ((moments - self.centres[labels]) @ self.axes).square()
-        return (along / (self.excess + 1 / relative_dose)).sum(1) / self.stretch
+        scale = (self.excess + 1 / relative_dose).rsqrt() / self.stretch**0.5
+        along = (moments - self.centres.to(moments)[labels]) @ (self.axes * scale).to(moments)
+        squares: Tensor = along.square().sum(1).double()
+        return squares
 
     def scores(
         self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"], relative_dose: float = 1.0
@@ -85,11 +91,11 @@ class MotifModel:
     tree: MotifTree  # which leaf a column belongs to
     spread: Spread  # how far it is from it
     scale: float  # by what factor the noise is larger than that of one electron per unit of the moments
-    motif: Int[Tensor, " l"]  # which motif each leaf is, in some orientation; -1 where its columns fit none
-    counts: Int[Tensor, " m"]  # learnt columns of every motif
+    motif: list[int]  # which motif each leaf is, in some orientation; -1 where its columns fit none
+    counts: list[int]  # learnt columns of every motif
     reference: Symmetries | None  # onto which columns are rotated first
     shapes: Symmetries  # mean moments and symmetries of the motifs
-    columns: tuple[CentralColumn, ...]  # what stands in the middle of each motif
+    middles: list[Middle]  # what stands in the middle of each motif
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -103,24 +109,29 @@ class MotifModel:
         """Motif, its probability, the distance from it and its angle, for moments scaled to the learnt dose."""
         aligned = self._aligned(moments)
         leaves = self.tree.log_probabilities(aligned, relative_dose)
+        of = torch.tensor(self.motif).to(moments.device)
         probability, motif = self._of_motifs(leaves).max(1)
-        leaf = torch.where(self.motif == motif[:, None], leaves, -torch.inf).argmax(1)
+        leaf = torch.where(of == motif[:, None], leaves, -torch.inf).argmax(1)
         score = self.spread.scores(aligned, leaf, relative_dose)
-        fits = (score <= outlier_distance) & (self.motif[leaves.argmax(1)] >= 0)
+        fits = (score <= outlier_distance) & (of[leaves.argmax(1)] >= 0)
         angle, mirrored = torch.zeros_like(score), torch.zeros_like(fits)
         if self.reference is not None:
-            angle, mirrored = self.shapes.angles(moments, motif)
+            angle, mirrored = self.shapes.angles(moments.double(), motif)
         labels, probability = torch.where(fits, motif, -1), torch.where(fits, probability.exp(), 0.0)
         return Assignment(labels, probability, score, angle, mirrored)
 
     def _aligned(self, moments: Tensor) -> Tensor:
-        return moments if self.reference is None else self.reference.align(moments)
+        return moments if self.reference is None else self.reference.align(moments.double()).to(moments)
 
     def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
         """From leaves to motifs."""
-        number = torch.arange(len(self.counts), device=leaves.device)
-        of = self.motif == number[:, None]
-        return torch.where(of, leaves[:, None], -torch.inf).logsumexp(2).log_softmax(1)
+        parts = [[leaf for leaf, of in enumerate(self.motif) if of == i] for i in range(len(self.counts))]
+        columns = leaves.unbind(1)
+        joined = [
+            columns[mine[0]] if len(mine) == 1 else torch.stack([columns[j] for j in mine]).logsumexp(0)
+            for mine in parts
+        ]
+        return torch.stack(joined, 1).log_softmax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +140,7 @@ class Learner:
 
     basis: ZernikeBasis
     criteria: SplitCriteria  # what a motif needs
-    # What the constant that was subtracted from the pixels stands above one without electrons, see `CountingNoise`:
-    level: float
-    offsets: Tensor | None  # true centre minus window centre
+    noise: CountingNoise  # of the columns that are learnt on
     # By what factor the noise is larger than that of one electron per unit; by default it is told from the moments:
     scale: float | None
     n_motifs: int | None  # by default it is found
@@ -140,12 +149,13 @@ class Learner:
     random_state: int
 
     def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:
-        """The motifs; of moments of higher order than the basis has, float64, only the noise is told."""
+        """The motifs; of moments of higher order than the basis has, float32, only the noise is told."""
         if self.equivalence is None:
             return self._model(finer, None)
-        moments, _, _, covariance = self._scattered(finer)
+        _, covariance = self._noise_of(finer)
         white = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
         least, mirror = self.criteria.min_detectability, self._mirror
+        moments = finer[:, : len(self.basis.basis)].double()
         reference = orientation.learn_reference(
             moments, white, least, mirror=mirror, random_state=self.random_state
         )
@@ -155,7 +165,7 @@ class Learner:
             seeds = Symmetries.of(
                 model.shapes.centres, model.spread.white, least, SEED_TOLERANCE, mirror=mirror
             )
-            reference = orientation.reference_of(seeds, model.counts)
+            reference = orientation.reference_of(seeds, torch.tensor(model.counts).to(finer.device))
         return self._model(finer, reference)
 
     @property
@@ -164,11 +174,12 @@ class Learner:
 
     def _model(self, finer: Tensor, reference: Symmetries | None) -> MotifModel:
         """The motifs of the columns rotated onto a reference."""
-        finer = finer if reference is None else reference.align(finer)
-        moments, noise, scale, covariance = self._scattered(finer)
+        finer = finer if reference is None else reference.align(finer.double()).float()
+        moments = finer[:, : len(self.basis.basis)]
+        scale, covariance = self._noise_of(finer)
         leaves = self.n_motifs
         while True:
-            tree = grow(moments, noise, self.basis, self.criteria, scale=scale, n_motifs=leaves)
+            tree, _ = grow(finer, self.noise, self.basis, self.criteria, scale=scale, n_motifs=leaves)
             leaf = tree.log_probabilities(moments).argmax(1)
             spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
             fits = spread.scores(moments, leaf) <= self.outlier_distance
@@ -179,23 +190,31 @@ class Learner:
             if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
                 break
             leaves += missing
-        rows = [torch.nonzero(motif[leaf] == i).flatten() for i in range(len(counts))]
-        columns = tuple(CentralColumn.of(finer, noise, self.basis, scale, mine) for mine in rows)
-        return MotifModel(tree, spread, scale, motif, counts, reference, shapes, columns)
+        # One sort tells the columns of every motif.
+        parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
+            [*counts, len(leaf) - sum(counts)]
+        )
+        groups = Groups(finer, parts[:-1], self.noise, self.basis, scale)
+        return MotifModel(tree, spread, scale, motif.tolist(), counts, reference, shapes, Middle.of(groups))
 
-    def _scattered(self, finer: Tensor) -> tuple[Tensor, CountingNoise, float, Tensor]:
-        """Moments to the order of the basis, their noise, the scale of it, and its mean covariance in that scale."""
-        moments = finer[:, : len(self.basis.basis)]
-        noise = CountingNoise(self.basis, finer, self.level, self.offsets)
-        covariance = noise.covariance()
-        scale = self.scale or noise_scale(moments, covariance) or 1.0
-        return moments, noise, scale, scale * covariance
+    def _noise_of(self, finer: Tensor) -> tuple[float, Float[Tensor, "k k"]]:
+        """The scale of the noise, and the mean covariance of the moments in that scale."""
+        mean = finer.mean(0)
+        beyond = finer[:, : len(self.basis.basis)] - mean[: len(self.basis.basis)]
+        rows = torch.arange(len(finer), device=finer.device)
+        covariance = self.noise.covariances(mean[None].double(), self.noise.shares(rows)[None])[0]
+        scatter = (beyond.T @ beyond).double() / len(finer)
+        scale = self.scale or noise_scale(scatter, covariance, len(finer)) or 1.0
+        return scale, scale * covariance
 
     def _joined(
         self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool
-    ) -> tuple[Tensor, Tensor, Symmetries]:
+    ) -> tuple[Tensor, list[int], Symmetries]:
         """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for."""
-        counts, fitting = (torch.bincount(rows, minlength=len(spread.centres)) for rows in (leaf, leaf[fits]))
+        counts, fitting = (
+            F.one_hot(leaf, len(spread.centres)).mul(of[:, None]).sum(0)
+            for of in (torch.ones_like(fits), fits)
+        )
         # Leaves without columns that fit them only gather what is unlike anything.
         kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)
         least, centres = self.criteria.min_detectability, spread.centres[kept]
@@ -216,4 +235,4 @@ class Learner:
             shapes = Symmetries(
                 centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
             )
-        return motif, size[order], shapes
+        return motif, size[order].tolist(), shapes

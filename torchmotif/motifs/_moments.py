@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ __all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label
 
 _BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
+_MOST_SAMPLED = 4096  # patches that tell mean and deviation of the pixels, which only have to be about right
+_PARTS = 4  # of them, whose means are compared
 _BATCH_MOMENTS = 65_536  # columns at a time where there are moments
 
 
@@ -26,10 +28,11 @@ class MomentScale:
     """Moments about the true centres of pixels less a level, at the learnt dose, over a unit."""
 
     basis: ZernikeBasis
-    finer: ZernikeBasis  # of a higher order, for the noise
     level: float  # mean of the learnt pixels: without it moments of unlike offsets are hardly comparable
     unit: float  # standard deviation of the learnt patches
     dark: float  # value of a pixel without electrons
+    # Of the order that was learnt on, so that a patch has the same moments again to the last digit:
+    finer: ZernikeBasis | None = None
 
     @property
     def counts_at_level(self) -> float:
@@ -41,18 +44,16 @@ class MomentScale:
         windows: Float[Tensor, "n s s"],
         shifts: Float[Tensor, "n 2"] | None,
         relative_dose: float = 1.0,
-        *,
-        finer: bool = False,
     ) -> Float[Tensor, "n k"]:
         """From patches and their offsets."""
-        basis = self.finer if finer else self.basis
         level = self.dark + (self.level - self.dark) * relative_dose
-        return self.of_moments(basis(windows - level, shifts).double(), level, relative_dose)
+        moments = (self.finer or self.basis)(windows, shifts, level=level)[:, : len(self.basis.basis)]
+        return self.of_moments(moments, level, relative_dose)
 
     def of_moments(
         self, moments: Float[Tensor, "n k"], level: float, relative_dose: float = 1.0
     ) -> Float[Tensor, "n k"]:
-        """From moments, float64, of pixels from which a level was subtracted."""
+        """From moments of pixels from which a level was subtracted."""
         if not (relative_dose > 0 and math.isfinite(relative_dose)):
             raise InputError(f"relative_dose must be positive and finite, got {relative_dose}")
         moments = moments / relative_dose
@@ -96,43 +97,33 @@ class PatchSource:
         return int(self._data.shape[0])
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and patches of every batch; patches with values that are not finite are refused."""
+        """Rows and patches of every batch."""
         for first in range(0, len(self), self.batch):
             rows = slice(first, min(first + self.batch, len(self)))
             yield rows, self._on_device(rows)
 
-    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Patches and moments of every batch."""
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[Tensor]:
+        """Moments of every batch; patches with values that are not finite are refused."""
         for rows, windows in self:
-            shifts = None if self.offsets is None else self.offsets[rows]
-            yield windows, scale.of_patches(windows, shifts, relative_dose)
+            _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
+            yield scale.of_patches(
+                windows, None if self.offsets is None else self.offsets[rows], relative_dose
+            )
 
-    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
-        """Moments of some patches, to the order that tells the noise."""
-        shifts = None if self.offsets is None else self.offsets[rows]
-        return scale.of_patches(self.take(rows), shifts, finer=True)
-
-    def take(self, rows: Tensor) -> Tensor:
-        """The patches with these numbers."""
-        here = isinstance(self._data, Tensor)
-        return self._on_device(rows.to(self._data.device) if here else rows.cpu().numpy())
-
-    def mean_deviation_least(self) -> tuple[float, float, float]:
-        """Mean and standard deviation of all pixels, and the least of them."""
-        total, squares, least, first = 0.0, 0.0, np.inf, 0.0
+    def read(self, basis: ZernikeBasis) -> "Read":
+        """Moments of all patches, and what their pixels are like, in one pass."""
+        some = self._on_device(slice(0, len(self), -(-len(self) // _MOST_SAMPLED)))
+        level, least = float(some.mean(dtype=torch.float64)), math.inf
+        moments = torch.empty(len(self), len(basis.basis), device=self.device)
         for rows, windows in self:
-            first = first if rows.start else float(windows.mean())
-            beyond = windows - first  # a common offset would cost digits of the squares
-            total += float(beyond.sum(dtype=torch.float64))
-            squares += float(beyond.square().sum(dtype=torch.float64))
-            least = min(least, float(windows.min()))
-        mean, square = (part / (len(self) * self.size**2) for part in (total, squares))
-        return first + mean, max(square - mean**2, 0.0) ** 0.5, least
+            least = min(
+                least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
+            )
+            moments[rows] = basis(windows, None if self.offsets is None else self.offsets[rows], level=level)
+        return Read(moments, level, float((some - level).std(correction=0)), least, _parts(some))
 
     def _on_device(self, rows: Any) -> Tensor:
-        windows = as_tensor(self._data[rows], device=self._where, name="patches")
-        _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
-        return windows
+        return as_tensor(self._data[rows], device=self._where, name="patches")
 
 
 class MomentSource:
@@ -163,21 +154,32 @@ class MomentSource:
         """Number of columns."""
         return len(self.values)
 
-    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[tuple[None, Tensor]]:
-        """No patches and the moments of every batch, to the order of the basis."""
+    def scaled(self, scale: MomentScale, relative_dose: float = 1.0) -> Iterator[Tensor]:
+        """Moments of every batch, to the order of the basis."""
         for part in self.values[:, : len(scale.basis.basis)].split(_BATCH_MOMENTS):
-            yield None, scale.of_moments(part, self.level, relative_dose)
+            yield scale.of_moments(part, self.level, relative_dose).float()
 
-    def finer(self, rows: Tensor, scale: MomentScale) -> Tensor:
-        """All moments of some columns."""
-        return scale.of_moments(self.values[rows], self.level)
+    def read(self, basis: ZernikeBasis) -> "Read":  # noqa: ARG002
+        """All moments; in place of those of the pixels their root mean square, and that no pixel is negative."""
+        return Read(self.values, self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0, None)
 
-    def mean_deviation_least(self) -> tuple[float, float, float]:
-        """In place of those of the pixels: the level, the moments' root mean square, and that none is negative."""
-        return self.level, float(self.values.square().sum(1).mean().sqrt()), 0.0
+
+class Read(NamedTuple):
+    """What was read of all patches."""
+
+    moments: Float[Tensor, "n l"]  # of the pixels less the level
+    level: float  # about the mean of the pixels
+    deviation: float  # about their standard deviation
+    least: float  # of them
+    parts: Float[Tensor, "p s s"] | None  # means of parts of some of them; None where there are only moments
 
 
 Source = PatchSource | MomentSource
+
+
+def _parts(windows: Float[Tensor, "n s s"]) -> Float[Tensor, "p s s"]:
+    """Mean patches of several parts, which tell what is there from what is noise."""
+    return torch.stack([windows[i::_PARTS].mean(0) for i in range(min(_PARTS, len(windows)))])
 
 
 def n_max_of(k: int) -> int:
@@ -202,6 +204,9 @@ def _checked_offsets(offsets: Any, n: int, device: torch.device) -> Tensor | Non
     return shifts
 
 
-def _require_finite(values: Tensor, name: str, remedy: str) -> None:
-    if not bool(torch.isfinite(values).all()):
+def _require_finite(values: Tensor, name: str, remedy: str) -> float:
+    """The least of values that are finite."""
+    least, most = torch.stack(torch.aminmax(values)).tolist() if values.numel() else (0.0, 0.0)
+    if not (math.isfinite(least) and math.isfinite(most)):
         raise InputError(f"{name} has values that are not finite; {remedy}")
+    return float(least)

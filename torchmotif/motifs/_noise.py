@@ -1,17 +1,24 @@
 """What counting electrons does to moments: their covariance, and the gain where nobody gave it."""
 
 import math
+from itertools import product
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif.motifs._moments import n_max_of
-from torchmotif.zernike import ZernikeBasis, zernike_basis
+from torchmotif.zernike import ZernikeBasis
 from torchmotif.zernike.polynomials import zernike_polynomials
 
-__all__ = ["CountingNoise", "matched_filter", "noise_edge", "noise_scale", "principal_axes"]
+__all__ = [
+    "CountingNoise",
+    "central_columns",
+    "matched_filter",
+    "noise_edge",
+    "noise_scale",
+    "principal_axes",
+]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
@@ -25,47 +32,60 @@ class CountingNoise:
     moments of four orders more than the basis has, finer structure weighs less than a few per cent. The kernels are those of
     each patch's own offset: at the disk's edge they differ, and with one for all of them noise would look like structure.
 
-    The moments, float64, are those of pixels from which a constant was subtracted, to the order of the basis or a higher one;
-    `level` is what that constant stands above a pixel without electrons, in units of the moments.
+    The moments are those of pixels from which a constant was subtracted, to the order of the basis or a higher one;
+    `level` is what that constant stands above a pixel without electrons, in units of the moments; `parts` are means of the
+    patches of several parts of them.
     """
 
     def __init__(
         self,
         basis: ZernikeBasis,
-        moments: Float[Tensor, "n l"],
+        orders: int,
         level: float,
         offsets: Float[Tensor, "n 2"] | None,
+        parts: Float[Tensor, "p s s"] | None = None,
     ) -> None:
-        self.moments, self._level = moments, level
-        self._area = math.pi * basis.size**2 / 4
-        fine, device = _KERNELS_PER_PIXEL, moments.device
-        shifts = moments.new_zeros(len(moments), 2) if offsets is None else offsets
-        present, self._group = torch.unique(
-            torch.round(shifts * fine).clamp(-fine, fine).long(), dim=0, return_inverse=True
-        )
-        centres = [(row / fine, col / fine) for row, col in present.tolist()]
-        self._middle = int(np.argmin([math.hypot(*centre) for centre in centres]))
-        self._kernels = [
-            zernike_basis(basis.n_max, basis.size, offset=centre, device=device).flatten(1)
-            for centre in centres
-        ]
-        n_max = n_max_of(moments.shape[1])
-        self._shapes = [_shapes(n_max, basis.size, centre, device) for centre in centres]
+        self._parts = parts
+        reach = 0 if offsets is None else _KERNELS_PER_PIXEL // 2
+        steps = list(product(range(-reach, reach + 1), repeat=2))
+        centres = [(row / _KERNELS_PER_PIXEL, col / _KERNELS_PER_PIXEL) for row, col in steps]
+        self._level, self._middle, self._kernels = level, steps.index((0, 0)), basis.kernels(centres)
+        shapes = torch.stack([_shapes(orders, basis.size, centre) for centre in centres])
+        self._shapes, self._places = shapes.to(basis.basis.device), None
+        if offsets is not None:
+            step = torch.round(offsets * _KERNELS_PER_PIXEL).long().clamp(-reach, reach) + reach
+            self._places = F.one_hot(step[:, 0] * (2 * reach + 1) + step[:, 1], len(steps)).float()
 
-    def covariance(self, rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, "k k"]:
-        """Mean covariance of the moments of all patches or of `rows`, float64, in units of the moments per electron."""
-        moments, group = (
-            (self.moments, self._group) if rows is None else (self.moments[rows], self._group[rows])
-        )
-        mean = moments.mean(0).float()
-        counts = torch.bincount(group, minlength=len(self._kernels)).tolist()
-        total, (share, least) = moments.new_zeros(()), _LEAST_COUNT
-        for kernels, shapes, count in zip(self._kernels, self._shapes, counts, strict=True):
-            if count:
-                expected = mean @ shapes + self._level
-                weight = expected.clamp(min=max(share * float(expected.mean()), least))
-                total = total + count * ((kernels * weight) @ kernels.T).double()
-        return total / (len(moments) * self._area**2)
+    def shares(self, rows: Tensor) -> Float[Tensor, " o"]:
+        """Share of some columns that lie at each offset."""
+        return self._kernels.new_ones(1) if self._places is None else self._places[rows].mean(0)
+
+    def covariances(
+        self, means: Float[Tensor, "g l"], shares: Float[Tensor, "g o"]
+    ) -> Float[Tensor, "g k k"]:
+        """Mean covariance, float64, of the moments of groups of patches with these mean moments and shares of the offsets.
+
+        In units of the moments per electron.
+        """
+        expected = torch.einsum("gl,olp->gop", means.float(), self._shapes) + self._level
+        share, least = _LEAST_COUNT
+        floor = (share * expected.mean(-1, keepdim=True)).clamp(min=least)
+        weights = (torch.maximum(expected, floor) * shares[..., None].to(expected)).sqrt()
+        kernels = self._kernels.transpose(0, 1)
+        parts = ((kernels * weight).flatten(1) for weight in weights)
+        return torch.stack([part @ part.T for part in parts]).double()
+
+    def first_minimum(self, mean: Float[Tensor, " l"]) -> float:
+        """Radius in pixels at which the neighbours of the column in the middle begin; inf where it is not known.
+
+        It is the first minimum of the mean patch, averaged over all angles, if those of its parts agree within a pixel. Without patches,
+        it is that of the patch which mean moments stand for; to a low order in a wide window that is too smooth.
+        """
+        if self._parts is None:
+            return _first_minimum(mean.float() @ self._shapes[self._middle])
+        whole = _first_minimum(self._parts.mean(0))
+        apart = [abs(_first_minimum(part) - whole) for part in self._parts]
+        return whole if max(apart) <= 1 else math.inf
 
     def cumulants(
         self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True
@@ -77,57 +97,104 @@ class CountingNoise:
         pixels belongs to it.
         """
         expected = patch.float() @ self._shapes[self._middle][: len(patch)] + self._level * level
-        along = (axes.float().T @ self._kernels[self._middle] / self._area).double()
+        along = (axes.float().T @ self._kernels[self._middle]).double()
         weight = expected.clamp(min=0.0).double() * along
         return weight @ along.T, torch.einsum("ap,bp,cp->abc", weight, along, along)
 
 
-def _shapes(n_max: int, size: int, centre: tuple[float, float], device: torch.device) -> Float[Tensor, "l p"]:
+def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:
     """The polynomials at the pixels of a window; beyond the disk, those at its edge."""
     axis = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / (size / 2)
     row, col = (2 * part / size for part in centre)
     y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
     shapes: Tensor = zernike_polynomials(n_max, torch.hypot(x, y).clamp(max=1.0), torch.atan2(y, x))
-    return shapes.float().to(device)
+    return shapes.float()
 
 
-def noise_scale(moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"]) -> float:
-    """By what factor the noise of `moments` is larger than `covariance` says; 0 where it cannot be told.
+def _first_minimum(patch: Float[Tensor, "..."]) -> float:
+    """Radius of the first minimum of a square patch averaged over all angles, of a parabola through three radii; inf without one."""
+    size = math.isqrt(patch.numel())
+    axis = torch.arange(size) - (size - 1) / 2
+    ring = torch.hypot(axis[:, None], axis[None, :]).round().long().flatten()
+    rings = F.one_hot(ring).float()[:, : (size + 1) // 2]
+    profile = patch.flatten().cpu() @ (rings / rings.sum(0))
+    rises = torch.nonzero(profile.diff() > 0).flatten().tolist()
+    if not rises or rises[0] == 0:
+        return math.inf
+    before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
+    return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
+
+
+def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:
+    """By what factor the noise of n columns is larger than `covariance` says; 0 where it cannot be told.
 
     Most directions of moment space hold nothing but noise. So the middle one of the variances along the principal
     directions, in units of `covariance`, is set to what noise alone would make of it (Marchenko & Pastur, 1967).
     """
-    n, k = moments.shape
+    k = len(scatter)
     rank = min(n - 1, k)
     if rank < 2:
         return 0.0
-    variances, _ = principal_axes(moments - moments.mean(0), covariance)
+    variances, _ = principal_axes(scatter, covariance)
     return float(variances[rank // 2]) / _middle_variance(k / n)
 
 
 def principal_axes(
-    moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"]
-) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k"]]:
-    """Variances of centred moments in units of noise, the largest first, and the axes along which they have them.
+    scatter: Float[Tensor, "... k k"], covariance: Float[Tensor, "... k k"]
+) -> tuple[Float[Tensor, "... k"], Float[Tensor, "... k k"]]:
+    """Variances of moments in units of noise, the largest first, and the axes along which they have them.
 
     Along the axes, the columns of the second result, noise of that covariance is uncorrelated and scatters by 1.
     """
     factor = torch.linalg.cholesky(covariance)
-    white = torch.linalg.solve_triangular(factor, moments.T, upper=False)
-    variances, directions = torch.linalg.eigh(white @ white.T / len(moments))
-    return variances.flip(0), torch.linalg.solve_triangular(factor.T, directions.flip(1), upper=True)
+    half = torch.linalg.solve_triangular(factor, scatter, upper=False)
+    white = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    variances, directions = torch.linalg.eigh((white + white.mT) / 2)
+    axes: Tensor = torch.linalg.solve_triangular(factor.mT, directions.flip(-1), upper=True)
+    return variances.flip(-1), axes
 
 
-def noise_edge(n: int, k: int) -> float:
+def noise_edge(n: Tensor, k: int) -> Tensor:
     """What variance along k principal axes of n columns noise alone reaches (Marchenko & Pastur, 1967)."""
-    return (1 + math.sqrt(k / n)) ** 2
+    return (1 + (k / n).sqrt()) ** 2
 
 
-def matched_filter(signal: Float[Tensor, " k"], covariance: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
+def matched_filter(
+    signal: Float[Tensor, "... k"], covariance: Float[Tensor, "... k k"]
+) -> Float[Tensor, "... k"]:
     """The direction in which a signal stands out most of noise, which scatters by 1 there; zero without a signal."""
-    direction = torch.linalg.solve(covariance, signal)
-    scaled: Tensor = direction / (signal @ direction).clamp(min=1e-30).sqrt()
+    direction = torch.linalg.solve_ex(covariance, signal[..., None])[0][..., 0]
+    power = (signal * direction).sum(-1, keepdim=True)
+    scaled: Tensor = direction / power.clamp(min=1e-30).sqrt()
     return scaled
+
+
+def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float[Tensor, "g k"]:
+    """What the column in the middle of each patch adds to its moments; zero where there is none.
+
+    The column has the shape of what stands above the first minimum of the patch's mean over all angles, where its
+    neighbours begin, and the height of the middle above the darkest place of the patch. The moments are those of patches
+    less noise; a constant background does not matter.
+    """
+    patch = basis.reconstruct(moments.float())
+    axis = torch.arange(basis.size) - (basis.size - 1) / 2
+    radius = torch.hypot(axis[:, None], axis[None, :])
+    ring = radius.long()
+    rings = F.one_hot(ring.flatten()).float()
+    inside = (radius < basis.size / 2).to(patch.device)
+    mean = patch.flatten(1) @ (rings / rings.sum(0)).to(patch.device)[:, : basis.size // 2]
+    rises = F.pad(mean.diff(dim=1) > 0, (0, 1), value=True)
+    foot = rises.float().argmax(1, keepdim=True)
+    low = mean.gather(1, foot)
+    rise = mean[:, :1] - low
+    darkest = torch.where(inside, patch, torch.inf).flatten(1).amin(1, keepdim=True)
+    # Of identical patches nothing is left but rounding.
+    there = (foot > 0) & (rise > 1e-6 * patch.flatten(1).abs().amax(1, keepdim=True))
+    height = torch.where(there, (mean[:, :1] - darkest) / rise.clamp(min=1e-30), 0.0)
+    within = ring.to(patch.device) <= foot[..., None]
+    column = torch.where(within, patch - low[..., None], 0.0).clamp(min=0) * height[..., None]
+    alone: Tensor = basis(column).to(moments)
+    return alone
 
 
 def _middle_variance(ratio: float) -> float:

@@ -13,7 +13,15 @@ from torchmotif.zernike import invariants, orders, reflect, rotate, rotation_dis
 from torchmotif.zernike.invariants import RotationMatch
 from torchmotif.zernike.polynomials import zernike_polynomials
 
-__all__ = ["Symmetries", "averaged", "learn_reference", "reference_of", "rotated_copies"]
+__all__ = [
+    "UNEXPLAINED",
+    "Symmetries",
+    "averaged",
+    "learn_reference",
+    "matched",
+    "reference_of",
+    "rotated_copies",
+]
 
 _MOST_SEEDS = 8  # groups of invariants to begin with
 _MOST_LEARNT = 10_000  # columns on which the reference is learnt, which needs no rare ones
@@ -24,7 +32,7 @@ _FOLDS = (6, 5, 4, 3, 2)
 _MIN_SHARE = 0.02  # of the columns that are nearest to a seed
 SEED_TOLERANCE = 0.15  # of the squares of what varies around the centre may break the symmetry of a seed
 MOTIF_TOLERANCE = 0.01  # and of a motif: what sampling alone breaks
-_UNEXPLAINED = 0.1  # of a difference, in its squares, that is left when one motif is a rotated copy
+UNEXPLAINED = 0.1  # of a difference, in its squares, that is left when one motif is a rotated copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class Symmetries:
         self, moments: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
         """How each centre lies on patches with these labels: mirrored or not, then rotated by 0 to 2 pi / fold."""
-        match = _match(self.centres[labels], moments, self.chiral[labels])
+        match = matched(self.centres[labels], moments, self.chiral[labels])
         return torch.remainder(match.angle, 2 * math.pi / self.folds[labels]), match.mirrored
 
     def align(self, moments: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
@@ -66,7 +74,7 @@ class Symmetries:
 
         Their moments may reach to higher orders than those of the centres.
         """
-        match = _match(self.centres[None], moments[:, None, : self.centres.shape[1]], self.chiral[None])
+        match = matched(self.centres[None], moments[:, None, : self.centres.shape[1]], self.chiral[None])
         nearest = match.distance.argmin(1, keepdim=True)
         return _back(moments, match.angle.gather(1, nearest)[:, 0], match.mirrored.gather(1, nearest)[:, 0])
 
@@ -99,7 +107,7 @@ def learn_reference(
         group, rotated = rotated_copies(centres, counts, white, least, mirror=mirror)
         joined = averaged(rotated, counts, group)
         seeds = Symmetries.of(joined, white, least, SEED_TOLERANCE, mirror=mirror)
-        labels = _match(joined[None], moments[:, None], seeds.chiral[None]).distance.argmin(1)
+        labels = matched(joined[None], moments[:, None], seeds.chiral[None]).distance.argmin(1)
         if len(joined) == len(centres):
             break
     return reference_of(seeds, torch.bincount(labels, minlength=len(seeds.centres)))
@@ -139,7 +147,7 @@ def rotated_copies(
         noise = centres.shape[1] * (1 / counts.clamp(min=1) + 1 / counts[leader].clamp(min=1))
         near = (difference @ white).square().sum(1) - noise <= least**2
         before = (centres - centres[leader]).square().sum(1)
-        joined = near | (difference.square().sum(1) <= _UNEXPLAINED * before)
+        joined = near | (difference.square().sum(1) <= UNEXPLAINED * before)
         joined[leader] = True
         joined &= group < 0
         group[joined], rotated[joined] = number, candidate[joined]
@@ -171,7 +179,7 @@ def _grouped(moments: Tensor, random_state: int) -> tuple[Tensor, Tensor]:
     return labels, moments[torch.stack([(powers - m).square().sum(1).argmin() for m in middles])]
 
 
-def _match(centres: Tensor, moments: Tensor, chiral: Tensor) -> RotationMatch:
+def matched(centres: Tensor, moments: Tensor, chiral: Tensor) -> RotationMatch:
     """How centres are rotated, and the chiral ones mirrored before, to lie on patches; shapes broadcast."""
     plain: RotationMatch = rotation_distance(centres, moments)
     if not bool(chiral.any()):
@@ -184,7 +192,7 @@ def _match(centres: Tensor, moments: Tensor, chiral: Tensor) -> RotationMatch:
 
 def _aligned(centres: Tensor, moments: Tensor, chiral: Tensor) -> Tensor:
     """Each patch in the orientation of its centre."""
-    match = _match(centres, moments, chiral)
+    match = matched(centres, moments, chiral)
     return _back(moments, match.angle, match.mirrored)
 
 

@@ -1,25 +1,45 @@
-"""Two motifs where one was: the split of a set of columns that their moments, and the known noise, support most."""
+"""Two motifs where one was: the splits of sets of columns that their moments, and the known noise, support most."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from torchmotif.motifs._mixture import Components, Values, fit_pairs, saddle_ratio
-from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, principal_axes
+from torchmotif.motifs._mixture import Pairs, Points
+from torchmotif.motifs._noise import (
+    CountingNoise,
+    central_columns,
+    matched_filter,
+    noise_edge,
+    principal_axes,
+)
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Split", "central_column", "propose_splits"]
+__all__ = ["Candidates", "Groups", "Split", "propose"]
 
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
+_STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
+_SOFT = 0.02  # of every column begins in the other component
+_STEPS_OF_ALL, _MOST_STEPS = 8, 100  # of expectation and maximisation: of all starts, and of the best of them
+# Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
+# depending on a thousandth of a pixel in the positions.
+_MOST_KEPT = 16
 _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches: at most 5 in crystals
+_BLOCK = 256  # columns that are multiplied at a time
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider."""
+    """Two Gaussians of one shape in a few directions of moment space, as wide as the known noise or wider; on the host."""
 
     axes: Float[
         Tensor, "k q"
@@ -31,8 +51,7 @@ class Split:
     # against one are its exponential's root:
     evidence: float
     columns: int  # number n of columns it was learnt on
-    # Probability that each learnt column belongs to the second; empty where it serves no more:
-    responsibilities: Float[Tensor, " n"]
+    sides: Float[Tensor, "2 l"]  # mean moments of the columns of both components
     # Second and third cumulants of the noise of both along the axes:
     cumulants: tuple[Float[Tensor, "2 q q"], Float[Tensor, "2 q q q"]] | None = None
 
@@ -41,119 +60,171 @@ class Split:
         step = self.means[1] - self.means[0]
         return math.sqrt(max(float(step @ self._discriminant(relative_dose)), 0.0))
 
-    def components(self, relative_doses: Values) -> Components:
-        """Both components along the directions that tell them apart best at some doses."""
-        dose = torch.from_numpy(relative_doses).to(self.means)[:, None]
-        direction = torch.stack([self._discriminant(one) for one in relative_doses.tolist()])
-        direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        one = self._noise()
-        second, third = self.cumulants or (one.expand(2, -1, -1), one.new_zeros(2, *one.shape, len(one)))
-        noise = torch.einsum("sab,da,db->ds", second, direction, direction) / dose
-        skew = torch.einsum("sabc,da,db,dc->ds", third, direction, direction, direction) / dose**2
-        step = direction @ (self.means[1] - self.means[0])
-        intrinsic = torch.einsum("ab,da,db->d", self.intrinsic, direction, direction).clamp(min=0)
-        parts = torch.cat([step[:, None], intrinsic[:, None], noise, skew], dim=1).cpu().numpy()
-        return Components(parts[:, 0], parts[:, 1], parts[:, 2:4], parts[:, 4:], self.share)
+    def detectabilities(self, relative_doses: Values) -> Values:
+        """The same at many doses."""
+        values, vectors = torch.linalg.eigh(self.intrinsic)
+        square = ((self.means[1] - self.means[0]) @ vectors).square()
+        within = values + 1 / torch.from_numpy(relative_doses)[:, None]
+        return np.asarray((square / within.clamp(min=1e-12)).sum(1).sqrt())
 
-    def with_cumulants(self, moments: Float[Tensor, "n l"], noise: CountingNoise, scale: float) -> "Split":
-        """The split that also knows how the noise of its components is askew, from the learnt columns' finer moments."""
-        weights = torch.stack([1 - self.responsibilities, self.responsibilities])
-        patches = weights @ moments / weights.sum(1, keepdim=True)
-        parts = [noise.cumulants(patch, self.axes) for patch in patches]
-        second, third = (torch.stack(part) for part in zip(*parts, strict=True))
-        return replace(self, cumulants=(scale * second, scale**2 * third))
+    def with_cumulants(self, noise: CountingNoise, scale: float) -> "Split":
+        """The split that also knows how the noise of its components is askew."""
+        second, third = zip(*(noise.cumulants(side, self.axes) for side in self.sides), strict=True)
+        return replace(self, cumulants=(scale * torch.stack(second), scale**2 * torch.stack(third)))
 
     def stands_out(self) -> bool:
         """Whether the gain in likelihood is more than the best of many starts finds in noise."""
-        parameters = self.axes.shape[1] + 1
-        return self.evidence + parameters * math.log(self.columns) > _BY_CHANCE * parameters
-
-    def saddle_ratio(self, moments: Float[Tensor, "n k"]) -> float:
-        """Density without noise of the learnt columns between the components, over that at the lower peak."""
-        direction = self._discriminant(1.0)
-        length = direction.norm().clamp(min=1e-12)
-        values = moments @ (self.axes @ direction) / length
-        threshold = float((values - self.log_odds(moments) / length).mean())
-        return saddle_ratio(values, threshold, self.responsibilities)
+        return stands_out(self.evidence, self.axes.shape[1], self.columns)
 
     def log_odds(self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0) -> Float[Tensor, " n"]:
         """Logarithm of the odds of the second component against the first, for moments scaled to the learnt dose."""
+        direction, bias = self.weights(relative_dose)
+        return moments @ direction.to(moments) + bias
+
+    def weights(self, relative_dose: float = 1.0) -> tuple[Float[Tensor, " k"], float]:
+        """From moments to the log-odds: a direction, and what is added."""
         direction = self._discriminant(relative_dose)
         prior = math.log(self.share / (1 - self.share))
-        return moments @ (self.axes @ direction) - self.means.mean(0) @ direction + prior
+        return self.axes @ direction, prior - float(self.means.mean(0) @ direction)
 
     def _discriminant(self, relative_dose: float) -> Tensor:
         """The linear discriminant of Fisher (1936)."""
-        within = self.intrinsic + self._noise() / relative_dose
+        within = self.intrinsic + torch.eye(len(self.intrinsic), dtype=self.means.dtype) / relative_dose
         discriminant: Tensor = torch.linalg.solve(within, self.means[1] - self.means[0])
         return discriminant
 
-    def _noise(self) -> Tensor:
-        return torch.eye(len(self.intrinsic), dtype=self.means.dtype, device=self.means.device)
+
+def stands_out(evidence: float, axes: int, columns: int) -> bool:
+    """Whether a gain in likelihood is more than the best of many starts finds in noise."""
+    return evidence + (axes + 1) * math.log(columns) > _BY_CHANCE * (axes + 1)
 
 
-def propose_splits(
-    moments: Float[Tensor, "n k"], covariance: Float[Tensor, "k k"], basis: ZernikeBasis
-) -> list[Split]:
-    """Splits of the columns in two, the best supported first, where their noise has a covariance.
+class Groups:
+    """Sets of columns, what is known of each, and their coordinates in the spaces in which splits are looked for."""
 
-    They are looked for in the principal directions of the moments that stand out of the noise; among the radial
-    moments (m = 0), which all orientations of a motif share; and in the one direction in which the column in the middle
-    is brighter or darker, for which the fewest columns suffice.
-    """
-    (n, k), centred = moments.shape, moments - moments.mean(0)
-    variances, axes = principal_axes(centred, covariance)
-    spaces = [axes[:, : min(int((variances > noise_edge(n, k)).sum()), _MOST_AXES)]]
-    radial = torch.nonzero(basis.orders[:, 1] == 0).flatten().to(moments.device)
-    variances, axes = principal_axes(centred[:, radial], covariance[radial][:, radial])
-    axes = axes[:, : min(int((variances > 0).sum()), _MOST_AXES)]
-    spaces.append(moments.new_zeros(k, axes.shape[1]).index_copy(0, radial, axes))
-    brighter = matched_filter(central_column(moments.mean(0), basis), covariance)
-    spaces.append(brighter[:, None][:, : int(brighter.any())])
-    splits = [split for space in spaces if space.shape[1] for split in _splits_along(moments, space)]
-    return sorted(splits, key=lambda split: -split.evidence)
+    def __init__(
+        self,
+        finer: Float[Tensor, "n l"],
+        rows: Sequence[Int[Tensor, " _"]],
+        noise: CountingNoise,
+        basis: ZernikeBasis,
+        scale: float,
+    ) -> None:
+        self.basis, self.counts = basis, [len(mine) for mine in rows]
+        self._blocks = [-(-count // _BLOCK) for count in self.counts]
+        starts = np.concatenate([[0], np.cumsum(self._blocks)[:-1]]) * _BLOCK
+        self.slices = [slice(int(i), int(i) + count) for i, count in zip(starts, self.counts, strict=True)]
+        # Moments less the mean of each group, in blocks of one group each; what is left over is 0.
+        self.moments = finer.new_zeros(sum(self._blocks) * _BLOCK, finer.shape[1])
+        means = []
+        for where, mine in zip(self.slices, rows, strict=True):
+            self.moments[where] = finer[mine]
+            means.append(self.moments[where].mean(0))
+            self.moments[where] -= means[-1]
+        self.means = torch.stack(means).double()
+        shares = torch.stack([noise.shares(mine) for mine in rows])
+        self.covariance = scale * noise.covariances(self.means, shares)
+        self.column = central_columns(self.means[:, : len(basis.basis)], basis)
+        self.filter = matched_filter(self.column, self.covariance)
+
+    @cached_property
+    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
+        """Variances, 0 where there is no such axis, and axes from moments to coordinates in units of the noise.
+
+        They are the principal directions of the moments that stand out of the noise; the radial moments (m = 0), which all
+        orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
+        which the fewest columns suffice.
+        """
+        k, device = len(self.basis.basis), self.moments.device
+        each = [self.moments[where, :k] for where in self.slices]
+        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(device)
+        scatter = torch.stack([mine.T @ mine for mine in each]).double() / count
+        radial = torch.nonzero(self.basis.orders[:, 1] == 0).flatten().to(device)
+        values, axes = _leading(scatter, self.covariance, noise_edge(count, k)[..., 0])
+        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
+        inner_values, inner_axes = _leading(within, noise, 1e-9)
+        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
+        power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
+        return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
+
+    @cached_property
+    def axes(self) -> Float[Tensor, "g k q"]:
+        """Those of all spaces."""
+        return torch.cat([axes for _, axes in self.spaces], -1)
+
+    @cached_property
+    def points(self) -> Points:
+        """The columns in these coordinates."""
+        k = len(self.basis.basis)
+        x = self.moments.new_zeros(len(self.moments), self.axes.shape[2] + 1)
+        for where, axes in zip(self.slices, self.axes.float(), strict=True):
+            x[where, :-1] = self.moments[where, :k] @ axes
+            x[where, -1] = 1.0
+        x = x.view(-1, _BLOCK, x.shape[1])
+        group = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self._blocks))
+        variance = torch.cat([values for values, _ in self.spaces], -1).float()
+        count = torch.tensor(self.counts, dtype=torch.float32)
+        return Points(x, x, group.to(x.device), count.to(x.device), torch.where(variance > 0, variance, 1.0))
+
+    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
+        """What was computed of every point, for the columns in their order."""
+        flat = of_points.reshape(-1)
+        return torch.cat([flat[where] for where in self.slices])
 
 
-def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
-    """Splits in the coordinates that `axes` give."""
-    n, q = len(moments), axes.shape[1]
-    pairs, responsibilities, evidence = fit_pairs(moments @ axes)
-    intrinsic = pairs.covariance - torch.eye(q, dtype=axes.dtype, device=axes.device)
-    shares, evidences = torch.stack([pairs.share.clamp(1e-9, 1 - 1e-9), evidence]).tolist()  # one wait
-    return [
-        Split(
-            axes,
-            pairs.means[i].clone(),
-            intrinsic[i].clone(),
-            shares[i],
-            evidences[i],
-            n,
-            responsibilities[i],
-        )
-        for i in range(len(shares))
+def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Leading variances above the least, else 0, and their axes."""
+    values, axes = (part[..., :_MOST_AXES] for part in principal_axes(scatter, covariance))
+    usable = values > least
+    return torch.where(usable, values, 0.0), torch.where(usable[:, None], axes, 0.0)
+
+
+class Candidates(NamedTuple):
+    """c splits of each group, and what decides which of them is made."""
+
+    pairs: Pairs
+    odds: Float[Tensor, "p w c"]
+    axes: Bool[Tensor, "g c q"]  # which coordinates each is a split in
+    evidence: Float[Tensor, "g c"]  # -inf where there is none
+
+
+def propose(groups: Groups) -> Candidates:
+    """Splits of the columns of each group in two, from many starts, followed until they no longer change."""
+    points, widths = groups.points, [values.shape[1] for values, _ in groups.spaces]
+    usable, device = torch.cat([values for values, _ in groups.spaces], 1) > 0, points.x.device
+    space = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
+    of_start = space.repeat_interleave(len(_STARTS))
+    along = (of_start[:, None] == space).float().to(device)
+    scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
+    starts = torch.tensor(_STARTS)
+    sign = torch.where(starts < 0, -1.0, 1.0).to(device)
+    parted = sign * scores[..., None] > starts.abs().to(device)
+    second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
+    pairs = Pairs.maximising(points, points.sums(second), along)
+    pairs, _ = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
+    value = pairs.gains(points, points.odds(pairs))
+    value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
+    found = [
+        _distinct(value, pairs.share, torch.nonzero(of_start == i).flatten().to(device))
+        for i in range(len(widths))
     ]
+    which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    pairs, along = pairs.at(which), along[which]
+    pairs = pairs.settled(points, along, _MOST_STEPS)
+    odds = points.odds(pairs)
+    usable = along.bool() & usable[:, None]
+    price = (usable.sum(-1) + 1) * points.count[:, None].log()
+    evidence = torch.where(there, 2 * pairs.gains(points, odds) - price, -math.inf)
+    return Candidates(pairs, odds, usable, evidence)
 
 
-def central_column(moments: Float[Tensor, " k"], basis: ZernikeBasis) -> Float[Tensor, " k"]:
-    """What the column in the middle of a patch adds to its moments; zero where there is none.
-
-    The column has the shape of what stands above the first minimum of the patch's mean over all angles, where its
-    neighbours begin, and the height of the middle above the darkest place of the patch. The moments are those of a patch
-    less noise; a constant background does not matter.
-    """
-    patch = basis.reconstruct(moments[None].float())[0]
-    axis = torch.arange(basis.size, device=patch.device) - (basis.size - 1) / 2
-    radius = torch.hypot(axis[:, None], axis[None, :])
-    ring = radius.long()
-    total = patch.new_zeros(int(ring.max()) + 1).index_add(0, ring.flatten(), patch.flatten())
-    mean = (total / torch.bincount(ring.flatten()).clamp(min=1))[: basis.size // 2]
-    rises = torch.nonzero(mean.diff() > 0).flatten()
-    foot = int(rises[0]) if len(rises) else len(mean) - 1
-    rise = mean[0] - mean[foot]
-    # Of identical patches nothing is left but rounding.
-    if foot == 0 or not bool(rise > 1e-6 * patch.abs().max()):
-        return torch.zeros_like(moments)
-    height = (mean[0] - patch[radius < basis.size / 2].min()) / rise
-    column = torch.where(ring <= foot, patch - mean[foot], 0.0).clamp(min=0) * height
-    alone: Tensor = basis(column[None])[0].to(moments)
-    return alone
+def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: Int[Tensor, " s"]) -> tuple[Tensor, Tensor]:
+    """Indices of the mixtures of highest value among some, one of each kind, and whether there are so many."""
+    order = torch.argsort(value[:, of], dim=1, descending=True, stable=True)
+    value, share = value[:, of].gather(1, order), share[:, of].gather(1, order)
+    spread = torch.minimum(share, 1 - share)
+    near = (value[:, :, None] - value[:, None]).abs() < 0.01 + 1e-3 * value.abs()[:, :, None]
+    alike = near & ((spread[:, :, None] - spread[:, None]).abs() < 1e-3 + 0.02 * spread[:, :, None])
+    kept = ~alike.tril(-1).any(2) & (value > -math.inf)
+    first = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)[:, :_MOST_KEPT]
+    return of[order.gather(1, first)], kept.gather(1, first)

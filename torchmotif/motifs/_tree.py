@@ -1,22 +1,34 @@
 """A tree of splits: its leaves are the motifs."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif.motifs._mixture import saddle_ratios
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Split, propose_splits
+from torchmotif.motifs._split import Candidates, Groups, Split, propose, stands_out
 from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifTree", "grow"]
+__all__ = ["MotifTree", "grow", "splits_of"]
 
 _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
-_MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares
+# Times the radius at which a column's neighbours begin: what lies beyond surrounds the motif. Windows of the first shell
+# (`first_shell`) end before, so this touches only larger ones, which otherwise part each motif by the vacancies of further shells.
+_FIRST_SHELL = 2.2
+_WIDER = 1.25  # times the first shell: from where on a window is a larger one, and holds more than its own first shell
+# A difference of which most lies beyond is one of motifs only where it changes so much of the contrast within, in squares: in MoSe2,
+# what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1.
+_CHANGED = 0.05
+_MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyond the first shell
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
+_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
 
 NumberedSplits = list[tuple[int, Split]]
 
@@ -27,7 +39,7 @@ class MotifTree:
 
     splits: NumberedSplits  # the node that is split, and how, in the order in which the motifs parted
     # Node of every motif, the most frequent first, the brighter first of equally frequent ones:
-    leaves: Int[Tensor, " m"]
+    leaves: list[int]
     # Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike:
     candidates: NumberedSplits
 
@@ -35,21 +47,29 @@ class MotifTree:
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
     ) -> Float[Tensor, "n m"]:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
-        nodes = [moments.new_zeros(len(moments))]
-        for node, split in self.splits:
-            odds = split.log_odds(moments, relative_dose)
-            nodes.append(nodes[node] + F.logsigmoid(odds))
-            nodes[node] = nodes[node] + F.logsigmoid(-odds)
-        return torch.stack(nodes, dim=1)[:, self.leaves]
+        nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
+        if self.splits:
+            weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
+            table = (
+                torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1)
+                .to(moments.device)
+                .double()
+            )
+            odds = moments.double() @ table[:, :-1].T + table[:, -1]
+            second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
+            for number, (node, _) in enumerate(self.splits):
+                nodes.append(nodes[node] + second[number])
+                nodes[node] = nodes[node] + first[number]
+        return torch.stack([nodes[leaf] for leaf in self.leaves], dim=1)
 
     def resolutions(
-        self, motif: Int[Tensor, " m"], acquisition: Acquisition
+        self, motif: list[int], acquisition: Acquisition
     ) -> tuple[list[Resolution], list[Resolution]]:
         """How the motifs are told apart, split by split, and which motifs may be two.
 
         `motif` is the number of the motif that each leaf is, -1 for none; splits within one motif are left out.
         """
-        below = {int(leaf): {int(of)} - {-1} for leaf, of in zip(self.leaves, motif, strict=True)}
+        below = {leaf: {of} - {-1} for leaf, of in zip(self.leaves, motif, strict=True)}
         whole = {leaf: tuple(sorted(of)) for leaf, of in below.items()}
         found: list[Resolution] = []
         for number in range(len(self.splits), 0, -1):
@@ -62,101 +82,235 @@ class MotifTree:
         perhaps = [acquisition.resolution(split, (whole[node],) * 2) for node, split in self.candidates]
         return found[::-1], [one for one in perhaps if one.motifs[0] and one.least_relative_dose > 1]
 
+    def with_cumulants(self, noise: CountingNoise, scale: float) -> "MotifTree":
+        """The tree whose splits know how the noise of their sides is askew."""
+        splits, candidates = (
+            [(node, split.with_cumulants(noise, scale)) for node, split in part]
+            for part in (self.splits, self.candidates)
+        )
+        return replace(self, splits=splits, candidates=candidates)
+
 
 def grow(
-    moments: Float[Tensor, "n k"],
+    finer: Float[Tensor, "n l"],
     noise: CountingNoise,
     basis: ZernikeBasis,
     criteria: SplitCriteria,
     *,
     scale: float = 1.0,
     n_motifs: int | None = None,
-) -> MotifTree:
-    """Split the best supported node again and again, until no split is supported or there are `n_motifs`.
+) -> tuple[MotifTree, list[Tensor]]:
+    """Split all sets of columns that the criteria let, level by level; or the best supported one until there are `n_motifs`.
 
-    The moments are float64; the noise, of the same patches, is larger by the factor `scale`. With `n_motifs` given the criteria
-    say only in which order splits are made.
+    The moments, to the order of the basis or a higher one, are float32; their noise is larger by the factor `scale`. With
+    `n_motifs` given the criteria say only in which order splits are made. The second result are the columns of every leaf.
     """
-    least = float(criteria.min_columns(len(moments)))
-    members = [torch.arange(len(moments), device=moments.device)]
-    candidates: dict[int, Split] = {}
-    proposals: dict[int, tuple[bool, float, Split]] = {}  # resolvable, evidence, split
-
-    def propose(node: int) -> None:
-        rows = members[node]
-        candidates.pop(node, None)
-        proposals.pop(node, None)
-        if len(rows) < (2 * least if n_motifs is None else 2):
-            return
-        mine = moments[rows]
-        splits = propose_splits(mine, scale * noise.covariance(rows), basis)
-        large = [one for one in splits if _large_enough(one, mine, basis, least)]
-        resolved = next((one for one in large if _resolvable(one, mine, criteria)), None)
-        hint = next((one for one in large if one.stands_out()), None)
-        forced = next((one for one in splits if 0 < int(_second(one).sum()) < len(rows)), None)
-        best = resolved or (forced if n_motifs is not None else None)
-        if best is not None:
-            known = best.with_cumulants(noise.moments[rows], noise, scale)
-            proposals[node] = resolved is not None, best.evidence, known
-        if resolved is None and hint is not None:
-            candidates[node] = hint.with_cumulants(noise.moments[rows], noise, scale)
-
-    propose(0)
+    least = float(criteria.min_columns(len(finer)))
+    members = [torch.arange(len(finer), device=finer.device)]
+    shell = _FIRST_SHELL * noise.first_minimum(finer.mean(0))
+    shell = shell if _WIDER * shell < _DISK_EDGE * basis.size / 2 else math.inf
+    chooser = _Chooser(basis, criteria, least, shell, forced=n_motifs is not None)
     splits: NumberedSplits = []
-    while proposals and (n_motifs is None or len(members) < n_motifs):
+    candidates: dict[int, Split] = {}
+    proposals: dict[int, _Proposal] = {}
+    fresh = [0]
+    while fresh:
+        large = [i for i in fresh if len(members[i]) >= (2 * least if n_motifs is None else 2)]
+        if large:
+            rows = [members[i] for i in large]
+            groups = Groups(finer, rows, noise, basis, scale)
+            for node, (proposal, hint) in zip(large, chooser.choose(groups, torch.cat(rows)), strict=True):
+                if proposal is not None:
+                    proposals[node] = proposal
+                if hint is not None:
+                    candidates[node] = hint
         # What is resolvable comes before what is forced, then the better supported first.
-        node = max(sorted(proposals), key=lambda i: proposals[i][:2])
-        split = proposals[node][2]
-        splits.append((node, split))
-        second = _second(split)
-        members.append(members[node][second])
-        members[node] = members[node][~second]
-        propose(node)
-        propose(len(members) - 1)
-    return MotifTree(_bare(splits), _by_frequency(moments, members), _bare(sorted(candidates.items())))
+        ranked = sorted(proposals, key=lambda i: (not proposals[i].resolved, -proposals[i].split.evidence))
+        fresh = []
+        for node in ranked if n_motifs is None else ranked[: int(len(members) < n_motifs)]:
+            proposal = proposals.pop(node)
+            splits.append((node, proposal.split))
+            members[node], second = proposal.sides
+            members.append(second)
+            candidates.pop(node, None)
+            fresh += [node, len(members) - 1]
+    leaves = _by_frequency(finer[:, 0], members)
+    return MotifTree(splits, leaves, sorted(candidates.items())), [members[leaf] for leaf in leaves]
 
 
-def _second(split: Split) -> Tensor:
-    """Which of the learnt columns belong to the second component."""
-    return split.responsibilities > 0.5
-
-
-def _bare(splits: NumberedSplits) -> NumberedSplits:
-    """The splits without what they say of each column they were learnt on, which serves no more.
-
-    Not an empty view: it would keep all of them in memory, and in every copy sent to another process.
-    """
-    return [
-        (node, replace(split, responsibilities=split.responsibilities.new_empty(0))) for node, split in splits
-    ]
-
-
-def _by_frequency(moments: Tensor, members: list[Tensor]) -> Tensor:
+def _by_frequency(brightness: Tensor, members: list[Tensor]) -> list[int]:
     """Nodes, the most frequent first; of equally frequent ones the brighter, so that rounding decides nothing."""
-    sizes = torch.tensor([len(rows) for rows in members])
-    brightness = torch.stack([moments[rows, 0].mean() for rows in members]).cpu()
-    by_brightness = torch.argsort(brightness, descending=True, stable=True)
-    return by_brightness[torch.argsort(sizes[by_brightness], descending=True, stable=True)]
+    bright = torch.stack([brightness[rows].mean() for rows in members]).tolist()
+    return sorted(range(len(members)), key=lambda i: (-len(members[i]), -bright[i]))
 
 
-def _large_enough(split: Split, moments: Tensor, basis: ZernikeBasis, least: float) -> bool:
-    """Whether both components could be motifs: not too rare, and unlike within the disk, and not by a background alone."""
-    second = split.responsibilities
-    if bool(torch.minimum(second.sum(), (1 - second).sum()) < least):
-        return False
-    difference = second @ moments / second.sum() - (1 - second) @ moments / (1 - second).sum()
-    power, image = difference.square(), basis.reconstruct(difference[None])[0].square()
-    axis = (torch.arange(basis.size, device=image.device) - (basis.size - 1) / 2) / (basis.size / 2)
-    edge = torch.hypot(axis[:, None], axis[None, :]) > _DISK_EDGE
-    flat = (basis.orders[:, 0] <= 1).to(power.device)
-    shares = ((part[of].sum() / part.sum().clamp(min=1e-30)) for part, of in ((image, edge), (power, flat)))
-    return all(bool(share <= most) for share, most in zip(shares, (_MOST_AT_EDGE, _MOST_FLAT), strict=True))
+class _Proposal(NamedTuple):
+    """A split of a node that can be made."""
+
+    split: Split
+    resolved: bool  # whether the columns tell both components apart
+    sides: tuple[Int[Tensor, " a"], Int[Tensor, " b"]]  # the columns of both components
 
 
-def _resolvable(split: Split, moments: Tensor, criteria: SplitCriteria) -> bool:
-    """Whether the columns tell both components apart."""
-    return (
-        split.evidence >= criteria.min_evidence
-        and split.detectability() >= criteria.min_detectability
-        and split.saddle_ratio(moments) <= criteria.max_valley
-    )
+class _Chooser:
+    """Chooses, of the candidates of each group, the split that is made, and one that may be."""
+
+    def __init__(
+        self, basis: ZernikeBasis, criteria: SplitCriteria, least: float, shell: float, *, forced: bool
+    ) -> None:
+        self.basis, self.criteria, self.least, self.forced = basis, criteria, least, forced
+        k, size, device = len(basis.basis), basis.size, basis.basis.device
+        patches = basis.reconstruct(torch.eye(k, device=device)).flatten(1)
+        axis = torch.arange(size) - (size - 1) / 2
+        radius = torch.hypot(axis[:, None], axis[None, :]).flatten().to(device)
+        edge, beyond = (patches * (radius > least) for least in (_DISK_EDGE * size / 2, shell))
+        within = patches * (radius <= shell)
+        flat = (basis.orders[:, 0] <= 1).float().to(device)
+        # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.
+        self.forms = torch.stack(
+            [
+                *(part @ part.T for part in (patches, edge, beyond, within)),
+                torch.eye(k, device=device),
+                torch.diag(flat),
+            ]
+        )
+        mean = within.sum(1)
+        self.contrast = self.forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
+
+    def choose(self, groups: Groups, order: Tensor) -> list[tuple[_Proposal | None, Split | None]]:
+        """For each group, of columns in this order, the split that can be made, and what may be one."""
+        found = propose(groups)
+        table = self._table(groups, found)
+        made, hints, resolved = self._chosen(groups, found, table)
+        which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(order.device)
+        splits, second = splits_of(groups, found, which)
+        # One sort parts all groups: no number of columns is asked for again.
+        number = torch.cat([torch.full((count,), 2 * i) for i, count in enumerate(groups.counts)]).to(
+            order.device
+        )
+        parted = order[torch.argsort(number + second, stable=True)]
+        many = [int(table[i, max(j, 0), 3]) for i, j in enumerate(made)]
+        sizes = [size for count, m in zip(groups.counts, many, strict=True) for size in (count - m, m)]
+        sides = parted.split(sizes)
+        return [
+            (
+                _Proposal(splits[i][0], resolved[i], (sides[2 * i], sides[2 * i + 1]))
+                if made[i] >= 0
+                else None,
+                splits[i][1] if hints[i] >= 0 and not resolved[i] else None,
+            )
+            for i in range(len(made))
+        ]
+
+    def _table(self, groups: Groups, found: Candidates) -> np.ndarray:
+        """What decides, (g, c, 11) on the host, in the order in which `_chosen` takes it apart."""
+        points, k = groups.points, len(self.basis.basis)
+        second = found.odds.sigmoid()
+        sums = points.sums(second)[..., -1].clamp(min=1e-6)
+        n = points.count[:, None]
+        hard = points.total((points.weighted[..., -1:].mT @ (found.odds > 0).float())[:, 0])
+        blocks = groups.moments[:, :k].view(len(points.x), -1, k)
+        difference = points.total(second.mT @ blocks) * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
+        power = torch.einsum("gck,fkl,gcl->gcf", difference, self.forms, difference)
+        means = groups.means[:, :k].float()
+        contrast = torch.einsum("gk,kl,gl->g", means, self.contrast, means)[:, None].expand_as(sums)
+        parts = [found.evidence, found.pairs.detectability(), sums, hard, contrast]
+        table = torch.cat([torch.stack(parts, -1), power], -1)
+        return table.double().cpu().numpy()
+
+    def _chosen(
+        self, groups: Groups, found: Candidates, table: np.ndarray
+    ) -> tuple[list[int], list[int], list[bool]]:
+        """Which candidate of each group is made, which may be, and whether the columns tell the first one's sides apart."""
+        evidence, apart, second, hard, contrast, whole, edge, beyond, within, power, flat = np.moveaxis(
+            table, -1, 0
+        )
+        n = np.array(groups.counts)[:, None]
+        there = np.isfinite(evidence)
+        large = there & (np.minimum(second, n - second) >= self.least)
+        large &= (edge <= _MOST_AT_EDGE * whole) & (flat <= _MOST_FLAT * power)
+        large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
+        enough = large & self.criteria.are_met(apart, evidence)
+        ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
+        widths = found.axes.sum(-1).cpu().numpy()
+        made, hints, resolved = (
+            [],
+            [],
+            self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)]),
+        )
+        for i, order in enumerate(ranked):
+            chance = (
+                j
+                for j in order
+                if large[i, j] and stands_out(float(evidence[i, j]), int(widths[i, j]), groups.counts[i])
+            )
+            hints.append(int(next(chance, -1)))
+            forced = (j for j in order if there[i, j] and 0 < hard[i, j] < groups.counts[i])
+            made.append(resolved[i] if resolved[i] >= 0 or not self.forced else int(next(forced, -1)))
+        return made, hints, [j >= 0 for j in resolved]
+
+    def _resolvable(self, groups: Groups, found: Candidates, ranked: list[np.ndarray]) -> list[int]:
+        """The first candidate of each group that has a saddle, of those in order that come into question; -1 where none has."""
+        chosen, device = [-1] * len(ranked), found.evidence.device
+        for first in range(0, max(map(len, ranked)), _AT_A_TIME):
+            open_ = [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]
+            if not open_:
+                break
+            tried = np.zeros((len(ranked), _AT_A_TIME), dtype=np.int64)
+            for i in open_:
+                part = ranked[i][first : first + _AT_A_TIME]
+                tried[i, : len(part)] = part
+                tried[i, len(part) :] = part[-1]
+            which = torch.from_numpy(tried).to(device)
+            odds = found.odds.gather(
+                2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1)
+            )
+            ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
+            for i in open_:
+                deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
+                if len(deep):
+                    chosen[i] = int(tried[i, deep[0]])
+        return chosen
+
+
+def splits_of(
+    groups: Groups, found: Candidates, which: Int[Tensor, "g b"]
+) -> tuple[list[list[Split]], Tensor]:
+    """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
+    points, orders = groups.points, groups.means.shape[1]
+    odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
+    second = odds.sigmoid()
+    pairs = found.pairs.at(which)
+    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, orders)).double()
+    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
+    sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
+    sides = (sides + groups.means[:, None, None]).cpu()
+    used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2])).cpu()
+    parts = [pairs.share, pairs.explained, pairs.narrowest, found.evidence.gather(1, which)]
+    numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
+    means_ = groups.means.cpu()
+    axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
+    splits: list[list[Split]] = []
+    for i, columns in enumerate(groups.counts):
+        splits.append([])
+        for j in range(which.shape[1]):
+            mine, (share, explained, narrowest, evidence) = used[i, j], numbers[i, j, :4]
+            first, step = (part[mine] for part in numbers[i, j, 4:].view(2, -1))
+            intrinsic = _intrinsic(variance[i, mine], step, explained, narrowest)
+            # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
+            basis = axes[i][:, mine]
+            middle = means_[i, : len(basis)] @ basis
+            means = torch.stack([middle + first, middle + first + step])
+            share = min(max(float(share), 1e-9), 1 - 1e-9)
+            splits[-1].append(
+                Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone())
+            )
+    return splits, groups.of_columns(odds[..., 0] > 0).long()
+
+
+def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Tensor) -> Float[Tensor, "q q"]:
+    """Covariance of either component of a pair beyond the noise; see `Pairs`."""
+    axis = step / (variance - narrowest).clamp(min=1e-6)
+    axis = axis / axis.norm().clamp(min=1e-12)
+    within = torch.diag(variance - 1) - explained * torch.outer(step, step)
+    return within + (1 - narrowest) * torch.outer(axis, axis)

@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -18,13 +19,22 @@ from torchmotif._threads import single_threaded
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs import sample
 from torchmotif.motifs._model import Assignment, Equivalence, Learner
-from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label
-from torchmotif.motifs.detectability import Acquisition, DetectionLimit, Resolution, SplitCriteria
+from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label, n_max_of
+from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._tree import MotifTree
+from torchmotif.motifs.detectability import (
+    Acquisition,
+    CentralColumn,
+    DetectionLimit,
+    Resolution,
+    SplitCriteria,
+)
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["MotifClassifier"]
 
 _OFFSETS_PER_PIXEL = 8  # steps of the offsets; with 4, rounding them is structure enough to split a motif
+_BATCH = 65_536  # columns that are assigned at a time
 _ORDERS_FOR_NOISE = 4  # more than those of the motifs: without, noise along single directions is off by half
 
 
@@ -90,6 +100,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         The same about the true centres, from Zernike moments alone: most of the noise is gone; zero outside the disk.
     counts_ : array of shape (n_motifs,), int64
         Patches in every motif.
+    expected_counts_ : array of shape (n_motifs, 2), float64
+        How many patches are of every motif, by the sum of their probabilities, and its standard error. Where single patches
+        are hardly told apart, it is far better known than which ones they are.
     n_motifs_ : int
         Number of motifs.
     electrons_per_count_ : float
@@ -114,6 +127,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     >>> MotifClassifier().fit(patches).counts_.tolist()
     [100, 100]
     """
+
+    _told: (
+        tuple[list[Resolution], list[Resolution]] | None
+    )  # what `resolutions_` and `unresolved_` say, once asked for
 
     def __init__(
         self,
@@ -234,7 +251,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         source = self._source(patches, offsets)
         parts = [
             self._model.log_probabilities(moments, relative_dose).exp()
-            for _, moments in source.scaled(self._scale, relative_dose)
+            for moments in source.scaled(self._scale, relative_dose)
         ]
         return like(torch.cat(parts), patches)
 
@@ -254,7 +271,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Assignment
         """
-        return _joined(self._assigned(self._source(patches, offsets), relative_dose), patches)
+        batches = self._source(patches, offsets).scaled(self._scale, relative_dose)
+        return _joined(self._assigned(batches, relative_dose), patches)
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
@@ -292,7 +310,8 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         k, least = source.values.shape[1], len(self.basis_.basis)
         if k < least:
             raise InputError(f"moments must be at least {least} a column as in fit, got {k}")
-        return _joined(self._assigned(source, relative_dose), moments)
+        batches = source.scaled(self._scale, relative_dose)
+        return _joined(self._assigned(batches, relative_dose), moments)
 
     def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
         """Which of the motifs would be found at another dose and in another number of columns.
@@ -310,7 +329,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             As `resolutions_`, with what is expected there of two Gaussians and Poisson noise.
         """
         check_is_fitted(self)
-        return self._model.tree.resolutions(self._model.motif, self._acquisition(relative_dose, columns))[0]
+        return self._tree().resolutions(self._model.motif, self._acquisition(relative_dose, columns))[0]
 
     def detection_limits(
         self,
@@ -367,11 +386,38 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 "change must be at least -1 and not 0, and share lie between 0 and 0.5, "
                 f"got change={change}, share={share}"
             )
-        acquisition = self._acquisition(relative_dose, columns)
+        acquisition, noise = self._acquisition(relative_dose, columns), self._noise()
+        columns_ = [CentralColumn.of(middle, noise, self._model.scale) for middle in self._model.middles]
         return [
             acquisition.detection_limit(motif, column, float(change), float(share))
-            for motif, column in enumerate(self._model.columns)
+            for motif, column in enumerate(columns_)
         ]
+
+    @property
+    def resolutions_(self) -> list[Resolution]:
+        """How the motifs are told apart, one split after the other: the evidence for `n_motifs_`."""
+        return self._resolved()[0]
+
+    @property
+    def unresolved_(self) -> list[Resolution]:
+        """Motifs that may be two, which this dose and number of columns do not tell apart, and what it would take."""
+        return self._resolved()[1]
+
+    def _resolved(self) -> tuple[list[Resolution], list[Resolution]]:
+        """Both, computed when they are asked for first."""
+        check_is_fitted(self)
+        if self._told is None:
+            self._told = self._tree().resolutions(self._model.motif, self._acquisition())
+        return self._told
+
+    def _noise(self) -> CountingNoise:
+        """That of a patch whose centre is the centre of its window, on the host."""
+        basis = ZernikeBasis(self.basis_.n_max, self.basis_.size, subpixel=_OFFSETS_PER_PIXEL)
+        return CountingNoise(basis, self._orders, self._scale.counts_at_level, None)
+
+    def _tree(self) -> MotifTree:
+        """The splits, which know how the noise of their sides is askew."""
+        return self._model.tree.with_cumulants(self._noise(), self._model.scale)
 
     def _acquisition(self, relative_dose: float = 1.0, columns: int | None = None) -> Acquisition:
         if not relative_dose > 0 or (columns is not None and columns < 1):
@@ -409,28 +455,33 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"patches must be {self.basis_.size} px a side as in fit, got {source.size} px")
         return source
 
-    def _assigned(self, source: Source, relative_dose: float = 1.0) -> Iterator[Assignment]:
-        """What the model says of the columns, batch by batch."""
-        for _, moments in source.scaled(self._scale, relative_dose):
-            yield self._model.assign(moments, self.outlier_distance, relative_dose)
+    def _assigned(self, batches: Iterable[Tensor], relative_dose: float = 1.0) -> Iterator[Assignment]:
+        """What the model says of moments, batch by batch; higher orders than its own are not looked at."""
+        for moments in batches:
+            mine = moments[:, : len(self.basis_.basis)]
+            yield self._model.assign(mine, self.outlier_distance, relative_dose)
 
     @single_threaded()
     def _fit(self, source: Source, original: Any) -> "MotifClassifier":
         """Learn on all columns, or on a sample that keeps what is rare; with the number of motifs given on any sample."""
         n, device = len(source), source.device
         self._check_parameters(n)
-        level, unit, least = source.mean_deviation_least()
         highest = min(self.n_max, source.n_max)
-        self.basis_, finer = (
-            ZernikeBasis(order, source.size, subpixel=_OFFSETS_PER_PIXEL, device=device)
-            for order in (highest, min(highest + _ORDERS_FOR_NOISE, source.size - 1))
+        finer = ZernikeBasis(
+            min(highest + _ORDERS_FOR_NOISE, source.size - 1),
+            source.size,
+            subpixel=_OFFSETS_PER_PIXEL,
+            device=device,
         )
+        self.basis_ = finer.lower(highest)
+        moments, level, deviation, least, self._parts = source.read(finer)
         dark = min(least, 0.0) if self.offset is None else self.offset
-        self._scale = MomentScale(self.basis_, finer, level, unit or 1.0, dark)
+        self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark, finer)
+        moments = self._scale.of_moments(moments, level).float()
 
         def outliers(first: np.ndarray) -> np.ndarray:
-            self._learn(source, torch.from_numpy(first).to(device))
-            labels = torch.cat([part.labels for part in self._assigned(source)])
+            self._learn(moments, source.offsets, torch.from_numpy(first).to(device))
+            labels = torch.cat([part.labels for part in self._assigned(moments.split(_BATCH))])
             return torch.nonzero(labels < 0)[:, 0].cpu().numpy()
 
         with solvable(source.name):
@@ -439,60 +490,72 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
                 if self.n_motifs is None:
                     chosen = sample.with_unlike(chosen, outliers, self.random_state)
-            self._learn(source, torch.from_numpy(np.sort(chosen)).to(device))
-        self._summarise(source, original)
+            self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
+        batches = moments.split(_BATCH)
+        self.expected_counts_ = self._expected_counts(batches)
+        self._summarise(source, list(self._assigned(batches)), original)
         return self
 
-    def _learn(self, source: Source, rows: Tensor) -> None:
+    def _expected_counts(self, batches: Sequence[Tensor]) -> np.ndarray:
+        """Sums of the probabilities, and their standard errors by the information on each share (Louis, 1982)."""
+        n, k = sum(map(len, batches)), len(self.basis_.basis)
+        present = [self._model.log_probabilities(moments[:, :k]).exp() for moments in batches]
+        sums = [torch.stack([part.sum(0), part.square().sum(0)]) for part in present]
+        total, squares = torch.stack(sums).sum(0).cpu().numpy()
+        share = total / n
+        information = np.maximum(squares - n * share**2, 1e-12)  # of the probabilities about their mean
+        errors = n * share * (1 - share) / np.sqrt(information)
+        return np.stack([total, np.minimum(errors, n)], 1)
+
+    def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor) -> None:
         """Set the model of some columns, and what it says of the motifs."""
         unit, gain = self._scale.unit, self.electrons_per_count
-        scale = None if gain is None else 1 / (gain * unit)
-        shifts = None if source.offsets is None else source.offsets[rows]
+        self._orders, self._learnt = n_max_of(moments.shape[1]), len(rows)
         learner = Learner(
             self.basis_,
             self._criteria(),
-            self._scale.counts_at_level,
-            shifts,
-            scale,
+            CountingNoise(
+                self.basis_,
+                self._orders,
+                self._scale.counts_at_level,
+                None if offsets is None else offsets[rows],
+                self._parts,
+            ),
+            None if gain is None else 1 / (gain * unit),
             self.n_motifs,
             self.equivalence,
             self.outlier_distance,
             self.random_state,
         )
-        self._model = learner.learn(source.finer(rows, self._scale))
+        self._model = learner.learn(moments[rows])
+        self._told = None
         self.electrons_per_count_ = 1 / (self._model.scale * unit)
-        self.n_motifs_ = len(self._model.shapes.centres)
+        self.n_motifs_ = len(self._model.counts)
         self.folds_ = self._model.shapes.folds.cpu().numpy()
-        self._learnt = len(rows)
-        found = self._model.tree.resolutions(self._model.motif, self._acquisition())
-        self.resolutions_, self.unresolved_ = found
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
             message = (
                 f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer"
             )
             warnings.warn(message, TorchMotifWarning, stacklevel=3)
 
-    def _summarise(self, source: Source, original: Any) -> None:
-        """Label all columns, and set the mean patch of every motif."""
-        parts = []
-        total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
-        for windows, moments in source.scaled(self._scale):
-            parts.append(self._model.assign(moments, self.outlier_distance))
-            if windows is not None:
-                add_by_label(total, parts[-1].labels + 1, windows)
+    def _summarise(self, source: Source, parts: list[Assignment], original: Any) -> None:
+        """Set the labels of all columns, and the mean patch of every motif."""
         whole = _joined(parts, original)
         self.labels_, self.probabilities_, self.outlier_scores_, self.angles_, self.mirrored_ = whole
         labels = torch.cat([part.labels for part in parts])
-        counts = torch.bincount(labels + 1, minlength=self.n_motifs_ + 1)[1:]
+        counts = F.one_hot(labels + 1, self.n_motifs_ + 1).sum(0)[1:]
         self.counts_ = counts.cpu().numpy()
         reconstructions = self._scale.reconstructed(self._model.shapes.centres)
         self.reconstructions_ = like(reconstructions, original)
         if isinstance(source, MomentSource):
             return
         count = counts[:, None, None].clamp(min=1)
-        mean = (total[1:].reshape(-1, source.size, source.size) / count).float()
-        if self.equivalence is not None:  # the patches lie in all orientations
-            mean = reconstructions
+        mean = reconstructions  # where patches lie in all orientations
+        if self.equivalence is None:
+            total = torch.zeros(self.n_motifs_ + 1, source.size**2, dtype=torch.float64, device=source.device)
+            for rows, windows in source:
+                add_by_label(total, labels[rows] + 1, windows)
+            mean = (total[1:].reshape(-1, source.size, source.size) / count).float()
         electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
         self.templates_ = like(mean, original)
         self.template_errors_ = like((electrons / count).sqrt(), original)

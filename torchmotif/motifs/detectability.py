@@ -1,33 +1,32 @@
 """Which motifs single columns tell apart, and which would be found if they were there; here and at other doses."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.stats import pearson3
 from torch import Tensor
 
-from torchmotif.motifs._mixture import Components, Values
-from torchmotif.motifs._noise import CountingNoise, matched_filter
-from torchmotif.motifs._split import Split, central_column
-from torchmotif.zernike import ZernikeBasis
+from torchmotif.motifs._expectation import (
+    Components,
+    Flags,
+    expectation_of,
+    expected,
+    least_enough,
+    min_scale,
+)
+from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._split import Groups, Split, Values
 
 __all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Resolution", "SplitCriteria"]
 
 FEWEST = 5  # columns of a motif
 _ENOUGH = 50  # columns that are no accident, be they ever so rare
-_TRIED, _REFINED = 17, 3  # numbers at once, and how often the interval between two of them is looked into
-_SCALE_POWERS = (-16.0, 16.0)  # of 2, between which factors of dose and columns are looked for
-_CORRECTIONS = 6  # of what a measured distance stands for
-_MOST_LOST = 1.5  # by which factor a measured distance may be too small
-_QUANTILES = 0.1587, 0.5, 0.8413  # a standard deviation of a Gaussian below its mean, its mean, and one above
+QUANTILES = 0.1587, 0.5, 0.8413  # a standard deviation of a Gaussian below its mean, its mean, and one above
 _BRIGHTEST = 4.0  # times as bright, at most
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,28 @@ class SplitCriteria:
         return np.asarray(np.clip(self.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH))
 
 
+class Middle(NamedTuple):
+    """What is measured in the middle of the patches of a motif, on the host."""
+
+    columns: int  # of the motif that were learnt on
+    mean: Float[Tensor, " l"]  # of their moments
+    column: Float[Tensor, " k"]  # what the column in the middle adds to them; zero where there is none
+    axis: Float[Tensor, " k"]  # along which it stands out of the noise most, which scatters by 1 there
+    quantiles: list[float]  # of the moments along it: `QUANTILES`
+
+    @classmethod
+    def of(cls, groups: Groups) -> "list[Middle]":
+        """Those of groups of columns."""
+        k = groups.column.shape[1]
+        along = [
+            groups.moments[where, :k] @ groups.filter[i].float() for i, where in enumerate(groups.slices)
+        ]
+        at = torch.tensor(QUANTILES).to(groups.moments.device)
+        values = torch.stack([torch.quantile(mine, at) for mine in along])
+        parts = [part.cpu() for part in (groups.means, groups.column, groups.filter)]
+        return list(map(cls, groups.counts, *parts, values.tolist()))
+
+
 @dataclass(frozen=True)
 class CentralColumn:
     """The column in the middle of a motif's patches, along the direction in which it stands out of the noise most."""
@@ -165,29 +186,21 @@ class CentralColumn:
     skew_of_column: float = 0.0
 
     @classmethod
-    def of(
-        cls,
-        finer: Float[Tensor, "n l"],
-        noise: CountingNoise,
-        basis: ZernikeBasis,
-        scale: float,
-        rows: Tensor,
-    ) -> "CentralColumn":
-        """That of the columns `rows`, whose moments may reach to higher orders than the basis."""
-        mine, k = finer[rows], len(basis.basis)
-        mean = mine.mean(0)
-        column = central_column(mean[:k], basis)
-        axis = matched_filter(column, scale * noise.covariance(rows))
-        if not bool(axis.any()):
-            return cls(len(rows))
-        values = mine[:, :k] @ axis
-        skew = scale**2 * float(noise.cumulants(mean, axis[:, None])[1])
-        measured = torch.quantile(values, values.new_tensor(_QUANTILES)).cpu().numpy()
-        darker, brighter = (np.diff(measured) / np.diff(pearson3.ppf(_QUANTILES, skew))) ** 2 - 1
-        second, third = noise.cumulants(column, axis[:, None], level=False)
-        scatter = max(float(darker), 0.0), max(float(brighter), 0.0)
+    def of(cls, middle: "Middle", noise: CountingNoise, scale: float) -> "CentralColumn":
+        """That of a motif, whose noise is larger by a factor."""
+        if not bool(middle.axis.any()):
+            return cls(middle.columns)
+        axis = middle.axis[:, None]
+        skew = scale**2 * float(noise.cumulants(middle.mean, axis)[1])
+        darker, brighter = (np.diff(middle.quantiles) / np.diff(pearson3.ppf(QUANTILES, skew))) ** 2 - 1
+        second, third = noise.cumulants(middle.column, axis, level=False)
         return cls(
-            len(rows), float(column @ axis), scatter, skew, scale * float(second), scale**2 * float(third)
+            middle.columns,
+            float(middle.column @ middle.axis),
+            (max(float(darker), 0.0), max(float(brighter), 0.0)),
+            skew,
+            scale * float(second),
+            scale**2 * float(third),
         )
 
     def changed(self, change: Values, share: Values, dose: Values) -> Components:
@@ -212,7 +225,7 @@ class Acquisition:
 
     def resolution(self, split: Split, motifs: tuple[tuple[int, ...], tuple[int, ...]]) -> Resolution:
         """Whether a split is seen, and what it takes."""
-        at, one = _expectation_of(split), np.ones(1)
+        at, one = expectation_of(split), np.ones(1)
         here = split.columns * self.columns / self.learnt
 
         def is_enough(dose: Values, columns: Values) -> Flags:
@@ -263,79 +276,6 @@ class Acquisition:
             bool(found),
             min_scale(lambda x: enough(x, dose=x)),
             min_scale(lambda x: enough(x, more=x)) * self.columns,
-            _least(lambda x: enough(x, shares=x), 0.0, 0.5),  # half of the motif is the most
-            _least(lambda x: enough(x, changes=x * most), 0.0, 1.0) * most,
+            least_enough(lambda x: enough(x, shares=x), 0.0, 0.5),  # half of the motif is the most
+            least_enough(lambda x: enough(x, changes=x * most), 0.0, 1.0) * most,
         )
-
-
-def expected(
-    components: Components, columns: Values | float, axes: int, kept: Values | float = 1.0
-) -> tuple[Values, Values]:
-    """Detectability and evidence that are expected of two motifs.
-
-    The evidence is twice the gain in log-likelihood less the price of as many means as there are axes and of a share
-    (Schwarz, 1978).
-    """
-    detectability, gain = components.found(kept)
-    return detectability, 2 * columns * gain - (axes + 1) * np.log(np.maximum(columns, 1.0))
-
-
-def found_detectability(
-    detectability: Values | float, share: float, moments: int, columns: Values | float
-) -> Values:
-    """What is left of the distance between components when the direction between them has to be found among moments.
-
-    The leading principal direction of columns in noise lies askew to that of what varies: the square of the cosine
-    between them is (1 - g / l^2) / (1 + g / l), with the variance l that the two components add and the number g of moments
-    per column (Paul, 2007); 0 where the direction is lost in the noise.
-
-    Examples
-    --------
-    >>> found_detectability(np.array([2.7]), 0.06, 66, np.array([2350.0])).round(1)
-    array([2.4])
-    """
-    added, ratio = share * (1 - share) * detectability**2, moments / np.maximum(columns, 1.0)
-    lost = added**2 <= ratio
-    added = np.where(lost, 1.0, added)
-    square = np.where(lost, 0.0, (1 - ratio / added**2) / (1 + ratio / added))
-    return np.asarray(detectability * np.sqrt(square))
-
-
-def min_scale(is_enough: Callable[[Values], Flags]) -> float:
-    """The least factor, of dose or columns, that is enough; inf where none is."""
-    power = _least(lambda powers: is_enough(2.0**powers), *_SCALE_POWERS)
-    return math.inf if math.isnan(power) else 2.0**power
-
-
-def _least(is_enough: Callable[[Values], Flags], low: float, high: float) -> float:
-    """The least number of an interval from which on all are enough; nan where none is."""
-    for _ in range(_REFINED):
-        tried = np.linspace(low, high, _TRIED)
-        enough = is_enough(tried)
-        if not enough[-1]:
-            return math.nan
-        short = np.nonzero(~enough)[0]  # what more would spoil, less does not mend
-        first = int(short[-1]) + 1 if len(short) else 0
-        low, high = float(tried[max(first - 1, 0)]), float(tried[first])
-    return high
-
-
-def _expectation_of(split: Split) -> Callable[[Values, Values], tuple[Values, Values]]:
-    """What detectability and evidence are expected of a split at b doses with as many columns."""
-    share = min(split.share, 1 - split.share)
-    used, axes = int((split.axes != 0).any(1).sum()), split.axes.shape[1]
-    # Where all directions are looked into, none has to be found; nor where it was known beforehand.
-    moments = used if used > axes > 1 else 0
-
-    def at(relative_dose: Values, columns: Values) -> tuple[Values, Values]:
-        whole = lost * np.array([split.detectability(dose) for dose in relative_dose.tolist()])
-        kept = found_detectability(whole, share, moments, columns) / np.maximum(whole, 1e-9)
-        return expected(split.components(relative_dose), columns, axes, lost * kept)
-
-    # What was measured is less than there is: by how much, the same expectation says.
-    lost, measured = 1.0, split.detectability()
-    for _ in range(_CORRECTIONS):
-        seen = float(at(np.ones(1), np.full(1, float(split.columns)))[0][0])
-        step = min(max(measured / max(seen, 1e-9), 1 / _MOST_LOST), _MOST_LOST)
-        lost = min(lost * step, _MOST_LOST)
-    return at

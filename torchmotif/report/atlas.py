@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cards", "resolvable"]
 
+_SURE = 0.98  # mean probability of a motif's columns, from which on their number needs no error
 _CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
 _NAMED = 6  # motifs that a sentence names
 
@@ -35,6 +36,7 @@ def cards(result: "Shown") -> list[dict[str, Any]]:
     seen = result.templates[counts > 0]
     limits = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
     bright, known_dose = brightness(result), offset_of(result) is None
+    families = {motif: _turned(family.motifs, motif) for family in result.families for motif in family.motifs}
     found = []
     for motif in range(result.n_motifs):
         here = result.labels == motif
@@ -48,12 +50,36 @@ def cards(result: "Shown") -> list[dict[str, Any]]:
                 "share": counts[motif] / max(len(result.labels), 1),
                 "probability": float(result.probabilities[here].mean()) if has else None,
                 "seat": result.sites.where(motif) if has else None,
+                "family": families[motif],
+                "expected": _expected(result, motif),
                 "odd": _odd(bright[here]),
                 "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
                 "resolvable": resolvable(result, motif, known_dose=known_dose),
             }
         )
     return found
+
+
+def _turned(members: Sequence[int], motif: int) -> str:
+    """Of which other motifs one is a turned or mirrored copy."""
+    others = [other for other in members if other != motif]
+    return f"{_motifs(others)} turned" if others else ""
+
+
+def _expected(result: "Shown", motif: int) -> str:
+    """How many columns are of a motif, where their number is known better than which they are."""
+    known = result.record.get("found", {}).get("expected_counts") or []
+    here, counts = result.labels == motif, result.counts
+    # Of a sample, or of several images, these would be other numbers.
+    if (
+        len(known) != result.n_motifs
+        or abs(sum(n for n, _ in known) - result.whole.sum()) > 0.5
+        or not counts[motif]
+    ):
+        return ""
+    number, error = known[motif]
+    sure = float(result.probabilities[here].mean())
+    return f"about {number:,.0f} ± {error:,.0f}, of each known to {sure:.2f}" if sure < _SURE else ""
 
 
 def _odd(values: np.ndarray) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites
+from torchmotif.motifs import Family
 from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
@@ -44,4 +45,6 @@ class Shown(Protocol):
     def n_motifs(self) -> int: ...  # noqa: D102
     @property
     def sites(self) -> Sites: ...  # noqa: D102
+    @property
+    def families(self) -> list[Family]: ...  # noqa: D102
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102

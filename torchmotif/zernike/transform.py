@@ -1,11 +1,11 @@
 """The module that takes patches, positions or whole images to Zernike moments, and back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from torchmotif._arrays import DeviceLike, as_positions, as_tensor, full_precision, like, pixels_of
@@ -92,7 +92,7 @@ class ZernikeBasis(nn.Module):
         """Say order and size where the module is printed."""
         return f"n_max={self.n_max}, size={self.size}, k={len(self.basis)}, orthonormal={self.orthonormal}"
 
-    def forward(self, patches: Any, offsets: Any = None) -> Any:
+    def forward(self, patches: Any, offsets: Any = None, *, level: float = 0.0) -> Any:
         """Moments of the patches: integrals of patch times polynomial over the area of the disk.
 
         Parameters
@@ -101,6 +101,8 @@ class ZernikeBasis(nn.Module):
             Any real dtype. A patch with a value that is not finite has moments that are NaN.
         offsets : array of shape (n, 2), optional
             True centre minus window centre, (row, col) in pixels, at most half a pixel.
+        level : float
+            Is subtracted from the pixels first: their mean keeps digits, and moments of unlike offsets alike.
 
         Returns
         -------
@@ -118,9 +120,13 @@ class ZernikeBasis(nn.Module):
             raise InputError(
                 f"patches must have the shape (n, {self.size}, {self.size}), got {tuple(values.shape)}"
             )
+
+        def less(some: Tensor) -> Tensor:
+            return some - level if level else some
+
         if offsets is None:
             moments = self.basis.new_empty(len(values), len(self.basis))
-            fill(moments, lambda start, stop: values[start:stop], self._shifted.at((0, 0)))
+            fill(moments, lambda start, stop: less(values[start:stop]), self._shifted.at((0, 0)))
             return like(moments, patches)
         shift = as_tensor(offsets, dtype=torch.float64, name="offsets")
         if tuple(shift.shape) != (len(values), 2):
@@ -131,7 +137,7 @@ class ZernikeBasis(nn.Module):
                 f"offsets must be finite and at most half a pixel, got {int((~near).sum())} others; "
                 "take the windows around the nearest pixels"
             )
-        moments = self._project(lambda rows: values[rows], torch.where(near[:, None], shift, 0.0))
+        moments = self._project(lambda rows: less(values[rows]), torch.where(near[:, None], shift, 0.0))
         return like(torch.where(near.to(moments.device)[:, None], moments, torch.nan), patches)
 
     def project(
@@ -255,6 +261,59 @@ class ZernikeBasis(nn.Module):
         pairs = mode_pairs(self.orders[list(chosen)])
         for rows, found in correlate(data, kernels[list(chosen)], pairs):
             yield [chosen[row] for row in rows], like(found, pixels_of(image))
+
+    def lower(self, n_max: int) -> "ZernikeBasis":
+        """The basis up to a lower order, whose kernels at fractional positions are those of this one.
+
+        Parameters
+        ----------
+        n_max : int
+
+        Returns
+        -------
+        ZernikeBasis
+            Of the same size; not of an orthonormal basis, whose members depend on the highest order.
+
+        Raises
+        ------
+        InputError
+            If the order is higher than this one's, or the basis is orthonormal.
+
+        Examples
+        --------
+        >>> ZernikeBasis(14, 33).lower(10)
+        ZernikeBasis(n_max=10, size=33, k=66, orthonormal=False)
+        """
+        if n_max > self.n_max or self.orthonormal:
+            raise InputError(
+                f"n_max must be at most {self.n_max}, and the basis not orthonormal, got {n_max}; make a basis of its own"
+            )
+        found = ZernikeBasis(
+            n_max, self.size, subpixel=self.subpixel, dtype=self.basis.dtype, device=self.basis.device
+        )
+        found._shifted.make = partial(self._first, len(found.basis))
+        return found
+
+    def _first(self, count: int, offset: tuple[float, float]) -> Tensor:
+        """So many of the kernels at an offset, neither negative."""
+        row, column = (round(part * self.subpixel) for part in offset)
+        return self._shifted.at((row, column))[:count]
+
+    def kernels(self, offsets: Sequence[tuple[float, float]]) -> Float[Tensor, "o k p"]:
+        """What pixels are weighed with at some offsets (row, col), each rounded to the grid of `subpixel` steps.
+
+        Parameters
+        ----------
+        offsets : sequence of (float, float)
+            True centre minus window centre in pixels, at most half a pixel.
+
+        Returns
+        -------
+        Tensor of shape (o, k, size^2)
+            The sum of a patch times its kernels are the moments.
+        """
+        steps = [(round(row * self.subpixel), round(col * self.subpixel)) for row, col in offsets]
+        return torch.stack([self._shifted.at(step).flatten(1) for step in steps])
 
     def valid_mask(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
         """Which pixels of an image of `shape` have a whole window: where `maps` is not NaN."""
