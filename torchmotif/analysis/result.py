@@ -16,10 +16,12 @@ from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
 from torchmotif.columns import Columns
+from torchmotif.columns.given import model_of
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
-from torchmotif.lattice import Sites, brightness_at, find_sites
+from torchmotif.lattice import Sites, SiteTable, find_sites, occupancy_of
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
@@ -120,38 +122,54 @@ class MotifResult:
         return np.where((self.labels < 0) & ~self.whole, AT_RIM, self.labels)
 
     @cached_property
-    def sites(self) -> Sites:
+    def sites(self) -> SiteTable:
+        """The sites of the crystal, one row each: place, sublattice, intensity, and how probably full, partly occupied or empty.
+
+        It also says on which sublattice each column and motif sits.
+        """
+        return occupancy_of(self.image.measured(), self._image_model, self.columns, self._sublattices)
+
+    @cached_property
+    def _sublattices(self) -> Sites:
         """The sublattices that frequent motifs make, and which of them each column and motif sits on or between."""
-        return find_sites(self.columns.positions, self.labels, self.columns.spacing, self.n_motifs)
+        return find_sites(
+            self.columns.positions, self.labels, self.columns.spacing, self.n_motifs, shape=self.image.shape
+        )
+
+    @property
+    def _image_model(self) -> ImageModel:
+        """What the columns have in common, as it was found, or from the image where the record does not say."""
+        found = self.record.get("found", {})
+        if found.get("model") is not None:
+            return ImageModel.from_dict(found["model"])
+        row_nm, col_nm = self.image.pixel_size_nm or (1.0, 1.0)
+        side = math.sqrt(row_nm * col_nm)
+        return model_of(
+            torch.from_numpy(np.asarray(self.image.measured(), np.float32)),
+            self.columns.spacing,
+            (side / row_nm, side / col_nm),
+            dark=found.get("polarity") == "dark",
+        )
 
     def empty_sites(self) -> "pd.DataFrame":
-        """Sites of the sublattices within the image where no column was found: whole columns that are missing.
+        """Sites within the crystal where no column was found, but for those whose intensity is a full one's; see `sites`.
 
         Returns
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
-            brightness, 0 as in the gaps around and 1 as on that sublattice around: the nearer to 0, the surer. The darkest of
-            the most frequent sublattice come first.
+            brightness, the occupancy: 0 of nothing and 1 of a full site; p_empty, the probability that nothing is there. The
+            darkest of the most frequent sublattice come first.
         """
-        return self._empty.copy()
-
-    @cached_property
-    def _empty(self) -> "pd.DataFrame":
         import pandas as pd
 
-        margin = self.columns.spacing / 2  # nearer to the rim a column may be there and not be found
-        place = self.sites.empty
-        within = ((place > margin) & (place < np.array(self.image.shape) - 1 - margin)).all(axis=1)
-        within &= self._hidden_around(place, 2 * math.ceil(margin) + 1) == 0
-        place, site = place[within], self.sites.empty_of[within]
-        bright = np.full(len(place), np.nan)
-        for motif in np.unique(site):
-            hosts = self.columns.positions[self.labels == motif]
-            here = site == motif
-            bright[here] = brightness_at(self.image.measured(), place[here], hosts, self.columns.spacing)
-        table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright})
-        return table.sort_values(["site", "brightness"], ignore_index=True)
+        here = self.sites.without_column
+        table = self._places(self.sites.positions[here]) | {
+            "site": self.sites.sublattice[here],
+            "brightness": self.sites.occupancy[here],
+            "p_empty": self.sites.p_empty[here],
+        }
+        return pd.DataFrame(table).sort_values(["site", "brightness"], ignore_index=True)
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
@@ -188,7 +206,7 @@ class MotifResult:
             "intensity": self.columns.intensities,
             "motif": self.labels,
             "probability": self.probabilities,
-            "site": self.sites.columns,
+            "site": self._sublattices.columns,
             "at_rim": self.groups == AT_RIM,
         }
         if self.angles is not None:
@@ -260,11 +278,12 @@ class MotifResult:
 
         Notes
         -----
-        For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        For people: report.html, columns.csv, sites.csv, empty_sites.csv, motifs.png, map.png, sites.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
+            self.sites.to_dataframe(self.image.pixel_size_nm).to_csv(new / "sites.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
             for name, figure in self._figures().items():
