@@ -127,6 +127,9 @@ class MotifResult:
 
         It also says on which sublattice each column and motif sits.
         """
+        saved = self.__dict__.get("_saved_sites")
+        if saved is not None:
+            return SiteTable(**saved, lattice=self._sublattices)
         return occupancy_of(self.image.measured(), self._image_model, self.columns, self._sublattices)
 
     @cached_property
@@ -234,6 +237,18 @@ class MotifResult:
             ax=ax,
         )
 
+    def plot_sites(self, ax: "Axes | None" = None) -> "Axes":
+        """The image with every site in the colour of its occupancy, see `torchmotif.plot.occupancy_map`."""
+        return plot.occupancy_map(
+            self.image.measured(),
+            self.sites.positions,
+            self.sites.occupancy,
+            self.sites.states,
+            spacing=self.columns.spacing,
+            pixel_size_nm=self.image.pixel_size_nm,
+            ax=ax,
+        )
+
     def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
         nm = self.image.pixel_size_nm
@@ -286,7 +301,7 @@ class MotifResult:
             self.sites.to_dataframe(self.image.pixel_size_nm).to_csv(new / "sites.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
-            for name, figure in self._figures().items():
+            for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             if report:
                 self.report(new / "report.html")
@@ -311,7 +326,11 @@ class MotifResult:
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        return cls(**read_saved(folder, RECORD))
+        saved = read_saved(folder, RECORD)
+        sites = saved.pop("sites")
+        result = cls(**saved)
+        result.__dict__["_saved_sites"] = sites  # else the result would make them anew
+        return result
 
     def __repr__(self) -> str:
         """Say what was found."""
@@ -341,6 +360,14 @@ class MotifResult:
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )
         return {"motifs": motifs, "map": chart}
+
+    def _site_figure(self) -> "Figure":
+        """The map of the occupancy."""
+        from matplotlib.figure import Figure
+
+        chart = Figure(dpi=150)
+        self.plot_sites(plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=4, figure=chart))
+        return chart
 
 
 def png(figure: "Figure") -> str:

@@ -1,7 +1,7 @@
 """Occupancy: which sites of the crystal are full, partly occupied or empty, and with what probability."""
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class SiteTable:
         Of a joint fit of all sites at these positions, in the image's units times square pixels; NaN where nothing was measured.
     occupancy, occupancy_errors : arrays of shape (s,), float64
         The same relative to full sites of the kind around; NaN where states are not known.
+    fraction : array of shape (s,), float64
+        Occupancy of the most probable state: 1 of full sites, 0 of empty ones, 0.5 of those with half a full one's intensity.
     p_full, p_partial, p_empty : arrays of shape (s,), float64
         Probabilities, from a mixture learnt over all sites of the kind; see `learn_states`.
     lattice : Sites
@@ -65,10 +67,26 @@ class SiteTable:
     intensity_errors: Values
     occupancy: Values
     occupancy_errors: Values
+    fraction: Values
     p_full: Values
     p_partial: Values
     p_empty: Values
     lattice: Sites
+
+    KINDS: ClassVar[dict[str, str]] = {  # of the arrays
+        "positions": "f8",
+        "position_errors": "f8",
+        "sublattice": "i8",
+        "column": "i8",
+        "intensities": "f8",
+        "intensity_errors": "f8",
+        "occupancy": "f8",
+        "occupancy_errors": "f8",
+        "fraction": "f8",
+        "p_full": "f8",
+        "p_partial": "f8",
+        "p_empty": "f8",
+    }
 
     def __len__(self) -> int:
         """Count the sites."""
@@ -128,7 +146,7 @@ class SiteTable:
         -------
         pandas.DataFrame
             row_px, col_px, row_error_px, col_error_px; row_nm, col_nm with a pixel size; sublattice, column, intensity,
-            intensity_error, occupancy, occupancy_error, p_full, p_partial, p_empty.
+            intensity_error, occupancy, occupancy_error, fraction, p_full, p_partial, p_empty.
         """
         import pandas as pd
 
@@ -147,6 +165,7 @@ class SiteTable:
             "intensity_error": self.intensity_errors,
             "occupancy": self.occupancy,
             "occupancy_error": self.occupancy_errors,
+            "fraction": self.fraction,
             "p_full": self.p_full,
             "p_partial": self.p_partial,
             "p_empty": self.p_empty,
@@ -155,8 +174,7 @@ class SiteTable:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of the table by name."""
-        names = (item.name for item in fields(self) if item.name != "lattice")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.KINDS}
 
 
 def occupancy_of(pixels: Any, model: ImageModel, columns: Columns, sites: Sites) -> SiteTable:
@@ -268,7 +286,7 @@ def _occupied(
     is_rim: NDArray[np.bool_],
 ) -> dict[str, Values]:
     """Occupancy of every site and its error, and the probabilities of its states."""
-    names = ("occupancy", "occupancy_errors", "p_full", "p_partial", "p_empty")
+    names = ("occupancy", "occupancy_errors", "fraction", "p_full", "p_partial", "p_empty")
     found = {name: np.full(len(positions), np.nan) for name in names}
     fit = np.isfinite(intensities) & (noise > 0)
     for kind in np.unique(kinds[kinds >= 0]).tolist():
@@ -285,6 +303,7 @@ def _occupied(
         error[~inner] = _wider(relative[~inner] / states.level - 1, error[~inner])
         found["occupancy"][here] = relative / states.level
         found["occupancy_errors"][here] = error / states.level
+        found["fraction"][here] = states.fractions_of(relative, error)
         for name, values in states.probabilities(relative, error).items():
             found[f"p_{name}"][here] = values
     return found

@@ -82,6 +82,12 @@ class States:
         found, kinds = self.responsibilities(intensities, errors), np.array(self.kinds)
         return {kind: found[:, kinds == kind].sum(axis=1) for kind in (FULL, PARTIAL, EMPTY)}
 
+    def fractions_of(self, intensities: Values, errors: Values) -> Values:
+        """Intensity of the most probable state of every site, in units of a full one's; 1 of all that count as full."""
+        of = np.where(np.array(self.kinds) == FULL, 1.0, self.fractions)
+        found: Values = of[self.responsibilities(intensities, errors).argmax(axis=1)]
+        return found
+
     def joint(self, y: Values, s: Values) -> Values:
         """Logarithm of the density of every state times its share, shape (n, k), in units of a full site."""
         far, gain, noise = self.residuals(y, s)
