@@ -38,7 +38,7 @@ def assign_partial(
     probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
     size, k = scale.basis.size, model.spread.centres.shape[1]
     steps = torch.round(offsets * _PER_PIXEL).long()
-    shapes, disks, group = _polynomials(scale.basis.n_max, size, steps)
+    shapes, disks, group = _polynomials(scale.finer.n_max, size, steps)
     usable = present.flatten(1) & disks[group]
     enough = usable.sum(1) >= _PIXELS_PER_MOMENT * k
     values = (patches.double().flatten(1) - scale.level) / scale.unit
@@ -65,29 +65,36 @@ def _likelihoods(
     count = model.counts[model.motif[kept]].double()
     k = centres.shape[1]
     mean = (count / count.sum()) @ centres
-    expected = torch.einsum("k,nkp->np", mean, shapes) + scale.counts_at_level
+    expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
     expected = expected.clamp(min=max(_LEAST_COUNT * float(expected.mean()), 1e-6))
     weight = usable / (model.scale * expected)
     weighted = shapes * weight[:, None]
     information = weighted @ shapes.mT
-    regular = information.diagonal(dim1=1, dim2=2).mean(1) * _REGULAR
-    information = information + torch.diag_embed(regular[:, None].expand(-1, k))
     pull = (weighted @ values[:, :, None])[..., 0]
+    # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
+    own, finer = slice(0, k), slice(k, None)
+    highest = centres[:, k - 2 * scale.basis.n_max - 1 :]
+    ridge = torch.full_like(pull, _REGULAR * float(information.diagonal(dim1=1, dim2=2).mean()))
+    ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
+    information = information + torch.diag_embed(ridge)
     factor = torch.linalg.cholesky(information)
     told = torch.cholesky_solve(pull[..., None], factor)[..., 0]
     squares = (values.square() * weight).sum(1) - (pull * told).sum(1)
     rougher = (squares / (usable.sum(1) - k)).clamp(min=1.0)[:, None]
+    others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
+    information = information[:, own, own] - information[:, own, finer] @ others
+    told = told[:, own]
     # Moments scatter about the mean of their motif along the axes along which there is more than noise.
     along = spread.excess > 0
     loads = torch.linalg.inv(spread.axes)[along] * spread.excess[along].sqrt()[:, None]  # (q, k)
     away = told[:, None] - centres  # (n, m, k)
     slope = torch.einsum("nkl,nml->nmk", information, away) / rougher[..., None]
-    own = (slope * away).sum(2)
+    squared = (slope * away).sum(2)
     shared = slope @ loads.T  # (n, m, q)
     inner = torch.eye(len(loads), dtype=loads.dtype, device=loads.device) + (
         loads @ (information / rougher[..., None]) @ loads.T
     )
-    distance = own - (shared * torch.linalg.solve(inner, shared.mT).mT).sum(2)
+    distance = squared - (shared * torch.linalg.solve(inner, shared.mT).mT).sum(2)
     distance = distance / spread.stretch
     log = (torch.log(count) - 0.5 * distance).log_softmax(1)
     width = 2 / (9 * k)
