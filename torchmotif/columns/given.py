@@ -21,7 +21,8 @@ from torchmotif.columns.pixels import saturation_limit, top_two
 
 __all__ = ["Intensities", "intensities_at", "model_at", "model_of"]
 
-_LEARNT_SIDE = 512  # pixels of the window from which the width is learnt
+# Spacings, and the least pixels, of the window from which the width is learnt: some two thousand columns.
+_LEARNT_SPACINGS, _LEARNT_SIDE = 40.0, 256
 # Two steps each, and whether columns have converged by then: a first step from afar, and the curvature of what moves has no part in it.
 _LESSONS = (False, True, True)
 _FEWEST = 12  # columns that tell their width
@@ -57,7 +58,13 @@ def model_at(
 
     Of few electrons, columns that stand out by chance look narrow; columns that are known do not.
     """
-    boxes = Grid.samples((pixels.shape[0], pixels.shape[1]), side=_LEARNT_SIDE)
+    h, w = pixels.shape
+    side = max(_LEARNT_SIDE, round(_LEARNT_SPACINGS * model.spacing))
+    boxes = [
+        (*(first + max(0, last - first - side) // 2 for first, last in ((a, c), (b, d))),)
+        for a, b, c, d in Grid.samples((h, w), side=side)
+    ]
+    boxes = [(a, b, min(a + side, h), min(b + side, w)) for a, b in boxes]
     cores = np.array(boxes)
     inside = (positions >= cores[:, None, :2] - 0.5) & (positions <= cores[:, None, 2:] - 0.5)
     count = inside.all(2).sum(1)

@@ -10,13 +10,13 @@ __all__ = ["States", "learn_states"]
 
 Values = NDArray[np.float64]
 
-_STARTS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.88, 1.12, 1.3, 1.6, 2.0)  # fractions from which a state sets out
+_STARTS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.2, 1.6)  # fractions from which a state sets out
 _FIRST_SHARE = 0.02  # of the sites that it has there
 _MOST = 6  # states: more were never supported
 _TRIED, _STEPS = 25, 400  # of expectation and maximisation: of every start, and to the end
 _CONVERGED = 1e-7  # change of the mean log-likelihood in a step
-_PER_NOISE = 8  # values that are told apart within one standard deviation of the noise
-_NOISES = 8  # groups of sites by their noise
+_PER_NOISE = 6  # values that are told apart within one standard deviation of the noise
+_NOISES = 4  # groups of sites by their noise
 _FARTHEST = -2.0, 5.0  # intensities beyond which it makes no difference how far
 _LEAST_SPREAD = 1e-3  # of a full site: no crystal is more regular
 _LEAST_FRACTION = 0.05  # of a full site, that a state has which is not empty
