@@ -94,9 +94,14 @@ class SiteTable:
 
     def __repr__(self) -> str:
         """Say how many are full, partly occupied and empty."""
-        numbers = (np.nansum(values) for values in (self.p_full, self.p_partial, self.p_empty))
-        full, partial, empty = (f"{number:,.0f}" for number in numbers)
+        full, partial, empty = (f"{number:,.0f}" for number in self.numbers)
         return f"SiteTable({len(self):,} sites: {full} full, {partial} partly occupied, {empty} empty)"
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """How many sites are full, partly occupied and empty, by the sums of their probabilities."""
+        full, partial, empty = (float(np.nansum(p)) for p in (self.p_full, self.p_partial, self.p_empty))
+        return full, partial, empty
 
     @property
     def columns(self) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from torchmotif.errors import InputError
+
 __all__ = ["States", "learn_states"]
 
 Values = NDArray[np.float64]
@@ -126,6 +128,11 @@ def learn_states(intensities: Values, errors: Values) -> States:
     -------
     States
 
+    Raises
+    ------
+    InputError
+        If the shapes differ, a number is not finite, an error is not positive, or the median intensity is not.
+
     Examples
     --------
     >>> import numpy as np
@@ -136,7 +143,15 @@ def learn_states(intensities: Values, errors: Values) -> States:
     (['full', 'partial'], [0.95, 0.05])
     """
     intensities, errors = np.asarray(intensities, np.float64), np.asarray(errors, np.float64)
+    if intensities.ndim != 1 or intensities.shape != errors.shape or not len(intensities):
+        raise InputError(
+            f"intensities and errors must be one row of numbers each, of one length, got {intensities.shape} and {errors.shape}"
+        )
+    if not (np.isfinite(intensities).all() and np.isfinite(errors).all() and (errors > 0).all()):
+        raise InputError("intensities must be finite, and errors finite and positive; leave out the others first")
     level = float(np.median(intensities))
+    if not level > 0:
+        raise InputError(f"intensities must have a positive median, got {level:.3g}: most sites must be occupied")
     slope = _slope(intensities / level, errors / level)
     y, s, weight = _binned(intensities / level, errors / level)
     one = np.ones(1)

@@ -14,7 +14,7 @@ from torchmotif.report.provenance import offset_of
 if TYPE_CHECKING:
     from torchmotif.report.shown import Shown
 
-__all__ = ["cards", "resolvable"]
+__all__ = ["cards", "occupancy", "resolvable"]
 
 _CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
 _NAMED = 6  # motifs that a sentence names
@@ -51,6 +51,34 @@ def cards(result: "Shown") -> list[dict[str, Any]]:
                 "odd": _odd(bright[here]),
                 "brightness": np.quantile(bright[here], [0.5, 0.05, 0.95]).tolist() if has else None,
                 "resolvable": resolvable(result, motif, known_dose=known_dose),
+            }
+        )
+    return found
+
+
+def occupancy(result: "Shown") -> list[dict[str, Any]]:
+    """How many sites of each sublattice are full, partly occupied and empty.
+
+    Parameters
+    ----------
+    result : MotifResult
+
+    Returns
+    -------
+    list of dict
+    """
+    sites, found = result.sites, []
+    for number in np.unique(sites.sublattice[np.isfinite(sites.p_full)]).tolist():
+        here = sites.sublattice == number
+        fractions = np.unique(np.round(sites.fraction[here & np.isfinite(sites.fraction)], 2))[::-1]
+        found.append(
+            {
+                "sublattice": number,
+                "sites": int(here.sum()),
+                "full": float(np.nansum(sites.p_full[here])),
+                "partial": float(np.nansum(sites.p_partial[here])),
+                "empty": float(np.nansum(sites.p_empty[here])),
+                "fractions": ", ".join(f"{fraction:.2f}" for fraction in fractions),
             }
         )
     return found
