@@ -60,13 +60,11 @@ def summaries(
             groups[group_of[number]][name] for name in ("n_motifs", "n_max", "patch_size_px")
         )
         image["n_columns"] = total
-        if rim:
+        if rim or partial[number]:
+            by_part = f"; {int(partial[number])} more have the motif that the part within the image tells"
             image["notes"].append(
-                f"{rim} of {total} columns lie at the rim, without a whole patch: they are in no motif"
-            )
-        if partial[number]:
-            image["notes"].append(
-                f"{int(partial[number])} of {total} columns without a whole patch have the motif that the part which is there tells"
+                f"{rim} of {total} columns lie at the rim, with too little of their patch to have a motif"
+                + (by_part if partial[number] else "")
             )
         if asked is not None and found < asked:
             image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
