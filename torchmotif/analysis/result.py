@@ -50,8 +50,8 @@ class MotifResult:
     columns : Columns
         Its n atomic columns.
     labels : array of shape (n,), int64
-        Motif of every column, 0 the most frequent; -1 for a column that fits none, or whose patch reaches over
-        the image's rim.
+        Motif of every column, 0 the most frequent; -1 for a column that fits none, or of whose patch too little lies within
+        the image.
     probabilities : array of shape (n,), float64
         Probability of that motif; 0 where the label is -1.
     templates : array of shape (n_motifs, s, s), float32
@@ -200,8 +200,8 @@ class MotifResult:
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
-            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
-            patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
+            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because too
+            little of its patch is there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
         """
         import pandas as pd
 
