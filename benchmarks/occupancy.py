@@ -69,14 +69,15 @@ def oracle(specimen: Any, scan: Any, dose: float) -> tuple[np.ndarray, np.ndarra
         y, x = round(row), round(col)
         far = (y + step[:, None] - row) ** 2 + (x + step - col) ** 2
         profile = sum(
-            share * np.exp(-0.5 * far / (width * SIGMA_NM / PIXEL_NM) ** 2)
+            share
+            * np.exp(-0.5 * far / (width * SIGMA_NM / PIXEL_NM) ** 2)
             / (2 * np.pi * (width * SIGMA_NM / PIXEL_NM) ** 2)
             for share, width in ((0.9, 1.0), (0.1, 3.0))
         )
         part = np.s_[y + 1 : y + 2 * reach + 2, x + 1 : x + 2 * reach + 2]
         full = pad[part] + electrons * profile * (kind == "V_Se")
         half = np.maximum(full - electrons * profile, 1e-6 * full)
-        inside = np.s_[max(0, reach - y) : , max(0, reach - x) :]
+        inside = np.s_[max(0, reach - y) :, max(0, reach - x) :]
         gain = (counts[part] * np.log(half / full) - (half - full))[inside].sum()
         called.append(gain + np.log(RATE / (1 - RATE)) > 0)
     return np.array(called), kinds[rows] == "V_Se"
@@ -173,7 +174,9 @@ def tiwse2() -> Iterator[Row]:
         )
         motif = np.where(to_column < near, result.labels[column], -1)
         state = np.unique(
-            np.stack([sites.sublattice[site], np.nan_to_num(sites.fraction[site], nan=1.0)]), axis=1, return_inverse=True
+            np.stack([sites.sublattice[site], np.nan_to_num(sites.fraction[site], nan=1.0)]),
+            axis=1,
+            return_inverse=True,
         )[1]
         state = np.where(to_site < near, state, -1)
         vacancy = labels == 1
@@ -211,7 +214,10 @@ def border() -> Iterator[Row]:
                 names[motif] = found[number.argmax()] if len(found) else ""
             here = ~result.whole & true
             labelled = here & (result.labels >= 0)
-            right += [names[motif] == kind for motif, kind in zip(result.labels[labelled], kinds[labelled], strict=True)]
+            right += [
+                names[motif] == kind
+                for motif, kind in zip(result.labels[labelled], kinds[labelled], strict=True)
+            ]
             probability += result.probabilities[labelled].tolist()
             count, columns = count + int(here.sum()), columns + int(true.sum())
         yield {

@@ -115,7 +115,9 @@ def mose2(dose: float, seed: int = 0, side: int = 420, **more: Any) -> tuple[Any
     return specimen, specimen.draw(dose, torch.Generator().manual_seed(seed)), (kinds == "Mo").astype(int)
 
 
-@pytest.mark.parametrize(("dose", "partial", "empty"), [(1.0, 0.99, 0.99), (0.1, 0.94, 0.9), (0.02, 0.75, 0.85)])
+@pytest.mark.parametrize(
+    ("dose", "partial", "empty"), [(1.0, 0.99, 0.99), (0.1, 0.94, 0.9), (0.02, 0.75, 0.85)]
+)
 def test_vacancies_of_one_atom_and_of_both_are_found(dose: float, partial: float, empty: float) -> None:
     specimen, scan, sublattice = mose2(dose)
     kinds = np.asarray(specimen.truth.kinds).astype(str)
@@ -158,7 +160,9 @@ def test_perovskite_sites_are_full() -> None:
 
 def test_a_motif_of_both_sublattices_does_not_mix_them() -> None:
     specimen, scan, sublattice = mose2(0.05, side=512, divacancy_rate=0.0)
-    sites, truth = sites_at(specimen, scan, 12.66, np.zeros(len(sublattice), int), np.ones(len(sublattice), bool))
+    sites, truth = sites_at(
+        specimen, scan, 12.66, np.zeros(len(sublattice), int), np.ones(len(sublattice), bool)
+    )
     assert (sites.states[truth == "Mo"] == "full").mean() > 0.99
     assert f1(sites.states == "partial", truth == "V_Se") > 0.85
 
@@ -169,7 +173,9 @@ def test_without_a_lattice_no_occupancy_is_claimed() -> None:
     at = rng.uniform(5, 120, (60, 2))
     columns = Columns(at, np.ones(60), 12.0, width=(3.0, 3.0))
     sites = find_sites(at, np.zeros(60, int), 12.0)
-    found = occupancy_of(pixels, model_of(torch.as_tensor(pixels), 12.0, (1.0, 1.0), dark=False), columns, sites)
+    found = occupancy_of(
+        pixels, model_of(torch.as_tensor(pixels), 12.0, (1.0, 1.0), dark=False), columns, sites
+    )
     assert len(found) == 60
     assert np.isnan(found.p_empty).all()
     assert (found.states == "").all()
@@ -191,7 +197,16 @@ def test_a_result_keeps_its_sites(tmp_path: Path) -> None:
     for name, values in result.sites.arrays().items():
         np.testing.assert_array_equal(getattr(again.sites, name), values, name)
     table = result.sites.to_dataframe(result.image.pixel_size_nm)
-    assert {"row_px", "row_nm", "sublattice", "intensity", "occupancy", "p_full", "p_partial", "p_empty"} <= set(table)
+    assert {
+        "row_px",
+        "row_nm",
+        "sublattice",
+        "intensity",
+        "occupancy",
+        "p_full",
+        "p_partial",
+        "p_empty",
+    } <= set(table)
     assert (tmp_path / "one" / "sites.csv").is_file()
     assert (tmp_path / "one" / "sites.png").is_file()
     kinds = np.asarray(specimen.truth.kinds).astype(str)
@@ -199,6 +214,8 @@ def test_a_result_keeps_its_sites(tmp_path: Path) -> None:
     assert f1(result.sites.states == "partial", truth == "V_Se") > 0.95
     assert f1(result.sites.states == "empty", truth == "V_Se2") > 0.95
     assert (result.empty_sites()["p_empty"] > 0.9).all()
-    field = tm.field.analyze(specimen.draw(0.3, torch.Generator().manual_seed(1)), tmp_path / "store", progress=False)
+    field = tm.field.analyze(
+        specimen.draw(0.3, torch.Generator().manual_seed(1)), tmp_path / "store", progress=False
+    )
     for name, values in result.sites.arrays().items():
         np.testing.assert_array_equal(getattr(field.sites, name), values, name)

@@ -117,7 +117,9 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
     expected = {"labels": "i8", "probabilities": "f8", "columns.positions": "f8"}
     expected |= {name: kind for name, kind in {"angles": "f8", "mirrored": "?"}.items() if name in arrays}
     wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
-    wrong += _wrong_sites({name: one for name, one in arrays.items() if name.startswith(_SITES)}, n, len(templates))
+    wrong += _wrong_sites(
+        {name: one for name, one in arrays.items() if name.startswith(_SITES)}, n, len(templates)
+    )
     for name, array in arrays.items():
         if name.startswith(_SITES):
             continue

@@ -103,7 +103,11 @@ def _label_partial(
     h, w = pixels.shape[1:]
     row, col = (centre[:, axis, None] + step for axis in (0, 1))
     inside = ((row > -0.5) & (row < h - 0.5))[:, :, None] & ((col > -0.5) & (col < w - 0.5))[:, None, :]
-    at = tile[:, None, None], row.round().long().clamp(0, h - 1)[:, :, None], col.round().long().clamp(0, w - 1)[:, None]
+    at = (
+        tile[:, None, None],
+        row.round().long().clamp(0, h - 1)[:, :, None],
+        col.round().long().clamp(0, w - 1)[:, None],
+    )
     present = inside & torch.isfinite(pixels)[at]
     image = _filled(batch, pixels).view(pixels.shape)
     patches = (image[at] - survey.level) * survey.gain + level

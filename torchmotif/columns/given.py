@@ -51,9 +51,7 @@ def model_of(pixels: Float[Tensor, "h w"], spacing: float, axes: Pair, *, dark: 
         return replace(error.model, width=(START_WIDTH * spacing * axes[0], START_WIDTH * spacing * axes[1]))
 
 
-def model_at(
-    pixels: Float[Tensor, "h w"], model: ImageModel, positions: NDArray[np.float64]
-) -> ImageModel:
+def model_at(pixels: Float[Tensor, "h w"], model: ImageModel, positions: NDArray[np.float64]) -> ImageModel:
     """The model with width and noise learnt from columns whose positions are known.
 
     Of few electrons, columns that stand out by chance look narrow; columns that are known do not.
@@ -74,9 +72,7 @@ def model_at(
     top, left, bottom, right = boxes[chosen]
     at = torch.from_numpy(positions[inside[chosen].all(1)] - [top, left]).to(pixels.device)
     with single_threaded():
-        tiles = stepped(
-            model.normalised(pixels[None, top:bottom, left:right]), model.spacing, model.axes
-        )
+        tiles = stepped(model.normalised(pixels[None, top:bottom, left:right]), model.spacing, model.axes)
         fit = _fixed(tiles, model, at, torch.zeros(len(at), dtype=torch.long, device=pixels.device))
         for converged in _LESSONS:
             converge_common(fit, 2, converged=converged, fresh=True)
@@ -118,9 +114,7 @@ def intensities_at(
     return Intensities(values, errors)
 
 
-def _fixed(
-    tiles: Tiles, model: ImageModel, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]
-) -> Fit:
+def _fixed(tiles: Tiles, model: ImageModel, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Fit:
     """A fit in which no column moves."""
     start = replace(Start.at(positions, tile), fixed=torch.ones_like(tile, dtype=torch.bool))
     return Fit(tiles, start, Shape.of(model, FAINTEST, positions.device), model.spacing)

@@ -19,7 +19,9 @@ _FEWEST = 12  # sites of a sublattice that a lattice is looked for in
 _OF_THEIR_OWN = 200
 _AROUND = 1.2  # shortest translations within which the columns around a place are
 _MOST = 24  # of them
-_WIDEST_GAP = np.radians(150.0)  # between the directions to two neighbouring columns: at a straight edge it is 180 degrees
+_WIDEST_GAP = np.radians(
+    150.0
+)  # between the directions to two neighbouring columns: at a straight edge it is 180 degrees
 _OUTWARDS = np.radians([-60.0, 0.0, 60.0])  # beyond the image's border there may be columns
 
 
@@ -76,9 +78,7 @@ def expected_places(
     return places, joined, apart
 
 
-def is_surrounded(
-    places: Values, columns: Values, reach: float, shape: tuple[int, int]
-) -> NDArray[np.bool_]:
+def is_surrounded(places: Values, columns: Values, reach: float, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Which places have columns on all sides: a missing column within the crystal, not its edge or a hole's.
 
     Parameters
@@ -104,7 +104,10 @@ def is_surrounded(
     angle = np.where(found, np.arctan2(step[..., 0], step[..., 1]), np.nan)
     last = np.array(shape) - 1
     for axis, normal in ((0, np.pi / 2), (1, 0.0)):
-        for near, outwards in ((places[:, axis] < far, normal + np.pi), (last[axis] - places[:, axis] < far, normal)):
+        for near, outwards in (
+            (places[:, axis] < far, normal + np.pi),
+            (last[axis] - places[:, axis] < far, normal),
+        ):
             beyond = np.mod(outwards + _OUTWARDS + np.pi, 2 * np.pi) - np.pi
             angle = np.concatenate([angle, np.where(near[:, None], beyond, np.nan)], axis=1)
     angle = np.sort(angle, axis=1)  # none comes last
@@ -117,9 +120,7 @@ def is_surrounded(
     return surrounded
 
 
-def kinds_of(
-    sublattice: Numbers, joined: Numbers, intensities: Values
-) -> Numbers:
+def kinds_of(sublattice: Numbers, joined: Numbers, intensities: Values) -> Numbers:
     """Number of the kind of each site, of like ones: those that translations join, and few that are as bright; -1 for none.
 
     A sublattice of one motif may hold unlike sites where the dose does not tell their motifs apart; translations do.

@@ -149,7 +149,9 @@ def find_sites(
         empty.append(places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places)
         of += [number] * len(empty[-1])
     motifs, shares = _by_motif(site, motif, known, n_motifs)
-    return Sites(site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64), known)
+    return Sites(
+        site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64), known
+    )
 
 
 def _distances(

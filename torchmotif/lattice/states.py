@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,14 @@ _LEAST_NOISE = 0.25  # of the variance of a site's noise, that it has in any sta
 # its surroundings, such as the tails of missing neighbours, is a tenth at most in simulated MX2.
 _LEAST_MISSING = 0.18
 FULL, PARTIAL, EMPTY = "full", "partial", "empty"
+
+
+class _Sites(NamedTuple):
+    """Sites of nearly one intensity and noise as one: intensity, standard deviation, number; arrays of shape (b,)."""
+
+    y: Values
+    s: Values
+    weight: Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,9 @@ class States:
         fraction, full = self.fractions[number], self.fractions[0]
         if fraction == 0:
             return EMPTY
-        apart = 2 * max(self.spreads[number], self.spreads[0])  # two equal Gaussians nearer than that have one mode
+        apart = 2 * max(
+            self.spreads[number], self.spreads[0]
+        )  # two equal Gaussians nearer than that have one mode
         return PARTIAL if full - fraction > max(apart, _LEAST_MISSING * full) else FULL
 
     def responsibilities(self, intensities: Values, errors: Values) -> Values:
@@ -148,22 +159,27 @@ def learn_states(intensities: Values, errors: Values) -> States:
             f"intensities and errors must be one row of numbers each, of one length, got {intensities.shape} and {errors.shape}"
         )
     if not (np.isfinite(intensities).all() and np.isfinite(errors).all() and (errors > 0).all()):
-        raise InputError("intensities must be finite, and errors finite and positive; leave out the others first")
+        raise InputError(
+            "intensities must be finite, and errors finite and positive; leave out the others first"
+        )
     level = float(np.median(intensities))
     if not level > 0:
-        raise InputError(f"intensities must have a positive median, got {level:.3g}: most sites must be occupied")
+        raise InputError(
+            f"intensities must have a positive median, got {level:.3g}: most sites must be occupied"
+        )
     slope = _slope(intensities / level, errors / level)
-    y, s, weight = _binned(intensities / level, errors / level)
+    sites = _binned(intensities / level, errors / level)
     one = np.ones(1)
-    spread = math.sqrt(max(_robust_variance(y, weight) - float(np.average(s**2, weights=weight)), 1e-4))
-    states, best = _fitted(States(one, one, spread * one, 1.0, slope), y, s, weight, "f", _STEPS)
-    kinds, price, least = "f", math.log(weight.sum()), best
+    noise = float(np.average(sites.s**2, weights=sites.weight))
+    spread = math.sqrt(max(_robust_variance(sites) - noise, 1e-4))
+    states, best = _fitted(States(one, one, spread * one, 1.0, slope), sites, "f", _STEPS)
+    kinds, price = "f", math.log(sites.weight.sum())
     while len(states.shares) < _MOST:
         found = [
             (2 * (gain - best) - price * cost, tried, gain, kinds + kind)
             for kind, cost in (("e", 1), ("h", 1), ("p", 2), ("b", 3))
             if not (kind in "eh" and kind in kinds)
-            for tried, gain in [_added(states, y, s, weight, kinds, kind)]
+            for tried, gain in [_added(states, sites, kinds, kind)]
         ]
         evidence, tried, gain, chosen = max(found, key=lambda one: one[0])
         if evidence <= 0:
@@ -183,9 +199,7 @@ def _scaled(states: States) -> States:
     )
 
 
-def _added(
-    states: States, y: Values, s: Values, weight: Values, kinds: str, kind: str
-) -> tuple[States, float]:
+def _added(states: States, sites: _Sites, kinds: str, kind: str) -> tuple[States, float]:
     """The states with one more of a kind: empty, half, any part, or broad."""
     starts = {"e": (0.0,), "h": (0.5,), "b": (1.0,)}.get(kind, _STARTS)
     wide = 3.0 if kind == "b" else 1.0
@@ -197,22 +211,19 @@ def _added(
                 shares=np.append(states.shares * (1 - _FIRST_SHARE), _FIRST_SHARE),
                 spreads=np.append(states.spreads, wide * states.spreads[0]),
             ),
-            y,
-            s,
-            weight,
+            sites,
             kinds + kind,
             _TRIED if len(starts) > 1 else _STEPS,
         )
         for start in starts
     ]
     best = max(found, key=lambda one: one[1])
-    return best if len(starts) == 1 else _fitted(best[0], y, s, weight, kinds + kind, _STEPS)
+    return best if len(starts) == 1 else _fitted(best[0], sites, kinds + kind, _STEPS)
 
 
-def _fitted(
-    states: States, y: Values, s: Values, weight: Values, kinds: str, steps: int
-) -> tuple[States, float]:
+def _fitted(states: States, sites: _Sites, kinds: str, steps: int) -> tuple[States, float]:
     """Expectation and maximisation; the states and their log-likelihood."""
+    y, s, weight = sites
     free, broad, half = (np.array([kind in group for kind in kinds]) for group in ("fpb", "b", "h"))
     before, best = -np.inf, states
     for _ in range(steps):
@@ -259,7 +270,7 @@ def _slope(y: Values, s: Values) -> float:
     return max(float(np.median(slope)), 0.0) if len(slope) else 0.0
 
 
-def _binned(y: Values, s: Values) -> tuple[Values, Values, Values]:
+def _binned(y: Values, s: Values) -> _Sites:
     """Sites of nearly one intensity and noise as one, with their number: the work no longer grows with the sites."""
     y = y.clip(*_FARTHEST)
     group = np.searchsorted(np.quantile(s, np.linspace(0, 1, _NOISES + 1)[1:-1]), s)
@@ -267,11 +278,12 @@ def _binned(y: Values, s: Values) -> tuple[Values, Values, Values]:
     _, number = np.unique(np.stack([group, np.rint(y / step)]), axis=1, return_inverse=True)
     count = np.bincount(number.ravel()).astype(np.float64)
     mean, noise = (np.bincount(number.ravel(), values) / count for values in (y, s**2))
-    return mean, np.sqrt(noise), count
+    return _Sites(mean, np.sqrt(noise), count)
 
 
-def _robust_variance(y: Values, weight: Values) -> float:
+def _robust_variance(sites: _Sites) -> float:
     """Variance by the middle half of the values."""
+    y, _, weight = sites
     order = np.argsort(y)
     place = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
     lower, upper = np.interp([0.25, 0.75], place, y[order])

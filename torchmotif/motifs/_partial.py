@@ -24,6 +24,7 @@ def assign_partial(
     scale: MomentScale,
     outlier_distance: float,
     patches: Float[Tensor, "n s s"],
+    *,
     present: Bool[Tensor, "n s s"],
     offsets: Float[Tensor, "n 2"],
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:

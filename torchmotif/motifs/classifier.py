@@ -325,9 +325,11 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         there = torch.as_tensor(present, dtype=torch.bool, device=source.device)
         windows = torch.cat([part for _, part in source]) if len(source) else source.take(torch.arange(0))
         if there.shape != windows.shape or source.offsets is None:
-            raise InputError(f"present must have the shape of patches, {tuple(windows.shape)}, got {tuple(there.shape)}")
+            raise InputError(
+                f"present must have the shape of patches, {tuple(windows.shape)}, got {tuple(there.shape)}"
+            )
         found = assign_partial(
-            self._model, self._scale, self.outlier_distance, windows, there, source.offsets
+            self._model, self._scale, self.outlier_distance, windows, present=there, offsets=source.offsets
         )
         return like(found[0], patches), like(found[1], patches)
 
