@@ -77,9 +77,8 @@ class States:
         fraction, full = self.fractions[number], self.fractions[0]
         if fraction == 0:
             return EMPTY
-        apart = 2 * max(
-            self.spreads[number], self.spreads[0]
-        )  # two equal Gaussians nearer than that have one mode
+        # Two equal Gaussians that are nearer than two of their spreads have one mode.
+        apart = 2 * max(self.spreads[number], self.spreads[0])
         return PARTIAL if full - fraction > max(apart, _LEAST_MISSING * full) else FULL
 
     def responsibilities(self, intensities: Values, errors: Values) -> Values:
@@ -87,8 +86,9 @@ class States:
         y, s = (np.asarray(values, np.float64) / self.level for values in (intensities, errors))
         joint = self.joint(y, s)
         joint -= joint.max(axis=1, keepdims=True)
-        weight: Values = np.exp(joint)
-        return weight / weight.sum(axis=1, keepdims=True)
+        weight = np.exp(joint)
+        found: Values = weight / weight.sum(axis=1, keepdims=True)
+        return found
 
     def probabilities(self, intensities: Values, errors: Values) -> dict[str, Values]:
         """Probability that a site is full, partly occupied or empty."""
