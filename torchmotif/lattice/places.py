@@ -65,7 +65,9 @@ def expected_places(
         target = host[known, None] + translations(lattice.vectors).numpy()[grain[known]]
         of = np.repeat(net[known], target.shape[1])
         target = target.reshape(-1, 2)
-        away, nearest = cKDTree(positions[rows]).query(target, distance_upper_bound=_NEAR * spacing)
+        away, nearest = map(
+            np.asarray, cKDTree(positions[rows]).query(target, distance_upper_bound=_NEAR * spacing)
+        )
         led = np.isfinite(away)
         at = rows[nearest[led]]
         sums, count = np.zeros_like(positions), np.zeros(len(positions))
