@@ -61,10 +61,10 @@ def summaries(
         )
         image["n_columns"] = total
         if rim or partial[number]:
-            by_part = f"; {int(partial[number])} more have the motif that the part within the image tells"
+            told = f"; {int(partial[number])} more have the motif that the part within the image tells"
             image["notes"].append(
                 f"{rim} of {total} columns lie at the rim, with too little of their patch to have a motif"
-                + (by_part if partial[number] else "")
+                + (told if partial[number] else "")
             )
         if asked is not None and found < asked:
             image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")

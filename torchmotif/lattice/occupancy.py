@@ -231,7 +231,8 @@ def occupancy_of(pixels: Any, model: ImageModel, columns: Columns, sites: Sites)
     fitted = intensities_at(data, model_at(data, model, every), every)
     values, noise = fitted.values[: len(positions)], fitted.errors[: len(positions)]
     cut = _CUT * np.array(model.width)
-    is_rim = ((positions < cut) | (positions > np.array(shape) - 1 - cut)).any(axis=1)
+    near = (positions < cut) | (positions > np.array(shape) - 1 - cut)
+    is_rim: NDArray[np.bool_] = np.asarray(near.any(axis=1))
     if columns.is_rim is not None:
         is_rim[column >= 0] |= np.asarray(columns.is_rim)[column[column >= 0]]
     kinds = kinds_of(sublattice, joined, values)
