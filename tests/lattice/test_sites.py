@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 import torchmotif as tm
 from torchmotif.errors import InputError
-from torchmotif.lattice import brightness_at, find_sites
+from torchmotif.lattice import find_sites
 
 RNG = np.random.default_rng(0)
 
@@ -61,19 +61,6 @@ def test_a_column_that_moved_off_its_site_does_not_leave_it_empty() -> None:
         sites = find_sites(moved, kind, 10.0)
         assert sites.columns[100] == -1
         assert (np.linalg.norm(sites.empty - points[100], axis=1).min(initial=99.0) < 1.0) == empty
-
-
-def test_a_missing_column_is_as_bright_as_a_gap() -> None:
-    points = 12.0 * np.argwhere(np.ones((9, 9))) + 12
-    y, x = np.mgrid[:120, :120]
-    spots = np.exp(-((y - points[:, 0, None, None]) ** 2 + (x - points[:, 1, None, None]) ** 2) / 12)
-    height = np.ones(len(points))
-    height[[30, 40]] = 0.0, 0.5
-    image = 300.0 + 7.0 * (height[:, None, None] * spots).sum(axis=0)
-    found = brightness_at(image, points[[30, 40, 50]], points[height == 1], 12.0)
-    assert found == pytest.approx([0.0, 0.5, 1.0], abs=0.05)
-    assert np.isnan(brightness_at(np.ones((50, 50)), points[:2], points[2:5], 12.0)).all()
-    assert brightness_at(image, points[:0], points, 12.0).shape == (0,)
 
 
 def test_columns_in_no_motif_have_a_site_too() -> None:

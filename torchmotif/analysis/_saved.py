@@ -12,11 +12,13 @@ from torchmotif._guards import check_regular, read_json
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.image import Micrograph
+from torchmotif.lattice import SiteTable
 
 __all__ = ["FORMAT", "read_saved", "write_saved"]
 
 FORMAT = 1  # of the folder; raised when an older torchmotif could no longer load it
 _OF_COLUMNS = ("labels", "probabilities", "angles", "mirrored")
+_SITES = "sites."
 _MOST_HEADER = 1 << 20  # bytes of the names and shapes in front of arrays; ours take a few hundred
 
 
@@ -27,7 +29,8 @@ def write_saved(folder: Path, record_name: str, result: Any) -> None:
     save_file({"templates": np.ascontiguousarray(result.templates)}, folder / "templates.safetensors")
     columns = {f"columns.{item.name}": getattr(result.columns, item.name) for item in fields(result.columns)}
     of_columns = {name: getattr(result, name) for name in _OF_COLUMNS}
-    arrays = {"image": result.image.numpy(), "mask": result.image.mask, **of_columns, **columns}
+    sites = {f"{_SITES}{name}": array for name, array in result.sites.arrays().items()}
+    arrays = {"image": result.image.numpy(), "mask": result.image.mask, **of_columns, **columns, **sites}
     save_file(
         {key: np.ascontiguousarray(one) for key, one in arrays.items() if isinstance(one, np.ndarray)},
         folder / "arrays.safetensors",
@@ -75,7 +78,15 @@ def read_saved(folder: Path, record_name: str) -> dict[str, Any]:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ReadError(f"{folder} holds no result that can be loaded: {what}") from error
     of_columns = {name: arrays.get(name) for name in _OF_COLUMNS}
-    return {"image": scan, "columns": columns, "templates": templates, "record": record, **of_columns}
+    sites = {name.removeprefix(_SITES): one for name, one in arrays.items() if name.startswith(_SITES)}
+    return {
+        "image": scan,
+        "columns": columns,
+        "templates": templates,
+        "record": record,
+        "sites": sites or None,  # of an earlier version
+        **of_columns,
+    }
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -106,7 +117,12 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
     expected = {"labels": "i8", "probabilities": "f8", "columns.positions": "f8"}
     expected |= {name: kind for name, kind in {"angles": "f8", "mirrored": "?"}.items() if name in arrays}
     wrong = [name for name, kind in expected.items() if arrays[name].dtype != kind]
+    wrong += _wrong_sites(
+        {name: one for name, one in arrays.items() if name.startswith(_SITES)}, n, len(templates)
+    )
     for name, array in arrays.items():
+        if name.startswith(_SITES):
+            continue
         right = (n, 2) if name in {"columns.positions", "columns.position_errors"} else (n,)
         if name not in {"image", "mask"} and (array.shape != right or array.dtype.kind not in "iufb"):
             wrong.append(name)
@@ -119,6 +135,32 @@ def _check_arrays(arrays: dict[str, np.ndarray], templates: np.ndarray) -> None:
         raise ReadError("columns.positions or probabilities hold numbers that cannot be")
     if labels.min(initial=0) < -1 or labels.max(initial=-1) >= len(templates):
         raise ReadError("arrays.safetensors and templates.safetensors do not belong together")
+
+
+def _wrong_sites(sites: dict[str, np.ndarray], n_columns: int, n_motifs: int) -> list[str]:
+    """Arrays of the sites that are not as they must be; none is no fault."""
+    if not sites:
+        return []
+    expected = {f"{_SITES}{name}": kind for name, kind in SiteTable.KINDS.items()}
+    if set(sites) != set(expected):
+        return sorted(set(sites) ^ set(expected))
+    s = len(sites[f"{_SITES}column"])
+    wrong = []
+    for name, array in sites.items():
+        right = (s, 2) if name in {f"{_SITES}positions", f"{_SITES}position_errors"} else (s,)
+        if array.shape != right or array.dtype != expected[name]:
+            wrong.append(name)
+    if wrong:
+        return wrong
+    for name, end in (("column", n_columns), ("sublattice", n_motifs)):
+        numbers = sites[f"{_SITES}{name}"]
+        if numbers.min(initial=0) < -1 or numbers.max(initial=-1) >= end:
+            wrong.append(f"{_SITES}{name}")
+    for name in ("p_full", "p_partial", "p_empty"):
+        values = np.nan_to_num(sites[f"{_SITES}{name}"])
+        if not ((values >= 0) & (values <= 1 + 1e-9)).all():
+            wrong.append(f"{_SITES}{name}")
+    return wrong
 
 
 def _columns(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Columns:

@@ -255,6 +255,7 @@ class FieldResult:
             "dose_doubts": known.get("dose_doubts", []),
             "polarity": known.get("polarity", "bright"),
             "zoom": known["zoom"],
+            "model": known.get("model"),
             "n_columns": known["n_columns"],
             **{name: group.get(name) for name in learnt},
         }

@@ -39,26 +39,32 @@ def summaries(
     groups = record["motif_groups"]
     group_of = {images[i].number: group["number"] for group in groups for i in group["images"]}
     numbers = [image.number for image in images]
-    counts, whole = np.zeros((2, max(numbers) + 1), np.int64)
+    counts, whole, partial = np.zeros((3, max(numbers) + 1), np.int64)
     sums: dict[int, np.ndarray] = {}
     seen: dict[int, np.ndarray] = {}
+    members: dict[int, np.ndarray] = {}
     for batch in batches:
         part = batch.load("labels")
         counts += np.bincount(part["image"], minlength=len(counts))
         whole += np.bincount(part["image"][part["whole"]], minlength=len(counts))
+        by_part = ~part["whole"] & (part["labels"] >= 0)
+        partial += np.bincount(part["image"][by_part], minlength=len(counts))
         group, n_motifs = group_of[batch.images[0].number], len(part["sums"])
         sums[group] = sums.get(group, 0) + part["sums"]
-        seen[group] = seen.get(group, 0) + np.bincount(part["labels"] + 1, minlength=n_motifs + 1)[1:]
+        for found, of in ((seen, part["labels"][part["whole"]]), (members, part["labels"])):
+            found[group] = found.get(group, 0) + np.bincount(of + 1, minlength=n_motifs + 1)[1:]
     asked, n_max = (record["parameters"][name] for name in ("n_motifs", "n_max"))
     for image, number in zip(record["images"], numbers, strict=True):
-        total, rim = int(counts[number]), int(counts[number] - whole[number])
+        total, rim = int(counts[number]), int(counts[number] - whole[number] - partial[number])
         found, order, size = (
             groups[group_of[number]][name] for name in ("n_motifs", "n_max", "patch_size_px")
         )
         image["n_columns"] = total
-        if rim:
+        if rim or partial[number]:
+            told = f"; {int(partial[number])} more have the motif that the part within the image tells"
             image["notes"].append(
-                f"{rim} of {total} columns lie at the rim, without a whole patch: they are in no motif"
+                f"{rim} of {total} columns lie at the rim, with too little of their patch to have a motif"
+                + (told if partial[number] else "")
             )
         if asked is not None and found < asked:
             image["notes"].append(f"only {found} of the {asked} motifs asked for differ at all")
@@ -68,7 +74,7 @@ def summaries(
     record["column_arrays"] = [name for name in _COLUMNS if name in batches[0].load("columns")]
     arrays: dict[str, np.ndarray] = {}
     for group, total_patch in sums.items():
-        groups[group]["counts"] = seen[group].tolist()
+        groups[group]["counts"] = members[group].tolist()
         mean = total_patch / np.maximum(seen[group], 1)[:, None, None]
         arrays[f"templates/{group}"] = templates.get(group, mean).astype(np.float32)
     return arrays | (_hierarchies(batches, images) if record["hierarchy"] else {})

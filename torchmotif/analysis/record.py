@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from torchmotif._files import plain
 from torchmotif.analysis.plan import Image, Survey
 from torchmotif.analysis.store import FORMAT
 from torchmotif.columns.unmeasured import Unmeasured
@@ -96,6 +97,7 @@ def _described(image: Image) -> dict[str, Any]:
         "spacing": model.spacing,
         "spacing_nm": apart,
         "width": list(model.width),
+        "model": plain(model.as_dict()),
         "dose_doubts": survey.dose_doubts,
         "warnings": [],
         "polarity": "dark" if model.dark else "bright",

@@ -16,10 +16,12 @@ from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
 from torchmotif.columns import Columns
+from torchmotif.columns.given import model_of
+from torchmotif.columns.model import ImageModel
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
-from torchmotif.lattice import Sites, brightness_at, find_sites
+from torchmotif.lattice import Sites, SiteTable, find_sites, occupancy_of
 from torchmotif.motifs import Family, find_families
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
@@ -49,8 +51,8 @@ class MotifResult:
     columns : Columns
         Its n atomic columns.
     labels : array of shape (n,), int64
-        Motif of every column, 0 the most frequent; -1 for a column that fits none, or whose patch reaches over
-        the image's rim.
+        Motif of every column, 0 the most frequent; -1 for a column that fits none, or of whose patch too little lies within
+        the image.
     probabilities : array of shape (n,), float64
         Probability of that motif; 0 where the label is -1.
     templates : array of shape (n_motifs, s, s), float32
@@ -121,9 +123,37 @@ class MotifResult:
         return np.where((self.labels < 0) & ~self.whole, AT_RIM, self.labels)
 
     @cached_property
-    def sites(self) -> Sites:
+    def sites(self) -> SiteTable:
+        """The sites of the crystal, one row each: place, sublattice, intensity, and how probably full, partly occupied or empty.
+
+        It also says on which sublattice each column and motif sits.
+        """
+        saved = self.__dict__.get("_saved_sites")
+        if saved is not None:
+            return SiteTable(**saved, lattice=self._sublattices)
+        return occupancy_of(self.image.measured(), self._image_model, self.columns, self._sublattices)
+
+    @cached_property
+    def _sublattices(self) -> Sites:
         """The sublattices that frequent motifs make, and which of them each column and motif sits on or between."""
-        return find_sites(self.columns.positions, self.labels, self.columns.spacing, self.n_motifs)
+        return find_sites(
+            self.columns.positions, self.labels, self.columns.spacing, self.n_motifs, shape=self.image.shape
+        )
+
+    @property
+    def _image_model(self) -> ImageModel:
+        """What the columns have in common, as it was found, or from the image where the record does not say."""
+        found = self.record.get("found", {})
+        if found.get("model") is not None:
+            return ImageModel.from_dict(found["model"])
+        row_nm, col_nm = self.image.pixel_size_nm or (1.0, 1.0)
+        side = math.sqrt(row_nm * col_nm)
+        return model_of(
+            torch.from_numpy(np.asarray(self.image.measured(), np.float32)),
+            self.columns.spacing,
+            (side / row_nm, side / col_nm),
+            dark=found.get("polarity") == "dark",
+        )
 
     @cached_property
     def families(self) -> list[Family]:
@@ -135,33 +165,24 @@ class MotifResult:
         return find_families(self.templates, counts, found.get("electrons_per_count"))
 
     def empty_sites(self) -> "pd.DataFrame":
-        """Sites of the sublattices within the image where no column was found: whole columns that are missing.
+        """Sites within the crystal where no column was found, but for those whose intensity is a full one's; see `sites`.
 
         Returns
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
-            brightness, 0 as in the gaps around and 1 as on that sublattice around: the nearer to 0, the surer. The darkest of
-            the most frequent sublattice come first.
+            brightness, the occupancy: 0 of nothing and 1 of a full site; p_empty, the probability that nothing is there. The
+            darkest of the most frequent sublattice come first.
         """
-        return self._empty.copy()
-
-    @cached_property
-    def _empty(self) -> "pd.DataFrame":
         import pandas as pd
 
-        margin = self.columns.spacing / 2  # nearer to the rim a column may be there and not be found
-        place = self.sites.empty
-        within = ((place > margin) & (place < np.array(self.image.shape) - 1 - margin)).all(axis=1)
-        within &= self._hidden_around(place, 2 * math.ceil(margin) + 1) == 0
-        place, site = place[within], self.sites.empty_of[within]
-        bright = np.full(len(place), np.nan)
-        for motif in np.unique(site):
-            hosts = self.columns.positions[self.labels == motif]
-            here = site == motif
-            bright[here] = brightness_at(self.image.measured(), place[here], hosts, self.columns.spacing)
-        table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright})
-        return table.sort_values(["site", "brightness"], ignore_index=True)
+        here = self.sites.without_column
+        table = self._places(self.sites.positions[here]) | {
+            "site": self.sites.sublattice[here],
+            "brightness": self.sites.occupancy[here],
+            "p_empty": self.sites.p_empty[here],
+        }
+        return pd.DataFrame(table).sort_values(["site", "brightness"], ignore_index=True)
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
@@ -190,8 +211,9 @@ class MotifResult:
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; family, the most
             frequent motif that is the column's turned or mirrored (see `families`), -1 without a motif; site, the motif
-            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
-            patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
+            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because too
+            little of its patch is there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror
+            images too.
         """
         import pandas as pd
 
@@ -203,7 +225,7 @@ class MotifResult:
             "motif": self.labels,
             "probability": self.probabilities,
             "family": family[self.labels],
-            "site": self.sites.columns,
+            "site": self._sublattices.columns,
             "at_rim": self.groups == AT_RIM,
         }
         if self.angles is not None:
@@ -226,6 +248,18 @@ class MotifResult:
             self.image.measured(),
             self.columns.positions,
             self.groups,
+            spacing=self.columns.spacing,
+            pixel_size_nm=self.image.pixel_size_nm,
+            ax=ax,
+        )
+
+    def plot_sites(self, ax: "Axes | None" = None) -> "Axes":
+        """The image with every site in the colour of its occupancy, see `torchmotif.plot.occupancy_map`."""
+        return plot.occupancy_map(
+            self.image.measured(),
+            self.sites.positions,
+            self.sites.occupancy,
+            self.sites.states,
             spacing=self.columns.spacing,
             pixel_size_nm=self.image.pixel_size_nm,
             ax=ax,
@@ -275,14 +309,15 @@ class MotifResult:
 
         Notes
         -----
-        For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
+        For people: report.html, columns.csv, sites.csv, empty_sites.csv, motifs.png, map.png, sites.png. For `load`, to the last bit: templates.safetensors,
         arrays.safetensors, run.json. Nothing is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
+            self.sites.to_dataframe(self.image.pixel_size_nm).to_csv(new / "sites.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
-            for name, figure in self._figures().items():
+            for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             if report:
                 self.report(new / "report.html")
@@ -307,7 +342,11 @@ class MotifResult:
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        return cls(**read_saved(folder, RECORD))
+        saved = read_saved(folder, RECORD)
+        sites = saved.pop("sites")
+        result = cls(**saved)
+        result.__dict__["_saved_sites"] = sites  # else the result would make them anew
+        return result
 
     def __repr__(self) -> str:
         """Say what was found."""
@@ -337,6 +376,14 @@ class MotifResult:
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )
         return {"motifs": motifs, "map": chart}
+
+    def _site_figure(self) -> "Figure":
+        """The map of the occupancy."""
+        from matplotlib.figure import Figure
+
+        chart = Figure(dpi=150)
+        self.plot_sites(plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=4, figure=chart))
+        return chart
 
 
 def png(figure: "Figure") -> str:

@@ -16,7 +16,7 @@ from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
 from torchmotif.motifs._moments import add_by_label
-from torchmotif.patches import MOST_HIDDEN, extract_patches, hidden_share, inside
+from torchmotif.patches import MOST_HIDDEN, extract_patches, hidden_share, inside, offsets
 from torchmotif.zernike import ZernikeBasis, n_modes
 
 __all__ = ["find_columns_of", "label_columns_of", "moments_for_motifs"]
@@ -57,8 +57,10 @@ def label_columns_of(
         part |= {"rows": rows, "whole": whole, **_labels(classifier, moments, whole, level, device)}
         size, labels = batch.survey.patch_size, part["labels"]
         pixels = batch.pixels()
+        if not whole.all() and classifier.equivalence is None:
+            _label_partial(batch, part, pixels, classifier, level)
         sums = torch.zeros(classifier.n_motifs_, size * size, dtype=torch.float64, device=pixels.device)
-        has_motif = np.flatnonzero(labels >= 0)
+        has_motif = np.flatnonzero((labels >= 0) & whole)
         if len(has_motif) and classifier.equivalence is None:  # else the patches lie in all orientations
             image = _filled(batch, pixels)
             at, of = (
@@ -86,6 +88,31 @@ def _labels(
         part["mirrored"][whole] = found.mirrored.cpu()
     unasked = {None: ("angles", "mirrored"), "rotation": ("mirrored",)}.get(classifier.equivalence, ())
     return {name: values for name, values in part.items() if name not in unasked}
+
+
+def _label_partial(
+    batch: Batch, part: dict[str, np.ndarray], pixels: Tensor, classifier: MotifClassifier, level: float
+) -> None:
+    """Label the columns without a whole patch by the part of it that was measured."""
+    rows = np.flatnonzero(~part["whole"])
+    size, survey = batch.survey.patch_size, batch.survey
+    tile, local = (torch.from_numpy(one[rows]).to(pixels.device) for one in _tile_and_local(batch, part))
+    step = (torch.arange(size, device=pixels.device) - (size - 1) / 2) * survey.zoom
+    shift = torch.zeros_like(local) if survey.zoom != 1.0 else offsets(local, size)
+    centre = local - shift
+    h, w = pixels.shape[1:]
+    row, col = (centre[:, axis, None] + step for axis in (0, 1))
+    inside = ((row > -0.5) & (row < h - 0.5))[:, :, None] & ((col > -0.5) & (col < w - 0.5))[:, None, :]
+    at = (
+        tile[:, None, None],
+        row.round().long().clamp(0, h - 1)[:, :, None],
+        col.round().long().clamp(0, w - 1)[:, None],
+    )
+    present = inside & torch.isfinite(pixels)[at]
+    image = _filled(batch, pixels).view(pixels.shape)
+    patches = (image[at] - survey.level) * survey.gain + level
+    labels, probabilities = classifier.predict_partial(patches, present, shift)
+    part["labels"][rows], part["probabilities"][rows] = labels.cpu(), probabilities.cpu()
 
 
 def _found(batch: Batch, pixels: Tensor) -> dict[str, Tensor]:
@@ -157,13 +184,18 @@ def _filled(batch: Batch, pixels: Tensor) -> Tensor:
 
 def _tall(batch: Batch, part: dict[str, np.ndarray]) -> np.ndarray:
     """Where columns lie in the windows below each other."""
+    tile, local = _tile_and_local(batch, part)
+    local[:, 0] += tile * batch.survey.grid.window[0]
+    return local
+
+
+def _tile_and_local(batch: Batch, part: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Which window of the batch each column lies in, and where in it."""
     places = batch.places
     # The images and tiles of a batch ascend.
     key = places[:, 0] * len(batch.survey.grid) + places[:, 1]
     tile = np.searchsorted(key, part["image"] * len(batch.survey.grid) + part["tile"])
-    local = part["positions"] - places[tile, 6:]
-    local[:, 0] += tile * batch.survey.grid.window[0]
-    return np.asarray(local)
+    return tile, np.asarray(part["positions"] - places[tile, 6:])
 
 
 def _patches(batch: Batch, image: Tensor, at: Tensor) -> Tensor:

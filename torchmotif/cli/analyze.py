@@ -274,14 +274,21 @@ def _tell(
             f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
         )
     _tell_families(result)
-    for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with their patch cut off")):
+    for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with too little of their patch")):
         count = int((result.groups == group).sum())
         typer.echo(f"  none:    {count:7,} columns  {count / columns:6.1%}  {name}")
+    import numpy as np
+
     empty = result.empty_sites()["site"].value_counts().sort_index()
     if len(empty):
         of = ", ".join(f"{count} of motif {site}" for site, count in empty.items())
         typer.echo(f"  empty:   {empty.sum():7,} sites without a column: {of}")
-    files = "map.png, motifs.png, columns.csv, run.json, ..."
+    if np.isfinite(result.sites.p_full).any():
+        full, partial, none = (f"{number:,.0f}" for number in result.sites.numbers)
+        typer.echo(
+            f"  sites:   {len(result.sites):7,} of the crystal: {full} full, {partial} partly occupied, {none} empty"
+        )
+    files = "map.png, motifs.png, columns.csv, sites.csv, run.json, ..."
     typer.echo(f"written to {out}/: {files}")
     if report:
         typer.echo(f"to look at it, open {out / 'report.html'} in a browser")
@@ -316,6 +323,8 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "families": [list(family.motifs) for family in result.families],
         "none": columns - int(result.counts.sum()),
         "empty_sites": len(result.empty_sites()),
+        "sites": len(result.sites),
+        "site_states": dict(zip(("full", "partial", "empty"), result.sites.numbers, strict=True)),
         "at_rim": int((result.groups == AT_RIM).sum()),
         "warnings": result.warnings,
         "notes": result.record["notes"],

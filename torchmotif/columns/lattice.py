@@ -15,7 +15,7 @@ from torchmotif._arrays import as_positions, keeps_digits, like
 from torchmotif.columns._neighbours import pairs_within, strongest_first
 from torchmotif.errors import InputError
 
-__all__ = ["Lattice", "dark_sites", "find_lattice"]
+__all__ = ["Lattice", "dark_sites", "find_lattice", "translations"]
 
 _REACH = 3.2  # spacings: the longest translation that is looked for
 _BINS = 8  # per spacing, in the histogram of vectors between columns
@@ -24,6 +24,7 @@ _SHARE = 0.6
 _BLOCK = 12.0  # spacings: side of the blocks in which a grain is recognised
 _NEAR = 0.3  # spacings within which a column counts as being at a predicted place
 _ALIKE = 0.12  # difference of two bases, relative to their lengths, below which they are one grain's
+_LEAST_VOTES = 1.5  # translations that lead to a place at the image's border: two
 _SMALLEST = 12  # columns needed to tell a lattice
 
 
@@ -98,28 +99,39 @@ def find_lattice(positions: Any, spacing: float) -> Lattice:
 
 
 def dark_sites(
-    positions: Float[Tensor, "n 2"], spacing: float, lattice: Lattice | None = None
+    positions: Float[Tensor, "n 2"],
+    spacing: float,
+    lattice: Lattice | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> Float[Tensor, "k 2"]:
     """Places to which half of the six shortest translations lead from a column, and where no column is.
 
-    `lattice` is that of the columns, of tensors; by default it is looked for.
+    `lattice` is that of the columns, of tensors; by default it is looked for. With the `shape` of the image given, translations from
+    beyond its border do not count.
     """
     lattice = lattice or find_lattice(positions, spacing)
-    moves = _translations(lattice.vectors)
+    moves = translations(lattice.vectors)
     known = lattice.grain >= 0
     target = (positions[known, None] + moves[lattice.grain[known]]).reshape(-1, 2)
+    grain = lattice.grain[known].repeat_interleave(moves.shape[1])
     i, j = pairs_within(torch.cat([target, positions]), 2 * _NEAR * spacing)
     taken = torch.zeros(len(target) + len(positions), dtype=torch.bool, device=positions.device)
     taken[i[j >= len(target)]] = True
-    target = target[~taken[: len(target)]]
+    target, grain = (values[~taken[: len(target)]] for values in (target, grain))
     i, j = pairs_within(target, _NEAR * spacing)
     votes = 1.0 + torch.bincount(i, minlength=len(target))
     mean = (target + torch.zeros_like(target).index_add_(0, i, target[j])) / votes[:, None]
-    chosen = strongest_first(target, votes, 2 * _NEAR * spacing) & (votes >= moves.shape[1] / 2)
+    needed = torch.full_like(votes, moves.shape[1] / 2)
+    if shape is not None:
+        origin = mean[:, None] - moves[grain]
+        last = origin.new_tensor(shape) - 0.5
+        within = ((origin >= -0.5) & (origin <= last)).all(dim=2).sum(dim=1)
+        needed = torch.where(within < moves.shape[1], (within / 2).clamp(min=_LEAST_VOTES), needed)
+    chosen = strongest_first(target, votes, 2 * _NEAR * spacing) & (votes >= needed)
     return mean[chosen]
 
 
-def _translations(vectors: Float[Tensor, "g 2 2"]) -> Float[Tensor, "g 6 2"]:
+def translations(vectors: Float[Tensor, "g 2 2"]) -> Float[Tensor, "g 6 2"]:
     """The six shortest translations of each grain."""
     a, b = vectors[:, 0], vectors[:, 1]
     both = torch.where((a - b).norm(dim=1, keepdim=True) < (a + b).norm(dim=1, keepdim=True), a - b, a + b)
@@ -174,7 +186,7 @@ def _basis(vectors: Float[Tensor, "p 2"], columns: int, spacing: float) -> Float
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     """Whether two bases are of the same lattice: each vector of one is a short translation of the other."""
-    moves = _translations(other[None])[0]
+    moves = translations(other[None])[0]
     gap = (one[:, None] - moves[None]).norm(dim=2).min(dim=1).values
     return bool((gap <= _ALIKE * one.norm(dim=1)).all())
 
@@ -183,7 +195,7 @@ def _grains(points: Tensor, bases: Tensor, spacing: float) -> Int[Tensor, " n"]:
     """The basis most of whose translations lead from a column to another, -1 where fewer than two do."""
     if len(bases) == 0 or len(points) == 0:
         return torch.full((len(points),), -1, device=points.device)
-    moves = _translations(bases)
+    moves = translations(bases)
     support = torch.stack(
         [torch.stack([_partner(points, move, spacing) >= 0 for move in grain]).sum(dim=0) for grain in moves]
     )
@@ -205,7 +217,7 @@ def _sublattices(points: Tensor, bases: Tensor, grain: Tensor, spacing: float) -
     """Numbers of the sets of columns that translations of their grains join, the most frequent first."""
     n = len(points)
     edges = []
-    for number, moves in enumerate(_translations(bases)):
+    for number, moves in enumerate(translations(bases)):
         for move in moves[:3]:
             partner = _partner(points, move, spacing)
             linked = (grain == number) & (partner >= 0) & (grain[partner] == number)

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
 from torchmotif.columns.lattice import Lattice, dark_sites, find_lattice
 from torchmotif.errors import InputError
 
-__all__ = ["Sites", "brightness_at", "find_sites"]
+__all__ = ["Sites", "find_sites"]
 
 _NEIGHBOURS = 8  # columns of a sublattice that say where its sites are
 _FEWEST = 3  # of them that are needed
@@ -23,7 +22,6 @@ _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattic
 _CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
 # Of the most frequent motif: one on no known site that has as many columns may be a sublattice.
 _FREQUENT = 0.1
-_BATCH = 1_000  # places whose surroundings are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +42,8 @@ class Sites:
         no column is near: vacancies of whole columns, and the edge of holes. Some lie outside the image, at its rim.
     empty_of : array of shape (k,), int64
         Their sublattice.
+    known : array of shape (n,), bool
+        Whether a sublattice is known around each column.
     """
 
     columns: np.ndarray
@@ -51,6 +51,7 @@ class Sites:
     shares: np.ndarray
     empty: np.ndarray
     empty_of: np.ndarray
+    known: np.ndarray
 
     @property
     def sublattices(self) -> list[int]:
@@ -78,7 +79,14 @@ class Sites:
         return (f"on the sites of motif {site}" if site >= 0 else "between the sites") + most
 
 
-def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None = None) -> Sites:
+def find_sites(
+    positions: Any,
+    labels: Any,
+    spacing: float,
+    n_motifs: int | None = None,
+    *,
+    shape: tuple[int, int] | None = None,
+) -> Sites:
     """Sublattices that the frequent motifs make, and which of them each column sits on.
 
     Motifs are taken in order. One whose columns form a lattice of their own, and do not sit on sites that are known
@@ -94,6 +102,8 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
         Distance between neighbouring columns in pixels.
     n_motifs : int, optional
         By default as many as there are labels.
+    shape : (int, int), optional
+        Of the image in pixels: at its border, translations from beyond it are not asked for.
 
     Returns
     -------
@@ -135,11 +145,13 @@ def find_sites(positions: Any, labels: Any, spacing: float, n_motifs: int | None
         nearer = away < least
         site[nearer], least[nearer] = number, away[nearer]
         on = site[here] == number
-        places = dark_sites(torch.from_numpy(host[on]), _FINER * own_spacing, lattice.of(on)).numpy()
+        places = dark_sites(torch.from_numpy(host[on]), _FINER * own_spacing, lattice.of(on), shape).numpy()
         empty.append(places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places)
         of += [number] * len(empty[-1])
     motifs, shares = _by_motif(site, motif, known, n_motifs)
-    return Sites(site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64))
+    return Sites(
+        site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64), known
+    )
 
 
 def _distances(
@@ -163,48 +175,6 @@ def _distances(
     seen = number >= _FEWEST
     away[seen] = rest[seen, (number[seen] - 1) // 4]
     return away
-
-
-def brightness_at(
-    image: np.ndarray, places: np.ndarray, hosts: np.ndarray, spacing: float
-) -> NDArray[np.float64]:
-    """How bright an image is where columns are missing, 0 as in the gaps around, 1 as on their sublattice around.
-
-    Parameters
-    ----------
-    image : array of shape (h, w)
-    places : array of shape (k, 2)
-        (row, col) in pixels, within the image.
-    hosts : array of shape (n, 2)
-        Columns of the sublattice.
-    spacing : float
-        Distance between neighbouring columns in pixels.
-
-    Returns
-    -------
-    array of shape (k,)
-        NaN where the sublattice does not stand out.
-    """
-    pixels = np.nan_to_num(np.asarray(image, np.float32), nan=float(np.nanmean(image)), posinf=0, neginf=0)
-    side = max(round(spacing / 3), 1)
-    smooth, reach = uniform_filter(pixels, side, mode="nearest"), round(1.5 * spacing)
-
-    def at(points: np.ndarray) -> NDArray[np.float64]:
-        row, col = np.rint(points).astype(np.int64).T
-        shape = smooth.shape
-        return np.asarray(smooth[row.clip(0, shape[0] - 1), col.clip(0, shape[1] - 1)], np.float64)
-
-    if not len(places) or not len(hosts):
-        return np.full(len(places), np.nan)
-    around = cKDTree(hosts).query(places, k=range(1, min(_NEIGHBOURS, len(hosts)) + 1))[1]
-    usual = np.median(at(hosts)[around], axis=1)
-    offset = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1)
-    parts = np.array_split(places, range(_BATCH, len(places), _BATCH))
-    windows = (at((part[:, None, None] + offset).reshape(-1, 2)).reshape(len(part), -1) for part in parts)
-    gap = np.concatenate([np.quantile(window, 0.05, axis=1) for window in windows])
-    share = np.full(len(places), np.nan)
-    np.divide(at(places) - gap, usual - gap, where=usual > gap, out=share)
-    return share
 
 
 def _by_motif(

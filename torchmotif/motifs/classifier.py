@@ -21,6 +21,7 @@ from torchmotif.motifs import sample
 from torchmotif.motifs._model import Assignment, Equivalence, Learner
 from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label, n_max_of
 from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._partial import assign_partial
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import (
     Acquisition,
@@ -312,6 +313,45 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"moments must be at least {least} a column as in fit, got {k}")
         batches = source.scaled(self._scale, relative_dose)
         return _joined(self._assigned(batches, relative_dose), moments)
+
+    def predict_partial(self, patches: Any, present: Any, offsets: Any) -> tuple[Any, Any]:
+        """Motif of patches of which only a part is there, such as at the image's border, and its probability.
+
+        Parameters
+        ----------
+        patches : array of shape (n, s, s)
+            Of the learnt size; what is not present may have any finite value.
+        present : boolean array of shape (n, s, s)
+            Pixels that are there.
+        offsets : array of shape (n, 2)
+            See `fit`.
+
+        Returns
+        -------
+        labels : array of shape (n,), int64
+            -1 where too few pixels are there to tell, or the patch fits no motif.
+        probabilities : array of shape (n,), float64
+            Of that motif, by the likelihood of the pixels that are there; 0 where the label is -1.
+
+        Raises
+        ------
+        InputError
+            If `present` has another shape, or motifs were learnt up to rotation: a part of a patch does not tell its angle.
+        """
+        source = self._source(patches, offsets)
+        if self.equivalence is not None:
+            raise InputError("equivalence: a part of a patch does not tell how its motif is rotated")
+        there = torch.as_tensor(present, dtype=torch.bool, device=source.device)
+        none = torch.zeros(0, source.size, source.size, device=source.device)
+        windows = torch.cat([none, *(part for _, part in source)])
+        if there.shape != windows.shape or source.offsets is None:
+            raise InputError(
+                f"present must have the shape of patches, {tuple(windows.shape)}, got {tuple(there.shape)}"
+            )
+        found = assign_partial(
+            self._model, self._scale, self.outlier_distance, windows, present=there, offsets=source.offsets
+        )
+        return like(found[0], patches), like(found[1], patches)
 
     def resolutions_at(self, relative_dose: float = 1.0, columns: int | None = None) -> list[Resolution]:
         """Which of the motifs would be found at another dose and in another number of columns.

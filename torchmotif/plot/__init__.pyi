@@ -13,6 +13,7 @@ from .motifs import gallery_grid as gallery_grid
 from .motifs import map_axes as map_axes
 from .motifs import motif_gallery as motif_gallery
 from .motifs import motif_map as motif_map
+from .occupancy import occupancy_map as occupancy_map
 from .style import Style as Style
 from .style import label_styles as label_styles
 from .style import motif_style as motif_style

@@ -14,7 +14,7 @@ from torchmotif.report.provenance import offset_of
 if TYPE_CHECKING:
     from torchmotif.report.shown import Shown
 
-__all__ = ["cards", "resolvable"]
+__all__ = ["cards", "occupancy", "resolvable"]
 
 _SURE = 0.98  # mean probability of a motif's columns, from which on their number needs no error
 _CLEAR = 3.0  # d' from which few columns are mistaken: 7 % at equal shares
@@ -80,6 +80,34 @@ def _expected(result: "Shown", motif: int) -> str:
     number, error = known[motif]
     sure = float(result.probabilities[here].mean())
     return f"about {number:,.0f} ± {error:,.0f}, of each known to {sure:.2f}" if sure < _SURE else ""
+
+
+def occupancy(result: "Shown") -> list[dict[str, Any]]:
+    """How many sites of each sublattice are full, partly occupied and empty.
+
+    Parameters
+    ----------
+    result : MotifResult
+
+    Returns
+    -------
+    list of dict
+    """
+    sites, found = result.sites, []
+    for number in np.unique(sites.sublattice[np.isfinite(sites.p_full)]).tolist():
+        here = sites.sublattice == number
+        fractions = np.unique(np.round(sites.fraction[here & np.isfinite(sites.fraction)], 2))[::-1]
+        found.append(
+            {
+                "sublattice": number,
+                "sites": int(here.sum()),
+                "full": float(np.nansum(sites.p_full[here])),
+                "partial": float(np.nansum(sites.p_partial[here])),
+                "empty": float(np.nansum(sites.p_empty[here])),
+                "fractions": ", ".join(f"{fraction:.2f}" for fraction in fractions),
+            }
+        )
+    return found
 
 
 def _odd(values: np.ndarray) -> str:

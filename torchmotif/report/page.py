@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchmotif.errors import OutputError
 from torchmotif.report.assemblies import hierarchy_section
-from torchmotif.report.atlas import cards
+from torchmotif.report.atlas import cards, occupancy
 from torchmotif.report.groups import groups_of
 from torchmotif.report.moments import layout_of, sampled_moments, spectrum
 from torchmotif.report.provenance import dose_statement, provenance
@@ -57,6 +57,7 @@ def render(result: "Shown") -> str:
         facts=_facts(result),
         groups=groups,
         cards=cards(result),
+        occupancy=occupancy(result),
         dose=dose_statement(result),
         sampled=len(sample.index),
         has_layout=layout is not None,

@@ -6,7 +6,7 @@ import numpy as np
 
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
-from torchmotif.lattice import Sites
+from torchmotif.lattice import SiteTable
 from torchmotif.motifs import Family
 from torchmotif.plane_graph import PlaneGraph
 
@@ -44,7 +44,7 @@ class Shown(Protocol):
     @property
     def n_motifs(self) -> int: ...  # noqa: D102
     @property
-    def sites(self) -> Sites: ...  # noqa: D102
+    def sites(self) -> SiteTable: ...  # noqa: D102
     @property
     def families(self) -> list[Family]: ...  # noqa: D102
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102

@@ -1,0 +1,123 @@
+"""Motifs of columns of whose patch only a part is there: by the likelihood of its pixels."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif.motifs._model import MotifModel
+from torchmotif.motifs._moments import MomentScale
+from torchmotif.zernike.polynomials import zernike_polynomials
+
+__all__ = ["assign_partial"]
+
+_FINER = 4  # orders beyond those that motifs are told from, whose moments take part in the fit
+_PER_PIXEL = 4  # steps of the offsets at which the polynomials are made
+_BATCH = 64  # columns at a time
+_PIXELS_PER_MOMENT = 1.5  # pixels that there must be, for the moments to be told from noise
+_LEAST_COUNT = 0.01  # of the mean, that a pixel expects: none is without noise
+_REGULAR = 1e-9  # of the mean information of a moment, that each has
+
+
+def assign_partial(
+    model: MotifModel,
+    scale: MomentScale,
+    outlier_distance: float,
+    patches: Float[Tensor, "n s s"],
+    *,
+    present: Bool[Tensor, "n s s"],
+    offsets: Float[Tensor, "n 2"],
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """Motif and its probability for patches of which some pixels are there; -1 and 0 where too few are, or none fits.
+
+    Pixels are moments times polynomials, and noise of a known variance: least squares gives the moments that the pixels
+    which are there tell, with a covariance that grows without limit along what they do not tell. A motif's columns scatter
+    about its mean moments as `Spread` says; so the likelihood of each motif is that of a Gaussian. What the polynomials do not
+    follow counts as noise: it is told from the pixels' squared residuals.
+    """
+    labels = torch.full((len(patches),), -1, device=patches.device)
+    probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
+    size, k = scale.basis.size, model.spread.centres.shape[1]
+    steps = torch.round(offsets * _PER_PIXEL).long()
+    shapes, disks, group = _polynomials(min(scale.basis.n_max + _FINER, size - 1), size, steps)
+    usable = present.flatten(1) & disks[group]
+    enough = usable.sum(1) >= _PIXELS_PER_MOMENT * k
+    values = (patches.double().flatten(1) - scale.level) / scale.unit
+    for rows in torch.nonzero(enough)[:, 0].split(_BATCH):
+        found = _likelihoods(model, scale, values[rows], usable[rows], shapes[group[rows]])
+        score, leaf = found[0], found[1].argmax(1)
+        probability, motif = found[1].exp().max(1)
+        fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
+        labels[rows] = torch.where(fits, motif, -1)
+        probabilities[rows] = torch.where(fits, probability, 0.0)
+    return labels, probabilities
+
+
+def _likelihoods(
+    model: MotifModel,
+    scale: MomentScale,
+    values: Float[Tensor, "n p"],
+    usable: Bool[Tensor, "n p"],
+    shapes: Float[Tensor, "n k p"],
+) -> tuple[Float[Tensor, "n l"], Float[Tensor, "n m"]]:
+    """Distance from every leaf on the scale of a standard normal variable, and log-probability of every motif."""
+    spread, kept = model.spread, model.motif >= 0
+    centres = spread.centres[kept]
+    count = model.counts[model.motif[kept]].double()
+    k = centres.shape[1]
+    mean = (count / count.sum()) @ centres
+    expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
+    expected = expected.clamp(min=max(_LEAST_COUNT * float(expected.mean()), 1e-6))
+    weight = usable / (model.scale * expected)
+    weighted = shapes * weight[:, None]
+    information = weighted @ shapes.mT
+    pull = (weighted @ values[:, :, None])[..., 0]
+    # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
+    own, finer = slice(0, k), slice(k, None)
+    highest = centres[:, k - 2 * scale.basis.n_max - 1 :]
+    ridge = torch.full_like(pull, _REGULAR * float(information.diagonal(dim1=1, dim2=2).mean()))
+    ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
+    information = information + torch.diag_embed(ridge)
+    factor = torch.linalg.cholesky(information)
+    told = torch.cholesky_solve(pull[..., None], factor)[..., 0]
+    squares = (values.square() * weight).sum(1) - (pull * told).sum(1)
+    rougher = (squares / (usable.sum(1) - k)).clamp(min=1.0)[:, None]
+    others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
+    information = information[:, own, own] - information[:, own, finer] @ others
+    told = told[:, own]
+    # Moments scatter about the mean of their motif along the axes along which there is more than noise.
+    along = spread.excess > 0
+    loads = torch.linalg.inv(spread.axes)[along] * spread.excess[along].sqrt()[:, None]  # (q, k)
+    away = told[:, None] - centres  # (n, m, k)
+    slope = torch.einsum("nkl,nml->nmk", information, away) / rougher[..., None]
+    squared = (slope * away).sum(2)
+    shared = slope @ loads.T  # (n, m, q)
+    inner = torch.eye(len(loads), dtype=loads.dtype, device=loads.device) + (
+        loads @ (information / rougher[..., None]) @ loads.T
+    )
+    distance = squared - (shared * torch.linalg.solve(inner, shared.mT).mT).sum(2)
+    distance = distance / spread.stretch
+    log = (torch.log(count) - 0.5 * distance).log_softmax(1)
+    width = 2 / (9 * k)
+    score = ((distance.clamp(min=0) / k) ** (1 / 3) - (1 - width)) / math.sqrt(width)
+    motifs = torch.full((len(values), len(model.counts)), -torch.inf, dtype=log.dtype, device=log.device)
+    order = model.motif[kept]
+    scores = torch.full_like(motifs, torch.inf)
+    motifs[:, order], scores[:, order] = log, score
+    return scores, motifs
+
+
+def _polynomials(
+    n_max: int, size: int, steps: Int[Tensor, "n 2"]
+) -> tuple[Float[Tensor, "g k p"], Bool[Tensor, "g p"], Int[Tensor, " n"]]:
+    """Polynomials and disks for the offsets that there are, and which of them each column has."""
+    present, group = torch.unique(steps, dim=0, return_inverse=True)
+    axis = (torch.arange(size, dtype=torch.float64, device=steps.device) - (size - 1) / 2) / (size / 2)
+    row, col = (2 * present.double() / _PER_PIXEL / size).unbind(1)
+    y = (row[:, None, None] - axis[:, None]).expand(-1, -1, size)
+    x = (axis - col[:, None, None]).expand(-1, size, -1)
+    radius = torch.hypot(x, y)
+    made = zernike_polynomials(n_max, radius.clamp(max=1.0).flatten(), torch.atan2(y, x).flatten())
+    shapes = made.reshape(len(made), len(present), -1).transpose(0, 1).to(steps.device)
+    return shapes.double(), (radius <= 1).flatten(1), group
