@@ -62,9 +62,10 @@ def _likelihoods(
     shapes: Float[Tensor, "n k p"],
 ) -> tuple[Float[Tensor, "n l"], Float[Tensor, "n m"]]:
     """Distance from every leaf on the scale of a standard normal variable, and log-probability of every motif."""
-    spread, kept = model.spread, model.motif >= 0
-    centres = spread.centres[kept]
-    count = model.counts[model.motif[kept]].double()
+    spread, leaves = model.spread, torch.tensor(model.motif, device=values.device)
+    kept = leaves >= 0
+    centres, order = spread.centres[kept], leaves[kept]
+    count = torch.tensor(model.counts, device=values.device)[order].double()
     k = centres.shape[1]
     mean = (count / count.sum()) @ centres
     expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
@@ -102,7 +103,6 @@ def _likelihoods(
     width = 2 / (9 * k)
     score = ((distance.clamp(min=0) / k) ** (1 / 3) - (1 - width)) / math.sqrt(width)
     motifs = torch.full((len(values), len(model.counts)), -torch.inf, dtype=log.dtype, device=log.device)
-    order = model.motif[kept]
     scores = torch.full_like(motifs, torch.inf)
     motifs[:, order], scores[:, order] = log, score
     return scores, motifs
