@@ -3,23 +3,28 @@
 import base64
 import io
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
+from torchmotif.analysis.naming import Naming
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, brightness_at, find_sites
+from torchmotif.names import Names
+from torchmotif.names.files import read_names, write_names
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
@@ -35,10 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["RECORD", "MotifResult", "png"]
 
 RECORD = "run.json"
+_NAMES = "names.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class MotifResult:
+class MotifResult(Naming):
     """The motifs of one image.
 
     Attributes
@@ -61,6 +67,8 @@ class MotifResult:
         rotation (`equivalence`); NaN for columns without a motif.
     mirrored : array of shape (n,), bool, optional
         Whether it is mirrored before, where they were sorted up to mirror images too.
+    names : Names, optional
+        What the columns are called, once `identify` or `like` said so.
     """
 
     image: Micrograph
@@ -71,11 +79,19 @@ class MotifResult:
     record: dict[str, Any] = field(default_factory=dict)
     angles: np.ndarray | None = None
     mirrored: np.ndarray | None = None
+    names: Names | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What the self-check found doubtful, each with what to do."""
-        return list(self.record.get("warnings", []))
+        return [*self.record.get("warnings", []), *(self.names.warnings if self.names else [])]
+
+    def _with_names(self, name: "Callable[[MotifResult], Names]") -> "MotifResult":
+        """The same result with names; what was computed of it is kept."""
+        named = replace(self, names=name(self))
+        computed = vars(self).keys() - {item.name for item in fields(self)}
+        vars(named).update({key: vars(self)[key] for key in computed})
+        return named
 
     @property
     def whole(self) -> np.ndarray:
@@ -131,8 +147,8 @@ class MotifResult:
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
-            brightness, 0 as in the gaps around and 1 as on that sublattice around: the nearer to 0, the surer. The darkest of
-            the most frequent sublattice come first.
+            brightness, 0 as in the gaps around and 1 as on that sublattice around: the nearer to 0, the surer; name and
+            name_probability where the result was identified. The darkest of the most frequent sublattice come first.
         """
         return self._empty.copy()
 
@@ -150,8 +166,22 @@ class MotifResult:
             hosts = self.columns.positions[self.labels == motif]
             here = site == motif
             bright[here] = brightness_at(self.image.measured(), place[here], hosts, self.columns.spacing)
-        table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright})
+        table = pd.DataFrame(self._places(place) | {"site": site, "brightness": bright} | self._named(place))
         return table.sort_values(["site", "brightness"], ignore_index=True)
+
+    def _named(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of a table that say the names of empty sites."""
+        if self.names is None or self.names.atoms is None:
+            return {}
+        at = self.names.empty_positions
+        if not len(at):
+            return {"name": np.full(len(places), ""), "name_probability": np.zeros(len(places))}
+        away, nearest = cKDTree(at).query(places)
+        known = away < 1e-6
+        return {
+            "name": np.where(known, self.names.empty_words[nearest], ""),
+            "name_probability": np.where(known, self.names.empty_probabilities[nearest], 0.0),
+        }
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
@@ -180,7 +210,8 @@ class MotifResult:
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; site, the motif
             on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because its
-            patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too.
+            patch is cut off there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror images too;
+            name, name_probability and other_name, the name that competes, where the columns have names.
         """
         import pandas as pd
 
@@ -195,6 +226,9 @@ class MotifResult:
             table["angle_deg"] = np.degrees(self.angles)
         if self.mirrored is not None:
             table["mirrored"] = self.mirrored
+        if self.names is not None:
+            table["name"], table["name_probability"] = self.names.words, self.names.probabilities
+            table["other_name"] = self.names.competing
         return pd.DataFrame(table)
 
     def _places(self, positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -260,13 +294,17 @@ class MotifResult:
 
         Notes
         -----
-        For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png. For `load`, to the last bit: templates.safetensors,
-        arrays.safetensors, run.json. Nothing is pickled.
+        For people: report.html, columns.csv, empty_sites.csv, motifs.png, map.png; with names, names.csv and composition.csv.
+        For `load`, to the last bit: templates.safetensors, arrays.safetensors, names.safetensors, run.json. Nothing is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
+            if self.names is not None:
+                write_names(new / _NAMES, self.names)
+                self.names.table().to_csv(new / "names.csv", index=False)
+                self.names.composition.to_csv(new / "composition.csv", index=False)
             for name, figure in self._figures().items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             if report:
@@ -292,7 +330,9 @@ class MotifResult:
         folder = Path(folder)
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
-        return cls(**read_saved(folder, RECORD))
+        found = cls(**read_saved(folder, RECORD))
+        names = folder / _NAMES
+        return replace(found, names=read_names(names, len(found.columns))) if names.exists() else found
 
     def __repr__(self) -> str:
         """Say what was found."""

@@ -1,0 +1,6 @@
+"""Names of columns: from a chemical formula, or from a few examples of each kind."""
+
+from torchmotif.names.identify import identify_columns
+from torchmotif.names.names import Names
+
+__all__ = ["Names", "identify_columns"]
