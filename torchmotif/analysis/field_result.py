@@ -222,17 +222,28 @@ class FieldResult(Naming):
         # Else the result would make them anew.
         found.__dict__["moments"] = self._array("moments", rows)[order]
         names = self._names_of(number)
-        found = found if names is None else found._with_names(lambda _: names)  # noqa: SLF001  # of the same room
+        found = found if names is None else found._with_names(lambda *_: names)  # noqa: SLF001  # of the same room
         if pixels is None:
             self._results = {number: found}
         return found
 
-    def _with_names(self, name: "Callable[[MotifResult], Names]") -> "FieldResult":
+    def _image_result(self, image: str | None) -> tuple[int, MotifResult]:
+        """Number and result of the image of a name or number, the first for None."""
+        names = [Path(str(one["name"])).name for one in self.images]
+        if image is None or image.isdecimal():
+            number = int(image or 0)
+        elif names.count(Path(image).name) == 1:
+            number = names.index(Path(image).name)
+        else:
+            raise InputError(f"the result has {names.count(Path(image).name)} images named {image!r}; give its number")
+        return number, self.result_of(number)
+
+    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "FieldResult":
         """The same result with names of every image; a store keeps them."""
         named = FieldResult(self.path, self.record, self._arrays, self._sources)
         for number in range(len(self.images)):
             try:
-                named._names[number] = name(self.result_of(number))
+                named._names[number] = name(number, self.result_of(number))
             except CompositionError as error:
                 if len(self.images) == 1:
                     raise

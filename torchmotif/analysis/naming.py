@@ -2,11 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from torchmotif.errors import InputError
-from torchmotif.names import Names, identify_columns
+from torchmotif.names import Examples, Names, identify_columns
+from torchmotif.names.examples import Features, Pointed, example_rows, learn_examples, pointed_at
 from torchmotif.names.formula import Composition, Dopants
+from torchmotif.names.like import name_like
 
 if TYPE_CHECKING:
     from torchmotif.analysis.result import MotifResult
@@ -18,8 +22,12 @@ class Naming:
     """Gives names to the columns of a result."""
 
     @abstractmethod
-    def _with_names(self, name: "Callable[[MotifResult], Names]") -> Self:
-        """The same result, whose images have the names that a function gives each."""
+    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> Self:
+        """The same result, whose images have the names that a function gives each of their numbers and results."""
+
+    @abstractmethod
+    def _image_result(self, image: str | None) -> "tuple[int, MotifResult]":
+        """Number and result of the image of a name or number, the first for None; an InputError says that there is none."""
 
     def identify(
         self,
@@ -70,7 +78,7 @@ class Naming:
         """
         Composition.parse(composition, dopants)  # before any image is read
 
-        def name(result: "MotifResult") -> Names:
+        def name(_: int, result: "MotifResult") -> Names:
             if result.record.get("found", {}).get("polarity") == "dark":
                 raise InputError(
                     "composition: columns of a bright field image do not go with Z^gamma; give examples with like()"
@@ -86,3 +94,102 @@ class Naming:
             )
 
         return self._with_names(name)
+
+    def like(self, examples: Any) -> Self:
+        """The same result, whose columns have names by a few examples of each kind.
+
+        Kinds are Gaussians in the space of Zernike moments and intensity, in all orientations that the crystal has; what they
+        start from are the examples, and what they are is learnt from all columns. Columns that are like none have no name.
+
+        Parameters
+        ----------
+        examples : mapping of str to sequence of (row, col), path, or Examples
+            Places in pixels, three to five of each kind: ``{"V_S": [(120.5, 88.0), ...], "S2": [...]}``; a CSV file with columns
+            name, row_px, col_px, and image where there are several; or what `examples` learnt of another result. Of several
+            images, places without an image are in the first.
+
+        Returns
+        -------
+        MotifResult or FieldResult
+            With `names`.
+
+        Raises
+        ------
+        InputError
+            If no column is where an example is said to be, or it has no whole patch; a file's line is named.
+
+        Examples
+        --------
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((256, 256))
+        >>> result = tm.analyze(specimen.draw(), progress=False)
+        >>> inner = (abs(specimen.truth.positions - 128) < 90).all(1).numpy()
+        >>> places = {
+        ...     kind: specimen.truth.positions[inner & (specimen.truth.kinds == kind)][:4] for kind in ("Mo", "Se2", "V_Se")
+        ... }
+        >>> sorted(result.like(places).names.counts)
+        ['Mo', 'Se2', 'V_Se']
+        """
+        learnt = isinstance(examples, Examples)
+        pointed = {} if learnt else self._by_image(examples)
+        known = examples if learnt else _learnt(pointed, self._image_result)
+
+        def name(number: int, result: "MotifResult") -> Names:
+            own = np.full(len(result.columns), -1)
+            here = pointed.get(number, [])
+            if here:
+                rows = example_rows(here, result.columns, result.whole)
+                own[rows] = [known.kinds.index(one.name) for one in here]
+            return name_like(_features(result), result.labels, known, own)
+
+        return self._with_names(name)
+
+    def examples(self, places: Any) -> Examples:
+        """What is learnt of a few examples of each kind, to be looked for in other results with `like`.
+
+        Parameters
+        ----------
+        places : mapping of str to sequence of (row, col), or path
+            As `like`.
+
+        Returns
+        -------
+        Examples
+
+        Raises
+        ------
+        InputError
+            As `like`.
+        """
+        return _learnt(self._by_image(places), self._image_result)
+
+    def _by_image(self, places: Any) -> dict[int, list[Pointed]]:
+        """Places by the number of their image."""
+        found: dict[int, list[Pointed]] = {}
+        numbers: dict[str | None, int] = {}
+        for one in pointed_at(places):
+            if one.image not in numbers:
+                try:
+                    numbers[one.image] = self._image_result(one.image)[0]
+                except InputError as error:
+                    raise InputError(f"{one.where}: {error}") from error
+            found.setdefault(numbers[one.image], []).append(one)
+        return found
+
+
+def _learnt(
+    pointed: dict[int, list[Pointed]], result_of: "Callable[[str | None], tuple[int, MotifResult]]"
+) -> Examples:
+    parts = []
+    for number, places in pointed.items():
+        result = result_of(str(number))[1]
+        rows = example_rows(places, result.columns, result.whole)
+        parts.append(learn_examples(_features(result), places, rows))
+    return Examples.joined(parts)
+
+
+def _features(result: "MotifResult") -> Features:
+    size = result.templates.shape[-1] * float(result.record.get("found", {}).get("zoom", 1.0))
+    nm = result.image.pixel_size_nm
+    side = size if nm is None else size * (nm[0] * nm[1]) ** 0.5
+    return Features.of(result.moments, result.columns.intensities, side)

@@ -19,7 +19,7 @@ from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
 from torchmotif.analysis.naming import Naming
 from torchmotif.columns import Columns
-from torchmotif.errors import ReadError
+from torchmotif.errors import InputError, ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, brightness_at, find_sites
@@ -86,9 +86,16 @@ class MotifResult(Naming):
         """What the self-check found doubtful, each with what to do."""
         return [*self.record.get("warnings", []), *(self.names.warnings if self.names else [])]
 
-    def _with_names(self, name: "Callable[[MotifResult], Names]") -> "MotifResult":
+    def _image_result(self, image: str | None) -> "tuple[int, MotifResult]":
+        """Itself, where it is of the image of that name."""
+        name = Path(str(self.image.metadata.get("path", ""))).name
+        if image not in {None, "0", name}:
+            raise InputError(f"the result is of {name or 'an image without a name'}, not of {image!r}")
+        return 0, self
+
+    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "MotifResult":
         """The same result with names; what was computed of it is kept."""
-        named = replace(self, names=name(self))
+        named = replace(self, names=name(0, self))
         computed = vars(self).keys() - {item.name for item in fields(self)}
         vars(named).update({key: vars(self)[key] for key in computed})
         return named

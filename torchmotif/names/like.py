@@ -1,0 +1,272 @@
+"""like: names of all columns from a few examples of each kind, by a mixture in moment space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from torchmotif.errors import InputError
+from torchmotif.names.examples import Examples, Features
+from torchmotif.names.names import Names
+from torchmotif.zernike import rotate
+
+__all__ = ["name_like"]
+
+Floats = NDArray[np.float64]
+
+_FOLDS = (6, 4, 3, 2)
+_ALIGNMENTS = 3  # rounds of bringing examples into one orientation: the second changes none but in a tie
+_TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
+_TRUST = 5.0  # times the coordinates: columns of a kind from which its own scatter counts as much as that of all kinds
+_LEARNT = 20_000  # columns that kinds are learnt from
+_SYMMETRIC = 1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
+_STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
+_PRIOR = 1.0  # columns that each kind has before any is seen
+_SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
+_FEWEST = 8  # columns of a kind that was not pointed at
+_WIDE = 9.0  # times the scatter of all columns: that of those which are like none
+_RIDGE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Coordinates in which columns of one kind scatter by 1, without those that hold noise alone."""
+
+    centre: Floats  # (k,)
+    axes: Floats  # (k, q)
+
+    def of(self, values: Floats) -> Floats:
+        """Coordinates of feature vectors."""
+        return np.asarray((values - self.centre) @ self.axes)
+
+
+def name_like(features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]) -> Names:
+    """Name columns by examples.
+
+    Every kind, and every motif that no example is of, is a Gaussian in the space of moments and intensity; all scatter alike,
+    and lie in the orientations that the crystal has. Their means start from the examples and are learnt from all columns.
+
+    Parameters
+    ----------
+    features : Features
+        Of the columns to name.
+    labels : array of shape (n,), int
+        Their motifs.
+    examples : Examples
+    own : array of shape (n,), int
+        Kind of the columns that are examples themselves, -1 of all others.
+
+    Returns
+    -------
+    Names
+
+    Raises
+    ------
+    InputError
+        If the examples are of patches of another size.
+    """
+    if abs(features.size / examples.size - 1) > _SAME_SIZE or features.values.shape[1] != examples.features.shape[1]:
+        raise InputError(
+            f"examples: their patches are {examples.size:.3g} wide, those here {features.size:.3g}; analyse both images "
+            "with the same patch_size, or together as a list"
+        )
+    whole = np.isfinite(features.values).all(axis=1)
+    values, motif = features.values[whole], labels[whole]
+    turns = _turns(values, motif)
+    within = _within(values, motif, turns)
+    precision = np.linalg.inv(within)
+    starts = _starts(examples, precision, turns)
+    strangers = _strangers(values, motif, starts, precision, turns)
+    kinds = len(examples.kinds)
+    named = np.append(np.arange(kinds), np.full(len(strangers) + 1, kinds))
+    weight = np.append(np.bincount(examples.kind, minlength=kinds), np.full(len(strangers), _PRIOR))
+    every = np.concatenate([starts, strangers])
+    found = _mixture(values, _space(values, within, every, turns), turns, every, weight, own[whole])
+    of_kind = np.zeros((len(values), kinds + 1))
+    for part, kind in enumerate(named.tolist()):
+        of_kind[:, kind] += found[:, part]  # the last of them is none
+    return _names(of_kind, whole, examples)
+
+
+def _turned(values: Floats, angle: float) -> Floats:
+    """Features turned counter-clockwise; the intensity stays."""
+    moments = np.asarray(rotate(torch.from_numpy(np.ascontiguousarray(values[:, :-1])), angle))
+    return np.concatenate([moments, values[:, -1:]], axis=1)
+
+
+def _within(values: Floats, motif: NDArray[np.int64], turns: list[float]) -> Floats:
+    """Covariance of columns about the mean of their motif, the same in all orientations of the crystal."""
+    here = motif >= 0
+    if here.sum() < 2 * values.shape[1]:
+        here, motif = np.ones(len(values), bool), np.zeros(len(values), np.int64)
+    means = _means(values[here], motif[here])
+    rest = values[here] - means[motif[here]]
+    copies = [_turned(rest, angle) for angle in turns]
+    covariance = sum(one.T @ one for one in copies) / (
+        len(turns) * max(len(rest) - len(np.unique(motif[here])), 1)
+    )
+    return np.asarray(covariance + _RIDGE * np.trace(covariance) * np.eye(len(covariance)))
+
+
+def _means(values: Floats, motif: NDArray[np.int64]) -> Floats:
+    means = np.zeros((int(motif.max()) + 1, values.shape[1]))
+    np.add.at(means, motif, values)
+    return means / np.maximum(np.bincount(motif), 1)[:, None]
+
+
+def _turns(values: Floats, motif: NDArray[np.int64]) -> list[float]:
+    """Angles by which the crystal comes to lie on itself, in radians: those that leave its common motifs as they are."""
+    counts = np.bincount(motif[motif >= 0], minlength=1)
+    common = np.flatnonzero(counts >= max(0.1 * counts.max(), _FEWEST))
+    if not len(common):
+        return [0.0]
+    precision = np.linalg.inv(_within(values, motif, [0.0]))
+    means = _means(values[motif >= 0], motif[motif >= 0])[common]
+    for fold in _FOLDS:
+        change = _turned(means, 2 * np.pi / fold) - means
+        if (np.einsum("ij,jk,ik->i", change, precision, change) < _SYMMETRIC**2).all():
+            return [2 * np.pi * i / fold for i in range(fold)]
+    return [0.0]
+
+
+def _aligned(values: Floats, reference: Floats, precision: Floats, turns: list[float]) -> Floats:
+    """Feature vectors in that of the crystal's orientations in which they are nearest to a reference."""
+    copies = np.stack([_turned(values, angle) for angle in turns])
+    away = copies - reference
+    nearest = np.einsum("gij,jk,gik->gi", away, precision, away).argmin(axis=0)
+    return np.asarray(copies[nearest, np.arange(len(values))])
+
+
+def _starts(examples: Examples, precision: Floats, turns: list[float]) -> Floats:
+    """The mean of the examples of each kind, brought into one orientation."""
+    means = []
+    for kind in range(len(examples.kinds)):
+        mine = examples.features[examples.kind == kind]
+        reference = mine[0]
+        for _ in range(_ALIGNMENTS):
+            mine = _aligned(mine, reference, precision, turns)
+            reference = mine.mean(axis=0)
+        means.append(reference)
+    return np.array(means)
+
+
+def _strangers(
+    values: Floats, motif: NDArray[np.int64], starts: Floats, precision: Floats, turns: list[float]
+) -> Floats:
+    """Means of the motifs that no example is like: farther from the nearest kind than that is from any other kind."""
+    counts = np.bincount(motif[motif >= 0], minlength=1)
+    if len(starts) < 2:
+        return np.zeros((0, values.shape[1]))
+    means = _means(values[motif >= 0], motif[motif >= 0])[counts >= _FEWEST]
+    copies = np.stack([_turned(starts, angle) for angle in turns])
+
+    def away(some: Floats) -> Floats:
+        step = some[:, None, None] - copies  # (m, g, j, k)
+        return np.asarray(np.einsum("mgjk,kl,mgjl->mgj", step, precision, step).min(axis=1))
+
+    apart = away(starts) + np.diag(np.full(len(starts), np.inf))
+    to = away(means)
+    return np.asarray(means[to.min(axis=1) > apart.min(axis=1)[to.argmin(axis=1)]])
+
+
+def _space(values: Floats, within: Floats, starts: Floats, turns: list[float]) -> _Space:
+    """Coordinates that tell kinds apart."""
+    scale, vectors = np.linalg.eigh(within)
+    white = vectors / np.sqrt(scale)
+    centre = np.mean([_turned(values, angle).mean(axis=0) for angle in turns], axis=0)
+    copies = [(_turned(values, angle) - centre) @ white for angle in turns]
+    size, directions = np.linalg.eigh(sum(one.T @ one for one in copies) / (len(turns) * len(values)))
+    kept = directions[:, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2]  # beyond what noise alone reaches
+    between = np.concatenate([(_turned(starts, angle) - centre) @ white for angle in turns])
+    between = between - between.mean(axis=0)
+    rest = between - between @ kept @ kept.T
+    _, strength, right = np.linalg.svd(rest, full_matrices=False)
+    return _Space(centre, white @ np.concatenate([kept, right[strength > _TOLD].T], axis=1))
+
+
+def _mixture(
+    values: Floats, space: _Space, turns: list[float], starts: Floats, weight: Floats, own: NDArray[np.int64]
+) -> Floats:
+    """Probability of every start, and last of none, of every column, shape (n, j + 1)."""
+    at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
+    learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
+    means, known = space.of(starts), space.of(starts)
+    parts, size = means.shape
+    shares = np.full(parts + 1, 1 / (parts + 1))
+    pooled = np.eye(size)
+    scatter = np.repeat(pooled[None], parts, axis=0)
+    wide = _WIDE * np.cov(at.reshape(-1, size).T).reshape(size, size)
+    before = np.zeros((1, len(learnt), parts + 1))
+    some, mine = at[:, learnt], own[learnt]
+    for _ in range(_STEPS):
+        found = _weights(some, means, scatter, wide, shares, mine)
+        if np.abs(found - before).max(initial=0.0) < _SETTLED:
+            break
+        before = found
+        taken = found[..., :parts].sum(axis=(0, 1))
+        shares = found.sum(axis=(0, 1)) + _PRIOR
+        shares /= shares.sum()
+        sums = np.einsum("gnj,gnq->jq", found[..., :parts], some)
+        means = (weight[:, None] * known + sums) / (weight + taken)[:, None]
+        squares = np.stack([_scatter(found[..., j], some, means[j]) for j in range(parts)])
+        pooled = (squares.sum(axis=0) + size * np.eye(size)) / (taken.sum() + size)
+        trust = _TRUST * size
+        scatter = (squares + trust * pooled) / (taken + trust)[:, None, None]
+    return np.asarray(_weights(at, means, scatter, wide, shares, own).sum(axis=0))
+
+
+def _spread_evenly(n: int) -> NDArray[np.bool_]:
+    """Which of n columns the kinds are learnt from."""
+    chosen = np.zeros(n, bool)
+    chosen[np.linspace(0, n - 1, min(n, _LEARNT)).astype(np.int64)] = True
+    return chosen
+
+
+def _scatter(weights: Floats, at: Floats, mean: Floats) -> Floats:
+    """Sum of squares about a mean."""
+    step = (at - mean).reshape(-1, len(mean))
+    return np.asarray((step * weights.reshape(-1, 1)).T @ step)
+
+
+def _weights(
+    at: Floats, means: Floats, scatter: Floats, wide: Floats, shares: Floats, own: NDArray[np.int64]
+) -> Floats:
+    """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
+    turns, n, size = at.shape
+    log = np.empty((turns, n, len(means) + 1))
+    for part, (mean, spread) in enumerate(zip([*means, np.zeros(size)], [*scatter, wide], strict=True)):
+        factor = np.linalg.cholesky(spread)
+        step = np.linalg.inv(factor) @ (at - mean).reshape(-1, size).T
+        log[..., part] = -0.5 * (step**2).sum(axis=0).reshape(turns, n) - np.log(np.diag(factor)).sum()
+    log += np.log(shares / turns)
+    given = np.flatnonzero(own >= 0)
+    other = np.arange(len(means) + 1) != own[given, None]
+    log[:, given] = np.where(other, -np.inf, log[:, given])
+    log -= log.max(axis=(0, 2), keepdims=True)
+    density = np.exp(log)
+    return np.asarray(density / density.sum(axis=(0, 2), keepdims=True))
+
+
+def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Names:
+    """Names by the probability of every kind, and last of none."""
+    n, kinds = len(whole), len(examples.kinds)
+    first, second = np.full(n, -1), np.full(n, -1)
+    p_first, p_second = np.zeros(n), np.zeros(n)
+    number = np.array([*range(kinds), -1])
+    order = np.argsort(-of_kind, axis=1, kind="stable")[:, :2]
+    first[whole], second[whole] = number[order].T
+    p_first[whole], p_second[whole] = np.take_along_axis(of_kind, order, axis=1).T
+    counts = np.bincount(order[:, 0], minlength=kinds + 1)
+    rows = [
+        {
+            "name": name,
+            "examples": int((examples.kind == k).sum()),
+            "count": int(counts[k]),
+            "expected": float(of_kind[:, k].sum()),
+            "error": float(np.sqrt((of_kind[:, k] * (1 - of_kind[:, k])).sum())),
+        }
+        for k, name in enumerate(examples.kinds)
+    ]
+    record = {"by": "examples", "atoms": None, "table": rows, "warnings": []}
+    return Names(list(examples.kinds), first, p_first, second, p_second, record=record)
