@@ -221,7 +221,7 @@ class FieldResult(Naming):
         found.record.update(self._record_of(number, scan))
         # Else the result would make them anew.
         found.__dict__["moments"] = self._array("moments", rows)[order]
-        names = self._names_of(number)
+        names = self.names_of(number)
         found = found if names is None else found._with_names(lambda *_: names)  # noqa: SLF001  # of the same room
         if pixels is None:
             self._results = {number: found}
@@ -254,8 +254,9 @@ class FieldResult(Naming):
             keep_names(self.path, named._names)
         return named
 
-    def _names_of(self, image: int) -> Names | None:
-        """The names of the columns of one image, by row and column."""
+    def names_of(self, image: int) -> Names | None:
+        """The names of the columns of one image, ordered by row, then column; None where they have none."""
+        image = self._number(image)
         if image in self._names or self.path is None:
             return self._names.get(image)
         return kept_names(self.path, image, self.images[image]["n_columns"])
@@ -394,7 +395,7 @@ class FieldResult(Naming):
         for number in numbers:
             known = self.images[number]
             unread = np.broadcast_to(np.uint8(0), known["shape"])  # a table needs no pixels
-            found, names = self._one(number, Micrograph(unread, known["pixel_size_nm"])), self._names_of(number)
+            found, names = self._one(number, Micrograph(unread, known["pixel_size_nm"])), self.names_of(number)
             if names is not None:
                 by_row = np.lexsort(found.columns.positions.T[::-1])
                 found = replace(found, names=names.reordered(np.argsort(by_row)))

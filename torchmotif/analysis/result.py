@@ -23,7 +23,7 @@ from torchmotif.errors import InputError, ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, brightness_at, find_sites
-from torchmotif.names import Names
+from torchmotif.names import NONE, Names
 from torchmotif.names.files import read_names, write_names
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
@@ -96,7 +96,8 @@ class MotifResult(Naming):
     def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "MotifResult":
         """The same result with names; what was computed of it is kept."""
         named = replace(self, names=name(0, self))
-        computed = vars(self).keys() - {item.name for item in fields(self)}
+        by_motif = {"graph", "hierarchy", "_empty", *(item.name for item in fields(self))}
+        computed = vars(self).keys() - by_motif
         vars(named).update({key: vars(self)[key] for key in computed})
         return named
 
@@ -126,10 +127,11 @@ class MotifResult(Naming):
 
     @cached_property
     def graph(self) -> PlaneGraph:
-        """Which columns with a whole patch are neighbours, labelled with their motifs."""
+        """Which columns with a whole patch are neighbours, labelled with their motifs, or with their names where they have some."""
         whole, hidden = self.whole, not np.isfinite(self.image.measured()).all()
+        labels = self.labels if self.names is None else np.where(self.names.words == "", NONE, self.names.words)
         return PlaneGraph.from_positions(
-            self.columns.positions[whole], self.labels[whole], max_face=HOLE if hidden else None
+            self.columns.positions[whole], labels[whole], max_face=HOLE if hidden else None
         )
 
     @property
@@ -209,6 +211,13 @@ class MotifResult(Naming):
         """Columns in every motif, shape (n_motifs,)."""
         return np.bincount(self.labels + 1, minlength=self.n_motifs + 1)[1:]
 
+    @property
+    def motif_names(self) -> list[str | None] | None:
+        """The name of most columns of each motif, None for none; None where columns have no names."""
+        if self.names is None:
+            return None
+        return [name for name, _ in self.names.of_motifs(self.labels, self.n_motifs)]
+
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each column: where it is, how bright, which motif.
 
@@ -247,15 +256,24 @@ class MotifResult(Naming):
         return table
 
     def plot_map(self, ax: "Axes | None" = None) -> "Axes":
-        """The image with every column in the colour of its motif, see `torchmotif.plot.motif_map`."""
+        """The image with every column in the colour of its motif, or of its name; see `torchmotif.plot.motif_map`."""
         return plot.motif_map(
             self.image.measured(),
-            self.columns.positions,
-            self.groups,
+            *self._marked(),
             spacing=self.columns.spacing,
+            names=None if self.names is None else list(self.names.counts),
             pixel_size_nm=self.image.pixel_size_nm,
             ax=ax,
         )
+
+    def _marked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places and groups of what a map shows: columns by motif; or columns and empty sites by name, the most frequent 0."""
+        if self.names is None:
+            return self.columns.positions, self.groups
+        rank = {name: k for k, name in enumerate(self.names.counts)}
+        order = np.array([*(rank.get(name, -1) for name in self.names.kinds), -1])
+        places = np.concatenate([self.columns.positions, self.names.empty_positions])
+        return places, order[np.concatenate([self.names.columns, self.names.empty])]
 
     def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
@@ -264,6 +282,7 @@ class MotifResult(Naming):
             self.templates,
             self.counts,
             n_columns=len(self.columns),
+            names=self.motif_names,
             pixel_size_nm=None if nm is None else (nm[0] * self._zoom, nm[1] * self._zoom),
             figure=figure,
         )
@@ -364,7 +383,7 @@ class MotifResult(Naming):
         motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
         self.plot_motifs(motifs)
         chart = Figure(dpi=150)
-        n_motifs = len(np.unique(self.groups))
+        n_motifs = len(np.unique(self._marked()[1]))
         self.plot_map(
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )

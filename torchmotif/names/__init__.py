@@ -2,6 +2,6 @@
 
 from torchmotif.names.examples import Examples, read_examples
 from torchmotif.names.identify import identify_columns
-from torchmotif.names.names import Names
+from torchmotif.names.names import NONE, Names
 
-__all__ = ["Examples", "Names", "identify_columns", "read_examples"]
+__all__ = ["NONE", "Examples", "Names", "identify_columns", "read_examples"]

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Names"]
+__all__ = ["NONE", "Names"]
+
+NONE = "none"  # what pictures and graphs call columns without a name
 
 _COMPETES = 0.05  # probability from which another name is said beside the first
 _NO_PLACES = np.zeros((0, 2))
