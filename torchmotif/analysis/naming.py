@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Naming"]
 
+Result = TypeVar("Result", bound="Naming")
+
 
 class Naming:
     """Gives names to the columns of a result."""
 
     @abstractmethod
-    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> Self:
+    def _with_names(self: Result, name: "Callable[[int, MotifResult], Names]") -> Result:
         """The same result, whose images have the names that a function gives each of their numbers and results."""
 
     @abstractmethod
@@ -30,13 +32,13 @@ class Naming:
         """Number and result of the image of a name or number, the first for None; an InputError says that there is none."""
 
     def identify(
-        self,
+        self: Result,
         composition: str,
         *,
         dopants: Dopants = None,
         gamma: float | None = None,
         columns: list[str] | None = None,
-    ) -> Self:
+    ) -> Result:
         """The same result, whose columns have names by what the specimen is made of.
 
         Sublattices are matched to columns of atoms by their intensities, which go with Z^gamma in annular dark field images;
@@ -95,7 +97,7 @@ class Naming:
 
         return self._with_names(name)
 
-    def like(self, examples: Any) -> Self:
+    def like(self: Result, examples: Any) -> Result:
         """The same result, whose columns have names by a few examples of each kind.
 
         Kinds are Gaussians in the space of Zernike moments and intensity, in all orientations that the crystal has; what they

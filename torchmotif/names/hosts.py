@@ -130,10 +130,11 @@ def find_hosts(
 
 
 def _classes(brightness: dict[int, float], counts: dict[int, int]) -> list[list[int]]:
-    """Sublattices of the same brightness, as those of several grains are; the most frequent first."""
+    """Sublattices, those of the same brightness together where there are many, as in several grains; the most frequent first."""
     classes: list[list[int]] = []
+    many = len(brightness) > _MOST_CLASSES
     for one in sorted(brightness, key=lambda s: brightness[s]):
-        if classes and brightness[one] < brightness[classes[-1][0]] * (1 + TOLERANCE):
+        if many and classes and brightness[one] < brightness[classes[-1][0]] * (1 + TOLERANCE):
             classes[-1].append(one)
         else:
             classes.append([one])

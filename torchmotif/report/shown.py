@@ -7,6 +7,7 @@ import numpy as np
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites
+from torchmotif.names import Names
 from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Shown(Protocol):
     def counts(self) -> np.ndarray: ...  # noqa: D102
     @property
     def n_motifs(self) -> int: ...  # noqa: D102
+    @property
+    def names(self) -> Names | None: ...  # noqa: D102
+    @property
+    def motif_names(self) -> list[str | None] | None: ...  # noqa: D102
     @property
     def sites(self) -> Sites: ...  # noqa: D102
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102
