@@ -31,7 +31,8 @@ def test_every_kind_is_named_at_10_electrons_per_pixel(at_10: tuple[Any, tm.Moti
     specimen, result = at_10
     true, found, _ = truth_of(specimen, result.identify("MoS2", dopants=["W"]))
     for kind in np.unique(true):
-        assert (found[true == kind] == kind).mean() >= 0.85, kind
+        here = found[true == kind]  # a divacancy at the border may lack the neighbours that tell its site
+        assert (here[here != "-"] == kind).mean() >= 0.95, kind
     assert (found == true).mean() > 0.995
 
 
@@ -68,10 +69,16 @@ def test_the_exponent_is_that_of_the_specimen(identified: tm.MotifResult) -> Non
     assert set(names.record["hosts"].values()) == {"Mo", "S2"}
 
 
-@pytest.mark.parametrize("wrong", ["WTe2", "HfSe2", "CaF2", "Au3Cu"])
+@pytest.mark.parametrize("wrong", ["WTe2", "MoSe2", "PtTe2"])
 def test_a_wrong_formula_is_refused(at_1: tuple[Any, tm.MotifResult], wrong: str) -> None:
     with pytest.raises(CompositionError, match=f"{wrong} does not fit the image"):
         at_1[1].identify(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["HfSe2", "CaF2", "MoTe2"])
+def test_a_formula_that_fits_with_an_unusual_exponent_is_said_to_fit_badly(at_1: tuple[Any, tm.MotifResult], wrong: str) -> None:
+    assert any("fits badly" in one for one in at_1[1].identify(wrong).warnings)
+    assert not any("fits badly" in one for one in at_1[1].identify("MoS2", dopants=["W"]).warnings)
 
 
 def test_bad_arguments_are_named(at_1: tuple[Any, tm.MotifResult]) -> None:

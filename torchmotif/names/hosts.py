@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torchmotif.errors import CompositionError
 from torchmotif.names.formula import LIGHT, Composition, atomic_number, stack_name
 
-__all__ = ["GAMMA", "GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
+__all__ = ["BADLY", "GAMMA", "GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
 
 # Exponent of Z in the intensity of annular dark field images: 1.6 to 1.9 of most (Krivanek et al., 2010), 1.3 where the inner
 # angle is small, 2 is Rutherford's. MoSe2_80kV has 1.83, simulated specimens 1.7.
@@ -26,6 +26,7 @@ _UNSEEN_PRICE, _DOPANT_PRICE, _LESS_LIGHT_PRICE = 4.0, 2.0, 1.0  # in units of c
 _MOST = 3  # atoms of an element in a column of one formula unit
 _MOST_CLASSES = 4  # of sublattices of unlike brightness that are matched together; others follow them
 _REFUSED = 9.0  # chi-square at which a formula does not fit: 3 standard deviations
+BADLY = 4.0  # and at which it is said to fit badly
 _RIVAL = 4.0  # by which another match may be worse and is named
 
 
@@ -52,7 +53,8 @@ class Hosts:
     scattering : Scattering
         Exponent that fits their intensities, with its standard error.
     chi_square : float
-        Squared deviations from Z^gamma in units of their expected size.
+        Squared deviations from Z^gamma, and of gamma from its usual value, in units of their expected size; more where an element
+        is not seen. Above 4 the formula fits badly.
     rivals : list of str
         Other ways to match them that are hardly worse, in words.
     unseen : list of str
@@ -123,7 +125,7 @@ def find_hosts(
     return Hosts(
         found,
         Scattering(mean, spread),
-        float(misfit[best, at]),
+        float(score[best, at]),
         rivals,
         [element for element, missing in zip(_heads(composition), unseen[best], strict=True) if missing],
     )

@@ -13,7 +13,7 @@ from torchmotif.lattice import Sites
 from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
 from torchmotif.names._places import intensities_at
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
-from torchmotif.names.hosts import TOLERANCE, Hosts, find_hosts
+from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
 from torchmotif.names.names import Names
 from torchmotif.names.occupations import Occupation, between, on_site
 
@@ -312,6 +312,11 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
     """What is doubtful, with what to do."""
     said = []
     text = composition.text
+    if hosts.chi_square > BADLY:
+        said.append(
+            f"names: {text} fits badly: its intensities would go with Z^{hosts.scattering.gamma:.2f}, usual are 1.6 to 1.9; check the "
+            "composition, or give gamma"
+        )
     if hosts.rivals:
         here = ", ".join({stack_name(one): None for one in hosts.stacks.values()})
         said.append(

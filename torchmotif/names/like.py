@@ -17,7 +17,9 @@ Floats = NDArray[np.float64]
 
 _FOLDS = (6, 4, 3, 2)
 _ALIGNMENTS = 3  # rounds of bringing examples into one orientation: the second changes none but in a tie
+_BEYOND_NOISE = 1.5  # times what noise makes of the mean of so many examples
 _TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
+_PASSES = 2  # with the coordinates of what the examples are, then of what all columns like them are
 _LEARNT = 20_000  # columns that kinds are learnt from
 _SYMMETRIC = 1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
 _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
@@ -81,7 +83,11 @@ def name_like(features: Features, labels: NDArray[np.int64], examples: Examples,
     named = np.append(np.arange(kinds), np.full(len(strangers) + 1, kinds))
     weight = np.append(np.bincount(examples.kind, minlength=kinds), np.full(len(strangers), _PRIOR))
     every = np.concatenate([starts, strangers])
-    found = _mixture(values, _space(values, within, every, turns), turns, every, weight, own[whole])
+    for _ in range(_PASSES):
+        space = _space(values, within, every, weight, turns)
+        found = _mixture(values, space, turns, every, weight, own[whole])
+        every, weight = _relearnt(values, found, turns, every, weight)
+        found = found.sum(axis=0)
     of_kind = np.zeros((len(values), kinds + 1))
     for part, kind in enumerate(named.tolist()):
         of_kind[:, kind] += found[:, part]  # the last of them is none
@@ -169,8 +175,8 @@ def _strangers(
     return np.asarray(means[to.min(axis=1) > apart.min(axis=1)[to.argmin(axis=1)]])
 
 
-def _space(values: Floats, within: Floats, starts: Floats, turns: list[float]) -> _Space:
-    """Coordinates that tell kinds apart."""
+def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns: list[float]) -> _Space:
+    """Coordinates that tell kinds apart, and intensity: what else varies around columns makes them no other kind."""
     scale, vectors = np.linalg.eigh(within)
     white = vectors / np.sqrt(scale)
     centre = np.mean([_turned(values, angle).mean(axis=0) for angle in turns], axis=0)
@@ -179,18 +185,23 @@ def _space(values: Floats, within: Floats, starts: Floats, turns: list[float]) -
     kept = directions[:, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2]  # beyond what noise alone reaches
     between = np.concatenate([(_turned(starts, angle) - centre) @ white for angle in turns])
     between = between - between.mean(axis=0)
-    rest = between - between @ kept @ kept.T
-    _, strength, right = np.linalg.svd(rest, full_matrices=False)
-    return _Space(centre, white @ np.concatenate([kept, right[strength > _TOLD].T], axis=1))
+    told = between @ kept @ kept.T
+    rest = between - told
+    noise = np.sqrt(values.shape[1] / np.repeat(weight[None], len(turns), axis=0).ravel())
+    beyond = np.where(np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0)  # kinds too rare to be in `kept`
+    intensity = white[-1:].copy()
+    intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
+    _, strength, right = np.linalg.svd(np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False)
+    return _Space(centre, white @ right[strength > _TOLD].T)
 
 
 def _mixture(
     values: Floats, space: _Space, turns: list[float], starts: Floats, weight: Floats, own: NDArray[np.int64]
 ) -> Floats:
-    """Probability of every start, and last of none, of every column, shape (n, j + 1)."""
+    """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
     at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
     learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
-    means, known = space.of(starts), space.of(starts)
+    means = known = space.of(starts)
     parts, size = means.shape
     shares = np.full(parts + 1, 1 / (parts + 1))
     scatter = np.eye(size)
@@ -210,7 +221,17 @@ def _mixture(
         # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
         squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
         scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    return np.asarray(_weights(at, means, scatter, wide, shares, own).sum(axis=0))
+    return _weights(at, means, scatter, wide, shares, own)
+
+
+def _relearnt(
+    values: Floats, found: Floats, turns: list[float], means: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Means of all columns by their probability of being each, and how many columns those are."""
+    parts = len(means)
+    taken = found[..., :parts].sum(axis=(0, 1))
+    sums = sum(found[g, :, :parts].T @ _turned(values, angle) for g, angle in enumerate(turns))
+    return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
 
 
 def _spread_evenly(n: int) -> NDArray[np.bool_]:

@@ -92,21 +92,21 @@ class Names:
         return {self.kinds[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
 
     @property
-    def words(self) -> NDArray[np.str_]:
+    def words(self) -> np.ndarray:
         """The name of each column, "" for none; shape (n,)."""
         return self._words(self.columns)
 
     @property
-    def empty_words(self) -> NDArray[np.str_]:
+    def empty_words(self) -> np.ndarray:
         """The name of each empty site, shape (k,)."""
         return self._words(self.empty)
 
     @property
-    def competing(self) -> NDArray[np.str_]:
+    def competing(self) -> np.ndarray:
         """The name that a column may have as well, "" where it is clear; shape (n,)."""
         return np.where(self.other_probabilities >= _COMPETES, self._words(self.others), "")
 
-    def _words(self, which: NDArray[np.int64]) -> NDArray[np.str_]:
+    def _words(self, which: NDArray[np.int64]) -> np.ndarray:
         return np.array([*self.kinds, ""], np.str_)[which]
 
     def of_motifs(self, labels: NDArray[np.int64], n_motifs: int) -> list[tuple[str | None, float]]:
