@@ -26,7 +26,7 @@ _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a prob
 _PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
 _FEWEST = 8  # columns of a kind that was not pointed at
-_WIDE = 9.0  # times the scatter of all columns: that of those which are like none
+_STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
 _RIDGE = 1e-9
 
 
@@ -201,37 +201,35 @@ def _mixture(
     """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
     at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
     learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
+    copies = np.stack([space.of(_turned(starts, angle)) for angle in turns])
     means = known = space.of(starts)
     parts, size = means.shape
-    shares = np.full(parts + 1, 1 / (parts + 1))
-    scatter = np.eye(size)
-    wide = _WIDE * np.cov(at.reshape(-1, size).T).reshape(size, size)
+    shares, scatter = np.full(parts, 1 / parts), np.eye(size)
     before = np.zeros((1, len(learnt), parts + 1))
     some, mine = at[:, learnt], own[learnt]
     for _ in range(_STEPS):
-        found = _weights(some, means, scatter, wide, shares, mine)
+        found = _weights(some, means, scatter, shares, _limits(copies, means, scatter), mine)
         if np.abs(found - before).max(initial=0.0) < _SETTLED:
             break
         before = found
         taken = found[..., :parts].sum(axis=(0, 1))
-        shares = found.sum(axis=(0, 1)) + _PRIOR
-        shares /= shares.sum()
+        shares = (taken + _PRIOR) / (taken + _PRIOR).sum()
         sums = np.einsum("gnj,gnq->jq", found[..., :parts], some)
         means = (weight[:, None] * known + sums) / (weight + taken)[:, None]
         # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
         squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
         scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    return _weights(at, means, scatter, wide, shares, own)
+    return _weights(at, means, scatter, shares, _limits(copies, means, scatter), own)
 
 
-def _relearnt(
-    values: Floats, found: Floats, turns: list[float], means: Floats, weight: Floats
-) -> tuple[Floats, Floats]:
-    """Means of all columns by their probability of being each, and how many columns those are."""
-    parts = len(means)
-    taken = found[..., :parts].sum(axis=(0, 1))
-    sums = sum(found[g, :, :parts].T @ _turned(values, angle) for g, angle in enumerate(turns))
-    return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
+def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
+    """How far from each kind a column may be and still be of it: no nearer than to the next kind, nor than scatter takes it."""
+    step = means[:, None, None] - copies  # (j, g, j, q)
+    apart = np.einsum("agbq,qr,agbr->agb", step, np.linalg.inv(scatter), step).min(axis=1)
+    np.fill_diagonal(apart, np.inf)
+    least = (np.sqrt(means.shape[1]) + _STRAYS) ** 2
+    nearest = apart.min(axis=1)
+    return np.where(np.isfinite(nearest), np.maximum(nearest, least), least)
 
 
 def _spread_evenly(n: int) -> NDArray[np.bool_]:
@@ -248,22 +246,35 @@ def _scatter(weights: Floats, at: Floats, mean: Floats) -> Floats:
 
 
 def _weights(
-    at: Floats, means: Floats, scatter: Floats, wide: Floats, shares: Floats, own: NDArray[np.int64]
+    at: Floats, means: Floats, scatter: Floats, shares: Floats, limits: Floats, own: NDArray[np.int64]
 ) -> Floats:
     """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
     turns, n, size = at.shape
-    log = np.empty((turns, n, len(means) + 1))
-    for part, (mean, spread) in enumerate(zip([*means, np.zeros(size)], [*[scatter] * len(means), wide], strict=True)):
-        factor = np.linalg.cholesky(spread)
-        step = np.linalg.inv(factor) @ (at - mean).reshape(-1, size).T
-        log[..., part] = -0.5 * (step**2).sum(axis=0).reshape(turns, n) - np.log(np.diag(factor)).sum()
-    log += np.log(shares / turns)
+    white = np.linalg.inv(np.linalg.cholesky(scatter)).T
+    coordinates, centres = at.reshape(-1, size) @ white, means @ white
+    away = (coordinates**2).sum(axis=1)[:, None] - 2 * coordinates @ centres.T + (centres**2).sum(axis=1)
+    away = away.reshape(turns, n, len(means))
+    log = -0.5 * away + np.log(shares / turns)
+    # None is as likely as the nearest kind where that is as far as it may be.
+    nearest = away.min(axis=0).argmin(axis=1)
+    none = np.broadcast_to(np.log(shares[nearest] / turns) - 0.5 * limits[nearest], (turns, n))
+    log = np.concatenate([log, none[..., None]], axis=2)
     given = np.flatnonzero(own >= 0)
     other = np.arange(len(means) + 1) != own[given, None]
     log[:, given] = np.where(other, -np.inf, log[:, given])
     log -= log.max(axis=(0, 2), keepdims=True)
     density = np.exp(log)
     return np.asarray(density / density.sum(axis=(0, 2), keepdims=True))
+
+
+def _relearnt(
+    values: Floats, found: Floats, turns: list[float], means: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Means of all columns by their probability of being each, and how many columns those are."""
+    parts = len(means)
+    taken = found[..., :parts].sum(axis=(0, 1))
+    sums = sum(found[g, :, :parts].T @ _turned(values, angle) for g, angle in enumerate(turns))
+    return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
 
 
 def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Names:
