@@ -81,9 +81,7 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
             "border_width": 0,
             "symbol": _SYMBOLS[style.marker],
             "size": 0.45 * result.columns.spacing,
-            "features": table.loc[here, told]
-            .rename_axis("column")
-            .reset_index(),
+            "features": table.loc[here, told].rename_axis("column").reset_index(),
             **place,
         }
         layers.append((result.columns.positions[here], values, "points"))

@@ -24,7 +24,11 @@ def truth_of(specimen: Any, result: tm.MotifResult) -> tuple[np.ndarray, np.ndar
     inner = ((at > 20) & (at < np.array(specimen.shape) - 21)).all(axis=1)
     away, near = cKDTree(places).query(at)
     there = away < 0.45 * result.columns.spacing
-    return specimen.truth.kinds[inner], np.where(there, words[near], "-")[inner], np.where(there, sure[near], 0)[inner]
+    return (
+        specimen.truth.kinds[inner],
+        np.where(there, words[near], "-")[inner],
+        np.where(there, sure[near], 0)[inner],
+    )
 
 
 def test_every_kind_is_named_at_10_electrons_per_pixel(at_10: tuple[Any, tm.MotifResult]) -> None:
@@ -36,7 +40,9 @@ def test_every_kind_is_named_at_10_electrons_per_pixel(at_10: tuple[Any, tm.Moti
     assert (found == true).mean() > 0.995
 
 
-def test_names_at_1_electron_per_pixel_are_as_sure_as_they_say(at_1: tuple[Any, tm.MotifResult], identified: tm.MotifResult) -> None:
+def test_names_at_1_electron_per_pixel_are_as_sure_as_they_say(
+    at_1: tuple[Any, tm.MotifResult], identified: tm.MotifResult
+) -> None:
     true, found, sure = truth_of(at_1[0], identified)
     right = found == true
     assert right.mean() > 0.98
@@ -76,7 +82,9 @@ def test_a_wrong_formula_is_refused(at_1: tuple[Any, tm.MotifResult], wrong: str
 
 
 @pytest.mark.parametrize("wrong", ["HfSe2", "CaF2"])
-def test_a_formula_that_fits_with_an_unusual_exponent_is_said_to_fit_badly(at_1: tuple[Any, tm.MotifResult], wrong: str) -> None:
+def test_a_formula_that_fits_with_an_unusual_exponent_is_said_to_fit_badly(
+    at_1: tuple[Any, tm.MotifResult], wrong: str
+) -> None:
     assert any("fits badly" in one for one in at_1[1].identify(wrong).warnings)
     assert not any("fits badly" in one for one in at_1[1].identify("MoS2", dopants=["W"]).warnings)
 
@@ -91,7 +99,9 @@ def test_bad_arguments_are_named(at_1: tuple[Any, tm.MotifResult]) -> None:
         result.identify("MoS2", gamma=3.0)
     with pytest.raises(InputError, match="columns must be of the elements of MoS2"):
         result.identify("MoS2", columns=["Mo", "Se2"])
-    dark = dataclasses.replace(result, record={**result.record, "found": {**result.record["found"], "polarity": "dark"}})
+    dark = dataclasses.replace(
+        result, record={**result.record, "found": {**result.record["found"], "polarity": "dark"}}
+    )
     with pytest.raises(InputError, match="bright field"):
         dark.identify("MoS2")
 
@@ -115,9 +125,11 @@ def test_names_stand_in_tables_and_pictures(identified: tm.MotifResult) -> None:
     np.testing.assert_array_equal(table["name"], names.words)
     assert set(table["other_name"]) <= {"", *names.kinds}
     legend = identified.plot_map().get_legend()
-    assert legend is not None and any(text.get_text().startswith("V_S:") for text in legend.get_texts())
+    assert legend is not None
+    assert any(text.get_text().startswith("V_S:") for text in legend.get_texts())
     assert "V_S2" in set(identified.empty_sites()["name"])
-    assert identified.motif_names is not None and {"Mo", "S2"} <= set(identified.motif_names)
+    assert identified.motif_names is not None
+    assert {"Mo", "S2"} <= set(identified.motif_names)
     assert {"Mo", "S2"} <= set(identified.graph.label_names.tolist())
     assert set(identified.names.table()["name"]) >= {"Mo", "S2", "V_S", "W_Mo"}  # type: ignore[union-attr]
 
@@ -126,12 +138,14 @@ def test_names_survive_saving_and_loading(identified: tm.MotifResult, tmp_path: 
     identified.save(tmp_path / "out", report=False)
     again = tm.MotifResult.load(tmp_path / "out").names
     names = identified.names
-    assert names is not None and again is not None
+    assert names is not None
+    assert again is not None
     for field in dataclasses.fields(Names):
         before, after = getattr(names, field.name), getattr(again, field.name)
         if isinstance(before, np.ndarray):
             np.testing.assert_array_equal(before, after)
-    assert again.kinds == names.kinds and again.record["gamma"] == names.record["gamma"]
+    assert again.kinds == names.kinds
+    assert again.record["gamma"] == names.record["gamma"]
     assert (tmp_path / "out" / "composition.csv").read_text().startswith("element,at_percent,error")
 
 
@@ -145,7 +159,9 @@ def test_damaged_names_are_refused(identified: tm.MotifResult, tmp_path: Path) -
             tm.MotifResult.load(tmp_path / "out")
 
 
-def test_a_field_and_its_images_have_the_same_names(at_1: tuple[Any, tm.MotifResult], identified: tm.MotifResult, tmp_path: Path) -> None:
+def test_a_field_and_its_images_have_the_same_names(
+    at_1: tuple[Any, tm.MotifResult], identified: tm.MotifResult, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "scan.npz", image=at_1[1].image.numpy(), pixel_size_nm=0.015)
     field = tm.field.analyze(tmp_path / "scan.npz", tmp_path / "store", progress=False)
     named = field.identify("MoS2", dopants=["W"])
@@ -156,13 +172,19 @@ def test_a_field_and_its_images_have_the_same_names(at_1: tuple[Any, tm.MotifRes
         assert result[0].names is not None
 
 
-def test_an_image_that_does_not_fit_is_said_and_the_others_are_named(at_1: tuple[Any, tm.MotifResult]) -> None:
+def test_an_image_that_does_not_fit_is_said_and_the_others_are_named(
+    at_1: tuple[Any, tm.MotifResult],
+) -> None:
     other = tm.datasets.mose2((256, 256)).draw()
-    several = tm.analyze([at_1[1].image, other], progress=False, motifs="each", hierarchy=0).identify("MoS2", dopants=["W"])
+    several = tm.analyze([at_1[1].image, other], progress=False, motifs="each", hierarchy=0).identify(
+        "MoS2", dopants=["W"]
+    )
     first, second = several.names_of(0), several.names_of(1)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert "V_S" in first.counts
-    assert not second.counts and any("does not fit" in one for one in second.warnings)
+    assert not second.counts
+    assert any("does not fit" in one for one in second.warnings)
 
 
 def test_atoms_come_from_the_names(identified: tm.MotifResult) -> None:

@@ -29,13 +29,17 @@ def pair() -> list[tuple[np.ndarray, tm.MotifResult]]:
 def places(true: np.ndarray, result: tm.MotifResult, n: int = 4, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     return {
-        kind: result.columns.positions[rng.choice(np.flatnonzero(result.whole & (true == kind)), n, replace=False)]
+        kind: result.columns.positions[
+            rng.choice(np.flatnonzero(result.whole & (true == kind)), n, replace=False)
+        ]
         for kind in KINDS
     }
 
 
 def f1(found: np.ndarray, true: np.ndarray, kind: str) -> float:
-    return float(2 * ((found == kind) & (true == kind)).sum() / ((found == kind).sum() + (true == kind).sum()))
+    return float(
+        2 * ((found == kind) & (true == kind)).sum() / ((found == kind).sum() + (true == kind).sum())
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -75,13 +79,16 @@ def test_a_kind_that_nobody_pointed_at_has_no_name(at_10: tuple[Any, tm.MotifRes
     assert (names.words[dopants] == "").mean() > 0.9
 
 
-def test_a_table_does_the_same_as_a_mapping(pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path) -> None:
+def test_a_table_does_the_same_as_a_mapping(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path
+) -> None:
     true, result = pair[0]
     at = places(true, result)
     lines = [f"{kind},{row},{col}" for kind, some in at.items() for row, col in some]
     (tmp_path / "examples.csv").write_text("\n".join(["name,row_px,col_px", *lines]))
     one, other = result.like(at).names, result.like(tmp_path / "examples.csv").names
-    assert one is not None and other is not None
+    assert one is not None
+    assert other is not None
     np.testing.assert_array_equal(one.words, other.words)
 
 
@@ -131,7 +138,8 @@ def test_examples_of_one_image_name_a_batch(pair: list[tuple[np.ndarray, tm.Moti
     both = tm.analyze([first.image, pair[1][1].image], progress=False, hierarchy=0)
     named = both.like(places(true, both[0]) if len(both[0].columns) == len(true) else places(true, first))
     names = named.names_of(1)
-    assert names is not None and set(names.counts) == set(KINDS)
+    assert names is not None
+    assert set(names.counts) == set(KINDS)
 
 
 def test_patches_of_another_size_are_refused(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:

@@ -267,11 +267,15 @@ def test_metadata_that_mean_harm_do_none(
     assert opened.get_log("browser") == []
 
 
-def test_examples_are_clicked_or_chosen_by_keyboard_and_their_call_is_right(opened: Any, result: tm.MotifResult) -> None:
+def test_examples_are_clicked_or_chosen_by_keyboard_and_their_call_is_right(
+    opened: Any, result: tm.MotifResult
+) -> None:
     opened.execute_script("document.getElementById('examples').open = true")
     name = opened.find_element(By.ID, "example-name")
     canvas = opened.find_element(By.ID, "image")
-    inner = [int(np.flatnonzero((result.labels == motif) & result.whole)[k]) for motif in (0, 1) for k in (0, 3)]
+    inner = [
+        int(np.flatnonzero((result.labels == motif) & result.whole)[k]) for motif in (0, 1) for k in (0, 3)
+    ]
     for motif in (0, 1):
         name.clear()
         name.send_keys(f"kind {motif}")
@@ -299,7 +303,9 @@ def test_examples_are_clicked_or_chosen_by_keyboard_and_their_call_is_right(open
     assert opened.get_log("browser") == []
 
 
-def test_names_are_said_and_axe_finds_no_serious_fault(browser: Any, result: tm.MotifResult, tmp_path: Path) -> None:
+def test_names_are_said_and_axe_finds_no_serious_fault(
+    browser: Any, result: tm.MotifResult, tmp_path: Path
+) -> None:
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     named = result.identify("MoSe2")
     named.report(tmp_path / "report.html")

@@ -235,7 +235,9 @@ class FieldResult(Naming):
         elif names.count(Path(image).name) == 1:
             number = names.index(Path(image).name)
         else:
-            raise InputError(f"the result has {names.count(Path(image).name)} images named {image!r}; give its number")
+            raise InputError(
+                f"the result has {names.count(Path(image).name)} images named {image!r}; give its number"
+            )
         return number, self.result_of(number)
 
     def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "FieldResult":
@@ -395,7 +397,10 @@ class FieldResult(Naming):
         for number in numbers:
             known = self.images[number]
             unread = np.broadcast_to(np.uint8(0), known["shape"])  # a table needs no pixels
-            found, names = self._one(number, Micrograph(unread, known["pixel_size_nm"])), self.names_of(number)
+            found, names = (
+                self._one(number, Micrograph(unread, known["pixel_size_nm"])),
+                self.names_of(number),
+            )
             if names is not None:
                 by_row = np.lexsort(found.columns.positions.T[::-1])
                 found = replace(found, names=names.reordered(np.argsort(by_row)))

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -32,13 +32,13 @@ class Naming:
         """Number and result of the image of a name or number, the first for None; an InputError says that there is none."""
 
     def identify(
-        self: Result,
+        self,
         composition: str,
         *,
         dopants: Dopants = None,
         gamma: float | None = None,
         columns: list[str] | None = None,
-    ) -> Result:
+    ) -> Self:
         """The same result, whose columns have names by what the specimen is made of.
 
         Sublattices are matched to columns of atoms by their intensities, which go with Z^gamma in annular dark field images;
@@ -97,7 +97,7 @@ class Naming:
 
         return self._with_names(name)
 
-    def like(self: Result, examples: Any) -> Result:
+    def like(self, examples: Any) -> Self:
         """The same result, whose columns have names by a few examples of each kind.
 
         Kinds are Gaussians in the space of Zernike moments and intensity, in all orientations that the crystal has; what they
@@ -156,7 +156,7 @@ class Naming:
 
         Returns
         -------
-        Examples
+        Examples of `torchmotif.names`
 
         Raises
         ------

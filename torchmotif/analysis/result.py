@@ -129,7 +129,9 @@ class MotifResult(Naming):
     def graph(self) -> PlaneGraph:
         """Which columns with a whole patch are neighbours, labelled with their motifs, or with their names where they have some."""
         whole, hidden = self.whole, not np.isfinite(self.image.measured()).all()
-        labels = self.labels if self.names is None else np.where(self.names.words == "", NONE, self.names.words)
+        labels = (
+            self.labels if self.names is None else np.where(self.names.words == "", NONE, self.names.words)
+        )
         return PlaneGraph.from_positions(
             self.columns.positions[whole], labels[whole], max_face=HOLE if hidden else None
         )

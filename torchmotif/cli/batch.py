@@ -163,8 +163,8 @@ def _report(result: "FieldResult", out: Path) -> None:
         f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
-    for number, image in enumerate(result.images):
-        names = result.names_of(number)
+    for place, image in enumerate(result.images):
+        names = result.names_of(place)
         for warning in [*image.get("warnings", []), *(names.warnings if names else [])]:
             typer.echo(f"warning: {image['name']}: {in_options(warning)}", err=True)
     for failure in failures:

@@ -105,7 +105,9 @@ def named(
         return result
 
 
-def check_names(composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None) -> None:
+def check_names(
+    composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
+) -> None:
     """Refuse names that cannot be given before the work is done rather than after."""
     from torchmotif.names import read_examples
     from torchmotif.names.formula import Composition as Formula
@@ -153,18 +155,25 @@ PixelSize = Annotated[
 ]
 Composition = Annotated[
     str | None,
-    typer.Option(help="Chemical formula such as MoS2 or W0.3Mo0.7S2: gives columns names, by their brightness."),
+    typer.Option(
+        help="Chemical formula such as MoS2 or W0.3Mo0.7S2: gives columns names, by their brightness."
+    ),
 ]
 Dopants = Annotated[
     str | None,
-    typer.Option(help="Foreign elements that may be there, such as W or W,Se; W:Mo says whose place W takes."),
+    typer.Option(
+        help="Foreign elements that may be there, such as W or W,Se; W:Mo says whose place W takes."
+    ),
 ]
 Examples = Annotated[
     Path | None,
-    typer.Option(help="CSV file with name, row_px, col_px of a few columns of each kind: gives all columns such names."),
+    typer.Option(
+        help="CSV file with name, row_px, col_px of a few columns of each kind: gives all columns such names."
+    ),
 ]
 Gamma = Annotated[
-    float | None, typer.Option(help="Exponent of the atomic number in the brightness; default: fitted, 1.3 to 2.")
+    float | None,
+    typer.Option(help="Exponent of the atomic number in the brightness; default: fitted, 1.3 to 2."),
 ]
 Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
 DatasetName = Annotated[

@@ -142,7 +142,9 @@ def species_of(names: Names, separation: float = _SEPARATION) -> dict[str, list[
     [('Se', 1.6)]
     """
     if names.atoms is None:
-        raise InputError("names of examples say nothing of atoms; name the columns with identify(), or give species")
+        raise InputError(
+            "names of examples say nothing of atoms; name the columns with identify(), or give species"
+        )
     host = {row["name"]: row["site"] for row in names.record["table"]}
     found: dict[str, list[tuple[str, float]]] = {NONE: [], "": []}
     for name, atoms in names.atoms.items():
@@ -179,7 +181,9 @@ def named_atoms(result: Any, separation: float = _SEPARATION) -> Any:
     if result.image.pixel_size_nm is None:
         raise InputError("result has no pixel size; give it to the image, Micrograph(data, pixel_size)")
     species = species_of(result.names, separation)
-    return to_atoms(result.columns.positions, result.names.words, species, pixel_size_nm=result.image.pixel_size_nm)
+    return to_atoms(
+        result.columns.positions, result.names.words, species, pixel_size_nm=result.image.pixel_size_nm
+    )
 
 
 def assembly_atoms(

@@ -55,7 +55,10 @@ def fit_mixture(
     Fitted
     """
     k, n = len(levels.expected), len(intensities)
-    means, spread = levels.expected.copy(), _host_spread(intensities[learnt], errors[learnt], levels.expected[0])
+    means, spread = (
+        levels.expected.copy(),
+        _host_spread(intensities[learnt], errors[learnt], levels.expected[0]),
+    )
     prior = np.full(k + 1, _PRIOR)
     shares = np.full(k + 1, _PRIOR)
     shares[0] += max(learnt.sum(), 1)
@@ -64,8 +67,19 @@ def fit_mixture(
     probabilities = np.zeros((n, k + 1))
     for _ in range(_STEPS):
         off = _left_over(probabilities[learnt, :k], intensities[learnt], errors[learnt], levels, spread)
-        before, probabilities = probabilities, _expected(
-            intensities, errors, means, off, shares, spread, slope, reach, levels.expected[0]
+        before, probabilities = (
+            probabilities,
+            _expected(
+                intensities,
+                errors,
+                means,
+                off,
+                shares,
+                spread=spread,
+                slope=slope,
+                reach=reach,
+                host=float(levels.expected[0]),
+            ),
         )
         if np.abs(probabilities - before).max(initial=0.0) < _SETTLED:
             break
@@ -106,9 +120,7 @@ def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
     return float(np.sqrt(max(variance, 0.0)))
 
 
-def _left_over(
-    weights: Floats, intensities: Floats, errors: Floats, levels: Levels, spread: float
-) -> Floats:
+def _left_over(weights: Floats, intensities: Floats, errors: Floats, levels: Levels, spread: float) -> Floats:
     """Standard errors of the means: the tolerance, less what the columns have told."""
     known = (weights / (errors[:, None] ** 2 + spread**2)).sum(axis=0) if len(intensities) else 0.0
     return np.asarray(1 / np.sqrt(1 / levels.tolerance**2 + known))
@@ -120,6 +132,7 @@ def _expected(
     means: Floats,
     off: Floats,
     shares: Floats,
+    *,
     spread: float,
     slope: float,
     reach: float,

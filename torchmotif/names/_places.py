@@ -10,7 +10,9 @@ from scipy.spatial import cKDTree
 __all__ = ["intensities_at"]
 
 _NEIGHBOURS = 12  # columns whose light is taken off around a place: two shells
-_REACH = 2.5  # widths of a column around it that say how bright it is; farther away the neighbours are brighter
+_REACH = (
+    2.5  # widths of a column around it that say how bright it is; farther away the neighbours are brighter
+)
 _BATCH = 4_000  # places at a time
 
 
@@ -40,7 +42,7 @@ def intensities_at(image: Any, columns: Any, places: Any) -> tuple[NDArray[np.fl
     tree = cKDTree(positions)
     for first in range(0, len(at), _BATCH):
         some = slice(first, first + _BATCH)
-        found[:, some] = _fitted(pixels, positions, bright, tree, width, at[some])
+        found[:, some] = _fitted(pixels, positions, bright, tree=tree, width=width, at=at[some])
     return found[0], found[1]
 
 
@@ -48,6 +50,7 @@ def _fitted(
     pixels: NDArray[np.float64],
     positions: NDArray[np.float64],
     bright: NDArray[np.float64],
+    *,
     tree: Any,
     width: NDArray[np.float64],
     at: NDArray[np.float64],

@@ -116,7 +116,9 @@ def pointed_at(examples: Any) -> list[Pointed]:
         except (TypeError, ValueError) as error:
             raise InputError(f"examples of {name!r} must be (row, col) pairs, got {places!r}") from error
         if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.isfinite(pairs).all():
-            raise InputError(f"examples of {name!r} must be (row, col) pairs of finite numbers, got {places!r}")
+            raise InputError(
+                f"examples of {name!r} must be (row, col) pairs of finite numbers, got {places!r}"
+            )
         found += [Pointed(str(name), (row, col), f"examples of {name!r}") for row, col in pairs.tolist()]
     if not found:
         raise InputError("examples must name a column at least: give three to five of each kind")
@@ -191,7 +193,9 @@ def example_rows(pointed: list[Pointed], columns: Any, whole: NDArray[np.bool_])
                 "as in columns.csv"
             )
         if not whole[index]:
-            raise InputError(f"{one.where}: the column at {here} has no whole patch in the image; choose one farther inside")
+            raise InputError(
+                f"{one.where}: the column at {here} has no whole patch in the image; choose one farther inside"
+            )
         if names.setdefault(index, one).name != one.name:
             raise InputError(
                 f"{one.where}: the column at {here} is already {names[index].name!r} ({names[index].where})"

@@ -55,12 +55,20 @@ def read_names(path: Path, n: int) -> Names:
 
 def _checked(said: dict[str, Any], arrays: dict[str, np.ndarray], n: int) -> Names:
     kinds, record = said["kinds"], said["record"]
-    if not isinstance(kinds, list) or not all(isinstance(one, str) for one in kinds) or not isinstance(record, dict):
+    if (
+        not isinstance(kinds, list)
+        or not all(isinstance(one, str) for one in kinds)
+        or not isinstance(record, dict)
+    ):
         raise ReadError("its kinds are no names")
     k = len(arrays["empty"])
     shapes = {field.name: (k,) if "empty" in field.name else (n,) for field in fields(Names)}
     shapes["empty_positions"] = (k, 2)
-    wrong = [name for name, kind in _TYPES.items() if arrays[name].dtype != kind or arrays[name].shape != shapes[name]]
+    wrong = [
+        name
+        for name, kind in _TYPES.items()
+        if arrays[name].dtype != kind or arrays[name].shape != shapes[name]
+    ]
     if wrong:
         raise ReadError(f"the arrays {', '.join(wrong)} have wrong shapes or types")
     for name in ("columns", "others", "empty"):

@@ -20,7 +20,31 @@ _ELEMENT = re.compile(r"[A-Z][a-z]?")
 _WHOLE = 0.02  # of an amount: nearer to a whole number than this it is one
 _MOST_ELEMENTS = 12
 # Elements that take the place of anions: where a dopant sits unless it is said.
-_NON_METALS = frozenset("H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe".split())
+_NON_METALS = frozenset(
+    [
+        "H",
+        "He",
+        "B",
+        "C",
+        "N",
+        "O",
+        "F",
+        "Ne",
+        "Si",
+        "P",
+        "S",
+        "Cl",
+        "Ar",
+        "Ge",
+        "As",
+        "Se",
+        "Br",
+        "Kr",
+        "Te",
+        "I",
+        "Xe",
+    ]
+)
 
 
 @dataclass(frozen=True)

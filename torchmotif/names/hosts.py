@@ -20,7 +20,9 @@ GAMMA, _GAMMA_SPREAD = 1.7, 0.15
 # 0.02. Twice as much, and WSe2 passes for MoS2.
 TOLERANCE = 0.05
 _STEPS = 29  # of gamma that are tried
-_RATIO = 1.35  # by which shares of sites may differ from the formula: vacancies, and columns at the image's border
+_RATIO = (
+    1.35  # by which shares of sites may differ from the formula: vacancies, and columns at the image's border
+)
 _UNSEEN = 0.35  # of the faintest column that is seen: what is fainter may not be seen at all
 _UNSEEN_PRICE, _DOPANT_PRICE, _LESS_LIGHT_PRICE = 4.0, 2.0, 1.0  # in units of chi-square
 _MOST = 3  # atoms of an element in a column of one formula unit
@@ -100,7 +102,9 @@ def find_hosts(
         If no match explains the brightness, or the shares of sites.
     """
     members = _classes(brightness, counts)[:_MOST_CLASSES]
-    level = np.array([np.average([brightness[s] for s in one], weights=[counts[s] for s in one]) for one in members])
+    level = np.array(
+        [np.average([brightness[s] for s in one], weights=[counts[s] for s in one]) for one in members]
+    )
     share = np.array([sum(counts[s] for s in one) for one in members], float)
     stacks = columns or _stacks(composition)
     match = np.array(list(product(range(len(stacks)), repeat=len(members))))
@@ -114,7 +118,9 @@ def find_hosts(
     score = misfit + prior + price[:, None]
     best, at = np.unravel_index(int(score.argmin()), score.shape)
     if not np.isfinite(score[best, at]) or misfit[best, at] > _REFUSED:
-        raise CompositionError(_refusal(composition, level, share, stacks, match, misfit + price[:, None], grid))
+        raise CompositionError(
+            _refusal(composition, level, share, stacks, match, score=misfit + price[:, None], grid=grid)
+        )
     weight = np.exp(-0.5 * (score[best] - score[best].min()))
     mean = float((weight * grid).sum() / weight.sum())
     spread = float(np.sqrt((weight * (grid - mean) ** 2).sum() / weight.sum()))
@@ -147,7 +153,10 @@ def _stacks(composition: Composition) -> list[dict[str, int]]:
     """The columns that a formula allows: atoms of one element, and light atoms beside heavier ones."""
     light, found = [], []
     for group, amount in zip(composition.groups, composition.amounts, strict=True):
-        names = [*group, *(d for d in composition.dopants if any(composition.may_replace(d, e) for e in group))]
+        names = [
+            *group,
+            *(d for d in composition.dopants if any(composition.may_replace(d, e) for e in group)),
+        ]
         pure = [{e: n} for e in names for n in range(1, min(amount, _MOST) + 1)]
         found += pure
         light += [one for one in pure if all(atomic_number(e) < LIGHT for e in one)]
@@ -166,8 +175,9 @@ def _prices(
     amounts = np.array(composition.amounts, float)
     group_of = {e: i for i, group in enumerate(composition.groups) for e in group}
     for dopant in composition.dopants:
-        hosts = (e for e in group_of if composition.may_replace(dopant, e))
-        group_of |= {dopant: group_of[e] for e in list(hosts)[:1]}
+        host = next((e for e in group_of if composition.may_replace(dopant, e)), None)
+        if host is not None:
+            group_of[dopant] = group_of[host]
     atoms = np.zeros((len(stacks), len(amounts)))
     foreign = np.zeros(len(stacks))
     for i, stack in enumerate(stacks):
@@ -187,7 +197,11 @@ def _prices(
     hidden = unseen & ~light
     fits &= (~hidden | (of_group < _UNSEEN * of_stack)).all(axis=1) & (level > 0).all()
     missing = (light & (filled * _RATIO < most)).sum(axis=1)
-    price = _UNSEEN_PRICE * hidden.sum(axis=1) + _LESS_LIGHT_PRICE * missing + _DOPANT_PRICE * foreign[match].sum(axis=1)
+    price = (
+        _UNSEEN_PRICE * hidden.sum(axis=1)
+        + _LESS_LIGHT_PRICE * missing
+        + _DOPANT_PRICE * foreign[match].sum(axis=1)
+    )
     return np.where(fits, price, np.inf), unseen
 
 
@@ -197,7 +211,10 @@ def _heads(composition: Composition) -> list[str]:
 
 
 def _followers(
-    brightness: dict[int, float], found: dict[int, dict[str, int]], stacks: list[dict[str, int]], power: Scattering
+    brightness: dict[int, float],
+    found: dict[int, dict[str, int]],
+    stacks: list[dict[str, int]],
+    power: Scattering,
 ) -> dict[int, dict[str, int]]:
     """Sublattices beyond the frequent ones, by the nearest brightness."""
     scale = np.exp(np.mean([np.log(brightness[s] / power.of([one])[0]) for s, one in found.items()]))
@@ -218,6 +235,7 @@ def _refusal(
     share: NDArray[np.float64],
     stacks: list[dict[str, int]],
     match: NDArray[np.int64],
+    *,
     score: NDArray[np.float64],
     grid: NDArray[np.float64],
 ) -> str:

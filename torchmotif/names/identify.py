@@ -36,7 +36,9 @@ class _Measured:
 
     intensities: Floats
     errors: Floats
-    site: NDArray[np.int64]  # -1 between the sites, -2 where no lattice is known, or what is there may be noise
+    site: NDArray[
+        np.int64
+    ]  # -1 between the sites, -2 where no lattice is known, or what is there may be noise
     counted: NDArray[np.bool_]  # not cut off at the image's border
     slope: float
 
@@ -94,7 +96,14 @@ def identify_columns(
             f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
         )
     hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
-    return _named(measured, hosts, parsed, len(columns), np.asarray(sites.empty), brightness)
+    return _named(
+        measured,
+        hosts,
+        parsed,
+        n_columns=len(columns),
+        empty_positions=np.asarray(sites.empty),
+        brightness=brightness,
+    )
 
 
 def _given(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
@@ -168,6 +177,7 @@ def _named(
     measured: _Measured,
     hosts: Hosts,
     composition: Composition,
+    *,
     n_columns: int,
     empty_positions: Floats,
     brightness: dict[int, float],
@@ -228,7 +238,11 @@ def _named(
 
 
 def _options(
-    site: int, hosts: Hosts, whole: list[dict[str, int]], composition: Composition, brightness: dict[int, float]
+    site: int,
+    hosts: Hosts,
+    whole: list[dict[str, int]],
+    composition: Composition,
+    brightness: dict[int, float],
 ) -> tuple[list[Occupation], Levels]:
     """What may be on a sublattice, or between them, and how bright each would be."""
     power = hosts.scattering
@@ -305,7 +319,9 @@ class _Tally:
             single = ((p @ beyond**2) - (p @ beyond) ** 2).sum(axis=0)
             variance += np.maximum(single, np.einsum("ae,ab,be->e", beyond, excess, beyond))
         errors = np.sqrt(np.maximum(variance, 0.0)) / total
-        return {e: [100 * float(s), 100 * float(d)] for e, s, d in zip(self.elements, share, errors, strict=True)}
+        return {
+            e: [100 * float(s), 100 * float(d)] for e, s, d in zip(self.elements, share, errors, strict=True)
+        }
 
 
 def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: float) -> list[str]:
@@ -333,9 +349,9 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
         )
     rows = [row for row in tally.rows() if row["count"]]
     unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < _CLEAR]
-    for row in unclear:
-        said.append(
-            f"names: {row['name']} and {row['next']} on {row['site']} are {row['contrast']:.1f} standard errors of a column apart: "
-            "single columns may be either"
-        )
+    said += [
+        f"names: {row['name']} and {row['next']} on {row['site']} are {row['contrast']:.1f} standard errors of a column apart: "
+        "single columns may be either"
+        for row in unclear
+    ]
     return said

@@ -21,7 +21,9 @@ _BEYOND_NOISE = 1.5  # times what noise makes of the mean of so many examples
 _TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
 _PASSES = 2  # with the coordinates of what the examples are, then of what all columns like them are
 _LEARNT = 20_000  # columns that kinds are learnt from
-_SYMMETRIC = 1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
+_SYMMETRIC = (
+    1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
+)
 _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
 _PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
@@ -42,7 +44,9 @@ class _Space:
         return np.asarray((values - self.centre) @ self.axes)
 
 
-def name_like(features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]) -> Names:
+def name_like(
+    features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]
+) -> Names:
     """Name columns by examples.
 
     Every kind, and every motif that no example is of, is a Gaussian in the space of moments and intensity; all scatter alike,
@@ -67,7 +71,10 @@ def name_like(features: Features, labels: NDArray[np.int64], examples: Examples,
     InputError
         If the examples are of patches of another size.
     """
-    if abs(features.size / examples.size - 1) > _SAME_SIZE or features.values.shape[1] != examples.features.shape[1]:
+    if (
+        abs(features.size / examples.size - 1) > _SAME_SIZE
+        or features.values.shape[1] != examples.features.shape[1]
+    ):
         raise InputError(
             f"examples: their patches are {examples.size:.3g} wide, those here {features.size:.3g}; analyse both images "
             "with the same patch_size, or together as a list"
@@ -85,7 +92,7 @@ def name_like(features: Features, labels: NDArray[np.int64], examples: Examples,
     every = np.concatenate([starts, strangers])
     for _ in range(_PASSES):
         space = _space(values, within, every, weight, turns)
-        found = _mixture(values, space, turns, every, weight, own[whole])
+        found = _mixture(values, space, turns, every, weight, own=own[whole])
         every, weight = _relearnt(values, found, turns, every, weight)
         found = found.sum(axis=0)
     of_kind = np.zeros((len(values), kinds + 1))
@@ -182,21 +189,33 @@ def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns
     centre = np.mean([_turned(values, angle).mean(axis=0) for angle in turns], axis=0)
     copies = [(_turned(values, angle) - centre) @ white for angle in turns]
     size, directions = np.linalg.eigh(sum(one.T @ one for one in copies) / (len(turns) * len(values)))
-    kept = directions[:, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2]  # beyond what noise alone reaches
+    kept = directions[
+        :, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2
+    ]  # beyond what noise alone reaches
     between = np.concatenate([(_turned(starts, angle) - centre) @ white for angle in turns])
     between = between - between.mean(axis=0)
     told = between @ kept @ kept.T
     rest = between - told
     noise = np.sqrt(values.shape[1] / np.repeat(weight[None], len(turns), axis=0).ravel())
-    beyond = np.where(np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0)  # kinds too rare to be in `kept`
+    beyond = np.where(
+        np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0
+    )  # kinds too rare to be in `kept`
     intensity = white[-1:].copy()
     intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
-    _, strength, right = np.linalg.svd(np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False)
+    _, strength, right = np.linalg.svd(
+        np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False
+    )
     return _Space(centre, white @ right[strength > _TOLD].T)
 
 
 def _mixture(
-    values: Floats, space: _Space, turns: list[float], starts: Floats, weight: Floats, own: NDArray[np.int64]
+    values: Floats,
+    space: _Space,
+    turns: list[float],
+    starts: Floats,
+    weight: Floats,
+    *,
+    own: NDArray[np.int64],
 ) -> Floats:
     """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
     at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
@@ -208,7 +227,7 @@ def _mixture(
     before = np.zeros((1, len(learnt), parts + 1))
     some, mine = at[:, learnt], own[learnt]
     for _ in range(_STEPS):
-        found = _weights(some, means, scatter, shares, _limits(copies, means, scatter), mine)
+        found = _weights(some, means, scatter, shares, limits=_limits(copies, means, scatter), own=mine)
         if np.abs(found - before).max(initial=0.0) < _SETTLED:
             break
         before = found
@@ -219,7 +238,7 @@ def _mixture(
         # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
         squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
         scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    return _weights(at, means, scatter, shares, _limits(copies, means, scatter), own)
+    return _weights(at, means, scatter, shares, limits=_limits(copies, means, scatter), own=own)
 
 
 def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
@@ -246,7 +265,13 @@ def _scatter(weights: Floats, at: Floats, mean: Floats) -> Floats:
 
 
 def _weights(
-    at: Floats, means: Floats, scatter: Floats, shares: Floats, limits: Floats, own: NDArray[np.int64]
+    at: Floats,
+    means: Floats,
+    scatter: Floats,
+    shares: Floats,
+    *,
+    limits: Floats,
+    own: NDArray[np.int64],
 ) -> Floats:
     """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
     turns, n, size = at.shape

@@ -103,7 +103,9 @@ def _chosen(table: "pd.DataFrame", crystal: set[Any]) -> "pd.DataFrame":
     import pandas as pd
 
     found = table[(table["count"] > 0) & (table["size"] > 1)]
-    rare = pd.Series([not {_plain(one) for one in labels} <= crystal for labels in found["labels"]], found.index)
+    rare = pd.Series(
+        [not {_plain(one) for one in labels} <= crystal for labels in found["labels"]], found.index
+    )
     parts = [found.head(0)]
     for _, part in found.groupby("size"):
         rest = part.iloc[_FREQUENT:]
@@ -161,7 +163,10 @@ def _named(labels: tuple[Any, ...], crystal: set[Any]) -> str:
     counts = Counter(_plain(label) for label in labels)
     if any(isinstance(label, str) for label in counts):
         order = sorted(counts, key=lambda name: (name in crystal, -counts[name], name))
-        many = {name: f"{name} pair" if counts[name] == 2 and name not in crystal else f"{counts[name]} × {name}" for name in order}
+        many = {
+            name: f"{name} pair" if counts[name] == 2 and name not in crystal else f"{counts[name]} × {name}"
+            for name in order
+        }
         return ", ".join(many[name] if counts[name] > 1 else name for name in order)
     names = {motif: f"motif {motif}" if motif >= 0 else "none" for motif in counts}
     return ", ".join(
