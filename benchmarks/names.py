@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ BINS = (0.0, 0.6, 0.8, 0.95, 0.99, 1.01)
 
 
 def calibration(sure: np.ndarray, right: np.ndarray) -> None:
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in pairwise(BINS):
         here = (sure >= low) & (sure < high)
         if here.any():
             print(

@@ -46,7 +46,7 @@ def real_number(name: str, value: Any, least: float, most: float, remedy: str) -
     >>> real_number("gamma", 2, 1.0, 2.0, "")
     2.0
     """
-    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(float(value))
-    if not good or not least <= float(value) <= most:
+    wrong = isinstance(value, bool) or not isinstance(value, Real)
+    if wrong or not (math.isfinite(float(value)) and least <= float(value) <= most):
         raise InputError(f"{name} must lie between {least:g} and {most:g}, got {value!r}; {remedy}")
     return float(value)
