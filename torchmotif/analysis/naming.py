@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Naming"]
 
-Result = TypeVar("Result", bound="Naming")
+Result = TypeVar("Result", bound="Naming")  # beartype knows Self in classes that it decorates only
 
 
 class Naming:
@@ -31,14 +31,14 @@ class Naming:
     def _image_result(self, image: str | None) -> "tuple[int, MotifResult]":
         """Number and result of the image of a name or number, the first for None; an InputError says that there is none."""
 
-    def identify(
-        self,
+    def identify(  # noqa: PYI019
+        self: Result,
         composition: str,
         *,
         dopants: Dopants = None,
         gamma: float | None = None,
         columns: list[str] | None = None,
-    ) -> Self:
+    ) -> Result:
         """The same result, whose columns have names by what the specimen is made of.
 
         Sublattices are matched to columns of atoms by their intensities, which go with Z^gamma in annular dark field images;
@@ -97,7 +97,7 @@ class Naming:
 
         return self._with_names(name)
 
-    def like(self, examples: Any) -> Self:
+    def like(self: Result, examples: Any) -> Result:  # noqa: PYI019
         """The same result, whose columns have names by a few examples of each kind.
 
         Kinds are Gaussians in the space of Zernike moments and intensity, in all orientations that the crystal has; what they
