@@ -183,7 +183,7 @@ def example_rows(pointed: list[Pointed], columns: Any, whole: NDArray[np.bool_])
     """
     positions = np.asarray(columns.positions)
     places = np.array([one.place for one in pointed])
-    away, row = cKDTree(positions).query(places)
+    away, row = (np.asarray(one) for one in cKDTree(positions).query(places))
     names: dict[int, Pointed] = {}
     for one, distance, index in zip(pointed, away.tolist(), row.tolist(), strict=True):
         here = f"({one.place[0]:g}, {one.place[1]:g})"

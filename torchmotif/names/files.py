@@ -62,7 +62,9 @@ def _checked(said: dict[str, Any], arrays: dict[str, np.ndarray], n: int) -> Nam
     ):
         raise ReadError("its kinds are no names")
     k = len(arrays["empty"])
-    shapes = {field.name: (k,) if "empty" in field.name else (n,) for field in fields(Names)}
+    shapes: dict[str, tuple[int, ...]] = {
+        field.name: (k,) if "empty" in field.name else (n,) for field in fields(Names)
+    }
     shapes["empty_positions"] = (k, 2)
     wrong = [
         name

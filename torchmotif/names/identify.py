@@ -126,7 +126,7 @@ def _measured(image: Any, columns: Any, sites: Sites) -> _Measured:
     site = np.asarray(sites.columns).copy()
     positions = np.asarray(columns.positions)
     if len(site) > _AROUND:
-        near = cKDTree(positions).query(positions, k=_AROUND + 1)[1][:, 1:]
+        near = np.asarray(cKDTree(positions).query(positions, k=_AROUND + 1)[1])[:, 1:]
         site[(site < 0) & ((site[near] >= 0).mean(axis=1) <= 0.5)] = -2
     rim = np.zeros(len(site), bool) if columns.is_rim is None else np.asarray(columns.is_rim, bool)
     if columns.is_saturated is not None:

@@ -79,11 +79,11 @@ def name_like(
             f"examples: their patches are {examples.size:.3g} wide, those here {features.size:.3g}; analyse both images "
             "with the same patch_size, or together as a list"
         )
-    whole = np.isfinite(features.values).all(axis=1)
+    whole = np.asarray(np.isfinite(features.values).all(axis=1))
     values, motif = features.values[whole], labels[whole]
     turns = _turns(values, motif)
     within = _within(values, motif, turns)
-    precision = np.linalg.inv(within)
+    precision: Floats = np.asarray(np.linalg.inv(within), np.float64)
     starts = _starts(examples, precision, turns)
     strangers = _strangers(values, motif, starts, precision, turns)
     kinds = len(examples.kinds)
@@ -115,10 +115,10 @@ def _within(values: Floats, motif: NDArray[np.int64], turns: list[float]) -> Flo
     means = _means(values[here], motif[here])
     rest = values[here] - means[motif[here]]
     copies = [_turned(rest, angle) for angle in turns]
-    covariance = sum(one.T @ one for one in copies) / (
+    covariance = np.sum([one.T @ one for one in copies], axis=0) / (
         len(turns) * max(len(rest) - len(np.unique(motif[here])), 1)
     )
-    return np.asarray(covariance + _RIDGE * np.trace(covariance) * np.eye(len(covariance)))
+    return np.asarray(covariance + _RIDGE * np.trace(covariance) * np.eye(values.shape[1]))
 
 
 def _means(values: Floats, motif: NDArray[np.int64]) -> Floats:
@@ -248,7 +248,7 @@ def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
     np.fill_diagonal(apart, np.inf)
     least = (np.sqrt(means.shape[1]) + _STRAYS) ** 2
     nearest = apart.min(axis=1)
-    return np.where(np.isfinite(nearest), np.maximum(nearest, least), least)
+    return np.asarray(np.where(np.isfinite(nearest), np.maximum(nearest, least), least))
 
 
 def _spread_evenly(n: int) -> NDArray[np.bool_]:
