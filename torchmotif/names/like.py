@@ -28,6 +28,7 @@ _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a prob
 _PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
 _FEWEST = 8  # columns of a kind that was not pointed at
+_FOREIGN = 5.0  # standard deviations of the intensity of a kind beyond which a column may be none of it
 _STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
 _RIDGE = 1e-9
 
@@ -92,7 +93,8 @@ def name_like(
     every = np.concatenate([starts, strangers])
     for _ in range(_PASSES):
         space = _space(values, within, every, weight, turns)
-        found = _mixture(values, space, turns, every, weight, own=own[whole])
+        foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
+        found = _mixture(values, space, turns, every, weight, own=own[whole], foreign=foreign)
         every, weight = _relearnt(values, found, turns, every, weight)
         found = found.sum(axis=0)
     of_kind = np.zeros((len(values), kinds + 1))
@@ -216,6 +218,7 @@ def _mixture(
     weight: Floats,
     *,
     own: NDArray[np.int64],
+    foreign: Floats,
 ) -> Floats:
     """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
     at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
@@ -227,7 +230,15 @@ def _mixture(
     before = np.zeros((1, len(learnt), parts + 1))
     some, mine = at[:, learnt], own[learnt]
     for _ in range(_STEPS):
-        found = _weights(some, means, scatter, shares, limits=_limits(copies, means, scatter), own=mine)
+        found = _weights(
+            some,
+            means,
+            scatter,
+            shares,
+            limits=_limits(copies, means, scatter),
+            own=mine,
+            foreign=foreign[learnt],
+        )
         if np.abs(found - before).max(initial=0.0) < _SETTLED:
             break
         before = found
@@ -238,7 +249,21 @@ def _mixture(
         # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
         squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
         scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    return _weights(at, means, scatter, shares, limits=_limits(copies, means, scatter), own=own)
+    return _weights(
+        at, means, scatter, shares, limits=_limits(copies, means, scatter), own=own, foreign=foreign
+    )
+
+
+def _foreign(bright: Floats, kinds: Floats, spread: float) -> Floats:
+    """By how much none is likelier than each kind by intensity alone, shape (n, j).
+
+    It is above 0 where a column is farther from the kind than the kind is from the next, and than scatter takes it.
+    """
+    apart = np.abs(kinds[:, None] - kinds)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.min(axis=1) if len(kinds) > 1 else np.zeros(1)
+    gap = np.maximum(nearest, _FOREIGN * spread)
+    return np.asarray(0.5 * ((bright[:, None] - kinds) ** 2 - gap**2) / spread**2)
 
 
 def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
@@ -272,6 +297,7 @@ def _weights(
     *,
     limits: Floats,
     own: NDArray[np.int64],
+    foreign: Floats,
 ) -> Floats:
     """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
     turns, n, size = at.shape
@@ -282,7 +308,12 @@ def _weights(
     log = -0.5 * away + np.log(shares / turns)
     # None is as likely as the nearest kind where that is as far as it may be.
     nearest = away.min(axis=0).argmin(axis=1)
-    none = np.broadcast_to(np.log(shares[nearest] / turns) - 0.5 * limits[nearest], (turns, n))
+    row = np.arange(n)
+    by_place = np.log(shares[nearest] / turns) - 0.5 * limits[nearest]
+    by_intensity = log.max(axis=0)[row, nearest] + foreign[row, nearest]
+    none = np.broadcast_to(
+        np.where(foreign[row, nearest] > 0, np.maximum(by_place, by_intensity), by_place), (turns, n)
+    )
     log = np.concatenate([log, none[..., None]], axis=2)
     given = np.flatnonzero(own >= 0)
     other = np.arange(len(means) + 1) != own[given, None]
