@@ -1,6 +1,7 @@
 """Errors that torchmotif raises: each derives from `TorchMotifError` and from the builtin a caller would expect."""
 
 __all__ = [
+    "CompositionError",
     "InputError",
     "InputTypeError",
     "MissingDependencyError",
@@ -19,6 +20,10 @@ class TorchMotifError(Exception):
 
 class InputError(TorchMotifError, ValueError):
     """An argument has a value that cannot be used."""
+
+
+class CompositionError(InputError):
+    """A chemical formula does not fit an image."""
 
 
 class InputTypeError(TorchMotifError, TypeError):

@@ -11,7 +11,7 @@ from torchmotif.analysis import RECORD, MotifResult, analyze
 from torchmotif.image import Micrograph
 from torchmotif.io import read
 
-__all__ = ["LayerData", "image_layer", "motif_layers", "motif_widget", "reader", "sample"]
+__all__ = ["LayerData", "examples_of", "image_layer", "motif_layers", "motif_widget", "reader", "sample"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -69,7 +69,10 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
     )  # motifs are numbered by their frequency
     styles = [plot.motif_style(motif) for motif in range(-1, result.n_motifs)]
     mine = [styles[motif + 1] for motif in labels[order]]
-    features = result.to_dataframe()[["motif", "probability", "intensity"]].iloc[order]
+    told = ["motif", "probability", "intensity"]
+    if result.names is not None:
+        told += ["name", "name_probability", "other_name"]
+    features = result.to_dataframe()[told].iloc[order]
     values = {
         "name": f"columns: {len(labels):,} in {result.n_motifs} motifs",
         "face_color": [style.colour for style in mine],
@@ -80,6 +83,33 @@ def motif_layers(result: MotifResult) -> list[LayerData]:
         **_in_space(result.image),
     }
     return [_mean_patches(result), (result.columns.positions[order], values, "points")]
+
+
+def examples_of(layers: Any, image: Micrograph) -> dict[str, list[tuple[float, float]]]:
+    """Examples for `MotifResult.like` from points layers: each layer is a kind, named as the layer.
+
+    Parameters
+    ----------
+    layers : napari Points layer, or sequence of them
+        Points that were put on columns. Where a layer's features have a column `name`, that is the kind of each point.
+    image : Micrograph
+        On which they were put.
+
+    Returns
+    -------
+    dict of str to list of (row, col)
+        In pixels of the image: ``result.like(examples_of(viewer.layers["V_S"], result.image))``.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    size = np.array(image.pixel_size_nm or (1.0, 1.0))
+    for layer in layers if isinstance(layers, Sequence) else [layers]:
+        place = np.asarray(layer.data, float)[:, -2:] * np.asarray(layer.scale, float)[-2:]
+        pixels = (place + np.asarray(layer.translate, float)[-2:]) / size
+        features = layer.features
+        names = features["name"].tolist() if "name" in features else [layer.name] * len(pixels)
+        for name, (row, col) in zip(names, pixels.tolist(), strict=True):
+            found.setdefault(str(name), []).append((row, col))
+    return found
 
 
 def reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:

@@ -41,6 +41,7 @@ MODULES = (
     "torchmotif.plane_graph",
     "torchmotif.hierarchy",
     "torchmotif.lattice",
+    "torchmotif.names",
     "torchmotif.statistics",
     "torchmotif.field",
     "torchmotif.datasets",

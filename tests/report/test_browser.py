@@ -265,3 +265,56 @@ def test_metadata_that_mean_harm_do_none(
     assert opened.execute_script("return window.harmed") is None
     assert "window.harmed" in opened.find_element(By.TAG_NAME, "h1").text
     assert opened.get_log("browser") == []
+
+
+def test_examples_are_clicked_or_chosen_by_keyboard_and_their_call_is_right(
+    opened: Any, result: tm.MotifResult
+) -> None:
+    opened.execute_script("document.getElementById('examples').open = true")
+    name = opened.find_element(By.ID, "example-name")
+    canvas = opened.find_element(By.ID, "image")
+    inner = [
+        int(np.flatnonzero((result.labels == motif) & result.whole)[k]) for motif in (0, 1) for k in (0, 3)
+    ]
+    for motif in (0, 1):
+        name.clear()
+        name.send_keys(f"kind {motif}")
+        for column in inner[2 * motif : 2 * motif + 2]:
+            _hovered(opened, column)
+            ActionChains(opened).click().perform()
+    _settled(opened)
+    call = opened.find_element(By.ID, "example-call").get_property("value")
+    places: dict[str, list[tuple[float, float]]] = {}
+    exec(call.replace("result = result.like", "places.update"), {"places": places})  # noqa: S102  # what a user pastes
+    assert {kind: len(some) for kind, some in places.items()} == {"kind 0": 2, "kind 1": 2}
+    expected = result.columns.positions[inner]
+    np.testing.assert_allclose([*places["kind 0"], *places["kind 1"]], expected, atol=0.06)
+    before = len(opened.find_elements(By.CSS_SELECTOR, "#example-list li"))
+    name.clear()
+    name.send_keys("by keyboard")
+    canvas.send_keys("++")
+    canvas.send_keys(Keys.ENTER)
+    assert len(opened.find_elements(By.CSS_SELECTOR, "#example-list li")) == before + 1
+    assert "by keyboard" in opened.find_element(By.ID, "example-said").text
+    opened.find_element(By.ID, "example-undo").send_keys(Keys.ENTER)
+    assert len(opened.find_elements(By.CSS_SELECTOR, "#example-list li")) == before
+    opened.find_element(By.ID, "example-copy").send_keys(Keys.ENTER)
+    _until(opened, "return document.getElementById('example-said').textContent === 'Copied.'")
+    assert opened.get_log("browser") == []
+
+
+def test_names_are_said_and_axe_finds_no_serious_fault(
+    browser: Any, result: tm.MotifResult, tmp_path: Path
+) -> None:
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    named = result.identify("MoSe2")
+    named.report(tmp_path / "report.html")
+    opened = _opened(browser, tmp_path / "report.html")
+    opened.execute_script("document.getElementById('examples').open = true")
+    assert named.names is not None
+    column = int(np.flatnonzero((named.names.words == "V_Se") & named.whole)[0])
+    assert _hovered(opened, column).startswith("V_Se, probability ")
+    assert "Z^1." in opened.find_element(By.CSS_SELECTOR, "#names .lead").text
+    opened.execute_script((Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8"))
+    found = opened.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert [one["id"] for one in found["violations"] if one["impact"] in {"serious", "critical"}] == []

@@ -15,7 +15,7 @@ from torchmotif.analysis.store import writing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["batch", "summary"]
+__all__ = ["batch", "summary", "write_tables"]
 
 
 def batch(
@@ -70,7 +70,7 @@ def batch(
     (2, 2, [])
     """
     result = analyze_into(Files(files, dataset, frame), store, **options)
-    _write_tables(result, Path(store))
+    write_tables(result, Path(store))
     return result
 
 
@@ -84,7 +84,7 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     Returns
     -------
     pandas.DataFrame
-        file, columns, spacing_px, spacing_nm, in_no_motif, the columns in every motif, failed.
+        file, columns, spacing_px, spacing_nm, in_no_motif, the columns in every motif, and of every name where they have names, failed.
     """
     import pandas as pd
 
@@ -101,6 +101,7 @@ def summary(result: FieldResult) -> "pd.DataFrame":
                 "spacing_nm": None if image["spacing_nm"] is None else round(image["spacing_nm"], 5),
                 "in_no_motif": counts[0],
                 **{f"motif_{motif}": count for motif, count in enumerate(counts[1:])},
+                **{f"name_{name}": count for name, count in _named(result, i).items()},
                 "failed": "",
             }
         )
@@ -109,11 +110,17 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     ]
     table = pd.DataFrame(rows)
     ordered = [name for name in table.columns if name != "failed"] + ["failed"]
-    whole = [name for name in ordered if name == "in_no_motif" or name.startswith("motif_")]
+    whole = [name for name in ordered if name == "in_no_motif" or name.startswith(("motif_", "name_"))]
     return table[ordered].astype(dict.fromkeys(whole, "Int64"))
 
 
-def _write_tables(result: FieldResult, store: Path) -> None:
+def _named(result: FieldResult, image: int) -> dict[str, int]:
+    """Columns and empty sites of each name."""
+    names = result.names_of(image)
+    return {} if names is None else names.counts
+
+
+def write_tables(result: FieldResult, store: Path) -> None:
     """A table for each file, the summary and the page; made anew from the store whenever they are asked for."""
     with writing(store):
         folder = store / "csv"

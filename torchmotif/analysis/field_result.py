@@ -1,7 +1,7 @@
 """FieldResult: what many images, or one of any size, give; of a store, read when something of it is asked for."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.analysis.assemblies import FieldHierarchy
+from torchmotif.analysis.naming import Naming
 from torchmotif.analysis.result import MotifResult
 from torchmotif.analysis.sources import Source, as_sources
-from torchmotif.analysis.store import read_record
+from torchmotif.analysis.store import keep_names, kept_names, read_record
 from torchmotif.columns import Columns
 from torchmotif.columns.unmeasured import Unmeasured
-from torchmotif.errors import InputError, MissingDependencyError, ReadError
+from torchmotif.errors import CompositionError, InputError, MissingDependencyError, ReadError
 from torchmotif.image import Micrograph, as_micrograph
 from torchmotif.io import read
 from torchmotif.motifs import Family, find_families
+from torchmotif.names import Names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +64,7 @@ def load(store: str | Path) -> "FieldResult":
     return FieldResult(root, record)
 
 
-class FieldResult:
+class FieldResult(Naming):
     """The motifs of one or several images, in memory or in a zarr group that any zarr library reads.
 
     ``result[i]`` is the `MotifResult` of one image. Where there is one image, its sites, maps, report and save are those of
@@ -86,6 +88,7 @@ class FieldResult:
         self.path, self.record = path, record
         self._arrays, self._sources = arrays, sources
         self._results: dict[int, MotifResult] = {}
+        self._names: dict[int, Names] = {}
 
     @property
     def group(self) -> Any:
@@ -228,9 +231,47 @@ class FieldResult:
         found.record.update(self._record_of(number, scan))
         # Else the result would make them anew.
         found.__dict__["moments"] = self._array("moments", rows)[order]
+        names = self.names_of(number)
+        found = found if names is None else found._with_names(lambda *_: names)  # noqa: SLF001  # of the same room
         if pixels is None:
             self._results = {number: found}
         return found
+
+    def _image_result(self, image: str | None) -> tuple[int, MotifResult]:
+        """Number and result of the image of a name or number, the first for None."""
+        names = [Path(str(one["name"])).name for one in self.images]
+        if image is None or image.isdecimal():
+            number = int(image or 0)
+        elif names.count(Path(image).name) == 1:
+            number = names.index(Path(image).name)
+        else:
+            raise InputError(
+                f"the result has {names.count(Path(image).name)} images named {image!r}; give its number"
+            )
+        return number, self.result_of(number)
+
+    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "FieldResult":
+        """The same result with names of every image; a store keeps them."""
+        named = FieldResult(self.path, self.record, self._arrays, self._sources)
+        for number in range(len(self.images)):
+            try:
+                named._names[number] = name(number, self.result_of(number))
+            except CompositionError as error:
+                if len(self.images) == 1:
+                    raise
+                named._names[number] = Names.none(
+                    self.images[number]["n_columns"], {"by": "composition", "warnings": [f"names: {error}"]}
+                )
+        if self.path is not None:
+            keep_names(self.path, named._names)
+        return named
+
+    def names_of(self, image: int) -> Names | None:
+        """The names of the columns of one image, ordered by row, then column; None where they have none."""
+        image = self._number(image)
+        if image in self._names or self.path is None:
+            return self._names.get(image)
+        return kept_names(self.path, image, self.images[image]["n_columns"])
 
     def _one(self, image: int, scan: Micrograph, order: Any = slice(None)) -> MotifResult:
         """The result of one image, whose record says only what was found."""
@@ -374,7 +415,14 @@ class FieldResult:
         for number in numbers:
             known = self.images[number]
             unread = np.broadcast_to(np.uint8(0), known["shape"])  # a table needs no pixels
-            tables.append(self._one(number, Micrograph(unread, known["pixel_size_nm"])).to_dataframe())
+            found, names = (
+                self._one(number, Micrograph(unread, known["pixel_size_nm"])),
+                self.names_of(number),
+            )
+            if names is not None:
+                by_row = np.lexsort(found.columns.positions.T[::-1])
+                found = replace(found, names=names.reordered(np.argsort(by_row)))
+            tables.append(found.to_dataframe())
             if len(numbers) > 1:
                 tables[-1].insert(0, "image", known["name"])
         return pd.concat(tables, join="inner", ignore_index=True)

@@ -3,26 +3,31 @@
 import base64
 import io
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
+from torchmotif.analysis.naming import Naming
 from torchmotif.columns import Columns
 from torchmotif.columns.given import model_of
 from torchmotif.columns.model import ImageModel
-from torchmotif.errors import ReadError
+from torchmotif.errors import InputError, ReadError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, SiteTable, find_sites, occupancy_of
 from torchmotif.motifs import Family, find_families
+from torchmotif.names import NONE, Names
+from torchmotif.names.files import read_names, write_names
 from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
@@ -38,10 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["RECORD", "MotifResult", "png"]
 
 RECORD = "run.json"
+_NAMES = "names.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class MotifResult:
+class MotifResult(Naming):
     """The motifs of one image.
 
     Attributes
@@ -64,6 +70,8 @@ class MotifResult:
         rotation (`equivalence`); NaN for columns without a motif.
     mirrored : array of shape (n,), bool, optional
         Whether it is mirrored before, where they were sorted up to mirror images too.
+    names : Names, optional
+        What the columns are called, once `identify` or `like` said so.
     """
 
     image: Micrograph
@@ -74,11 +82,27 @@ class MotifResult:
     record: dict[str, Any] = field(default_factory=dict)
     angles: np.ndarray | None = None
     mirrored: np.ndarray | None = None
+    names: Names | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What the self-check found doubtful, each with what to do."""
-        return list(self.record.get("warnings", []))
+        return [*self.record.get("warnings", []), *(self.names.warnings if self.names else [])]
+
+    def _image_result(self, image: str | None) -> "tuple[int, MotifResult]":
+        """Itself, where it is of the image of that name."""
+        name = Path(str(self.image.metadata.get("path", ""))).name
+        if image not in {None, "0", name}:
+            raise InputError(f"the result is of {name or 'an image without a name'}, not of {image!r}")
+        return 0, self
+
+    def _with_names(self, name: "Callable[[int, MotifResult], Names]") -> "MotifResult":
+        """The same result with names; what was computed of it is kept."""
+        named = replace(self, names=name(0, self))
+        by_motif = {"graph", "hierarchy", "_empty", *(item.name for item in fields(self))}
+        computed = vars(self).keys() - by_motif
+        vars(named).update({key: vars(self)[key] for key in computed})
+        return named
 
     @property
     def whole(self) -> np.ndarray:
@@ -106,10 +130,13 @@ class MotifResult:
 
     @cached_property
     def graph(self) -> PlaneGraph:
-        """Which columns with a whole patch are neighbours, labelled with their motifs."""
+        """Which columns with a whole patch are neighbours, labelled with their motifs, or with their names where they have some."""
         whole, hidden = self.whole, not np.isfinite(self.image.measured()).all()
+        labels = (
+            self.labels if self.names is None else np.where(self.names.words == "", NONE, self.names.words)
+        )
         return PlaneGraph.from_positions(
-            self.columns.positions[whole], self.labels[whole], max_face=HOLE if hidden else None
+            self.columns.positions[whole], labels[whole], max_face=HOLE if hidden else None
         )
 
     @property
@@ -171,8 +198,8 @@ class MotifResult:
         -------
         pandas.DataFrame
             row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
-            brightness, the occupancy: 0 of nothing and 1 of a full site; p_empty, the probability that nothing is there. The
-            darkest of the most frequent sublattice come first.
+            brightness, the occupancy: 0 of nothing and 1 of a full site; p_empty, the probability that nothing is there; name
+            and name_probability where the result was identified. The darkest of the most frequent sublattice come first.
         """
         import pandas as pd
 
@@ -182,7 +209,22 @@ class MotifResult:
             "brightness": self.sites.occupancy[here],
             "p_empty": self.sites.p_empty[here],
         }
+        table |= self._named(self.sites.positions[here])
         return pd.DataFrame(table).sort_values(["site", "brightness"], ignore_index=True)
+
+    def _named(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of a table that say the names of empty sites."""
+        if self.names is None or self.names.atoms is None:
+            return {}
+        at = self.names.empty_positions
+        if not len(at):
+            return {"name": np.full(len(places), ""), "name_probability": np.zeros(len(places))}
+        away, nearest = cKDTree(at).query(places)
+        known = away < 1e-6
+        return {
+            "name": np.where(known, self.names.empty_words[nearest], ""),
+            "name_probability": np.where(known, self.names.empty_probabilities[nearest], 0.0),
+        }
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
@@ -203,6 +245,13 @@ class MotifResult:
         """Columns in every motif, shape (n_motifs,)."""
         return np.bincount(self.labels + 1, minlength=self.n_motifs + 1)[1:]
 
+    @property
+    def motif_names(self) -> list[str | None] | None:
+        """The name of most columns of each motif, None for none; None where columns have no names."""
+        if self.names is None:
+            return None
+        return [name for name, _ in self.names.of_motifs(self.labels, self.n_motifs)]
+
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each column: where it is, how bright, which motif.
 
@@ -213,7 +262,7 @@ class MotifResult:
             frequent motif that is the column's turned or mirrored (see `families`), -1 without a motif; site, the motif
             on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because too
             little of its patch is there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror
-            images too.
+            images too; name, name_probability and other_name, the name that competes, where the columns have names.
         """
         import pandas as pd
 
@@ -232,6 +281,9 @@ class MotifResult:
             table["angle_deg"] = np.degrees(self.angles)
         if self.mirrored is not None:
             table["mirrored"] = self.mirrored
+        if self.names is not None:
+            table["name"], table["name_probability"] = self.names.words, self.names.probabilities
+            table["other_name"] = self.names.competing
         return pd.DataFrame(table)
 
     def _places(self, positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -243,12 +295,12 @@ class MotifResult:
         return table
 
     def plot_map(self, ax: "Axes | None" = None) -> "Axes":
-        """The image with every column in the colour of its motif, see `torchmotif.plot.motif_map`."""
+        """The image with every column in the colour of its motif, or of its name; see `torchmotif.plot.motif_map`."""
         return plot.motif_map(
             self.image.measured(),
-            self.columns.positions,
-            self.groups,
+            *self._marked(),
             spacing=self.columns.spacing,
+            names=None if self.names is None else list(self.names.counts),
             pixel_size_nm=self.image.pixel_size_nm,
             ax=ax,
         )
@@ -265,6 +317,15 @@ class MotifResult:
             ax=ax,
         )
 
+    def _marked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places and groups of what a map shows: columns by motif; or columns and empty sites by name, the most frequent 0."""
+        if self.names is None:
+            return self.columns.positions, self.groups
+        rank = {name: k for k, name in enumerate(self.names.counts)}
+        order = np.array([*(rank.get(name, -1) for name in self.names.kinds), -1])
+        places = np.concatenate([self.columns.positions, self.names.empty_positions])
+        return places, order[np.concatenate([self.names.columns, self.names.empty])]
+
     def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
         """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
         nm = self.image.pixel_size_nm
@@ -272,6 +333,7 @@ class MotifResult:
             self.templates,
             self.counts,
             n_columns=len(self.columns),
+            names=self.motif_names,
             pixel_size_nm=None if nm is None else (nm[0] * self._zoom, nm[1] * self._zoom),
             figure=figure,
         )
@@ -309,14 +371,19 @@ class MotifResult:
 
         Notes
         -----
-        For people: report.html, columns.csv, sites.csv, empty_sites.csv, motifs.png, map.png, sites.png. For `load`, to the last bit: templates.safetensors,
-        arrays.safetensors, run.json. Nothing is pickled.
+        For people: report.html, columns.csv, sites.csv, empty_sites.csv, motifs.png, map.png, sites.png; with names, names.csv and
+        composition.csv. For `load`, to the last bit: templates.safetensors, arrays.safetensors, names.safetensors, run.json. Nothing
+        is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
             self.to_dataframe().to_csv(new / "columns.csv", index=False)
             self.sites.to_dataframe(self.image.pixel_size_nm).to_csv(new / "sites.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
+            if self.names is not None:
+                write_names(new / _NAMES, self.names)
+                self.names.table().to_csv(new / "names.csv", index=False)
+                self.names.composition.to_csv(new / "composition.csv", index=False)
             for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
             if report:
@@ -343,8 +410,10 @@ class MotifResult:
         if not (folder / RECORD).is_file():
             raise ReadError(f"{folder} holds no torchmotif result: there is no {RECORD} in it")
         saved = read_saved(folder, RECORD)
-        sites = saved.pop("sites")
+        sites, names = saved.pop("sites"), folder / _NAMES
         result = cls(**saved)
+        if names.exists():
+            result = replace(result, names=read_names(names, len(result.columns)))
         result.__dict__["_saved_sites"] = sites  # else the result would make them anew
         return result
 
@@ -371,7 +440,7 @@ class MotifResult:
         motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
         self.plot_motifs(motifs)
         chart = Figure(dpi=150)
-        n_motifs = len(np.unique(self.groups))
+        n_motifs = len(np.unique(self._marked()[1]))
         self.plot_map(
             plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
         )

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from torchmotif.errors import InputError, OutputError, ReadError, TorchMotifError
+from torchmotif.names import Names
+from torchmotif.names.files import read_names, write_names
 
 __all__ = [
     "FORMAT",
@@ -27,6 +29,8 @@ __all__ = [
     "claimed",
     "differing",
     "identity_of",
+    "keep_names",
+    "kept_names",
     "listed",
     "read_record",
     "remove_results",
@@ -41,7 +45,8 @@ _HEAD = len(_MAGIC) + _DIGEST  # bytes in front of a part
 _OF_A_RUN = {".work", ".spill", ".lock", ".owner.json"}
 _ARRAYS = ("columns", "moments", "labels", "probabilities", "templates")
 _TABLES = {"csv", "summary.csv", "report.html"}
-_OURS = _OF_A_RUN | _TABLES | {"zarr.json", "hierarchy", *_ARRAYS}
+_NAMES = "names"  # folder of what the columns of each image are called, which may be said after the run
+_OURS = _OF_A_RUN | _TABLES | {"zarr.json", "hierarchy", _NAMES, *_ARRAYS}
 
 
 @contextmanager
@@ -86,6 +91,26 @@ def _attributes(root: Path) -> dict[str, Any]:
     """The attributes of a zarr group; an OSError or ValueError says that they cannot be read."""
     found = json.loads((root / "zarr.json").read_text(encoding="utf-8"))
     return (isinstance(found, dict) and found.get("attributes")) or {}
+
+
+def keep_names(root: Path, names: Mapping[int, Names]) -> None:
+    """Write the names of the columns of some images into a store, each in one file that is whole or as it was."""
+    folder = root / _NAMES
+    with writing(root):
+        folder.mkdir(exist_ok=True)
+        for image, one in names.items():
+            partial = folder / f".{image}.{uuid.uuid4().hex[:8]}"
+            try:
+                write_names(partial, one)
+                partial.replace(folder / f"{image}.safetensors")
+            finally:
+                partial.unlink(missing_ok=True)
+
+
+def kept_names(root: Path, image: int, n: int) -> Names | None:
+    """The names of the n columns of an image, None where it has none."""
+    path = root / _NAMES / f"{image}.safetensors"
+    return read_names(path, n) if path.exists() else None
 
 
 @contextmanager

@@ -12,11 +12,15 @@ import typer
 from torchmotif.cli.common import (
     EXIT_CODES,
     Command,
+    Composition,
     DatasetName,
     Device,
+    Dopants,
     Equivalence,
+    Examples,
     Force,
     Frame,
+    Gamma,
     Json,
     Mask,
     PatchSize,
@@ -26,11 +30,13 @@ from torchmotif.cli.common import (
     Spacing,
     Threshold,
     app,
+    check_names,
     echo_json,
     failing_clearly,
     in_nm,
     in_options,
     mask_of,
+    named,
     number,
     typed,
 )
@@ -91,6 +97,10 @@ def analyze(
             help="Motifs turned (or turned and mirrored) are one; default: each orientation is one."
         ),
     ] = None,
+    composition: Composition = None,
+    dopants: Dopants = None,
+    gamma: Gamma = None,
+    examples: Examples = None,
     seed: Seed = 0,
     device: Device = None,
     config: Annotated[
@@ -113,6 +123,7 @@ def analyze(
     \b
     Example: torchmotif analyze scan.dm4 --out results
              torchmotif analyze scan.tif --out results --pixel-size 15pm --also parquet
+             torchmotif analyze scan.dm4 --out results --composition MoS2 --dopants W
              torchmotif analyze other.dm4 --out others --config results/run.json
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
@@ -145,6 +156,7 @@ def analyze(
             )
         _check_out(out, force)
         _check_writers(also or [])
+        check_names(composition, dopants, examples, gamma)
         micrograph = read(image, frame=options.pop("frame"), dataset=options.pop("dataset"))
         if changed and changed != micrograph.metadata["sha256"]:
             typer.echo(f"note: {image} is not the file it was in the run of {config}", err=True)
@@ -152,6 +164,7 @@ def analyze(
         parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
         del parameters["motifs"], parameters["seed"]
         result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
+        result = named(result, composition, dopants, examples, gamma)
         _save(result, out, force, report)
         _write_also(result, out, also or [])
         _tell(result, out, report, as_json)
@@ -186,6 +199,7 @@ def demo(
         drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
         micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
         result = _analyze(micrograph, {"random_state": seed, "device": device})
+        result = named(result, "MoSe2", None, None, None)
         result.record["input"]["python"] = (
             f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"
             f"scan = specimen.draw({dose}, torch.Generator().manual_seed({seed}))"
@@ -268,10 +282,11 @@ def _tell(
     typer.echo(
         f"{columns:,} columns, {result.columns.spacing:.2f} px apart, in {result.n_motifs} motif{'s' * (result.n_motifs != 1)}:"
     )
+    called = _called(result)
     for motif, (count, site) in enumerate(zip(result.counts, sites, strict=True)):
         name = "" if site is None else f"; in truth {site[0]} ({site[1]:.0%})"
         typer.echo(
-            f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {result.sites.where(motif)}{name}"
+            f"  motif {motif}: {count:7,} columns  {count / columns:6.1%}  {called[motif]}{result.sites.where(motif)}{name}"
         )
     _tell_families(result)
     for group, name in ((-1, "unlike all motifs"), (AT_RIM, "at the rim, with too little of their patch")):
@@ -288,6 +303,7 @@ def _tell(
         typer.echo(
             f"  sites:   {len(result.sites):7,} of the crystal: {full} full, {partial} partly occupied, {none} empty"
         )
+    _tell_names(result)
     files = "map.png, motifs.png, columns.csv, sites.csv, run.json, ..."
     typer.echo(f"written to {out}/: {files}")
     if report:
@@ -299,6 +315,28 @@ def _tell_families(result: "MotifResult") -> None:
     for family in result.families:
         if len(family.motifs) > 1:
             typer.echo(f"  {family}")
+
+
+def _called(result: "MotifResult") -> list[str]:
+    """What the columns of each motif are called, for a line of text."""
+    if result.names is None:
+        return [""] * result.n_motifs
+    found = result.names.of_motifs(result.labels, result.n_motifs)
+    return [f"{name or 'no name'} ({share:.0%}); " for name, share in found]
+
+
+def _tell_names(result: "MotifResult") -> None:
+    """Print how many columns have which name, and the composition."""
+    if result.names is None:
+        return
+    for row in result.names.record.get("table", []):
+        clear = row.get("contrast")
+        apart = f"; {clear:.1f} standard errors from {row['next']}" if clear is not None else ""
+        typer.echo(f"  {row['name']:8} {row['expected']:8,.1f} ± {row['error']:.1f}{apart}")
+    parts = result.names.composition.itertuples()
+    said = ", ".join(f"{one.element} {one.at_percent:.2f} ± {one.error:.2f}" for one in parts)
+    if said:
+        typer.echo(f"  atomic per cent: {said}")
 
 
 def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | None]) -> dict[str, Any]:
@@ -322,6 +360,7 @@ def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | N
         "motifs": motifs,
         "families": [list(family.motifs) for family in result.families],
         "none": columns - int(result.counts.sum()),
+        "names": None if result.names is None else result.names.record,
         "empty_sites": len(result.empty_sites()),
         "sites": len(result.sites),
         "site_states": dict(zip(("full", "partial", "empty"), result.sites.numbers, strict=True)),

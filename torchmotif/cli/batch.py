@@ -10,10 +10,14 @@ from torchmotif.cli.common import (
     EXIT_CODES,
     INTERRUPTED,
     Command,
+    Composition,
     DatasetName,
     Device,
+    Dopants,
     Equivalence,
+    Examples,
     Frame,
+    Gamma,
     Mask,
     PatchSize,
     PixelSize,
@@ -22,10 +26,12 @@ from torchmotif.cli.common import (
     Spacing,
     Threshold,
     app,
+    check_names,
     failing_clearly,
     in_nm,
     in_options,
     mask_of,
+    named,
     number,
 )
 
@@ -74,6 +80,10 @@ def batch(
         ),
     ] = None,
     hierarchy: Annotated[int, typer.Option(help="Size of the largest assemblies counted; 0: none.")] = 3,
+    composition: Composition = None,
+    dopants: Dopants = None,
+    gamma: Gamma = None,
+    examples: Examples = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core or GPU.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Of a dask cluster, such as tcp://host:8786, instead of own workers.")
@@ -100,6 +110,7 @@ def batch(
     with failing_clearly():
         from torchmotif.field import batch as run
 
+        check_names(composition, dopants, examples, gamma)
         result = _analyzed(
             run,
             files,
@@ -125,6 +136,11 @@ def batch(
             device=device,
             restart=restart,
         )
+        if composition is not None or examples is not None:
+            from torchmotif.analysis.batches import write_tables
+
+            result = named(result, composition, dopants, examples, gamma)
+            write_tables(result, out)
         _report(result, out)
     if result.record["failures"]:
         raise typer.Exit(_SOME_FAILED)
@@ -147,8 +163,9 @@ def _report(result: "FieldResult", out: Path) -> None:
         f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
-    for image in result.images:
-        for warning in image.get("warnings", []):
+    for place, image in enumerate(result.images):
+        names = result.names_of(place)
+        for warning in [*image.get("warnings", []), *(names.warnings if names else [])]:
             typer.echo(f"warning: {image['name']}: {in_options(warning)}", err=True)
     for failure in failures:
         typer.echo(f"failed: {failure['name']}: {in_options(failure['reason'])}", err=True)

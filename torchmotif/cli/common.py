@@ -13,19 +13,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from torchmotif._checks import real_number
 from torchmotif._files import json_text
-from torchmotif.errors import TorchMotifError, TorchMotifWarning
+from torchmotif.errors import CompositionError, InputError, TorchMotifError, TorchMotifWarning
 
 __all__ = [
     "BAD_INPUT",
     "EXIT_CODES",
     "INTERRUPTED",
     "Command",
+    "Composition",
     "DatasetName",
     "Device",
+    "Dopants",
     "Equivalence",
+    "Examples",
     "Force",
     "Frame",
+    "Gamma",
     "Image",
     "Json",
     "Mask",
@@ -36,11 +41,13 @@ __all__ = [
     "Spacing",
     "Threshold",
     "app",
+    "check_names",
     "echo_json",
     "failing_clearly",
     "in_nm",
     "in_options",
     "mask_of",
+    "named",
     "number",
     "typed",
 ]
@@ -83,6 +90,46 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
+def named(
+    result: Any, composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
+) -> Any:
+    """The result with names of its columns, where they are asked for; a formula that does not fit gives none, and a warning."""
+    if examples is not None:
+        return result.like(examples)
+    if composition is None:
+        return result
+    try:
+        return result.identify(composition, dopants=_dopants(dopants), gamma=gamma)
+    except CompositionError as error:
+        result.record.setdefault("warnings", []).append(f"composition: {error}")
+        return result
+
+
+def check_names(
+    composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
+) -> None:
+    """Refuse names that cannot be given before the work is done rather than after."""
+    from torchmotif.names import read_examples
+    from torchmotif.names.formula import Composition as Formula
+
+    if composition is not None and examples is not None:
+        raise InputError("--composition and --examples each give the columns names: choose one")
+    if composition is None and (dopants is not None or gamma is not None):
+        raise InputError("--dopants and --gamma need --composition, the formula of the specimen")
+    if gamma is not None:
+        real_number("--gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
+    if composition is not None:
+        Formula.parse(composition, _dopants(dopants))
+    if examples is not None:
+        read_examples(examples)
+
+
+def _dopants(text: str | None) -> dict[str, str | None]:
+    """Elements of "W,Se" or "W:Mo", and the element whose place each takes."""
+    parts = (part.strip().partition(":") for part in (text or "").split(",") if part.strip())
+    return {element: host or None for element, _, host in parts}
+
+
 def typed(name: str) -> bool:
     """Whether an option of the running command was typed, rather than left at its default."""
     source = _running.get().get_parameter_source(name)
@@ -105,6 +152,28 @@ PixelSize = Annotated[
     typer.Option(
         help="Length of a pixel: 0.015 (in nm), 15pm, 0.15A, or 15pm,16pm for (rows, columns); default: what the file says."
     ),
+]
+Composition = Annotated[
+    str | None,
+    typer.Option(
+        help="Chemical formula such as MoS2 or W0.3Mo0.7S2: gives columns names, by their brightness."
+    ),
+]
+Dopants = Annotated[
+    str | None,
+    typer.Option(
+        help="Foreign elements that may be there, such as W or W,Se; W:Mo says whose place W takes."
+    ),
+]
+Examples = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV file with name, row_px, col_px of a few columns of each kind: gives all columns such names."
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(help="Exponent of the atomic number in the brightness; default: fitted, 1.3 to 2."),
 ]
 Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
 DatasetName = Annotated[

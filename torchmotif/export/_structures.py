@@ -12,12 +12,15 @@ from scipy.spatial import Delaunay, cKDTree
 from torchmotif._arrays import as_positions
 from torchmotif.errors import InputError, MissingDependencyError, OutputError
 from torchmotif.hierarchy import MotifHierarchy
+from torchmotif.names import NONE, Names
 from torchmotif.plane_graph import PlaneGraph
 
 __all__ = [
     "Species",
     "assembly_atoms",
     "cells_geojson",
+    "named_atoms",
+    "species_of",
     "to_atoms",
     "write_graphml",
     "write_json",
@@ -26,6 +29,7 @@ __all__ = [
 
 Species = Mapping[Any, Sequence[tuple[str, float]]]
 
+_SEPARATION = 3.2  # angstrom between atoms of a column: S2 in MoS2 has 3.1, Se2 in MoSe2 3.3
 _VACUUM = 10.0  # angstrom on each side that is not periodic
 
 
@@ -110,6 +114,78 @@ def to_atoms(
     return atoms
 
 
+def species_of(names: Names, separation: float = _SEPARATION) -> dict[str, list[tuple[str, float]]]:
+    """The atoms of each name, for `to_atoms` and `assembly_atoms`.
+
+    Parameters
+    ----------
+    names : Names
+        From a composition.
+    separation : float
+        Distance in angstrom between atoms of a column: heights do not show in an image. Those of the host lie evenly about the
+        middle, a vacancy lacks the lowest, adatoms lie on top.
+
+    Returns
+    -------
+    dict of str to list of (symbol, z)
+
+    Raises
+    ------
+    InputError
+        If the names are of examples, which say nothing of atoms.
+
+    Examples
+    --------
+    >>> import torchmotif as tm
+    >>> result = tm.analyze(tm.datasets.mose2((256, 256)).draw(), progress=False).identify("MoSe2")
+    >>> species_of(result.names)["V_Se"]
+    [('Se', 1.6)]
+    """
+    if names.atoms is None:
+        raise InputError(
+            "names of examples say nothing of atoms; name the columns with identify(), or give species"
+        )
+    host = {row["name"]: row["site"] for row in names.record["table"]}
+    found: dict[str, list[tuple[str, float]]] = {NONE: [], "": []}
+    for name, atoms in names.atoms.items():
+        symbols = [element for element, n in atoms.items() for _ in range(n)]
+        whole = sum(names.atoms.get(host.get(name, name), atoms).values())
+        highest = (max(whole, 1) - 1) / 2 + max(len(symbols) - whole, 0)
+        found[name] = [(symbol, round((highest - i) * separation, 3)) for i, symbol in enumerate(symbols)]
+    return found
+
+
+def named_atoms(result: Any, separation: float = _SEPARATION) -> Any:
+    """ASE atoms of a whole image by the names of its columns; those without a name are left out.
+
+    Parameters
+    ----------
+    result : MotifResult
+        Identified, and calibrated.
+    separation : float
+        As `species_of`.
+
+    Returns
+    -------
+    ase.Atoms
+
+    Raises
+    ------
+    MissingDependencyError
+        If ASE is not installed.
+    InputError
+        If the columns have no names of a composition, or the image no pixel size.
+    """
+    if result.names is None:
+        raise InputError("result has no names: identify it first, result.identify('MoS2')")
+    if result.image.pixel_size_nm is None:
+        raise InputError("result has no pixel size; give it to the image, Micrograph(data, pixel_size)")
+    species = species_of(result.names, separation)
+    return to_atoms(
+        result.columns.positions, result.names.words, species, pixel_size_nm=result.image.pixel_size_nm
+    )
+
+
 def assembly_atoms(
     hierarchy: MotifHierarchy,
     size: int,
@@ -130,7 +206,7 @@ def assembly_atoms(
     size, index : int
         The assembly: number of motifs, and place in its level.
     species : mapping of label to sequence of (symbol, z)
-        As in `to_atoms`.
+        As in `to_atoms`; of a result that was identified, `species_of` of its names.
     pixel_size_nm : float or (float, float)
     shells : int
         Shells of neighbours around the assembly that a finite model includes.

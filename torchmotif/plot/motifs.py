@@ -1,6 +1,7 @@
 """Motifs on the image, and the mean patch of every motif."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def motif_map(
     labels: np.ndarray,
     *,
     spacing: float,
+    names: Sequence[str] | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -72,6 +74,8 @@ def motif_map(
         Motifs; -1 is none, -2 at the rim (see `MotifResult.groups`).
     spacing : float
         Distance between neighbouring columns in pixels; sets the size of the marks.
+    names : sequence of str, optional
+        What the legend calls the labels from 0 on, where they are not motifs.
     pixel_size_nm : (float, float), optional
         Length of a pixel along (rows, columns).
     ax : matplotlib Axes, optional
@@ -91,7 +95,7 @@ def motif_map(
     for motif in motifs:
         here = labels == motif
         style = motif_style(motif)
-        name = _NAMES.get(motif, f"{motif}")
+        name = _NAMES.get(motif) or (f"{motif}" if names is None else names[motif])
         ax.scatter(
             positions[here, 1],
             positions[here, 0],
@@ -106,7 +110,7 @@ def motif_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_axis_off()
     scale_bar(ax, width, None if pixel_size_nm is None else pixel_size_nm[1])
-    for handle in side_legend(ax, title="motif").legend_handles:
+    for handle in side_legend(ax, title="motif" if names is None else "name").legend_handles:
         if handle is not None:
             handle.set_sizes([45.0])  # type: ignore[attr-defined]
     return ax
@@ -123,6 +127,7 @@ def motif_gallery(
     counts: np.ndarray,
     *,
     n_columns: int | None = None,
+    names: Sequence[str | None] | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
     figure: "Figure | SubFigure | None" = None,
 ) -> "list[Axes]":
@@ -135,6 +140,8 @@ def motif_gallery(
         A motif without columns has no mean patch and leaves the grey scale to the others.
     n_columns : int, optional
         All columns, of which shares are given; by default those in a motif.
+    names : sequence of n_motifs str or None, optional
+        What the columns of each motif are called.
     pixel_size_nm : (float, float), optional
         Length of a pixel along (rows, columns).
     figure : matplotlib Figure or SubFigure, optional
@@ -162,7 +169,8 @@ def motif_gallery(
             ax.set_box_aspect(row_nm / col_nm)
         ax.set(xticks=[], yticks=[])
         share = counts[motif] / max(n_columns or int(counts.sum()), 1)
-        ax.set_title(f"motif {motif}\n{counts[motif]:,} ({share:.1%})", fontsize=9)
+        called = f": {names[motif]}" if names is not None and names[motif] else ""
+        ax.set_title(f"motif {motif}{called}\n{counts[motif]:,} ({share:.1%})", fontsize=9)
         style = motif_style(motif)
         for spine in ax.spines.values():
             spine.set(edgecolor=style.colour, linewidth=3)

@@ -8,6 +8,7 @@ import numpy as np
 
 from torchmotif.errors import InputError
 from torchmotif.hierarchy import MotifHierarchy
+from torchmotif.names import NONE
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot import atlas, growth
 from torchmotif.report.figures import bare_figure, inline_svg
@@ -53,13 +54,13 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
         graph = (
             result.graph
             if whole == len(kept)
-            else PlaneGraph.from_positions(result.columns.positions[kept], result.labels[kept])
+            else PlaneGraph.from_positions(result.columns.positions[kept], _labels(result)[kept])
         )
         hierarchy = MotifHierarchy(_SIZE, corners="none", memory_limit_gb=1.0).fit(graph)
         statistics = assembly_statistics(hierarchy, n_samples=_SAMPLES, n_bootstrap=_SAMPLES)
     except (InputError, ValueError) as error:
         return section | {"note": f"{said}: too few, or too many kinds, to count assemblies ({error})."}
-    crystal = {*result.sites.sublattices, -1}
+    crystal = _crystal(result)
     chosen = replace(statistics, table=_chosen(statistics.table, crystal))
     return section | {
         "note": f"{said}.",
@@ -67,10 +68,25 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
             {"size": level.size, "assemblies": len(level), "occurrences": len(level.assembly)}
             for level in hierarchy.levels_
         ],
-        "rows": _rows(chosen.table),
-        "inclusions": _inclusions(hierarchy),
+        "rows": _rows(chosen.table, crystal),
+        "inclusions": _inclusions(hierarchy, crystal),
         **_pictures(hierarchy, statistics, chosen),
     }
+
+
+def _labels(result: "Shown") -> np.ndarray:
+    """What columns are counted by: their names, or without any their motifs."""
+    if result.names is None:
+        return result.labels
+    return np.where(result.names.words == "", NONE, result.names.words)
+
+
+def _crystal(result: "Shown") -> set[Any]:
+    """Labels of the crystal itself, and of columns with none."""
+    if result.names is None:
+        return {*result.sites.sublattices, -1}
+    hosts = result.names.record.get("hosts", {}).values()
+    return {*(hosts or list(result.names.counts)[:2]), NONE}
 
 
 def _middle(result: "Shown") -> np.ndarray:
@@ -82,12 +98,14 @@ def _middle(result: "Shown") -> np.ndarray:
     return np.sort(kept[np.argsort(away, kind="stable")[:_MOST]])
 
 
-def _chosen(table: "pd.DataFrame", crystal: set[int]) -> "pd.DataFrame":
+def _chosen(table: "pd.DataFrame", crystal: set[Any]) -> "pd.DataFrame":
     """The most frequent assemblies of two motifs and more of each size, then the most frequent ones of rare motifs."""
     import pandas as pd
 
     found = table[(table["count"] > 0) & (table["size"] > 1)]
-    rare = pd.Series([not {int(one) for one in labels} <= crystal for labels in found["labels"]], found.index)
+    rare = pd.Series(
+        [not {_plain(one) for one in labels} <= crystal for labels in found["labels"]], found.index
+    )
     parts = [found.head(0)]
     for _, part in found.groupby("size"):
         rest = part.iloc[_FREQUENT:]
@@ -110,11 +128,11 @@ def _pictures(
     }
 
 
-def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+def _rows(table: "pd.DataFrame", crystal: set[Any]) -> list[dict[str, Any]]:
     """What the table says of each assembly."""
     return [
         {
-            "motifs": _named(row["labels"]),
+            "motifs": _named(row["labels"], crystal),
             "count": int(row["count"]),
             "expected": row["expected"],
             "z": row["z"],
@@ -126,18 +144,30 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     ]
 
 
-def _inclusions(hierarchy: MotifHierarchy) -> list[dict[str, Any]]:
+def _inclusions(hierarchy: MotifHierarchy, crystal: set[Any]) -> list[dict[str, Any]]:
     """What is embedded in the most frequent motifs."""
     found = hierarchy.inclusions_
     return [
-        {"motifs": _named(labels), "count": int(count)}
+        {"motifs": _named(labels, crystal), "count": int(count)}
         for (labels, _), count in zip(found.codes[:_INCLUSIONS], found.counts, strict=False)
     ]
 
 
-def _named(labels: tuple[Any, ...]) -> str:
-    """Motifs of an assembly with how often each occurs: 2 × motif 0, motif 3."""
-    counts = Counter(int(label) for label in labels)
+def _plain(label: Any) -> Any:
+    """A name as text, a motif as a number."""
+    return str(label) if isinstance(label, str) else int(label)
+
+
+def _named(labels: tuple[Any, ...], crystal: set[Any]) -> str:
+    """Motifs of an assembly with how often each occurs: 2 × motif 0, motif 3; names with what is rare first: V_S pair, Mo."""
+    counts = Counter(_plain(label) for label in labels)
+    if any(isinstance(label, str) for label in counts):
+        order = sorted(counts, key=lambda name: (name in crystal, -counts[name], name))
+        many = {
+            name: f"{name} pair" if counts[name] == 2 and name not in crystal else f"{counts[name]} × {name}"
+            for name in order
+        }
+        return ", ".join(many[name] if counts[name] > 1 else name for name in order)
     names = {motif: f"motif {motif}" if motif >= 0 else "none" for motif in counts}
     return ", ".join(
         f"{n} × {names[motif]}" if n > 1 else names[motif] for motif, n in sorted(counts.items())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.plot import motif_style
-from torchmotif.report.groups import brightness, fences
+from torchmotif.report.groups import brightness, fences, motif_title
 from torchmotif.report.pixels import grey, picture
 from torchmotif.report.provenance import offset_of
 
@@ -44,6 +44,7 @@ def cards(result: "Shown") -> list[dict[str, Any]]:
         found.append(
             {
                 "number": motif,
+                "title": motif_title(result, motif),
                 "style": motif_style(motif),
                 "picture": picture(grey(result.templates[motif], limits)) if has else None,
                 "count": int(counts[motif]),

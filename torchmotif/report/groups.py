@@ -11,7 +11,7 @@ from torchmotif.plot.style import AT_RIM as RIM
 if TYPE_CHECKING:
     from torchmotif.report.shown import Shown
 
-__all__ = ["EMPTY", "RIM", "UNLIKE", "Group", "brightness", "fences", "groups_of"]
+__all__ = ["EMPTY", "RIM", "UNLIKE", "Group", "brightness", "fences", "groups_of", "motif_title"]
 
 UNLIKE, EMPTY = -1, -3  # no motif: it fits none; there is no column on the site
 
@@ -55,12 +55,18 @@ def fences(values: np.ndarray) -> tuple[float, float, float]:
     return middle, low - 3 * (high - low), high + 3 * (high - low)
 
 
+def motif_title(result: "Shown", motif: int) -> str:
+    """A motif by its number, and by what most of its columns are called."""
+    name = None if result.motif_names is None else result.motif_names[motif]
+    return f"motif {motif}: {name}" if name else f"motif {motif}"
+
+
 def groups_of(result: "Shown") -> list[Group]:
     """All groups: the motifs in order, then the columns in none."""
     member = result.groups
     total = max(len(member), 1)
     made = result.sites.sublattices
-    named = [(motif, f"motif {motif}", motif_style(motif)) for motif in range(result.n_motifs)]
+    named = [(motif, motif_title(result, motif), motif_style(motif)) for motif in range(result.n_motifs)]
     named += [
         (UNLIKE, "unlike all motifs", motif_style(-1)),
         (EMPTY, "empty sites", Style("#FFFFFF", "D", "")),

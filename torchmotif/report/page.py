@@ -13,6 +13,7 @@ from torchmotif.report.assemblies import hierarchy_section
 from torchmotif.report.atlas import cards, occupancy
 from torchmotif.report.groups import groups_of
 from torchmotif.report.moments import layout_of, sampled_moments, spectrum
+from torchmotif.report.named import names_section
 from torchmotif.report.provenance import dose_statement, provenance
 from torchmotif.report.symmetry import symmetry_section
 from torchmotif.report.viewer import encoded, viewer_data
@@ -58,6 +59,7 @@ def render(result: "Shown") -> str:
         groups=groups,
         cards=cards(result),
         occupancy=occupancy(result),
+        names=names_section(result),
         dose=dose_statement(result),
         sampled=len(sample.index),
         has_layout=layout is not None,

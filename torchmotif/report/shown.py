@@ -8,6 +8,7 @@ from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
 from torchmotif.lattice import SiteTable
 from torchmotif.motifs import Family
+from torchmotif.names import Names
 from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Shown(Protocol):
     def counts(self) -> np.ndarray: ...  # noqa: D102
     @property
     def n_motifs(self) -> int: ...  # noqa: D102
+    @property
+    def names(self) -> Names | None: ...  # noqa: D102
+    @property
+    def motif_names(self) -> list[str | None] | None: ...  # noqa: D102
     @property
     def sites(self) -> SiteTable: ...  # noqa: D102
     @property

@@ -50,6 +50,7 @@ def viewer_data(result: "Shown", groups: list[Group]) -> dict[str, Any]:
         "probability": encoded(np.append(result.probabilities * 255, 0 * empty["site"]), "u1"),
         "brightness": encoded(np.append(bright, empty["brightness"]), "<f4"),
         "site": encoded(np.append(result.sites.columns, empty["site"]), "<i2"),
+        "names": _names(result, len(empty)),
         "groups": [
             {
                 "number": group.number,
@@ -61,6 +62,24 @@ def viewer_data(result: "Shown", groups: list[Group]) -> dict[str, Any]:
             }
             for group in groups
         ],
+    }
+
+
+def _names(result: "Shown", n_empty: int) -> dict[str, Any] | None:
+    """What every column and empty site is called, and what it may be called as well."""
+    names = result.names
+    if names is None:
+        return None
+    table = result.empty_sites()
+    place = {name: k for k, name in enumerate(names.kinds)}
+    words = table["name"].tolist() if "name" in table else [""] * n_empty
+    sure = table["name_probability"].to_numpy() if "name" in table else np.zeros(n_empty)
+    other = np.where(names.competing == "", -1, names.others)
+    return {
+        "kinds": names.kinds,
+        "of": encoded(np.append(names.columns, [place.get(word, -1) for word in words]), "<i2"),
+        "probability": encoded(np.append(names.probabilities, sure) * 255, "u1"),
+        "other": encoded(np.append(other, np.full(n_empty, -1)), "<i2"),
     }
 
 

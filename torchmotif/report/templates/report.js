@@ -13,6 +13,7 @@
   const tall = data.pixel_nm ? data.pixel_nm[0] / data.pixel_nm[1] : 1;
   const groups = new Map(data.groups.map((g) => [g.number, { ...g, shown: true, columns: [] }]));
   for (let i = 0; i < group.length; i++) groups.get(group[i]).columns.push(i);
+  const names = data.names && { kinds: data.names.kinds, of: unpack(data.names.of, Int16Array), probability: unpack(data.names.probability, Uint8Array), other: unpack(data.names.other, Int16Array) };
   let markSize = 1;
   let selected = -1;
 
@@ -207,7 +208,7 @@
         event.preventDefault();
         this.zoom(Math.exp(-Math.max(-120, Math.min(120, event.deltaY * (event.deltaMode ? 30 : 1))) * 0.003), ...at(event));
       }, { passive: false });
-      canvas.addEventListener("pointerdown", (event) => { fingers.set(event.pointerId, at(event)); canvas.setPointerCapture(event.pointerId); });
+      canvas.addEventListener("pointerdown", (event) => { fingers.set(event.pointerId, at(event)); this.down = at(event); this.dragged = 0; canvas.setPointerCapture(event.pointerId); });
       canvas.addEventListener("pointermove", (event) => {
         const now = at(event), before = fingers.get(event.pointerId);
         if (!before) return this.point(...now);
@@ -218,11 +219,14 @@
           this.zoom(far(now) / far(before), ...others[0]);
         }
         fingers.set(event.pointerId, now);
+        this.dragged = Math.max(this.dragged, Math.hypot(now[0] - this.down[0], now[1] - this.down[1]));
         this.hideTip();
       });
       for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => {
         const tapped = fingers.delete(event.pointerId) && event.pointerType === "touch";
-        if (tapped && name === "pointerup") this.point(...at(event), true);
+        if (name !== "pointerup") return;
+        if (tapped) this.point(...at(event), true);
+        if (this.dragged < 4 && this.chosen) { this.point(...at(event), true); this.chosen(selected); }
       });
       canvas.addEventListener("pointerleave", () => { this.hideTip(); select(-1); });
       canvas.addEventListener("blur", () => this.hideTip());
@@ -231,14 +235,15 @@
         const step = 0.1 * Math.min(this.width, this.height);
         const act = {
           ArrowLeft: () => this.move(step, 0), ArrowRight: () => this.move(-step, 0), ArrowUp: () => this.move(0, step), ArrowDown: () => this.move(0, -step),
-          "+": () => this.zoom(1.4), "=": () => this.zoom(1.4), "-": () => this.zoom(1 / 1.4), 0: () => this.fit(), Escape: () => this.hideTip(),
+          Enter: () => {}, "+": () => this.zoom(1.4), "=": () => this.zoom(1.4), "-": () => this.zoom(1 / 1.4), 0: () => this.fit(), Escape: () => this.hideTip(),
         }[event.key];
         if (!act || (this.fitted && event.key.startsWith("Arrow"))) return;
         event.preventDefault();
         act();
-        if (event.key === "Escape" || this.fitted) { select(-1); return this.hideTip(); }
+        if (event.key === "Escape" || (this.fitted && event.key !== "Enter")) { select(-1); return this.hideTip(); }
         this.point(this.width / 2, this.height / 2, true);
         say(selected);
+        if (event.key === "Enter" && this.chosen) this.chosen(selected);
       });
     }
   }
@@ -246,11 +251,14 @@
   function describe(column) {
     const one = groups.get(group[column]), row = xy[2 * column + 1], col = xy[2 * column];
     const lines = [one.name];
+    const name = names ? names.of[column] : -1;
+    const called = name < 0 ? "" : `${names.kinds[name]}, probability ${(names.probability[column] / 255).toFixed(2)}${names.other[column] < 0 ? "" : ` (or ${names.kinds[names.other[column]]})`}`;
     if (one.number >= 0) lines[0] += `, probability ${(probability[column] / 255).toFixed(2)}`;
+    if (names) lines.unshift(called || "no name");
     lines.push(`row ${row.toFixed(1)}, column ${col.toFixed(1)} px`);
     if (data.pixel_nm) lines.push(`y ${(row * data.pixel_nm[0]).toFixed(3)}, x ${(col * data.pixel_nm[1]).toFixed(3)} nm`);
     if (one.number === -3) {
-      lines[0] = `empty site of motif ${site[column]}: no column found`;
+      lines[names ? 1 : 0] = `empty site of motif ${site[column]}: no column found`;
       if (!Number.isNaN(brightness[column])) lines.push(`brightness ${brightness[column].toFixed(2)}, where 0 is a gap and 1 a column of motif ${site[column]}`);
       return lines.join("\n");
     }
@@ -377,6 +385,41 @@
     if (button.dataset.zoom === "fit") { select(-1); say(-1); imageView.fit(); } else imageView.zoom(button.dataset.zoom === "in" ? 1.5 : 1 / 1.5);
   });
   $("mark-size").addEventListener("input", (event) => { markSize = Number(event.target.value); redraw(); });
+
+  /* Examples: columns that are pointed at, and the call that looks for others like them. */
+  const examples = [];
+  const told = (text) => { $("example-said").textContent = text; };
+  function writeExamples() {
+    const kinds = new Map();
+    for (const one of examples) kinds.set(one.name, [...(kinds.get(one.name) || []), one.column]);
+    const pair = (i) => `(${xy[2 * i + 1].toFixed(1)}, ${xy[2 * i].toFixed(1)})`;
+    $("example-list").replaceChildren(...[...kinds].map(([name, columns]) => {
+      const line = document.createElement("li");
+      line.textContent = `${name}: ${columns.length} (${columns.map(pair).join(", ")})`;
+      return line;
+    }));
+    const lines = [...kinds].map(([name, columns]) => `    ${JSON.stringify(name)}: [${columns.map(pair).join(", ")}],`);
+    $("example-call").value = lines.length ? `result = result.like({\n${lines.join("\n")}\n})` : "";
+    $("example-copy").disabled = $("example-undo").disabled = !examples.length;
+  }
+  imageView.chosen = (column) => {
+    if (!$("examples").open || column < 0) return;
+    const name = $("example-name").value.trim();
+    if (!name) return told("Write the name of the kind first.");
+    if (group[column] === -3) return told("There is no column on an empty site.");
+    if (group[column] === -2) return told("That column has no whole patch in the image; choose one farther inside.");
+    const before = examples.findIndex((one) => one.column === column);
+    if (before >= 0) examples.splice(before, 1);
+    examples.push({ name, column });
+    writeExamples();
+    told(`${name}: ${examples.filter((one) => one.name === name).length} columns`);
+  };
+  $("example-undo").addEventListener("click", () => { examples.pop(); writeExamples(); told("Taken back."); });
+  $("example-copy").addEventListener("click", async () => {
+    const call = $("example-call");
+    try { await navigator.clipboard.writeText(call.value); } catch { call.select(); document.execCommand("copy"); }
+    told("Copied.");
+  });
 
   const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);

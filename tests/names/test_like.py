@@ -1,0 +1,149 @@
+"""Names by examples: labels and probabilities from a few columns of each kind, in the same image and in others."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.errors import InputError, InputTypeError, ReadError
+
+KINDS = ("Mo", "Se2", "V_Se")
+
+
+@pytest.fixture(scope="module")
+def pair() -> list[tuple[np.ndarray, tm.MotifResult]]:
+    """Two images of MoSe2 at a tenth of the dose: true kinds of their columns, and the results."""
+    found = []
+    for seed in (0, 1):
+        specimen = tm.datasets.mose2((400, 400), random_state=seed)
+        result = tm.analyze(specimen.draw(0.1, torch.Generator().manual_seed(seed)), progress=False)
+        away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
+        found.append((np.where(away < 4, specimen.truth.kinds[near], "?"), result))
+    return found
+
+
+def places(true: np.ndarray, result: tm.MotifResult, n: int = 4, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        kind: result.columns.positions[
+            rng.choice(np.flatnonzero(result.whole & (true == kind)), n, replace=False)
+        ]
+        for kind in KINDS
+    }
+
+
+def f1(found: np.ndarray, true: np.ndarray, kind: str) -> float:
+    return float(
+        2 * ((found == kind) & (true == kind)).sum() / ((found == kind).sum() + (true == kind).sum())
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_four_examples_name_all_columns(pair: list[tuple[np.ndarray, tm.MotifResult]], seed: int) -> None:
+    true, result = pair[0]
+    names = result.like(places(true, result, seed=seed)).names
+    assert names is not None
+    for kind in KINDS:
+        assert f1(names.words[result.whole], true[result.whole], kind) > 0.97, kind
+    sure, right = names.probabilities[result.whole], (names.words == true)[result.whole]
+    assert abs(sure.mean() - right.mean()) < 0.02
+    assert (names.columns[~result.whole] == -1).all()
+
+
+def test_examples_of_one_image_name_another(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    (true, first), (other, second) = pair
+    examples = first.examples(places(true, first))
+    assert repr(examples) == "Examples(Mo 4, Se2 4, V_Se 4)"
+    names = second.like(examples).names
+    assert names is not None
+    for kind in KINDS:
+        assert f1(names.words[second.whole], other[second.whole], kind) > 0.95, kind
+
+
+def test_a_kind_that_nobody_pointed_at_has_no_name(at_10: tuple[Any, tm.MotifResult]) -> None:
+    specimen, result = at_10
+    away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
+    true = np.where(away < 4, specimen.truth.kinds[near], "?")
+    at = {
+        kind: result.columns.positions[np.flatnonzero(result.whole & (true == kind))[:5]]
+        for kind in ("Mo", "S2", "V_S")
+    }
+    names = result.like(at).names
+    assert names is not None
+    dopants = result.whole & (true == "W_Mo")
+    assert dopants.sum() >= 4
+    assert (names.words[dopants] == "").mean() > 0.9
+
+
+def test_a_table_does_the_same_as_a_mapping(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path
+) -> None:
+    true, result = pair[0]
+    at = places(true, result)
+    lines = [f"{kind},{row},{col}" for kind, some in at.items() for row, col in some]
+    (tmp_path / "examples.csv").write_text("\n".join(["name,row_px,col_px", *lines]))
+    one, other = result.like(at).names, result.like(tmp_path / "examples.csv").names
+    assert one is not None
+    assert other is not None
+    np.testing.assert_array_equal(one.words, other.words)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("V_Se,9000,12", r"line 3: no column is at \(9000, 12\)"),
+        ("V_Se,1,1", r"line 3: (no column is at|the column at)"),
+        ("V_Se,x,12", "line 3: row_px and col_px must be numbers"),
+        ("V_Se,nan,12", "line 3: row_px and col_px must be finite"),
+        (",200,200", "line 3: a name must be text"),
+    ],
+)
+def test_a_line_that_is_no_example_is_named(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path, line: str, says: str
+) -> None:
+    true, result = pair[0]
+    row, col = places(true, result)["Mo"][0]
+    (tmp_path / "examples.csv").write_text(f"name,row_px,col_px\nMo,{row},{col}\n{line}\n")
+    with pytest.raises(InputError, match=says):
+        result.like(tmp_path / "examples.csv")
+
+
+def test_bad_examples_are_refused(pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path) -> None:
+    true, result = pair[0]
+    at = places(true, result)
+    with pytest.raises(InputError, match="is already 'Mo'"):
+        result.like({"Mo": at["Mo"], "Se2": at["Mo"]})
+    with pytest.raises(InputError, match="pairs"):
+        result.like({"Mo": [1, 2, 3]})
+    with pytest.raises(InputError, match="name a column at least"):
+        result.like({})
+    with pytest.raises(InputTypeError, match="must be a mapping"):
+        result.like(3)
+    with pytest.raises(ReadError, match="cannot be read"):
+        result.like(tmp_path / "none.csv")
+    (tmp_path / "bad.csv").write_text("kind,row,col\n")
+    with pytest.raises(InputError, match="must have a header"):
+        result.like(tmp_path / "bad.csv")
+    (tmp_path / "empty.csv").write_text("name,row_px,col_px\n")
+    with pytest.raises(InputError, match="has no line"):
+        result.like(tmp_path / "empty.csv")
+
+
+def test_examples_of_one_image_name_a_batch(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    true, first = pair[0]
+    both = tm.analyze([first.image, pair[1][1].image], progress=False, hierarchy=0)
+    named = both.like(places(true, both[0]) if len(both[0].columns) == len(true) else places(true, first))
+    names = named.names_of(1)
+    assert names is not None
+    assert set(names.counts) == set(KINDS)
+
+
+def test_patches_of_another_size_are_refused(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    true, first = pair[0]
+    other = tm.analyze(first.image, patch_size=13, progress=False)
+    with pytest.raises(InputError, match="patch_size"):
+        other.like(first.examples(places(true, first)))

@@ -1,0 +1,197 @@
+"""What results of one image and of several have in common: names from a formula, and from examples."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from torchmotif.errors import InputError
+from torchmotif.names import Examples, Names, identify_columns
+from torchmotif.names.examples import Features, Pointed, example_rows, learn_examples, pointed_at
+from torchmotif.names.formula import Composition, Dopants
+from torchmotif.names.like import name_like
+
+if TYPE_CHECKING:
+    from torchmotif.analysis.result import MotifResult
+
+__all__ = ["Naming"]
+
+Result = TypeVar("Result", bound="Naming")  # beartype knows Self in classes that it decorates only
+
+
+class Naming:
+    """Gives names to the columns of a result."""
+
+    @abstractmethod
+    def _with_names(self: Result, name: "Callable[[int, MotifResult], Names]") -> Result:
+        """The same result, whose images have the names that a function gives each of their numbers and results."""
+
+    @abstractmethod
+    def _image_result(self, image: str | None) -> "tuple[int, MotifResult]":
+        """Number and result of the image of a name or number, the first for None; an InputError says that there is none."""
+
+    def identify(  # noqa: PYI019
+        self: Result,
+        composition: str,
+        *,
+        dopants: Dopants = None,
+        gamma: float | None = None,
+        columns: list[str] | None = None,
+    ) -> Result:
+        """The same result, whose columns have names by what the specimen is made of.
+
+        Sublattices are matched to columns of atoms by their intensities, which go with Z^gamma in annular dark field images;
+        then each column to the host, a vacancy ("V_S", "V_S2"), an antisite ("Mo_S2"), a dopant ("W_Mo") or an adatom ("Mo+S")
+        on its site, and to an interstitial ("S_i") between them, by its intensity and its error.
+
+        Parameters
+        ----------
+        composition : str
+            Chemical formula such as "MoS2", "SrTiO3" or "W0.3Mo0.7S2".
+        dopants : sequence of str, or mapping of str to str, optional
+            Foreign elements that may be there. A metal may take the place of any metal, a non-metal of any non-metal; a
+            mapping says of which element: ``{"W": "Mo"}``.
+        gamma : float, optional
+            Exponent of Z, from 1 to 2; by default it is fitted between 1.3 and 2.
+        columns : list of str, optional
+            The columns along the beam where they are known, such as ``["Sr", "TiO", "O"]``; by default those of one element,
+            and of a heavier one with O, N, F or another light one.
+
+        Returns
+        -------
+        MotifResult or FieldResult
+            With `names`; of several images, one to which the formula does not fit has none, and a warning says so.
+
+        Raises
+        ------
+        InputError
+            If the formula is none, or the image is a bright field one.
+        CompositionError
+            If the formula does not fit the image.
+
+        Examples
+        --------
+        >>> import torchmotif as tm
+        >>> scan = tm.datasets.mose2((256, 256)).draw()
+        >>> result = tm.analyze(scan, progress=False).identify("MoSe2")
+        >>> sorted(result.names.counts)[:3]
+        ['Mo', 'Se2', 'V_Se']
+        """
+        Composition.parse(composition, dopants)  # before any image is read
+
+        def name(_: int, result: "MotifResult") -> Names:
+            if result.record.get("found", {}).get("polarity") == "dark":
+                raise InputError(
+                    "composition: columns of a bright field image do not go with Z^gamma; give examples with like()"
+                )
+            return identify_columns(
+                result.image.measured(),
+                result.columns,
+                result.sites,
+                composition,
+                dopants=dopants,
+                gamma=gamma,
+                stacks=columns,
+            )
+
+        return self._with_names(name)
+
+    def like(self: Result, examples: Any) -> Result:  # noqa: PYI019
+        """The same result, whose columns have names by a few examples of each kind.
+
+        Kinds are Gaussians in the space of Zernike moments and intensity, in all orientations that the crystal has; what they
+        start from are the examples, and what they are is learnt from all columns. Columns that are like none have no name.
+
+        Parameters
+        ----------
+        examples : mapping of str to sequence of (row, col), path, or Examples
+            Places in pixels, three to five of each kind: ``{"V_S": [(120.5, 88.0), ...], "S2": [...]}``; a CSV file with columns
+            name, row_px, col_px, and image where there are several; or what `examples` learnt of another result. Of several
+            images, places without an image are in the first.
+
+        Returns
+        -------
+        MotifResult or FieldResult
+            With `names`.
+
+        Raises
+        ------
+        InputError
+            If no column is where an example is said to be, or it has no whole patch; a file's line is named.
+
+        Examples
+        --------
+        >>> import torchmotif as tm
+        >>> specimen = tm.datasets.mose2((256, 256))
+        >>> result = tm.analyze(specimen.draw(), progress=False)
+        >>> inner = (abs(specimen.truth.positions - 128) < 90).all(1).numpy()
+        >>> places = {
+        ...     kind: specimen.truth.positions[inner & (specimen.truth.kinds == kind)][:4] for kind in ("Mo", "Se2", "V_Se")
+        ... }
+        >>> sorted(result.like(places).names.counts)
+        ['Mo', 'Se2', 'V_Se']
+        """
+        learnt = isinstance(examples, Examples)
+        pointed = {} if learnt else self._by_image(examples)
+        known = examples if learnt else _learnt(pointed, self._image_result)
+
+        def name(number: int, result: "MotifResult") -> Names:
+            own = np.full(len(result.columns), -1)
+            here = pointed.get(number, [])
+            if here:
+                rows = example_rows(here, result.columns, result.whole)
+                own[rows] = [known.kinds.index(one.name) for one in here]
+            return name_like(_features(result), result.labels, known, own)
+
+        return self._with_names(name)
+
+    def examples(self, places: Any) -> Examples:
+        """What is learnt of a few examples of each kind, to be looked for in other results with `like`.
+
+        Parameters
+        ----------
+        places : mapping of str to sequence of (row, col), or path
+            As `like`.
+
+        Returns
+        -------
+        Examples of `torchmotif.names`
+
+        Raises
+        ------
+        InputError
+            As `like`.
+        """
+        return _learnt(self._by_image(places), self._image_result)
+
+    def _by_image(self, places: Any) -> dict[int, list[Pointed]]:
+        """Places by the number of their image."""
+        found: dict[int, list[Pointed]] = {}
+        numbers: dict[str | None, int] = {}
+        for one in pointed_at(places):
+            if one.image not in numbers:
+                try:
+                    numbers[one.image] = self._image_result(one.image)[0]
+                except InputError as error:
+                    raise InputError(f"{one.where}: {error}") from error
+            found.setdefault(numbers[one.image], []).append(one)
+        return found
+
+
+def _learnt(
+    pointed: dict[int, list[Pointed]], result_of: "Callable[[str | None], tuple[int, MotifResult]]"
+) -> Examples:
+    parts = []
+    for number, places in pointed.items():
+        result = result_of(str(number))[1]
+        rows = example_rows(places, result.columns, result.whole)
+        parts.append(learn_examples(_features(result), places, rows))
+    return Examples.joined(parts)
+
+
+def _features(result: "MotifResult") -> Features:
+    size = result.templates.shape[-1] * float(result.record.get("found", {}).get("zoom", 1.0))
+    nm = result.image.pixel_size_nm
+    side = size if nm is None else size * (nm[0] * nm[1]) ** 0.5
+    return Features.of(result.moments, result.columns.intensities, side)

@@ -1,0 +1,361 @@
+"""identify: names of columns from a chemical formula, by how bright they are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from torchmotif._checks import real_number
+from torchmotif.errors import CompositionError, InputError
+from torchmotif.lattice import SiteTable
+from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
+from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
+from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
+from torchmotif.names.names import Names
+from torchmotif.names.occupations import Occupation, between, on_site
+
+__all__ = ["identify_columns"]
+
+Floats = NDArray[np.float64]
+
+_FEWEST = 12  # columns of a sublattice that tell how bright it is
+_AROUND = 6  # columns of which most sit on sites where one between the sites is an interstitial
+# Standard errors of its intensity that a column between the sites needs: what noise alone makes there, of 1,000 places at
+# 1 electron per pixel 5, has 2 to 4.
+_SURE = 5.0
+_CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
+_UNNAMED = 0.1  # of all columns, from which a formula is said to explain too few
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Intensities of all columns, then of all empty sites, and the sublattice of each."""
+
+    intensities: Floats
+    errors: Floats
+    site: NDArray[
+        np.int64
+    ]  # -1 between the sites, -2 where no lattice is known, or what is there may be noise
+    counted: NDArray[np.bool_]  # not cut off at the image's border
+    slope: float
+
+
+def identify_columns(
+    image: Any,
+    columns: Any,
+    sites: SiteTable,
+    composition: str,
+    *,
+    dopants: Dopants = None,
+    gamma: float | None = None,
+    stacks: "list[str] | None" = None,
+) -> Names:
+    """Name the columns of an annular dark field image by the atoms that its composition allows.
+
+    Sublattices are matched to columns of atoms by their relative intensities, proportional to the sum of Z^gamma; then each
+    column of a sublattice to the host, a vacancy, an antisite, a dopant or an adatom by a mixture with the columns' own errors.
+
+    Parameters
+    ----------
+    image : array of shape (h, w)
+        Pixels; not finite where not measured.
+    columns : Columns
+        With intensity errors.
+    sites : SiteTable
+    composition : str
+        Such as "MoS2".
+    dopants : sequence of str, or mapping of str to str, optional
+        Foreign elements that may be there; or of each the element whose place it takes.
+    gamma : float, optional
+        Exponent of Z, 1 to 2; by default it is fitted.
+    stacks : list of str, optional
+        The columns that there are along the beam, such as ``["Sr", "TiO", "O"]``; by default what the formula allows.
+
+    Returns
+    -------
+    Names
+
+    Raises
+    ------
+    InputError
+        If the formula is none, or names elements that are not known.
+    CompositionError
+        If the formula does not fit the image.
+    """
+    parsed = Composition.parse(composition, dopants)
+    if gamma is not None:
+        gamma = real_number("gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
+    given = _given(stacks, parsed)
+    measured = _measured(image, columns, sites)
+    brightness, counts = _levels(measured)
+    if not brightness:
+        raise CompositionError(
+            f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
+        )
+    hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
+    return _named(
+        measured,
+        hosts,
+        parsed,
+        n_columns=len(columns),
+        empty_positions=sites.positions[sites.without_column],
+        brightness=brightness,
+    )
+
+
+def _given(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
+    if stacks is None:
+        return None
+    found = [stack_of(one) for one in stacks]
+    unknown = {e for one in found for e in one} - set(composition.elements)
+    if not found or unknown:
+        raise InputError(
+            f"columns must be of the elements of {composition.text}, such as ['Sr', 'TiO'], got {list(stacks)}"
+        )
+    return found
+
+
+def _measured(image: Any, columns: Any, sites: SiteTable) -> _Measured:
+    """What is known of the intensities of columns and of empty sites."""
+    if columns.intensity_errors is None:
+        raise InputError("columns have no intensity errors; find them with refine=True")
+    bright, errors = (np.asarray(one, np.float64) for one in (columns.intensities, columns.intensity_errors))
+    site = np.asarray(sites.columns).copy()
+    positions = np.asarray(columns.positions)
+    if len(site) > _AROUND:
+        near = np.asarray(cKDTree(positions).query(positions, k=_AROUND + 1)[1])[:, 1:]
+        site[(site < 0) & ((site[near] >= 0).mean(axis=1) <= 0.5)] = -2
+    rim = np.zeros(len(site), bool) if columns.is_rim is None else np.asarray(columns.is_rim, bool)
+    if columns.is_saturated is not None:
+        rim = rim | np.asarray(columns.is_saturated, bool)
+    noise = (site < 0) & (bright < _SURE * errors)
+    site[noise] = -2
+    empty = sites.without_column
+    at_empty, error_of_empty, place = (
+        sites.intensities[empty],
+        sites.intensity_errors[empty],
+        sites.positions[empty],
+    )
+    good = np.isfinite(bright) & np.isfinite(errors) & (errors > 0)
+    typical = float(np.median(errors[good])) if good.any() else 1.0
+    slope = _slope(bright[good], errors[good])
+    margin = columns.spacing / 2
+    inside = ((place > margin) & (place < np.array(np.shape(image)) - 1 - margin)).all(axis=1)
+    usable = inside & np.isfinite(at_empty) & (error_of_empty > 0)
+    return _Measured(
+        np.concatenate([np.where(good, bright, 0.0), np.where(usable, at_empty, 0.0)]),
+        np.concatenate([np.where(good, errors, typical), np.where(usable, error_of_empty, typical)]),
+        np.concatenate([np.where(good, site, -2), np.where(usable, sites.sublattice[empty], -2)]),
+        np.concatenate([good & ~rim, usable]),
+        slope,
+    )
+
+
+def _slope(intensities: Floats, errors: Floats) -> float:
+    """How fast the variance of an intensity grows with it, by the median slope between dark and bright columns."""
+    order = np.argsort(intensities)
+    dark, bright = order[: len(order) // 3], order[-(len(order) // 3) :]
+    if len(dark) < 4:
+        return 0.0
+    step = float(np.median(intensities[bright]) - np.median(intensities[dark]))
+    if step <= 0:
+        return 0.0
+    return max(float(np.median(errors[bright] ** 2) - np.median(errors[dark] ** 2)) / step, 0.0)
+
+
+def _levels(measured: _Measured) -> tuple[dict[int, float], dict[int, int]]:
+    """Of every sublattice, how bright most of its columns are and how many it has."""
+    brightness, counts = {}, {}
+    for one in np.unique(measured.site[measured.site >= 0]).tolist():
+        here = (measured.site == one) & measured.counted
+        if here.sum() >= _FEWEST:
+            level = main_level(measured.intensities[here], measured.errors[here])
+            if level > 0:
+                brightness[one], counts[one] = level, int(here.sum())
+    return brightness, counts
+
+
+def _named(
+    measured: _Measured,
+    hosts: Hosts,
+    composition: Composition,
+    *,
+    n_columns: int,
+    empty_positions: Floats,
+    brightness: dict[int, float],
+) -> Names:
+    """The names, once it is known what each sublattice holds."""
+    whole = list({stack_name(one): one for one in hosts.stacks.values()}.values())
+    kinds: dict[str, Occupation] = {}
+    n = len(measured.site)
+    best, second = np.full(n, -1), np.full(n, -1)
+    first, then = np.zeros(n), np.zeros(n)
+    tally = _Tally(composition)
+    places = [*hosts.stacks, -1]
+    for one in places:
+        here = np.flatnonzero(measured.site == one)
+        if not len(here):
+            continue
+        options, levels = _options(one, hosts, whole, composition, brightness)
+        learnt = measured.counted[here]
+        fitted = fit_mixture(
+            measured.intensities[here], measured.errors[here], levels, measured.slope, learnt
+        )
+        for option in options:
+            kinds.setdefault(option.name, option)
+        number = np.array([*(list(kinds).index(option.name) for option in options), -1])
+        order = np.argsort(-fitted.probabilities, axis=1, kind="stable")[:, :2]
+        chosen = np.take_along_axis(fitted.probabilities, order, axis=1)
+        best[here], second[here] = number[order[:, 0]], number[order[:, 1]]
+        first[here], then[here] = chosen.T
+        host = stack_name(hosts.stacks[one]) if one >= 0 else "between the sites"
+        tally.add(options, fitted, learnt, measured.errors[here], host)
+    best[measured.site == -2], first[measured.site == -2] = -1, 0.0
+    used = slice(n_columns, n)
+    seen = measured.site[used] >= 0
+    record = {
+        "by": "composition",
+        "formula": composition.text,
+        "dopants": composition.dopants,
+        "gamma": [hosts.scattering.gamma, hosts.scattering.gamma_error],
+        "hosts": {str(s): stack_name(stack) for s, stack in hosts.stacks.items()},
+        "chi_square": hosts.chi_square,
+        "atoms": {name: dict(kind.atoms) for name, kind in kinds.items()},
+        "table": tally.rows(),
+        "composition_at_percent": tally.at_percent(),
+    }
+    unnamed = float((best[:n_columns] < 0).mean()) if n_columns else 0.0
+    record["warnings"] = _warnings(hosts, composition, tally, unnamed)
+    return Names(
+        list(kinds),
+        best[:n_columns],
+        first[:n_columns],
+        second[:n_columns],
+        then[:n_columns],
+        empty_positions[seen],
+        best[used][seen],
+        first[used][seen],
+        record,
+    )
+
+
+def _options(
+    site: int,
+    hosts: Hosts,
+    whole: list[dict[str, int]],
+    composition: Composition,
+    brightness: dict[int, float],
+) -> tuple[list[Occupation], Levels]:
+    """What may be on a sublattice, or between them, and how bright each would be."""
+    power = hosts.scattering
+    options = on_site(hosts.stacks[site], whole, composition) if site >= 0 else between(whole, composition)
+    atoms = [one.atoms for one in options]
+
+    def at(gamma: float) -> Floats:
+        """How bright each is, in units of the site's host, or between the sites of all hosts."""
+        those = [site] if site >= 0 else list(hosts.stacks)
+        unit = [np.log(brightness[s] / power.of([hosts.stacks[s]], gamma)[0]) for s in those]
+        return np.asarray(np.exp(np.mean(unit)) * power.of(atoms, gamma))
+
+    expected = at(power.gamma)
+    apart = np.abs(expected - expected[0]) if site >= 0 else expected
+    by_gamma = np.abs(at(power.gamma + power.gamma_error) - expected)
+    return options, Levels(expected, np.hypot(TOLERANCE * apart, by_gamma) + 1e-3 * expected.max())
+
+
+class _Tally:
+    """What all columns together say: numbers of each kind, and of each element."""
+
+    def __init__(self, composition: Composition) -> None:
+        self.elements = composition.elements
+        self._rows: list[dict[str, Any]] = []
+        self._atoms = np.zeros(len(self.elements))
+        self._parts: list[tuple[Floats, Floats, Floats]] = []
+
+    def add(
+        self, options: list[Occupation], fitted: Fitted, learnt: NDArray[np.bool_], errors: Floats, host: str
+    ) -> None:
+        """Count the columns of one sublattice."""
+        k = len(options)
+        p = fitted.probabilities[learnt]
+        atoms = np.array([[one.atoms.get(e, 0) for e in self.elements] for one in options], float)
+        self._atoms += p[:, :k].sum(axis=0) @ atoms
+        self._parts.append((p[:, :k], atoms, fitted.excess))
+        variance = np.maximum((p * (1 - p)).sum(axis=0)[:k], np.diag(fitted.excess))
+        counts = np.bincount(p.argmax(axis=1), minlength=k + 1)
+        sigma = float(np.hypot(np.median(errors), fitted.spread))
+        apart = np.abs(fitted.means[:, None] - fitted.means) / sigma
+        np.fill_diagonal(apart, np.inf)
+        likely = fitted.shares[:k] * len(p) > 0.5
+        apart_likely = np.where(likely[None, :], apart, np.inf)
+        for i, one in enumerate(options):
+            near = apart_likely[i] if np.isfinite(apart_likely[i]).any() else apart[i]
+            other = int(near.argmin())
+            self._rows.append(
+                {
+                    "name": one.name,
+                    "site": host,
+                    "count": int(counts[i]),
+                    "expected": float(p[:, i].sum()),
+                    "error": float(np.sqrt(max(variance[i], 0.0))),
+                    "intensity": float(fitted.means[i] / fitted.means[0]),
+                    "contrast": float(near[other]) if np.isfinite(near[other]) else None,
+                    "next": options[other].name if k > 1 else None,
+                }
+            )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The kinds that some columns have, the most frequent first."""
+        there = [row for row in self._rows if row["count"] or row["expected"] > 0.5]
+        return sorted(there, key=lambda row: -row["expected"])
+
+    def at_percent(self) -> dict[str, list[float]]:
+        """Atomic per cent of every element and its standard error."""
+        total = self._atoms.sum()
+        if not total > 0:
+            return {}
+        share = self._atoms / total
+        variance = np.zeros(len(share))
+        for p, atoms, excess in self._parts:
+            beyond = atoms - atoms.sum(axis=1)[:, None] * share
+            single = ((p @ beyond**2) - (p @ beyond) ** 2).sum(axis=0)
+            variance += np.maximum(single, np.einsum("ae,ab,be->e", beyond, excess, beyond))
+        errors = np.sqrt(np.maximum(variance, 0.0)) / total
+        return {
+            e: [100 * float(s), 100 * float(d)] for e, s, d in zip(self.elements, share, errors, strict=True)
+        }
+
+
+def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: float) -> list[str]:
+    """What is doubtful, with what to do."""
+    said = []
+    text = composition.text
+    if hosts.chi_square > BADLY:
+        said.append(
+            f"names: {text} fits badly: its intensities would go with Z^{hosts.scattering.gamma:.2f}, usual are 1.6 to 1.9; check the "
+            "composition, or give gamma"
+        )
+    if hosts.rivals:
+        here = ", ".join({stack_name(one): None for one in hosts.stacks.values()})
+        said.append(
+            f"names: the columns of {text} were taken for {here}, and {' or '.join(hosts.rivals)} fit hardly worse; "
+            "name the columns with columns=[...]"
+        )
+    if hosts.unseen:
+        said.append(
+            f"names: no column of {', '.join(hosts.unseen)} is seen; the composition is of the columns that are"
+        )
+    if unnamed > _UNNAMED:
+        said.append(
+            f"names: {unnamed:.0%} of the columns fit no name that {text} allows; check the composition, or name dopants"
+        )
+    rows = [row for row in tally.rows() if row["count"]]
+    unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < _CLEAR]
+    said += [
+        f"names: {row['name']} and {row['next']} on {row['site']} are {row['contrast']:.1f} standard errors of a column apart: "
+        "single columns may be either"
+        for row in unclear
+    ]
+    return said

@@ -1,0 +1,357 @@
+"""like: names of all columns from a few examples of each kind, by a mixture in moment space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from torchmotif.errors import InputError
+from torchmotif.names.examples import Examples, Features
+from torchmotif.names.names import Names
+from torchmotif.zernike import rotate
+
+__all__ = ["name_like"]
+
+Floats = NDArray[np.float64]
+
+_FOLDS = (6, 4, 3, 2)
+_ALIGNMENTS = 3  # rounds of bringing examples into one orientation: the second changes none but in a tie
+_BEYOND_NOISE = 1.5  # times what noise makes of the mean of so many examples
+_TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
+_PASSES = 2  # with the coordinates of what the examples are, then of what all columns like them are
+_LEARNT = 20_000  # columns that kinds are learnt from
+_SYMMETRIC = (
+    1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
+)
+_STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
+_PRIOR = 1.0  # columns that each kind has before any is seen
+_SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
+_FEWEST = 8  # columns of a kind that was not pointed at
+_FOREIGN = 5.0  # standard deviations of the intensity of a kind beyond which a column may be none of it
+_STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
+_RIDGE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Coordinates in which columns of one kind scatter by 1, without those that hold noise alone."""
+
+    centre: Floats  # (k,)
+    axes: Floats  # (k, q)
+
+    def of(self, values: Floats) -> Floats:
+        """Coordinates of feature vectors."""
+        return np.asarray((values - self.centre) @ self.axes)
+
+
+def name_like(
+    features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]
+) -> Names:
+    """Name columns by examples.
+
+    Every kind, and every motif that no example is of, is a Gaussian in the space of moments and intensity; all scatter alike,
+    and lie in the orientations that the crystal has. Their means start from the examples and are learnt from all columns.
+
+    Parameters
+    ----------
+    features : Features
+        Of the columns to name.
+    labels : array of shape (n,), int
+        Their motifs.
+    examples : Examples
+    own : array of shape (n,), int
+        Kind of the columns that are examples themselves, -1 of all others.
+
+    Returns
+    -------
+    Names
+
+    Raises
+    ------
+    InputError
+        If the examples are of patches of another size.
+    """
+    if (
+        abs(features.size / examples.size - 1) > _SAME_SIZE
+        or features.values.shape[1] != examples.features.shape[1]
+    ):
+        raise InputError(
+            f"examples: their patches are {examples.size:.3g} wide, those here {features.size:.3g}; analyse both images "
+            "with the same patch_size, or together as a list"
+        )
+    whole = np.asarray(np.isfinite(features.values).all(axis=1))
+    values, motif = features.values[whole], labels[whole]
+    turns = _turns(values, motif)
+    within = _within(values, motif, turns)
+    precision: Floats = np.asarray(np.linalg.inv(within), np.float64)
+    starts = _starts(examples, precision, turns)
+    strangers = _strangers(values, motif, starts, precision, turns)
+    kinds = len(examples.kinds)
+    named = np.append(np.arange(kinds), np.full(len(strangers) + 1, kinds))
+    weight = np.append(np.bincount(examples.kind, minlength=kinds), np.full(len(strangers), _PRIOR))
+    every = np.concatenate([starts, strangers])
+    for _ in range(_PASSES):
+        space = _space(values, within, every, weight, turns)
+        foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
+        found = _mixture(values, space, turns, every, weight, own=own[whole], foreign=foreign)
+        every, weight = _relearnt(values, found, turns, every, weight)
+        found = found.sum(axis=0)
+    of_kind = np.zeros((len(values), kinds + 1))
+    for part, kind in enumerate(named.tolist()):
+        of_kind[:, kind] += found[:, part]  # the last of them is none
+    return _names(of_kind, whole, examples)
+
+
+def _turned(values: Floats, angle: float) -> Floats:
+    """Features turned counter-clockwise; the intensity stays."""
+    moments = np.asarray(rotate(torch.from_numpy(np.ascontiguousarray(values[:, :-1])), angle))
+    return np.concatenate([moments, values[:, -1:]], axis=1)
+
+
+def _within(values: Floats, motif: NDArray[np.int64], turns: list[float]) -> Floats:
+    """Covariance of columns about the mean of their motif, the same in all orientations of the crystal."""
+    here = motif >= 0
+    if here.sum() < 2 * values.shape[1]:
+        here, motif = np.ones(len(values), bool), np.zeros(len(values), np.int64)
+    means = _means(values[here], motif[here])
+    rest = values[here] - means[motif[here]]
+    copies = [_turned(rest, angle) for angle in turns]
+    covariance = np.sum([one.T @ one for one in copies], axis=0) / (
+        len(turns) * max(len(rest) - len(np.unique(motif[here])), 1)
+    )
+    return np.asarray(covariance + _RIDGE * np.trace(covariance) * np.eye(values.shape[1]))
+
+
+def _means(values: Floats, motif: NDArray[np.int64]) -> Floats:
+    means = np.zeros((int(motif.max()) + 1, values.shape[1]))
+    np.add.at(means, motif, values)
+    return means / np.maximum(np.bincount(motif), 1)[:, None]
+
+
+def _turns(values: Floats, motif: NDArray[np.int64]) -> list[float]:
+    """Angles by which the crystal comes to lie on itself, in radians: those that leave its common motifs as they are."""
+    counts = np.bincount(motif[motif >= 0], minlength=1)
+    common = np.flatnonzero(counts >= max(0.1 * counts.max(), _FEWEST))
+    if not len(common):
+        return [0.0]
+    precision = np.linalg.inv(_within(values, motif, [0.0]))
+    means = _means(values[motif >= 0], motif[motif >= 0])[common]
+    for fold in _FOLDS:
+        change = _turned(means, 2 * np.pi / fold) - means
+        if (np.einsum("ij,jk,ik->i", change, precision, change) < _SYMMETRIC**2).all():
+            return [2 * np.pi * i / fold for i in range(fold)]
+    return [0.0]
+
+
+def _aligned(values: Floats, reference: Floats, precision: Floats, turns: list[float]) -> Floats:
+    """Feature vectors in that of the crystal's orientations in which they are nearest to a reference."""
+    copies = np.stack([_turned(values, angle) for angle in turns])
+    away = copies - reference
+    nearest = np.einsum("gij,jk,gik->gi", away, precision, away).argmin(axis=0)
+    return np.asarray(copies[nearest, np.arange(len(values))])
+
+
+def _starts(examples: Examples, precision: Floats, turns: list[float]) -> Floats:
+    """The mean of the examples of each kind, brought into one orientation."""
+    means = []
+    for kind in range(len(examples.kinds)):
+        mine = examples.features[examples.kind == kind]
+        reference = mine[0]
+        for _ in range(_ALIGNMENTS):
+            mine = _aligned(mine, reference, precision, turns)
+            reference = mine.mean(axis=0)
+        means.append(reference)
+    return np.array(means)
+
+
+def _strangers(
+    values: Floats, motif: NDArray[np.int64], starts: Floats, precision: Floats, turns: list[float]
+) -> Floats:
+    """Means of the motifs that no example is like: farther from the nearest kind than that is from any other kind."""
+    counts = np.bincount(motif[motif >= 0], minlength=1)
+    if len(starts) < 2:
+        return np.zeros((0, values.shape[1]))
+    means = _means(values[motif >= 0], motif[motif >= 0])[counts >= _FEWEST]
+    copies = np.stack([_turned(starts, angle) for angle in turns])
+
+    def away(some: Floats) -> Floats:
+        step = some[:, None, None] - copies  # (m, g, j, k)
+        return np.asarray(np.einsum("mgjk,kl,mgjl->mgj", step, precision, step).min(axis=1))
+
+    apart = away(starts) + np.diag(np.full(len(starts), np.inf))
+    to = away(means)
+    return np.asarray(means[to.min(axis=1) > apart.min(axis=1)[to.argmin(axis=1)]])
+
+
+def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns: list[float]) -> _Space:
+    """Coordinates that tell kinds apart, and intensity: what else varies around columns makes them no other kind."""
+    scale, vectors = np.linalg.eigh(within)
+    white = vectors / np.sqrt(scale)
+    centre = np.mean([_turned(values, angle).mean(axis=0) for angle in turns], axis=0)
+    copies = [(_turned(values, angle) - centre) @ white for angle in turns]
+    size, directions = np.linalg.eigh(sum(one.T @ one for one in copies) / (len(turns) * len(values)))
+    kept = directions[
+        :, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2
+    ]  # beyond what noise alone reaches
+    between = np.concatenate([(_turned(starts, angle) - centre) @ white for angle in turns])
+    between = between - between.mean(axis=0)
+    told = between @ kept @ kept.T
+    rest = between - told
+    noise = np.sqrt(values.shape[1] / np.repeat(weight[None], len(turns), axis=0).ravel())
+    beyond = np.where(
+        np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0
+    )  # kinds too rare to be in `kept`
+    intensity = white[-1:].copy()
+    intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
+    _, strength, right = np.linalg.svd(
+        np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False
+    )
+    return _Space(centre, white @ right[strength > _TOLD].T)
+
+
+def _mixture(
+    values: Floats,
+    space: _Space,
+    turns: list[float],
+    starts: Floats,
+    weight: Floats,
+    *,
+    own: NDArray[np.int64],
+    foreign: Floats,
+) -> Floats:
+    """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
+    at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
+    learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
+    copies = np.stack([space.of(_turned(starts, angle)) for angle in turns])
+    means = known = space.of(starts)
+    parts, size = means.shape
+    shares, scatter = np.full(parts, 1 / parts), np.eye(size)
+    before = np.zeros((1, len(learnt), parts + 1))
+    some, mine = at[:, learnt], own[learnt]
+    for _ in range(_STEPS):
+        found = _weights(
+            some,
+            means,
+            scatter,
+            shares,
+            limits=_limits(copies, means, scatter),
+            own=mine,
+            foreign=foreign[learnt],
+        )
+        if np.abs(found - before).max(initial=0.0) < _SETTLED:
+            break
+        before = found
+        taken = found[..., :parts].sum(axis=(0, 1))
+        shares = (taken + _PRIOR) / (taken + _PRIOR).sum()
+        sums = np.einsum("gnj,gnq->jq", found[..., :parts], some)
+        means = (weight[:, None] * known + sums) / (weight + taken)[:, None]
+        # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
+        squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
+        scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
+    return _weights(
+        at, means, scatter, shares, limits=_limits(copies, means, scatter), own=own, foreign=foreign
+    )
+
+
+def _foreign(bright: Floats, kinds: Floats, spread: float) -> Floats:
+    """By how much none is likelier than each kind by intensity alone, shape (n, j).
+
+    It is above 0 where a column is farther from the kind than the kind is from the next, and than scatter takes it.
+    """
+    apart = np.abs(kinds[:, None] - kinds)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.min(axis=1) if len(kinds) > 1 else np.zeros(1)
+    gap = np.maximum(nearest, _FOREIGN * spread)
+    return np.asarray(0.5 * ((bright[:, None] - kinds) ** 2 - gap**2) / spread**2)
+
+
+def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
+    """How far from each kind a column may be and still be of it: no nearer than to the next kind, nor than scatter takes it."""
+    step = means[:, None, None] - copies  # (j, g, j, q)
+    apart = np.einsum("agbq,qr,agbr->agb", step, np.linalg.inv(scatter), step).min(axis=1)
+    np.fill_diagonal(apart, np.inf)
+    least = (np.sqrt(means.shape[1]) + _STRAYS) ** 2
+    nearest = apart.min(axis=1)
+    return np.asarray(np.where(np.isfinite(nearest), np.maximum(nearest, least), least))
+
+
+def _spread_evenly(n: int) -> NDArray[np.bool_]:
+    """Which of n columns the kinds are learnt from."""
+    chosen = np.zeros(n, bool)
+    chosen[np.linspace(0, n - 1, min(n, _LEARNT)).astype(np.int64)] = True
+    return chosen
+
+
+def _scatter(weights: Floats, at: Floats, mean: Floats) -> Floats:
+    """Sum of squares about a mean."""
+    step = (at - mean).reshape(-1, len(mean))
+    return np.asarray((step * weights.reshape(-1, 1)).T @ step)
+
+
+def _weights(
+    at: Floats,
+    means: Floats,
+    scatter: Floats,
+    shares: Floats,
+    *,
+    limits: Floats,
+    own: NDArray[np.int64],
+    foreign: Floats,
+) -> Floats:
+    """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
+    turns, n, size = at.shape
+    white = np.linalg.inv(np.linalg.cholesky(scatter)).T
+    coordinates, centres = at.reshape(-1, size) @ white, means @ white
+    away = (coordinates**2).sum(axis=1)[:, None] - 2 * coordinates @ centres.T + (centres**2).sum(axis=1)
+    away = away.reshape(turns, n, len(means))
+    log = -0.5 * away + np.log(shares / turns)
+    # None is as likely as the nearest kind where that is as far as it may be.
+    nearest = away.min(axis=0).argmin(axis=1)
+    row = np.arange(n)
+    by_place = np.log(shares[nearest] / turns) - 0.5 * limits[nearest]
+    by_intensity = log.max(axis=0)[row, nearest] + foreign[row, nearest]
+    none = np.broadcast_to(
+        np.where(foreign[row, nearest] > 0, np.maximum(by_place, by_intensity), by_place), (turns, n)
+    )
+    log = np.concatenate([log, none[..., None]], axis=2)
+    given = np.flatnonzero(own >= 0)
+    other = np.arange(len(means) + 1) != own[given, None]
+    log[:, given] = np.where(other, -np.inf, log[:, given])
+    log -= log.max(axis=(0, 2), keepdims=True)
+    density = np.exp(log)
+    return np.asarray(density / density.sum(axis=(0, 2), keepdims=True))
+
+
+def _relearnt(
+    values: Floats, found: Floats, turns: list[float], means: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Means of all columns by their probability of being each, and how many columns those are."""
+    parts = len(means)
+    taken = found[..., :parts].sum(axis=(0, 1))
+    sums = sum(found[g, :, :parts].T @ _turned(values, angle) for g, angle in enumerate(turns))
+    return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
+
+
+def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Names:
+    """Names by the probability of every kind, and last of none."""
+    n, kinds = len(whole), len(examples.kinds)
+    first, second = np.full(n, -1), np.full(n, -1)
+    p_first, p_second = np.zeros(n), np.zeros(n)
+    number = np.array([*range(kinds), -1])
+    order = np.argsort(-of_kind, axis=1, kind="stable")[:, :2]
+    first[whole], second[whole] = number[order].T
+    p_first[whole], p_second[whole] = np.take_along_axis(of_kind, order, axis=1).T
+    counts = np.bincount(order[:, 0], minlength=kinds + 1)
+    rows = [
+        {
+            "name": name,
+            "examples": int((examples.kind == k).sum()),
+            "count": int(counts[k]),
+            "expected": float(of_kind[:, k].sum()),
+            "error": float(np.sqrt((of_kind[:, k] * (1 - of_kind[:, k])).sum())),
+        }
+        for k, name in enumerate(examples.kinds)
+    ]
+    record = {"by": "examples", "atoms": None, "table": rows, "warnings": []}
+    return Names(list(examples.kinds), first, p_first, second, p_second, record=record)
