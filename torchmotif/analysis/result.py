@@ -15,6 +15,7 @@ from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
+from torchmotif.analysis.inside import Inside
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -38,7 +39,7 @@ RECORD = "run.json"
 
 
 @dataclass(frozen=True, eq=False)
-class MotifResult:
+class MotifResult(Inside):
     """The motifs of one image.
 
     Attributes

@@ -11,7 +11,7 @@ from torchmotif.motifs._mixture import Components, Values, fit_pairs, saddle_rat
 from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, principal_axes
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Split", "central_column", "propose_splits"]
+__all__ = ["Split", "central_column", "propose_splits", "splits_along"]
 
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches: at most 5 in crystals
@@ -110,11 +110,11 @@ def propose_splits(
     spaces.append(moments.new_zeros(k, axes.shape[1]).index_copy(0, radial, axes))
     brighter = matched_filter(central_column(moments.mean(0), basis), covariance)
     spaces.append(brighter[:, None][:, : int(brighter.any())])
-    splits = [split for space in spaces if space.shape[1] for split in _splits_along(moments, space)]
+    splits = [split for space in spaces if space.shape[1] for split in splits_along(moments, space)]
     return sorted(splits, key=lambda split: -split.evidence)
 
 
-def _splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
+def splits_along(moments: Tensor, axes: Tensor) -> list[Split]:
     """Splits in the coordinates that `axes` give."""
     n, q = len(moments), axes.shape[1]
     pairs, responsibilities, evidence = fit_pairs(moments @ axes)
