@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
-from torchmotif.lattice._local import Points
+from torchmotif.lattice._local import Points, measured
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
@@ -25,6 +25,9 @@ __all__ = ["Inside"]
 
 Flags = NDArray[np.bool_]
 Selection = Any  # a motif or sublattice, several of them, or a boolean array
+
+
+_BRIGHTER = 1.25  # times, from which sublattices are of different columns; motifs of one differ by less
 
 
 class Inside:
@@ -95,7 +98,7 @@ class Inside:
         Parameters
         ----------
         of, within
-            As for `displacements`; by default the second brightest sublattice within the brightest, in perovskites B within A.
+            As for `displacements`; by default the second brightest sublattices within the brightest, in perovskites B within A.
         radius : float, optional
 
         Returns
@@ -109,14 +112,14 @@ class Inside:
             As `displacements`; or if a default is wanted and there are fewer than two sublattices.
         """
         if of is None or within is None:
-            bright = self._by_brightness()
-            if len(bright) < 2:
+            levels = self._levels()
+            if len(levels) < 2:
                 raise InputError(
-                    f"{len(bright)} sublattices were found, and a cage and what is in it are two: say which columns with of and "
-                    "within, or look for weaker columns with a lower threshold"
+                    "a cage and what is in it differ in brightness, and all sublattices found have one: say which columns with of "
+                    "and within, or look for weaker columns with a lower threshold"
                 )
-            within = bright[0] if within is None else within
-            of = next(one for one in bright if one is not within) if of is None else of
+            within = levels[0] if within is None else within
+            of = levels[1] if of is None else of
         return self.displacements(of, within, radius=radius)
 
     def strain(self, reference: Any = "mean", *, radius: float | None = None) -> LatticeStrain:
@@ -242,7 +245,7 @@ class Inside:
                 good &= ~np.asarray(flags, bool)
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
-        return Points(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
+        return measured(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
 
     def _chosen(self, selection: Selection, name: str) -> Flags:
         """Which columns a selection names."""
@@ -274,10 +277,12 @@ class Inside:
             raise InputError("the columns of `of` sit on no sublattice: name that of their cages with within")
         return self._sublattice == np.bincount(on[on >= 0]).argmax()
 
-    def _by_brightness(self) -> list[int]:
-        """The sublattices with at least a third of the columns of the largest, the brightest first."""
+    def _levels(self) -> list[list[int]]:
+        """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell."""
         sublattice = self._sublattice
-        counts = np.bincount(sublattice[sublattice >= 0])
-        large = np.flatnonzero(counts * 3 >= counts.max(initial=1)).tolist()
-        bright = np.asarray(self.columns.intensities, np.float64)
-        return sorted(large, key=lambda one: -float(np.median(bright[sublattice == one])))
+        numbers = np.unique(sublattice[sublattice >= 0])
+        intensities = np.asarray(self.columns.intensities, np.float64)
+        bright = np.array([np.median(intensities[sublattice == one]) for one in numbers.tolist()])
+        order = np.argsort(-bright, kind="stable")
+        fall = bright[order][:-1] > _BRIGHTER * np.maximum(bright[order][1:], 0)
+        return [part.tolist() for part in np.split(numbers[order], np.flatnonzero(fall) + 1) if len(part)]

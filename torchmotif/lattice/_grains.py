@@ -101,7 +101,6 @@ def mean_lattice(
     move: Floats,
     here: NDArray[np.bool_],
     polar: NDArray[np.complex128],
-    scatter: float,
 ) -> tuple[Floats, dict[str, tuple[float, float]]]:
     """Mean translations (2, 2) of some columns, and a, b, gamma_deg, orientation_deg and fold with their standard errors."""
     rows = np.flatnonzero(here & (np.abs(np.linalg.det(move)) > 0.5))
@@ -110,13 +109,12 @@ def mean_lattice(
     kernel = csr_array(np.full((1, len(rows)), 1 / len(rows)))
     paths = [(kernel @ sparse_rows(fits.neighbours[rows], weights[..., p], n)).toarray()[0] for p in (0, 1)]
     basis = np.stack([path @ points.positions for path in paths])
-    variance = points.variance * scatter**2
     # Covariance of (a_row, a_col, b_row, b_col): positions along rows and columns are independent.
     covariance = np.zeros((4, 4))
     for axis in (0, 1):
         for p in (0, 1):
             for q in (0, 1):
-                covariance[2 * p + axis, 2 * q + axis] = (paths[p] * paths[q]) @ variance[:, axis]
+                covariance[2 * p + axis, 2 * q + axis] = (paths[p] * paths[q]) @ points.variance[:, axis]
     a, b = np.linalg.norm(basis, axis=1)
     directions = np.arctan2(-basis[:, 0], basis[:, 1])
     gamma = float((directions[1] - directions[0]) % (2 * np.pi))

@@ -1,6 +1,6 @@
 """Local lattices: the two translations that best describe the columns around a place, and how they depend on each of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from torchmotif.columns.lattice import find_lattice
 
-__all__ = ["LocalFits", "Points", "fit_around", "reduced", "start_bases"]
+__all__ = ["LocalFits", "Points", "fit_around", "measured", "reduced", "sparse_rows", "start_bases"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,6 +20,9 @@ _FINER = 0.7  # of its own spacing is what a sublattice's lattice is looked for 
 _OFF = 0.3  # shortest translations beside its site from which a column is none of the lattice
 _SHELL = 1.3  # longest translations within which the first fit looks, before indices reach farther
 _SPARE = 3  # columns needed beyond one for each sublattice: two translations, and one to tell their misfit
+RADIUS = 1.6  # longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours
+_MANY = 50  # columns of a sublattice that tell how far they scatter, to a tenth
+_LEAST = 0.7  # of an error, as which it may turn out
 _MOST = 96  # neighbours of one fit
 _FLAT = 1e-3  # of a fit's spread along its longest direction: with less along the other, there is one translation only
 _BATCH = 4_096  # fits that are made together
@@ -37,15 +40,19 @@ class Points:
         Of each position along (row, col).
     group : array of shape (n,), int64
         Sublattice of each column; -1 for columns that no fit uses.
+    jitter : array of shape (2,)
+        Standard deviation along (row, col) in pixels by which columns of all sublattices scatter beyond their errors; the variance
+        has it.
     """
 
     positions: Floats
     variance: Floats
     group: Ints
+    jitter: Floats
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
         """The same, where fits use some of the columns, as one sublattice."""
-        return Points(self.positions, self.variance, np.where(which, 0, -1))
+        return replace(self, group=np.where(which, 0, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +72,11 @@ class LocalFits:
         They mean something where fits use one sublattice.
     middle_weights : array of shape (m, k)
         ``middle[i] == middle_weights[i] @ positions[neighbours[i]]``.
-    misfit : array of shape (m,)
-        Squared residuals over their expected variance, for each degree of freedom: 1 where positions scatter as they should.
+    misfit : array of shape (m, 2)
+        Squared residuals along (row, col) over their expected variance, for each degree of freedom: 1 where positions scatter as
+        they should.
     freedom : array of shape (m,), int64
-        Degrees of freedom.
+        Degrees of freedom along each.
     offset : array of shape (m,)
         Root mean square of the residuals in pixels.
     """
@@ -94,14 +102,14 @@ class LocalFits:
         return first, second
 
     @property
-    def scatter(self) -> float:
-        """By how much positions scatter more than their errors say, at least 1: from the median misfit of all fits."""
+    def scatter(self) -> Floats:
+        """Variance of positions along (row, col) over that which their errors say, from the median misfit of all fits."""
         seen = self.known & (self.freedom > 0)
         if not seen.any():
-            return 1.0
+            return np.ones(2)
         # The median of a chi-squared over its degrees of freedom (Wilson & Hilferty, 1931).
         usual = (1 - 2 / (9 * self.freedom[seen])) ** 3
-        return float(np.sqrt(max(np.median(self.misfit[seen] / usual), 1.0)))
+        return np.asarray(np.median(self.misfit[seen] / usual[:, None], axis=0), np.float64)
 
 
 def sparse_rows(columns: Ints, weights: Floats, n: int) -> csr_array:
@@ -111,6 +119,40 @@ def sparse_rows(columns: Ints, weights: Floats, n: int) -> csr_array:
     found = csr_array((weights.ravel(), columns.ravel(), starts), shape=(m, n))
     found.eliminate_zeros()
     return found
+
+
+def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
+    """Points whose errors are what their scatter about local lattices of their own sublattice shows.
+
+    Where a sublattice scatters less than its errors say, they were too large. Where it scatters more, columns may really be
+    displaced; but as much as all sublattices scatter more, the scan has moved them, and that is an error too.
+
+    Parameters
+    ----------
+    positions, variance : arrays of shape (n, 2)
+        In square pixels.
+    group : array of shape (n,), int64
+
+    Returns
+    -------
+    Points
+    """
+    points = Points(positions, variance.copy(), group, np.zeros(2))
+    numbers, counts = np.unique(group[group >= 0], return_counts=True)
+    least = np.full(2, np.inf)
+    for number in numbers[counts >= _MANY].tolist():
+        own = points.only(group == number)
+        bases, _ = start_bases(own)
+        rows = np.flatnonzero(group == number)
+        size = np.linalg.norm(bases[rows], axis=2).max(axis=1)
+        if not np.isfinite(size).any():
+            continue
+        fits = fit_around(own, positions[rows], bases[rows], RADIUS * float(np.nanmedian(size)))
+        scatter, usual = fits.scatter, np.median(variance[rows], axis=0)
+        points.variance[rows] *= scatter.clip(_LEAST**2, 1)
+        least = np.minimum(least, np.maximum(scatter - 1, 0) * usual)
+    jitter = np.where(np.isfinite(least), least, 0.0)
+    return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter))
 
 
 def start_bases(points: Points) -> tuple[Floats, Ints]:
@@ -252,10 +294,10 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
         if again:
             # The first anchor may itself have been off its site.
             on &= (np.linalg.norm(rest, axis=2) < _OFF * shortest) | ~solved[:, None]
-    freedom = np.where(solved, 2 * (count - groups - 2), 0).astype(np.int64)
+    freedom = np.where(solved, count - groups - 2, 0).astype(np.int64)
     squares = np.where(on[..., None], rest**2, 0.0)
-    misfit = (squares / variance).sum(axis=(1, 2)) / np.maximum(freedom, 1)
-    offset = np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(freedom / 2, 1))
+    misfit = (squares / variance).sum(axis=1) / np.maximum(freedom, 1)[:, None]
+    offset = np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(freedom, 1))
     middle_weights = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
     basis[~solved], misfit[~solved], offset[~solved] = np.nan, np.nan, np.nan
     middle = np.einsum("ij,ijp->ip", middle_weights, place)
@@ -272,7 +314,7 @@ def _nothing(m: int) -> tuple[Any, ...]:
         none,
         none,
         zero,
-        np.full(m, np.nan),
+        none,
         np.zeros(m, np.int64),
         np.full(m, np.nan),
     )

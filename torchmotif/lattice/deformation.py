@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._local import Points, fit_around, reduced, sparse_rows
+from torchmotif.lattice._local import RADIUS, Points, fit_around, reduced, sparse_rows
 from torchmotif.lattice.field import ColumnField
 from torchmotif.lattice.grains import Grains
 
@@ -16,7 +16,6 @@ __all__ = ["LatticeStrain", "lattice_strain"]
 
 Floats = NDArray[np.float64]
 
-_RADIUS = 1.6  # translations within which a lattice is fitted by default: of a square or hexagonal one, six to eight neighbours
 _MOST = 0.2  # strain beyond which the lattice of a column is taken for another one
 _STRUCTURE = ("a_nm", "b_nm", "gamma_deg")
 
@@ -92,7 +91,7 @@ def lattice_strain(
     stretch = np.asarray(scale, np.float64)
     cells = np.stack([grain.basis for grain in grains.grains]) * stretch
     longest = float(np.median(np.linalg.norm(cells, axis=2).max(axis=1)))
-    reach = _RADIUS * longest if radius is None else radius * stretch[1]
+    reach = RADIUS * longest if radius is None else radius * stretch[1]
     if not longest <= reach < np.inf:
         raise InputError(f"radius must be at least {longest / stretch[1]:.1f} pixels, one translation, got {radius}")
     rows = np.flatnonzero((grains.labels >= 0) & (points.group >= 0))
@@ -107,16 +106,16 @@ def lattice_strain(
     basis = np.where(known[:, None, None], move @ np.nan_to_num(fits.basis), np.nan)
     values, jacobian = _strained(basis, np.linalg.inv(unstrained)[grain])
     values[~(np.abs(values[:, :3]) < _MOST).all(axis=1)] = np.nan
-    n, scatter = len(points.positions), fits.scatter
+    n = len(points.positions)
     return LatticeStrain(
         rows,
         points.positions[rows] / stretch,
         values,
         ("strain_row", "strain_col", "shear", "rotation_rad"),
-        scatter,
+        points.jitter / stretch,
         tuple(sparse_rows(fits.neighbours, weights[..., p], n) for p in (0, 1)),
         jacobian,
-        points.variance * scatter**2,
+        points.variance,
         reach / stretch[1],
         words,
     )

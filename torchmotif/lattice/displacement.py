@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chi2
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._local import LocalFits, Points, fit_around, sparse_rows, start_bases
+from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, sparse_rows, start_bases
 from torchmotif.lattice.field import ColumnField
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ __all__ = ["Displacements", "displacements_within"]
 Floats = NDArray[np.float64]
 Reference = Literal["centre", "mean"]
 
-_RADIUS = 1.6  # longest translations within which the lattice is fitted: the cage of four, or six, and its next neighbours
 # Places of high symmetry in a cell: corners, middles of edges and of the cell, and the two middles of the triangles of a
 # hexagonal cell whose angle is 120 degrees.
 _CENTRES = np.array([[0, 0], [1 / 2, 0], [0, 1 / 2], [1 / 2, 1 / 2], [1 / 3, 2 / 3], [2 / 3, 1 / 3]])
@@ -148,10 +147,9 @@ def displacements_within(
             f"within names {int((lattice.group >= 0).sum())} columns that form no lattice; name the columns of one sublattice"
         )
     longest = float(np.nanmedian(np.linalg.norm(bases[lattice.group >= 0], axis=2).max(axis=1)))
-    radius = _RADIUS * longest if radius is None else radius
+    radius = RADIUS * longest if radius is None else radius
     if not longest <= radius < np.inf:
         raise InputError(f"radius must be at least {longest:.1f} pixels, one translation, got {radius}")
-    # By the scatter of the lattice itself, not by what is displaced in it.
     fits = fit_around(lattice, points.positions[target], bases[target], radius, own=target)
     place, which = _places(fits, points.positions[target])
     shift, operator = _shifts(fits, points, target, place)
@@ -166,17 +164,17 @@ def displacements_within(
         kind = number[target] * len(_CENTRES) + which
         for one in np.unique(kind[near]).tolist():
             shift[kind == one] -= shift[(kind == one) & near].mean(axis=0)
-    scatter, stretch = fits.scatter, np.asarray(scale, np.float64)
+    stretch = np.asarray(scale, np.float64)
     jacobian = np.broadcast_to(np.eye(2)[:, None, :], (len(target), 2, 1, 2))
     return Displacements(
         target,
         points.positions[target] / stretch,
         shift / stretch,
         ("row_shift_px", "col_shift_px"),
-        scatter,
+        points.jitter / stretch,
         (operator,),
         np.asarray(jacobian, np.float64),
-        points.variance * scatter**2 / stretch**2,
+        points.variance / stretch**2,
         pixel_size_nm,
         radius,
         np.abs(np.linalg.det(np.where(fits.known[:, None, None], fits.basis, np.nan))),
@@ -221,17 +219,13 @@ def joined(parts: list[Displacements]) -> Displacements:
 
     columns = np.concatenate([part.columns for part in parts])
     order = np.argsort(columns, kind="stable")
-    first, scatter = parts[0], max(part.scatter for part in parts)
-    bare = first.variance / first.scatter**2
     return replace(
-        first,
+        parts[0],
         columns=columns[order],
         positions=np.concatenate([part.positions for part in parts])[order],
         values=np.concatenate([part.values for part in parts])[order],
-        scatter=scatter,
         operators=(csr_array(vstack([part.operators[0] for part in parts]))[order],),
         jacobian=np.concatenate([part.jacobian for part in parts])[order],
-        variance=bare * scatter**2,
         radius=max(part.radius for part in parts),
         cell_area=np.concatenate([part.cell_area for part in parts])[order],
     )

@@ -72,22 +72,22 @@ class ColumnField:
         NaN where nothing is known.
     names : tuple of c str
         Of the components, with their unit.
-    scatter : float
-        By how much positions scatter about local lattices more than their errors say; the errors have been made as many
-        times larger. 1 where counting noise is all.
+    jitter : array of shape (2,)
+        Standard deviation in pixels along (row, col) by which the columns of all sublattices scatter about local lattices beyond
+        counting noise: the scan's, most often. Errors hold it; it is 0 where counting noise is all.
     operators : tuple of p sparse arrays of shape (m, n)
         From the positions of all columns along one axis to p quantities for each place.
     jacobian : array of shape (m, c, p, 2)
         Derivative of each component to each of them, along (row, col).
     variance : array of shape (n, 2)
-        Of the positions of all columns along (row, col), scatter included.
+        Of the positions of all columns along (row, col), jitter included.
     """
 
     columns: NDArray[np.int64]
     positions: Floats
     values: Floats
     names: tuple[str, ...]
-    scatter: float
+    jitter: Floats
     operators: tuple[csr_array, ...]
     jacobian: Floats
     variance: Floats

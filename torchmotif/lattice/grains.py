@@ -12,7 +12,7 @@ from scipy.spatial import Delaunay, cKDTree
 
 from torchmotif.errors import InputError
 from torchmotif.lattice._grains import aligned, mean_lattice, polarity_angle, same_lattice
-from torchmotif.lattice._local import LocalFits, Points, fit_around, start_bases
+from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, start_bases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ __all__ = ["Grain", "Grains", "find_grains", "joined_triangles"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_RADIUS = 1.6  # longest translations within which the lattice around a column is fitted
 _WHOLE = 0.9  # share of the columns in reach that lie on the lattice, from which a column is inside a grain
 _FULL = 0.7  # of the usual number of neighbours, below which a lattice is not trusted by itself
 _OFF = 0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites
@@ -247,9 +246,9 @@ def find_grains(
     if not np.isfinite(bases).any():
         raise InputError("the columns form no lattice: no motif repeats by translations of its own")
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
-    fits = fit_around(points, points.positions, bases, _RADIUS * longest)
-    polar = polarity_angle(points.positions, intensities, spacing, _RADIUS * longest)
-    inside = _inside(points, fits, _RADIUS * longest)
+    fits = fit_around(points, points.positions, bases, RADIUS * longest)
+    polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
+    inside = _inside(points, fits, RADIUS * longest)
     labels = _linked(points, fits, polar, inside, _LINK * spacing, float(np.tan(np.radians(tolerance_deg))))
     inside &= labels >= 0
     if not inside.any():
@@ -264,11 +263,10 @@ def find_grains(
     triangles = joined_triangles(points.positions, _EDGE * spacing)
     shifted, move = aligned(fits, labels, inside)
     nm = None if pixel_size_nm is None else pixel_size_nm[1] / stretch[1]
-    scatter = fits.scatter
     areas = _areas(points.positions, triangles, labels, len(order))
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar, scatter)
+        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar)
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
