@@ -9,14 +9,14 @@ from scipy.spatial import cKDTree
 
 from torchmotif.lattice._local import LocalFits, Points, reduced, sparse_rows
 
-__all__ = ["aligned", "mean_lattice", "polarity_angle", "same_lattice"]
+__all__ = ["POLAR", "aligned", "mean_lattice", "polarity_angle", "same_lattice"]
 
 Floats = NDArray[np.float64]
 
 _FIRST = 1.3  # spacings within which neighbours show on which side of a column the brighter ones are
 _EQUAL = 0.03  # relative difference of a and b below which they count as equal
 _RIGHT = np.radians(1.5)  # by which an angle may differ from 90 or 120 degrees
-_CLEAR = 0.15  # of the brightness around, from which the side of the brighter neighbours is known
+POLAR = 0.1  # of the brightness around, from which the side of the brighter neighbours is known
 
 
 def polarity_angle(
@@ -59,7 +59,7 @@ def same_lattice(
     away = np.linalg.norm((whole - cells) @ other, axis=2)
     length = np.linalg.norm(one, axis=2)
     fits = (np.abs(np.abs(np.linalg.det(cells)) - 1) < 0.5) & (away < tolerance * length).all(axis=1)
-    clear = (np.abs(side) > _CLEAR) & (np.abs(other_side) > _CLEAR)
+    clear = (np.abs(side) > POLAR) & (np.abs(other_side) > POLAR)
     opposite = (side * other_side.conj()).real < 0
     answer: NDArray[np.bool_] = fits & ~(clear & opposite)
     return answer
@@ -156,7 +156,7 @@ def _orientation(
     slope = np.concatenate([turn[0], turn[1]]) / 2
     fold = 4 if square else 6
     side = polar.mean()
-    if hexagonal and abs(side) > _CLEAR:
+    if hexagonal and abs(side) > POLAR:
         # Bonds lie midway between translations: the side of the brighter columns is that of a, or of its opposite.
         fold = 3
         if (side * np.exp(-3j * (angle + np.pi / 6))).real < 0:

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, cKDTree
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._grains import aligned, mean_lattice, polarity_angle, same_lattice
+from torchmotif.lattice._grains import POLAR, aligned, mean_lattice, polarity_angle, same_lattice
 from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, start_bases
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ Ints = NDArray[np.int64]
 
 _WHOLE = 0.9  # share of the columns in reach that lie on the lattice, from which a column is inside a grain
 _FULL = 0.7  # of the usual number of neighbours, below which a lattice is not trusted by itself
-_OFF = 0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites
+_OFF = 0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites,
+_WORSE = 3.0  # and as many times as they usually are
+_SIDED = 0.5  # of the usual share by which the brighter columns are on one side, below which a column is between two grains
+_SURE = 4.0  # standard errors by which the lattices of neighbouring columns of a grain may differ, if that is more than the tolerance
 _LINK = 1.6  # spacings within which columns may link a grain
 _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
 _REACH = 4.0  # spacings within which the lattice of a grain decides about a column
@@ -207,7 +210,7 @@ def find_grains(
     *,
     scale: Any = (1.0, 1.0),
     pixel_size_nm: tuple[float, float] | None = None,
-    tolerance_deg: float = 3.0,
+    tolerance_deg: float = 1.0,
 ) -> Grains:
     """Columns grouped by the lattice around them.
 
@@ -248,8 +251,9 @@ def find_grains(
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
-    inside = _inside(points, fits, RADIUS * longest)
-    labels = _linked(points, fits, polar, inside, _LINK * spacing, float(np.tan(np.radians(tolerance_deg))))
+    inside = _inside(points, fits, polar, RADIUS * longest)
+    tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
+    labels = _linked(points, fits, polar, inside, _LINK * spacing, tolerance)
     inside &= labels >= 0
     if not inside.any():
         raise InputError(
@@ -306,8 +310,10 @@ def joined_triangles(positions: Floats, longest: float) -> Ints:
     return corners[np.linalg.norm(sides, axis=2).max(axis=1) < longest]
 
 
-def _inside(points: Points, fits: LocalFits, radius: float) -> NDArray[np.bool_]:
-    """Columns around which nearly all columns lie on one lattice."""
+def _inside(
+    points: Points, fits: LocalFits, polar: NDArray[np.complex128], radius: float
+) -> NDArray[np.bool_]:
+    """Columns around which nearly all columns lie on one lattice, and the brighter ones on one side if there is one."""
     used = points.group >= 0
     on = (fits.middle_weights > 0).sum(axis=1)
     near = cKDTree(points.positions[used]).query_ball_point(points.positions, radius, return_length=True)
@@ -316,7 +322,20 @@ def _inside(points: Points, fits: LocalFits, radius: float) -> NDArray[np.bool_]
     found: NDArray[np.bool_] = (
         used & fits.known & (on >= _WHOLE * near) & (on >= _FULL * usual) & (fits.offset < _OFF * shortest)
     )
+    if found.any():
+        side = np.abs(polar)
+        found &= fits.offset < _WORSE * np.median(fits.offset[found])
+        found &= (side > _SIDED * np.median(side[found])) | (np.median(side[found]) < POLAR)
     return found
+
+
+def _turn_error(points: Points, fits: LocalFits, inside: NDArray[np.bool_]) -> float:
+    """Usual standard error of the direction of a translation, in radians."""
+    if not inside.any():
+        return 0.0
+    weights, variance = fits.weights[inside], points.variance[fits.neighbours[inside]].mean(axis=2)
+    error = np.sqrt(np.einsum("mkp,mkp,mk->mp", weights, weights, variance))
+    return float(np.median(error / np.linalg.norm(fits.basis[inside], axis=2)))
 
 
 def _linked(
