@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
+from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice._local import Points, measured
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
@@ -98,7 +99,8 @@ class Inside:
         Parameters
         ----------
         of, within
-            As for `displacements`; by default the second brightest sublattices within the brightest, in perovskites B within A.
+            As for `displacements`; by default the second brightest sublattices within the brightest, in perovskites B within A; of one
+            square lattice the darker of the columns that alternate within the brighter.
         radius : float, optional
 
         Returns
@@ -112,11 +114,14 @@ class Inside:
             As `displacements`; or if a default is wanted and there are fewer than two sublattices.
         """
         if of is None or within is None:
-            levels = self._levels()
+            levels: list[Any] = self._levels()
+            if len(levels) < 2 and any(grain.fold == 4 for grain in self.grains.grains):
+                halves = chessboard(self.grains, np.asarray(self.columns.intensities, np.float64))
+                levels = [halves == side for side in (0, 1)]
             if len(levels) < 2:
                 raise InputError(
-                    "a cage and what is in it differ in brightness, and all sublattices found have one: say which columns with of "
-                    "and within, or look for weaker columns with a lower threshold"
+                    "a cage and what is in it make two sublattices, and one was found: say which columns with of and within, or look "
+                    "for weaker columns with a lower threshold"
                 )
             within = levels[0] if within is None else within
             of = levels[1] if of is None else of
