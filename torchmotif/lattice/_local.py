@@ -43,16 +43,21 @@ class Points:
     jitter : array of shape (2,)
         Standard deviation along (row, col) in pixels by which columns of all sublattices scatter beyond their errors; the variance
         has it.
+    start : (array of shape (n, 2, 2), array of shape (n,)), optional
+        What `start_bases` has found for them.
     """
 
     positions: Floats
     variance: Floats
     group: Ints
     jitter: Floats
+    start: tuple[Floats, Ints] | None = None
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
         """The same, where fits use some of the columns, as one sublattice."""
-        return replace(self, group=np.where(which, 0, -1))
+        # Half of a sublattice has another lattice than all of it.
+        parted = np.intersect1d(self.group[which], self.group[~which & (self.group >= 0)]).size > 0
+        return replace(self, group=np.where(which, 0, -1), start=None if parted else self.start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +143,7 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
     Points
     """
     points = Points(positions, variance.copy(), group, np.zeros(2))
+    points = replace(points, start=start_bases(points))
     numbers, counts = np.unique(group[group >= 0], return_counts=True)
     least = np.full(2, np.inf)
     for number in numbers[counts >= _MANY].tolist():
@@ -165,6 +171,8 @@ def start_bases(points: Points) -> tuple[Floats, Ints]:
     array of shape (n, 2, 2), array of shape (n,) int64
         NaN and -1 where there is no lattice at all.
     """
+    if points.start is not None:
+        return points.start
     n = len(points.positions)
     bases, number, count = np.full((n, 2, 2), np.nan), np.full(n, -1), 0
     for group in np.unique(points.group[points.group >= 0]).tolist():
@@ -235,74 +243,84 @@ def fit_around(
     for low in range(0, len(centres), _BATCH):
         part = slice(low, low + _BATCH)
         excluded = None if own is None else own[part]
-        near = _within(tree, used, centres[part], min(first, radius), excluded)
-        begun = _fit(points, *near, start[part])
-        basis = np.where(np.isfinite(begun[0]), begun[0], start[part])
+        columns, there, distance = _within(tree, used, centres[part], radius, excluded)
+        basis = start[part]
         if radius > first:
-            near = _within(tree, used, centres[part], radius, excluded)
-        parts.append(_fit(points, *near, basis))
+            close = (there & (distance <= first)).any(axis=0).nonzero()[0].max(initial=1) + 1
+            begun = _fit(points, columns[:, :close], (there & (distance <= first))[:, :close], basis)[0]
+            basis = np.where(np.isfinite(begun), begun, basis)
+        parts.append(_fit(points, columns, there, basis))
     return _joined(parts, max(part[1].shape[1] for part in parts))
 
 
 def _within(
     tree: cKDTree, used: Ints, centres: Floats, radius: float, own: Ints | None
-) -> tuple[Ints, NDArray[np.bool_]]:
-    """Columns within a radius of each place, the nearest first, and which of them there are."""
-    centres = np.where(np.isfinite(centres), centres, np.inf)
-    finite = np.isfinite(centres).all(axis=1)
-    count = tree.query_ball_point(centres[finite], radius, return_length=True).max(initial=1)
+) -> tuple[Ints, NDArray[np.bool_], Floats]:
+    """Columns within a radius of each place, the nearest first, which of them there are, and how far they are."""
+    count = tree.query_ball_point(centres, radius, return_length=True).max(initial=1)
     k = int(np.clip(count, 2, _MOST))
-    index = np.full((len(centres), k), tree.n)
-    index[finite] = tree.query(centres[finite], k=k, distance_upper_bound=radius)[1]
+    distance, index = tree.query(centres, k=k, distance_upper_bound=radius)
     there = index < tree.n
     columns = used[np.where(there, index, 0)]
     if own is not None:
         there &= columns != own[:, None]
-    return columns, there
+    return columns, there, distance
 
 
 def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats) -> tuple[Any, ...]:
     """Fits around some places: basis, columns, weights, middle, its index and weights, misfit, freedom, offset."""
     place, variance = points.positions[columns], points.variance[columns]
-    same = (
-        (points.group[columns][:, :, None] == points.group[columns][:, None, :])
-        & there[:, :, None]
-        & there[:, None, :]
-    )
-    anchor = same.argmax(axis=2)  # the nearest of the same sublattice
+    numbers, which = np.unique(points.group[columns], return_inverse=True)
+    which = which.reshape(columns.shape)
     start = np.where(np.isfinite(start), start, np.eye(2))
-    step = place - np.take_along_axis(place, anchor[..., None], axis=1)
-    index = np.rint(step @ np.linalg.inv(start))
+    of = [(which == g) & there for g in range(len(numbers))]  # a few sublattices
+    anchors = np.stack([one.argmax(axis=1) for one in of], axis=1)  # the nearest of each
+    step = place - np.take_along_axis(place, np.take_along_axis(anchors, which, axis=1)[..., None], axis=1)
+    index = np.rint(_times(step, np.linalg.inv(start)))
     shortest = np.linalg.norm(start, axis=2).min(axis=1)[:, None]
-    on = there & (np.linalg.norm(step - index @ start, axis=2) < _OFF * shortest)
+    on = there & (_length(step - _times(index, start)) < _OFF * shortest)
     for again in (True, False):
-        alike = same & on[:, :, None] & on[:, None, :]
         weight = np.where(on, 2 / variance.sum(axis=2), 0.0)
-        share = alike * weight[:, None, :]
-        share /= np.maximum(share.sum(axis=2, keepdims=True), 1e-300)
-        centred = index - share @ index
-        gram = np.einsum("ij,ijp,ijq->ipq", weight, centred, centred)
-        spread = np.linalg.eigvalsh(gram)
+        centred, apart = index.copy(), place.copy()
+        groups = np.zeros(len(columns), np.int64)
+        for one in of:
+            mine = weight * one
+            total = mine.sum(axis=1)
+            share = (mine / np.maximum(total, 1e-300)[:, None])[:, None, :]
+            centred -= one[..., None] * (share @ index)
+            apart -= one[..., None] * (share @ place)
+            groups += total > 0
+        weighted = (centred * weight[..., None]).swapaxes(1, 2)
+        gram = weighted @ centred
+        mean, half = (gram[:, 0, 0] + gram[:, 1, 1]) / 2, (gram[:, 0, 0] - gram[:, 1, 1]) / 2
+        root = np.hypot(half, gram[:, 0, 1])
         count = on.sum(axis=1)
-        groups = np.where(count > 0, (on / np.maximum(alike.sum(axis=2), 1)).sum(axis=1).round(), 0)
-        solved = (spread[:, 0] > _FLAT * spread[:, 1]) & (count - groups >= _SPARE)
+        solved = (mean - root > _FLAT * (mean + root)) & (count - groups >= _SPARE)
         gram[~solved] = np.eye(2)
-        weights = np.linalg.solve(gram, (centred * weight[..., None]).swapaxes(1, 2)).swapaxes(1, 2)
+        weights = (np.linalg.inv(gram) @ weighted).swapaxes(1, 2)
         weights[~solved] = 0.0
         basis = weights.swapaxes(1, 2) @ place
-        rest = (place - share @ place) - centred @ basis
+        rest = apart - _times(centred, basis)
         if again:
             # The first anchor may itself have been off its site.
-            on &= (np.linalg.norm(rest, axis=2) < _OFF * shortest) | ~solved[:, None]
+            on &= (_length(rest) < _OFF * shortest) | ~solved[:, None]
     freedom = np.where(solved, count - groups - 2, 0).astype(np.int64)
     squares = np.where(on[..., None], rest**2, 0.0)
     misfit = (squares / variance).sum(axis=1) / np.maximum(freedom, 1)[:, None]
     offset = np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(freedom, 1))
     middle_weights = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
     basis[~solved], misfit[~solved], offset[~solved] = np.nan, np.nan, np.nan
-    middle = np.einsum("ij,ijp->ip", middle_weights, place)
-    middle_index = np.einsum("ij,ijp->ip", middle_weights, index)
+    middle, middle_index = ((middle_weights[:, None, :] @ one)[:, 0] for one in (place, index))
     return basis, columns, weights, middle, middle_index, middle_weights, misfit, freedom, offset
+
+
+def _times(vectors: Floats, matrices: Floats) -> Floats:
+    """Vectors (m, k, 2) times a matrix (2, 2) for each row: faster than products of so small matrices."""
+    return vectors[..., :1] * matrices[:, None, 0] + vectors[..., 1:] * matrices[:, None, 1]
+
+
+def _length(vectors: Floats) -> Floats:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
 
 
 def _nothing(m: int) -> tuple[Any, ...]:
