@@ -1,11 +1,13 @@
 """What the columns do inside a motif: displacement, polarisation, strain, grains and finer classes of a result."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torchmotif import plot
 from torchmotif.errors import InputError
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
 from torchmotif.lattice.alternation import chessboard
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from torchmotif.image import Micrograph
     from torchmotif.lattice import Sites
 
-__all__ = ["Inside"]
+__all__ = ["Inside", "write_inside"]
 
 Flags = NDArray[np.bool_]
 Selection = Any  # a motif or sublattice, several of them, or a boolean array
@@ -291,3 +293,46 @@ class Inside:
         order = np.argsort(-bright, kind="stable")
         fall = bright[order][:-1] > _BRIGHTER * np.maximum(bright[order][1:], 0)
         return [part.tolist() for part in np.split(numbers[order], np.flatnonzero(fall) + 1) if len(part)]
+
+
+def write_inside(result: Any, folder: Path) -> None:
+    """Write tables and pictures of grains, strain and displacement into a folder.
+
+    Parameters
+    ----------
+    result : MotifResult
+    folder : Path
+        Which is there.
+
+    Raises
+    ------
+    InputError
+        If the columns form no lattice.
+    """
+    from matplotlib.figure import Figure
+
+    grains, strain, shift = result.grains, result.strain(), result.displacements()
+    tables = {
+        "grains": grains.to_dataframe(),
+        "boundaries": grains.boundaries,
+        "dislocations": result.dislocations.to_dataframe(),
+        "strain": strain.to_dataframe(),
+        "displacement": shift.to_dataframe(),
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    image, size = result.image.measured(), result.image.pixel_size_nm
+    figures = {name: Figure(dpi=150) for name in ("grains", "displacement")}
+    axes = {
+        name: plot.map_axes(image.shape, size, n_motifs=len(grains), figure=figure)
+        for name, figure in figures.items()
+    }
+    plot.grain_map(
+        grains, image=image, dislocations=result.dislocations, pixel_size_nm=size, ax=axes["grains"]
+    )
+    if shift.known.any():
+        plot.displacement_map(shift, image=image, ax=axes["displacement"])
+    figures["strain"] = Figure(figsize=(10, 8), dpi=150, layout="constrained")
+    plot.strain_map(strain, image=image, figure=figures["strain"], pixel_size_nm=size)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")

@@ -15,7 +15,7 @@ from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
-from torchmotif.analysis.inside import Inside
+from torchmotif.analysis.inside import Inside, write_inside
 from torchmotif.columns import Columns
 from torchmotif.errors import ReadError
 from torchmotif.hierarchy import MotifHierarchy
@@ -243,7 +243,9 @@ class MotifResult(Inside):
         """
         write_report(self, Path(path))
 
-    def save(self, folder: str | Path, *, overwrite: bool = False, report: bool = True) -> None:
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, report: bool = True, inside: bool = False
+    ) -> None:
         """Write everything to a folder, which is either whole or not there.
 
         Parameters
@@ -253,11 +255,16 @@ class MotifResult(Inside):
             Replace a folder of results that is there already.
         report : bool
             Write report.html as well, which takes a few seconds.
+        inside : bool
+            Write what the columns do inside their motifs as well: displacement.csv, strain.csv, grains.csv, boundaries.csv,
+            dislocations.csv, and pictures of them.
 
         Raises
         ------
         OutputError
             If the folder exists and is not to be replaced, or cannot be written.
+        InputError
+            If `inside` is asked for where the columns form no lattice.
 
         Notes
         -----
@@ -270,6 +277,8 @@ class MotifResult(Inside):
             write_saved(new, RECORD, self)
             for name, figure in self._figures().items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
+            if inside:
+                write_inside(self, new)
             if report:
                 self.report(new / "report.html")
 

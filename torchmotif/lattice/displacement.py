@@ -177,7 +177,7 @@ def displacements_within(
         points.variance / stretch**2,
         pixel_size_nm,
         radius,
-        np.abs(np.linalg.det(np.where(fits.known[:, None, None], fits.basis, np.nan))),
+        np.abs(fits.basis[:, 0, 0] * fits.basis[:, 1, 1] - fits.basis[:, 0, 1] * fits.basis[:, 1, 0]),
     )
 
 

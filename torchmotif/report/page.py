@@ -58,6 +58,7 @@ def render(result: "Shown") -> str:
         groups=groups,
         cards=cards(result),
         dose=dose_statement(result),
+        layers=[layer["name"] for layer in data["layers"]],
         sampled=len(sample.index),
         has_layout=layout is not None,
         spectrum=spectrum(result, sample),

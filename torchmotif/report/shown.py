@@ -6,7 +6,7 @@ import numpy as np
 
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
-from torchmotif.lattice import Sites
+from torchmotif.lattice import Displacements, Grains, LatticeStrain, Sites
 from torchmotif.plane_graph import PlaneGraph
 
 if TYPE_CHECKING:
@@ -45,3 +45,8 @@ class Shown(Protocol):
     @property
     def sites(self) -> Sites: ...  # noqa: D102
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102
+    @property
+    def grains(self) -> Grains: ...  # noqa: D102
+    def strain(self) -> LatticeStrain: ...  # noqa: D102
+    def displacements(self) -> Displacements: ...  # noqa: D102
+    def polarisation(self) -> Displacements: ...  # noqa: D102
