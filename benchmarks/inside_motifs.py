@@ -37,7 +37,9 @@ def matched(specimen: Any, positions: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def polar() -> None:
     """1. PbTiO3-like perovskite: bias, z-scores, significance, place of the wall."""
     print("1. displacement of Ti in its cage of Pb, two domains, 768 x 768 px of 15 pm")
-    print("e/px  pm   n   bias along P   across   error   z along, across   significant   p<0.05   wall off by (cells)")
+    print(
+        "e/px  pm   n   bias along P   across   error   z along, across   significant   p<0.05   wall off by (cells)"
+    )
     along = np.array([math.cos(0.1), math.sin(0.1)])
     across = np.array([-math.sin(0.1), math.cos(0.1)])
     for name, dose in DOSES.items():
@@ -71,7 +73,9 @@ def wall_of(specimen: Any, positions: np.ndarray, along: np.ndarray) -> float:
     direction = np.array([-math.sin(0.1), math.cos(0.1)])
     place = (positions - (np.array(specimen.shape) - 1) / 2) @ direction
     order = np.argsort(place)
-    best = np.cumsum(along[order]).argmin() if along[place < 0].mean() < 0 else np.cumsum(along[order]).argmax()
+    best = (
+        np.cumsum(along[order]).argmin() if along[place < 0].mean() < 0 else np.cumsum(along[order]).argmax()
+    )
     middle = (place[order][best] + place[order][min(best + 1, len(order) - 1)]) / 2
     return float(middle / (A_PEROVSKITE / 0.015))
 
@@ -101,11 +105,17 @@ def strain() -> None:
             kept = near & field.known
             true = specimen.truth.strain.numpy()[which[kept]]
             if case.startswith("rotation"):
-                true = 0 * true  # the truth of the data set is the small-strain tensor, which a rotation changes
+                true = (
+                    0 * true
+                )  # the truth of the data set is the small-strain tensor, which a rotation changes
             off = field.values[kept, :3] - np.stack([true[:, 0, 0], true[:, 1, 1], true[:, 0, 1]], axis=1)
             errors = field.errors[kept, :3]
             bias, z = " ".join(f"{x:+.4f}" for x in off.mean(0) * 100), (off / errors).std(0)
-            clear = f"  significant {analysed(specimen, dose).strain().significant().mean():.3f}" if case == "none" else ""
+            clear = (
+                f"  significant {analysed(specimen, dose).strain().significant().mean():.3f}"
+                if case == "none"
+                else ""
+            )
             print(
                 f"{name:>4}  {case:14} {kept.sum():5d}  {bias}   {errors[:, 0].mean() * 100:.3f}   "
                 f"{z[0]:.3f} {z[1]:.3f} {z[2]:.3f}{clear}",
@@ -127,14 +137,21 @@ def phase_strain(image: np.ndarray, basis: np.ndarray, sigma: float) -> np.ndarr
         gradients.append(np.stack(slope, axis=-1))
     phase = np.stack(gradients, axis=-2)  # (h, w, reflection, axis)
     distortion = -np.einsum("pi,hwpj->hwij", basis, phase) / (2 * np.pi)
-    return np.stack([distortion[..., 0, 0], distortion[..., 1, 1], (distortion[..., 0, 1] + distortion[..., 1, 0]) / 2], -1)
+    return np.stack(
+        [distortion[..., 0, 0], distortion[..., 1, 1], (distortion[..., 0, 1] + distortion[..., 1, 0]) / 2],
+        -1,
+    )
 
 
 def others() -> None:
     """2. Beside geometric phase analysis and atomap's monolayer distances: error and time, one specimen for all."""
-    print("2. beside others: perovskite strained by 1 % along rows of a gradient of +-1 %, 512 x 512 px, root mean square error in %")
+    print(
+        "2. beside others: perovskite strained by 1 % along rows of a gradient of +-1 %, 512 x 512 px, root mean square error in %"
+    )
     displacement = tm.datasets.strain_gradient(0.02 / 512, 255.5)
-    specimen = tm.datasets.polar_perovskite((512, 512), displacement_pm=0.0, rotation_rad=0.0, displacement=displacement)
+    specimen = tm.datasets.polar_perovskite(
+        (512, 512), displacement_pm=0.0, rotation_rad=0.0, displacement=displacement
+    )
     for name, dose in DOSES.items():
         image = specimen.draw(dose, torch.Generator().manual_seed(0))
         start = time.process_time()
@@ -161,7 +178,9 @@ def others() -> None:
             mapped = phase_strain(pixels, basis, sigma)
             seconds = time.process_time() - lap
             off = mapped[places[inner, 0], places[inner, 1], 0] - true[inner]
-            print(f"{name:>4} e/px  GPA, sigma {sigma:.0f} px: {off.std() * 100:.3f} (bias {off.mean() * 100:+.4f}), {seconds:.2f} s")
+            print(
+                f"{name:>4} e/px  GPA, sigma {sigma:.0f} px: {off.std() * 100:.3f} (bias {off.mean() * 100:+.4f}), {seconds:.2f} s"
+            )
         by_atomap(specimen, result, pixels, name)
 
 
@@ -189,14 +208,19 @@ def by_atomap(specimen: Any, result: tm.MotifResult, pixels: np.ndarray, name: s
         inner = ((places > 40) & (places < 472)).all(axis=1)
         spread = float((found - true)[inner].std())
         best = spread if best is None else min(best, spread)
-    print(f"{name:>4} e/px  atomap, monolayer distances: {best * 100:.3f}, {time.process_time() - lap:.1f} s with its refinement")
+    print(
+        f"{name:>4} e/px  atomap, monolayer distances: {best * 100:.3f}, {time.process_time() - lap:.1f} s with its refinement"
+    )
 
 
 def grains() -> None:
     """3. Grains: columns in the right one, misorientation."""
     print("3. grains: share of columns in the right one, and misorientations")
     made = tm.datasets.mose2
-    cases = {f"four grains {seed}": (made((900, 900), grains=4, vacancy_rate=0.02, random_state=seed), seed) for seed in (1, 3, 4, 7)}
+    cases = {
+        f"four grains {seed}": (made((900, 900), grains=4, vacancy_rate=0.02, random_state=seed), seed)
+        for seed in (1, 3, 4, 7)
+    }
     cases["mirror twin"] = (made((512, 512), grains=2, boundary="mirror", vacancy_rate=0.0), None)
     for name, (specimen, seed) in cases.items():
         for dose in (1.0, 0.1):
@@ -258,7 +282,10 @@ def dislocations() -> None:
     """3. An edge dislocation with the right Burgers vector."""
     print("3. edge dislocation: place off by (px), Burgers vector off by (px)")
     for name, dose in DOSES.items():
-        for kind, constant, angle in (("perovskite", A_PEROVSKITE / 0.015, 0.1), ("mose2", A_MOSE2 / 0.015, 0.2)):
+        for kind, constant, angle in (
+            ("perovskite", A_PEROVSKITE / 0.015, 0.1),
+            ("mose2", A_MOSE2 / 0.015, 0.2),
+        ):
             turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
             centre = 255.5 + turn @ np.array([0.45, 0.25]) * constant
             vector = turn @ np.array([0, constant])
@@ -295,7 +322,10 @@ def classes() -> None:
                     right = result.columns.positions[known, 1] > side / 2
                     share = max((right == found.labels[known]).mean(), (right != found.labels[known]).mean())
                     told = f", {share:.3f} right" if case == "two states" and len(found) == 2 else ""
-                    print(f"{name:>4} e/px  {case}, radius {radius or 'default'}: {len(found)} classes{told}; {found.reason}", flush=True)
+                    print(
+                        f"{name:>4} e/px  {case}, radius {radius or 'default'}: {len(found)} classes{told}; {found.reason}",
+                        flush=True,
+                    )
 
 
 def speed() -> None:
@@ -346,7 +376,9 @@ def field() -> None:
     whole = tm.analyze(tm.Micrograph(image.numpy(), image.pixel_size), progress=False)
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/field.npy", image.numpy())
-        found = tm.field.analyze(f"{folder}/field.npy", f"{folder}/store", pixel_size_nm=0.015, tile=256, progress=False)
+        found = tm.field.analyze(
+            f"{folder}/field.npy", f"{folder}/store", pixel_size_nm=0.015, tile=256, progress=False
+        )
         one, other = whole.polarisation(), found.polarisation()
         print(f"6. field: {len(one)} and {len(other)} columns")
         if len(one) == len(other):

@@ -117,11 +117,19 @@ def inside_layers(result: MotifResult, field: ColumnField | None = None) -> list
     """
     field = result.displacements() if field is None else field
     place, known = _in_space(result.image), field.known
-    lines = {"name": "grain boundaries", "shape_type": "line", "edge_width": 0.1 * result.columns.spacing, **place}
+    lines = {
+        "name": "grain boundaries",
+        "shape_type": "line",
+        "edge_width": 0.1 * result.columns.spacing,
+        **place,
+    }
     layers: list[LayerData] = [(list(result.grains.segments), lines, "shapes")]
     if isinstance(field, Displacements):
         arrows = np.stack([field.positions[known], _LONGER * field.values[known]], axis=1)
-        return [*layers, (arrows, {"name": "displacement, 10 times", "features": _table(field), **place}, "vectors")]
+        return [
+            *layers,
+            (arrows, {"name": "displacement, 10 times", "features": _table(field), **place}, "vectors"),
+        ]
     points = {
         "name": field.names[0],
         "features": _table(field),

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torchmotif import plot
 from torchmotif.errors import InputError
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
-from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice._local import Points, measured
+from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
@@ -88,7 +88,9 @@ class Inside:
             raise InputError("within needs of: name the columns whose displacement is wanted")
         sublattice = self._sublattice
         # Of sublattices with too few columns for a lattice nothing can be said.
-        numbers = [one for one in np.unique(sublattice[sublattice >= 0]).tolist() if (sublattice == one).sum() > 8]
+        numbers = [
+            one for one in np.unique(sublattice[sublattice >= 0]).tolist() if (sublattice == one).sum() > 8
+        ]
         if not numbers:
             raise InputError("no motif makes a sublattice, so there is no lattice to be displaced in")
         return joined([displacements_within(points, *[sublattice == one] * 2, **options) for one in numbers])
@@ -177,7 +179,11 @@ class Inside:
         """Where circuits on the lattice of a grain do not close, with their Burgers vectors."""
         points, scale = self._points
         return find_dislocations(
-            points, self.grains, self.columns.spacing * scale[1], scale=scale, pixel_size_nm=self.image.pixel_size_nm
+            points,
+            self.grains,
+            self.columns.spacing * scale[1],
+            scale=scale,
+            pixel_size_nm=self.image.pixel_size_nm,
         )
 
     def split(

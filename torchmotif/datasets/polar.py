@@ -117,7 +117,9 @@ def polar_perovskite(
     which = np.tile([0, 1, 2, 2], len(cell))
     depth = place[:, 1] - (wall_at - 0.5) * shape[1]
     width = wall_width_nm / pixel_size_nm
-    side = np.zeros(len(place)) - 1 if domains == 1 else np.tanh(depth / width) if width > 0 else np.sign(depth)
+    side = (
+        np.zeros(len(place)) - 1 if domains == 1 else np.tanh(depth / width) if width > 0 else np.sign(depth)
+    )
     side[side == 0] = 1.0
     turn = (side + 1) / 2 * (math.pi / 2 if wall == "90" else 0.0)
     size = np.array([0.0, 1.0, oxygen_ratio])[which] * displacement_pm / 1000 / pixel_size_nm

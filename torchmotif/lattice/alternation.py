@@ -50,7 +50,11 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
         steps = dijkstra(links, directed=False, indices=start, unweighted=True)
         joined = np.isfinite(steps)
         colour = np.where(joined, steps, 0).astype(np.int64) % 2
-        light = [float(np.median(bright[rows][joined & (colour == side)])) for side in (0, 1) if (joined & (colour == side)).any()]
+        light = [
+            float(np.median(bright[rows][joined & (colour == side)]))
+            for side in (0, 1)
+            if (joined & (colour == side)).any()
+        ]
         brighter = int(len(light) == 2 and light[1] > light[0])
         found[rows[joined]] = (colour[joined] + brighter) % 2
     return found

@@ -93,7 +93,9 @@ def lattice_strain(
     longest = float(np.median(np.linalg.norm(cells, axis=2).max(axis=1)))
     reach = RADIUS * longest if radius is None else radius * stretch[1]
     if not longest <= reach < np.inf:
-        raise InputError(f"radius must be at least {longest / stretch[1]:.1f} pixels, one translation, got {radius}")
+        raise InputError(
+            f"radius must be at least {longest / stretch[1]:.1f} pixels, one translation, got {radius}"
+        )
     rows = np.flatnonzero((grains.labels >= 0) & (points.group >= 0))
     grain = grains.labels[rows]
     fits = fit_around(points, points.positions[rows], cells[grain], reach)
@@ -180,7 +182,9 @@ def _structure(
     """The cell of a structure, as it is turned in each grain."""
     unknown = set(constants) - set(_STRUCTURE)
     if unknown or "a_nm" not in constants:
-        raise InputError(f"reference must name a_nm, and may name b_nm and gamma_deg, got {sorted(constants)}")
+        raise InputError(
+            f"reference must name a_nm, and may name b_nm and gamma_deg, got {sorted(constants)}"
+        )
     if pixel_size_nm is None:
         raise InputError(
             "reference in nanometres needs the pixel size, which the image does not have; give tm.Micrograph a pixel_size"
@@ -188,7 +192,9 @@ def _structure(
     a, gamma = float(constants["a_nm"]), float(constants.get("gamma_deg", 90.0))
     b = float(constants.get("b_nm", a))
     if not (a > 0 and b > 0 and 0 < gamma < 180):
-        raise InputError(f"reference must have positive lengths and an angle of 0 to 180 degrees, got {dict(constants)}")
+        raise InputError(
+            f"reference must have positive lengths and an angle of 0 to 180 degrees, got {dict(constants)}"
+        )
     per_nm = stretch[1] / pixel_size_nm[1]
     angle = np.radians(gamma)
     cell = np.array([[0.0, a], [-b * np.sin(angle), b * np.cos(angle)]]) * per_nm

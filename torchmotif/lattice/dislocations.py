@@ -59,7 +59,11 @@ class Dislocations:
         """One row for each: row_px, col_px, grain, a, b in translations, and the Burgers vector in pixels and nanometres."""
         import pandas as pd
 
-        table: dict[str, Any] = {"row_px": self.positions[:, 0], "col_px": self.positions[:, 1], "grain": self.grain}
+        table: dict[str, Any] = {
+            "row_px": self.positions[:, 0],
+            "col_px": self.positions[:, 1],
+            "grain": self.grain,
+        }
         table |= {"a": self.burgers[:, 0], "b": self.burgers[:, 1]}
         table |= {"burgers_row_px": self.burgers_px[:, 0], "burgers_col_px": self.burgers_px[:, 1]}
         if self.pixel_size_nm is not None:
@@ -113,7 +117,9 @@ def find_dislocations(
     grain_of, weight = np.array([one[2] for one in found]), np.array([one[3] for one in found])
     longest = float(np.max([np.linalg.norm(g.basis * stretch, axis=1).max() for g in grains.grains]))
     pairs = cKDTree(place).query_pairs(_CORE * longest, output_type="ndarray").reshape(-1, 2)
-    alike = (vector[pairs[:, 0]] == vector[pairs[:, 1]]).all(axis=1) & (grain_of[pairs[:, 0]] == grain_of[pairs[:, 1]])
+    alike = (vector[pairs[:, 0]] == vector[pairs[:, 1]]).all(axis=1) & (
+        grain_of[pairs[:, 0]] == grain_of[pairs[:, 1]]
+    )
     pairs = pairs[alike]
     links = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(place),) * 2)
     which = connected_components(links, directed=False)[1]

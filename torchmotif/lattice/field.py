@@ -274,7 +274,9 @@ class ColumnField:
             )
         taken = taken & self.known & np.isfinite(at)
         if not taken.any():
-            raise InputError("no column has a value there: take other columns, or a larger radius of the fits")
+            raise InputError(
+                "no column has a value there: take other columns, or a larger radius of the fits"
+            )
         low, high = at[taken].min(), at[taken].max()
         if width is not None and not 0 < width < np.inf:
             raise InputError(f"width must be a positive number of pixels, got {width}")

@@ -24,8 +24,11 @@ Ints = NDArray[np.int64]
 
 _WHOLE = 0.9  # share of the columns in reach that lie on the lattice, from which a column is inside a grain
 _FULL = 0.7  # of the usual number of neighbours, below which a lattice is not trusted by itself
-_OFF = 0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites,
-_WORSE = 3.0  # and as many times as they usually are
+_OFF = (
+    0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites,
+)
+_WORSE = 3.0  # and as many times as they usually are,
+_EXACT = 0.01  # unless that is less than this
 _SIDED = 0.5  # of the usual share by which the brighter columns are on one side, below which a column is between two grains
 _SURE = 4.0  # standard errors by which the lattices of neighbouring columns of a grain may differ, if that is more than the tolerance
 _LINK = 1.6  # spacings within which columns may link a grain
@@ -33,7 +36,7 @@ _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
 _REACH = 4.0  # spacings within which the lattice of a grain decides about a column
 _ANCHORS = 24  # columns inside grains that do
 _ON = 0.35  # spacings from a site beyond which a column belongs to no grain
-_EDGE = 1.8  # spacings: longer sides make no triangle between neighbouring columns
+_EDGE = 2.6  # spacings: longer sides make no triangle between neighbouring columns; boundaries may gape
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +327,8 @@ def _inside(
     )
     if found.any():
         side = np.abs(polar)
-        found &= fits.offset < _WORSE * np.median(fits.offset[found])
+        # Rounding makes no grains where columns do not scatter.
+        found &= fits.offset < np.maximum(_WORSE * np.median(fits.offset[found]), _EXACT * shortest)
         found &= (side > _SIDED * np.median(side[found])) | (np.median(side[found]) < POLAR)
     return found
 
@@ -370,7 +374,9 @@ def _assigned(
         return labels
     found = labels.copy()
     k = min(_ANCHORS, len(anchors))
-    distance, near = cKDTree(positions[anchors]).query(positions[rest], k=k, distance_upper_bound=_REACH * spacing)
+    distance, near = cKDTree(positions[anchors]).query(
+        positions[rest], k=k, distance_upper_bound=_REACH * spacing
+    )
     distance, near = distance.reshape(len(rest), k), near.reshape(len(rest), k)
     there = np.isfinite(distance)
     anchor = anchors[np.where(there, near, 0)]

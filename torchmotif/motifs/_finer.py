@@ -171,7 +171,9 @@ def _supported(sample: Tensor, criteria: SplitCriteria, least: float) -> tuple[S
         return None, ""
     axes = torch.eye(sample.shape[1], dtype=sample.dtype)
     options = [axes] + [axes[:, [i]] for i in range(sample.shape[1])] * (sample.shape[1] > 1)
-    splits = sorted((one for part in options for one in splits_along(sample, part)), key=lambda one: -one.evidence)
+    splits = sorted(
+        (one for part in options for one in splits_along(sample, part)), key=lambda one: -one.evidence
+    )
     large = [
         one
         for one in splits

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from torchmotif.lattice import ColumnField, Dislocations, Displacements, Grains, LatticeStrain, Profile
+    from torchmotif.lattice import Dislocations, Displacements, Grains, LatticeStrain, Profile
 
 __all__ = ["colour_of_angle", "displacement_map", "grain_map", "phase_map", "profile", "strain_map"]
 
@@ -90,7 +90,9 @@ def displacement_map(
             clear[known] = false_discovery_control(chance) <= level
     axes = _axes(field.positions, image, field.pixel_size_nm, ax)
     place, shift, clear = field.positions[known], shift[known], clear[known]
-    apart = float(np.median(cKDTree(place).query(place, k=[min(2, len(place))])[0])) if len(place) > 1 else 1.0
+    apart = (
+        float(np.median(cKDTree(place).query(place, k=[min(2, len(place))])[0])) if len(place) > 1 else 1.0
+    )
     size = np.linalg.norm(shift, axis=1)
     longest = length or float(np.quantile(size, 0.95)) or 1.0
     arrows = shift * (_ARROW * apart / longest)
@@ -112,7 +114,9 @@ def displacement_map(
         rasterized=len(place) > _VECTORS,
     )
     unit = f"{longest * col * 1000:.3g} pm" if field.pixel_size_nm is not None else f"{longest:.3g} px"
-    _wheel(axes, f"longest arrows {unit}\n{clear.mean():.0%} of {len(place):,} significant" if level else unit)
+    _wheel(
+        axes, f"longest arrows {unit}\n{clear.mean():.0%} of {len(place):,} significant" if level else unit
+    )
     return axes
 
 
@@ -166,7 +170,9 @@ def strain_map(
     errors = field.errors
     index = [field.names.index(name) for name in components]
     strains = [i for i, name in zip(index, components, strict=True) if name != "rotation_rad"]
-    common = limit or (float(np.nanquantile(np.abs(field.values[:, strains]), 0.98)) if strains else 1.0) or 1e-6
+    common = (
+        limit or (float(np.nanquantile(np.abs(field.values[:, strains]), 0.98)) if strains else 1.0) or 1e-6
+    )
     drawn = []
     for number, (i, name) in enumerate(zip(index, components, strict=True)):
         axes = figure.add_subplot(rows, across, number + 1)
@@ -199,7 +205,9 @@ def strain_map(
         axes.set_facecolor("#DDDDDD")
         axes.set(xticks=[], yticks=[])
         if number == 0:
-            scale_bar(axes, high[1] - low[1], None if pixel_size_nm is None else pixel_size_nm[1], colour="black")
+            scale_bar(
+                axes, high[1] - low[1], None if pixel_size_nm is None else pixel_size_nm[1], colour="black"
+            )
         drawn.append(axes)
     return drawn
 
@@ -230,7 +238,8 @@ def grain_map(
     from matplotlib.collections import LineCollection
 
     names = {
-        grain.number: f"{grain.number}: {grain.columns:,}, {grain.orientation_deg[0]:.2f}°" for grain in grains.grains
+        grain.number: f"{grain.number}: {grain.columns:,}, {grain.orientation_deg[0]:.2f}°"
+        for grain in grains.grains
     }
     axes = _marked(grains.positions, grains.labels, names, "grain", image, pixel_size_nm, ax)
     lines = LineCollection(
@@ -242,7 +251,9 @@ def grain_map(
     )
     if dislocations is not None and len(dislocations):
         place, vector = dislocations.positions, dislocations.burgers_px
-        axes.scatter(place[:, 1], place[:, 0], marker="o", s=60, facecolors="none", edgecolors="red", lw=1.5, zorder=6)
+        axes.scatter(
+            place[:, 1], place[:, 0], marker="o", s=60, facecolors="none", edgecolors="red", lw=1.5, zorder=6
+        )
         axes.quiver(
             place[:, 1],
             place[:, 0],
@@ -368,7 +379,11 @@ def _frame(axes: "Axes", low: np.ndarray, high: np.ndarray) -> None:
 
 
 def _axes(
-    positions: np.ndarray, image: Any, pixel_size_nm: tuple[float, float] | None, ax: "Axes | None", n: int = 4
+    positions: np.ndarray,
+    image: Any,
+    pixel_size_nm: tuple[float, float] | None,
+    ax: "Axes | None",
+    n: int = 4,
 ) -> "Axes":
     """Axes of the extent of an image, with the image in them where it is given, and a scale bar."""
     low, high = _extent(positions, image)

@@ -34,7 +34,9 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
         strain = result.strain()
     except TorchMotifError:  # no lattice: nothing is laid over
         return layers
-    layers.append(_layer("grains", "class", "", grains.labels[:, None].astype(float), None, None, n_more, 1.0))
+    layers.append(
+        _layer("grains", "class", "", grains.labels[:, None].astype(float), None, None, n_more, 1.0)
+    )
     words = {"strain_row": "strain along rows", "strain_col": "strain along columns", "shear": "shear"}
     values = strain.values[:, :3]
     limit = 100 * float(np.quantile(np.abs(values[strain.known]), 0.98)) if strain.known.any() else 0.0
@@ -44,7 +46,16 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
     one, error, clear = _spread(strain, n, [3], 180 / np.pi)
     turned = np.abs(one[np.isfinite(one)])
     layers.append(
-        _layer("rotation", "value", "°", one, error, clear, n_more, float(np.quantile(turned, 0.98)) if turned.size else 0.0)
+        _layer(
+            "rotation",
+            "value",
+            "°",
+            one,
+            error,
+            clear,
+            n_more,
+            float(np.quantile(turned, 0.98)) if turned.size else 0.0,
+        )
     )
     for name, method in (("displacement", result.displacements), ("polarisation", result.polarisation)):
         try:
@@ -57,7 +68,16 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
         size = size[np.isfinite(size)]
         unit = "px" if result.image.pixel_size_nm is None else "pm"
         layers.append(
-            _layer(name, "arrow", unit, one, error, clear, n_more, float(np.quantile(size, 0.95)) if size.size else 0.0)
+            _layer(
+                name,
+                "arrow",
+                unit,
+                one,
+                error,
+                clear,
+                n_more,
+                float(np.quantile(size, 0.95)) if size.size else 0.0,
+            )
         )
     return layers
 
