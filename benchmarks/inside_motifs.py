@@ -51,7 +51,7 @@ def polar() -> None:
                 field = result.polarisation()
                 which, near = matched(specimen, field.positions)
                 kept = near & field.known
-                shift = specimen.truth.more["shift_px"].numpy()[which[kept]]
+                shift = specimen.truth.more["shift_px"][which[kept]]
                 sign = np.where(specimen.truth.grains[which[kept]] == 0, -1.0, 1.0)
                 off, errors = field.values[kept] - shift, field.errors[kept]
                 found = field.values[kept] @ along
@@ -125,7 +125,6 @@ def strain() -> None:
 
 def phase_strain(image: np.ndarray, basis: np.ndarray, sigma: float) -> np.ndarray:
     """Geometric phase analysis (Hytch, Snoeck & Kilaas, 1998): strain (h, w, 3) from two reflections of a lattice (2, 2)."""
-    height, width = image.shape
     reciprocal = np.linalg.inv(basis).T
     row, col = np.indices(image.shape)
     gradients = []
@@ -181,17 +180,17 @@ def others() -> None:
             print(
                 f"{name:>4} e/px  GPA, sigma {sigma:.0f} px: {off.std() * 100:.3f} (bias {off.mean() * 100:+.4f}), {seconds:.2f} s"
             )
-        by_atomap(specimen, result, pixels, name)
+        by_atomap(result, pixels, name)
 
 
-def by_atomap(specimen: Any, result: tm.MotifResult, pixels: np.ndarray, name: str) -> None:
+def by_atomap(result: tm.MotifResult, pixels: np.ndarray, name: str) -> None:
     """Atomap's monolayer distances along rows of its own positions of Pb, where it is installed."""
     try:
         import atomap.api as am
     except ImportError:
         print("      atomap is not installed")
         return
-    levels = result._levels()
+    levels = result._levels()  # noqa: SLF001
     start = result.columns.positions[np.isin(result.sites.columns, levels[0])]
     lap = time.process_time()
     sub = am.Sublattice(start[:, ::-1].copy(), image=pixels)
@@ -352,7 +351,7 @@ def speed() -> None:
     total = 0.0
     steps: dict[str, Callable[[], Any]] = {
         "sites": lambda: result.sites,
-        "errors from scatter": lambda: result._points,
+        "errors from scatter": lambda: result._points,  # noqa: SLF001
         "grains": lambda: result.grains,
         "dislocations": lambda: result.dislocations,
         "displacements": lambda: result.displacements().errors,

@@ -9,6 +9,7 @@ from made import columns_of, grid
 import torchmotif as tm
 
 SMALL = st.floats(-0.03, 0.03)
+SHIFT = st.floats(-1.5, 1.5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -16,15 +17,16 @@ SMALL = st.floats(-0.03, 0.03)
     a=SMALL, b=SMALL, c=SMALL, angle=st.floats(-0.5, 0.5), row=st.floats(-1.5, 1.5), col=st.floats(-1.5, 1.5)
 )
 def test_a_shift_within_any_even_lattice_is_found_exactly(
-    a: float, b: float, c: float, angle: float, row: float, col: float
+    tensor: tuple[float, float, float], angle: float, shift: tuple[float, float]
 ) -> None:
+    a, b, c = tensor
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     basis = 20 * (np.eye(2) + np.array([[a, b], [b, c]])) @ turn
     sites = grid(9, basis)
-    places = np.concatenate([sites, sites + basis.sum(axis=0) / 2 + [row, col]])
+    places = np.concatenate([sites, sites + basis.sum(axis=0) / 2 + np.array(shift)])
     field = columns_of(places, np.repeat([0, 1], 81), noise=0.0).polarisation()
     assert field.known.sum() > 40
-    assert np.allclose(field.values[field.known], [row, col], atol=1e-8)
+    assert np.allclose(field.values[field.known], shift, atol=1e-8)
 
 
 def test_errors_are_those_of_many_draws(made: Any, perovskite: Any) -> None:
@@ -106,7 +108,7 @@ def test_pixels_that_are_not_square(made: Any, perovskite: Any) -> None:
 
 def test_a_lattice_in_which_columns_do_not_sit_is_refused(made: Any) -> None:
     sites = grid(12, 20 * np.eye(2))
-    result = made(np.concatenate([sites, sites + [5.0, 5.0]]), np.repeat([0, 1], 144), noise=0.0)
+    result = made(np.concatenate([sites, sites + 5.0]), np.repeat([0, 1], 144), noise=0.0)
     with pytest.raises(tm.errors.InputError, match="middle of its cells"):
         result.displacements(1, 0)
 
@@ -126,7 +128,7 @@ def test_bad_input_is_refused(made: Any, perovskite: Any) -> None:
     field = result.polarisation()
     for words, call in {
         "radius": lambda: field.smoothed(0.0),
-        "either": lambda: field.profile(),
+        "either": field.profile,
         "shape": lambda: field.profile(distance=np.zeros(3)),
         "bins": lambda: field.profile(0.0, bins=0),
         "width": lambda: field.profile(0.0, width=-1.0),

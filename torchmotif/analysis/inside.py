@@ -39,7 +39,12 @@ class Inside:
     image: "Micrograph"
     columns: "Columns"
     labels: np.ndarray
-    sites: "Sites"
+
+    if TYPE_CHECKING:
+
+        @property
+        def sites(self) -> "Sites":
+            """The sublattices of the motifs."""
 
     def displacements(
         self,
@@ -181,7 +186,6 @@ class Inside:
         return find_dislocations(
             points,
             self.grains,
-            self.columns.spacing * scale[1],
             scale=scale,
             pixel_size_nm=self.image.pixel_size_nm,
         )
@@ -288,7 +292,7 @@ class Inside:
         on = self._sublattice[chosen]
         if not (on >= 0).any():
             raise InputError("the columns of `of` sit on no sublattice: name that of their cages with within")
-        return self._sublattice == np.bincount(on[on >= 0]).argmax()
+        return np.asarray(self._sublattice == np.bincount(on[on >= 0]).argmax(), bool)
 
     def _levels(self) -> list[list[int]]:
         """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell."""

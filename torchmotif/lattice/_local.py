@@ -246,8 +246,9 @@ def fit_around(
         columns, there, distance = _within(tree, used, centres[part], radius, excluded)
         basis = start[part]
         if radius > first:
-            close = (there & (distance <= first)).any(axis=0).nonzero()[0].max(initial=1) + 1
-            begun = _fit(points, columns[:, :close], (there & (distance <= first))[:, :close], basis)[0]
+            near = there & (distance <= first)
+            close = int(np.flatnonzero(near.any(axis=0)).max(initial=1)) + 1
+            begun = _fit(points, columns[:, :close], near[:, :close], basis)[0]
             basis = np.where(np.isfinite(begun), begun, basis)
         parts.append(_fit(points, columns, there, basis))
     return _joined(parts, max(part[1].shape[1] for part in parts))
@@ -260,11 +261,11 @@ def _within(
     count = tree.query_ball_point(centres, radius, return_length=True).max(initial=1)
     k = int(np.clip(count, 2, _MOST))
     distance, index = tree.query(centres, k=k, distance_upper_bound=radius)
-    there = index < tree.n
+    there = np.asarray(index < tree.n, bool)
     columns = used[np.where(there, index, 0)]
     if own is not None:
         there &= columns != own[:, None]
-    return columns, there, distance
+    return columns, there, np.asarray(distance, np.float64)
 
 
 def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats) -> tuple[Any, ...]:
@@ -276,7 +277,7 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
     of = [(which == g) & there for g in range(len(numbers))]  # a few sublattices
     anchors = np.stack([one.argmax(axis=1) for one in of], axis=1)  # the nearest of each
     step = place - np.take_along_axis(place, np.take_along_axis(anchors, which, axis=1)[..., None], axis=1)
-    index = np.rint(_times(step, np.linalg.inv(start)))
+    index = np.rint(_times(step, np.asarray(np.linalg.inv(start), np.float64)))
     shortest = np.linalg.norm(start, axis=2).min(axis=1)[:, None]
     on = there & (_length(step - _times(index, start)) < _OFF * shortest)
     for again in (True, False):

@@ -47,8 +47,8 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
         links = coo_array((np.ones(len(one)), (one, other)), shape=(len(rows),) * 2).tocsr()
         part = connected_components(links, directed=False)[1]
         start = int(np.flatnonzero(part == np.bincount(part).argmax())[0])
-        steps = dijkstra(links, directed=False, indices=start, unweighted=True)
-        joined = np.isfinite(steps)
+        steps = dijkstra(links, directed=False, indices=[start], unweighted=True)[0]
+        joined = np.asarray(np.isfinite(steps), bool)
         colour = np.where(joined, steps, 0).astype(np.int64) % 2
         light = [
             float(np.median(bright[rows][joined & (colour == side)]))

@@ -49,7 +49,7 @@ class LatticeStrain(ColumnField):
     @property
     def resolution(self) -> float:
         """Root mean square distance in pixels of the columns of a fit from its middle: what is finer is averaged."""
-        return self.radius / np.sqrt(2)
+        return float(self.radius / np.sqrt(2))
 
 
 def lattice_strain(
@@ -106,7 +106,7 @@ def lattice_strain(
     move[known] = np.linalg.inv(whole[known])
     weights = np.einsum("mpq,mkq->mkp", move, fits.weights)
     basis = np.where(known[:, None, None], move @ np.nan_to_num(fits.basis), np.nan)
-    values, jacobian = _strained(basis, np.linalg.inv(unstrained)[grain])
+    values, jacobian = _strained(basis, np.asarray(np.linalg.inv(unstrained), np.float64)[grain])
     values[~(np.abs(values[:, :3]) < _MOST).all(axis=1)] = np.nan
     n = len(points.positions)
     return LatticeStrain(

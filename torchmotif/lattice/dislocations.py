@@ -74,7 +74,6 @@ class Dislocations:
 def find_dislocations(
     points: Points,
     grains: Grains,
-    spacing: float,
     *,
     scale: Any = (1.0, 1.0),
     pixel_size_nm: tuple[float, float] | None = None,
@@ -90,8 +89,6 @@ def find_dislocations(
     points : Points
         Positions in pixels that are square.
     grains : Grains
-    spacing : float
-        Distance between neighbouring columns in the same pixels.
     scale : (float, float)
         By how much `points` are stretched along (row, col).
     pixel_size_nm : (float, float), optional

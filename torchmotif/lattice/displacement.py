@@ -52,7 +52,7 @@ class Displacements(ColumnField):
                 "the image has no pixel size, so displacements have none in picometres; give tm.Micrograph a pixel_size, "
                 "or take `values`, in pixels"
             )
-        return 1000 * np.array(self.pixel_size_nm)
+        return np.asarray(1000 * np.array(self.pixel_size_nm), np.float64)
 
     @property
     def values_pm(self) -> Floats:
@@ -74,7 +74,7 @@ class Displacements(ColumnField):
     def length(self) -> Floats:
         """Length of each displacement in pixels along the rows of the image, shape (m,)."""
         row, col = self.pixel_size_nm or (1.0, 1.0)
-        return np.linalg.norm(self.values * np.array([row / col, 1.0]), axis=1)
+        return np.asarray(np.linalg.norm(self.values * np.array([row / col, 1.0]), axis=1), np.float64)
 
     @property
     def angle_rad(self) -> Floats:
@@ -85,15 +85,16 @@ class Displacements(ColumnField):
     def detection_limit(self, level: float = 0.05) -> Floats:
         """Length in pixels from which the displacement of a single column is significant, shape (m,)."""
         mean = np.einsum("mii->m", self.covariance) / 2
-        return np.sqrt(mean * chi2.isf(level, 2))
+        return np.asarray(np.sqrt(mean * chi2.isf(level, 2)), np.float64)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """As `ColumnField.to_dataframe`, and in picometres where the image is calibrated."""
         table = super().to_dataframe()
         if self.pixel_size_nm is not None:
-            values, errors = self.values_pm, self._pm * table[["row_shift_px_error", "col_shift_px_error"]]
-            table["row_shift_pm"], table["row_shift_pm_error"] = values[:, 0], errors.iloc[:, 0]
-            table["col_shift_pm"], table["col_shift_pm_error"] = values[:, 1], errors.iloc[:, 1]
+            values = self.values_pm
+            for i, name in enumerate(("row", "col")):
+                table[f"{name}_shift_pm"] = values[:, i]
+                table[f"{name}_shift_pm_error"] = self._pm[i] * table[f"{name}_shift_px_error"]
         return table
 
 

@@ -99,7 +99,7 @@ class ColumnField:
     @property
     def known(self) -> NDArray[np.bool_]:
         """Where there is a value, shape (m,)."""
-        return np.isfinite(self.values).all(axis=1)
+        return np.asarray(np.isfinite(self.values).all(axis=1), bool)
 
     @property
     def covariance(self) -> Floats:
@@ -119,7 +119,7 @@ class ColumnField:
     @property
     def errors(self) -> Floats:
         """Standard errors of the values, shape (m, c)."""
-        return np.sqrt(np.einsum("mii->mi", self.covariance))
+        return np.asarray(np.sqrt(np.einsum("mii->mi", self.covariance)), np.float64)
 
     @property
     def p_values(self) -> Floats:

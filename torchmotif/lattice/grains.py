@@ -256,7 +256,7 @@ def find_grains(
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
     inside = _inside(points, fits, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
-    labels = _linked(points, fits, polar, inside, _LINK * spacing, tolerance)
+    labels = _linked(points, fits, polar, inside, reach=_LINK * spacing, tolerance=tolerance)
     inside &= labels >= 0
     if not inside.any():
         raise InputError(
@@ -282,8 +282,8 @@ def find_grains(
                 along["a"],
                 along["b"],
                 found["gamma_deg"],
-                None if nm is None else tuple(x * nm for x in found["a"]),  # type: ignore[arg-type]
-                None if nm is None else tuple(x * nm for x in found["b"]),  # type: ignore[arg-type]
+                None if nm is None else (found["a"][0] * nm, found["a"][1] * nm),
+                None if nm is None else (found["b"][0] * nm, found["b"][1] * nm),
                 found["orientation_deg"],
                 int(found["fold"][0]),
                 float(areas[number] / stretch.prod()),
@@ -310,7 +310,7 @@ def joined_triangles(positions: Floats, longest: float) -> Ints:
         return np.zeros((0, 3), np.int64)
     corners = Delaunay(positions).simplices.astype(np.int64)
     sides = positions[corners] - positions[np.roll(corners, 1, axis=1)]
-    return corners[np.linalg.norm(sides, axis=2).max(axis=1) < longest]
+    return np.asarray(corners[np.linalg.norm(sides, axis=2).max(axis=1) < longest], np.int64)
 
 
 def _inside(
@@ -347,6 +347,7 @@ def _linked(
     fits: LocalFits,
     polar: NDArray[np.complex128],
     inside: NDArray[np.bool_],
+    *,
     reach: float,
     tolerance: float,
 ) -> Ints:
@@ -377,7 +378,8 @@ def _assigned(
     distance, near = cKDTree(positions[anchors]).query(
         positions[rest], k=k, distance_upper_bound=_REACH * spacing
     )
-    distance, near = distance.reshape(len(rest), k), near.reshape(len(rest), k)
+    distance = np.asarray(distance, np.float64).reshape(len(rest), k)
+    near = np.asarray(near, np.int64).reshape(len(rest), k)
     there = np.isfinite(distance)
     anchor = anchors[np.where(there, near, 0)]
     step = positions[rest][:, None] - positions[anchor]
@@ -396,7 +398,8 @@ def _areas(positions: Floats, triangles: Ints, labels: Ints, n_grains: int) -> F
     one, other = b - a, c - a
     area = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
     corner = labels[triangles]
-    return np.bincount(corner.ravel() + 1, np.repeat(area / 3, 3), minlength=n_grains + 1)[1:]
+    found = np.bincount(corner.ravel() + 1, np.repeat(area / 3, 3), minlength=n_grains + 1)[1:]
+    return np.asarray(found, np.float64)
 
 
 def _boundaries(positions: Floats, triangles: Ints, labels: Ints) -> tuple[Floats, Ints]:

@@ -203,7 +203,7 @@ def _gap(split: Split, sample: Tensor) -> float:
     place = (sample @ direction - first @ (second - first)) / (second - first).square().sum()
     middle, low, high = (int(((place - at).abs() < 1 / 6).sum()) for at in (0.5, 0.0, 1.0))
     fewer = min(low, high)
-    return (fewer - middle) / max(fewer + middle, 1) ** 0.5
+    return float((fewer - middle) / max(fewer + middle, 1) ** 0.5)
 
 
 def _independent(field: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:

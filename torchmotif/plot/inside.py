@@ -83,7 +83,7 @@ def displacement_map(
     shift, clear = field.values, field.significant(level) if level is not None else known
     if smooth is not None:
         shift, errors = field.smoothed(smooth)
-        known = np.isfinite(shift).all(axis=1)
+        known = np.asarray(np.isfinite(shift).all(axis=1), bool)
         if level is not None:
             chance = chi2.sf(((shift[known] / errors[known]) ** 2).sum(axis=1), 2)
             clear = np.zeros(len(known), bool)
@@ -156,6 +156,8 @@ def strain_map(
     InputError
         If a component has another name.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from scipy.stats import norm
 
     unknown = [name for name in components if name not in field.names]
@@ -184,9 +186,8 @@ def strain_map(
         clear = known if level is None else np.abs(values) > norm.isf(level / 2) * errors[:, i]
         _frame(axes, low, high)
         size = _mark_size(axes, field.positions, high[1] - low[1])
-        shown = None
         for part, alpha in ((known & ~clear, 0.25), (known & clear, 1.0)):
-            shown = axes.scatter(
+            axes.scatter(
                 field.positions[part, 1],
                 field.positions[part, 0],
                 c=values[part] * unit,
@@ -198,8 +199,8 @@ def strain_map(
                 linewidths=0,
                 rasterized=len(values) > _VECTORS,
             )
-        bar = figure.colorbar(shown, ax=axes, shrink=0.9)
-        bar.solids.set_alpha(1.0)
+        ends = Normalize(-most * unit, most * unit)
+        figure.colorbar(ScalarMappable(ends, "RdBu_r"), ax=axes, shrink=0.9)
         usual = float(np.nanmedian(errors[:, i])) * unit
         axes.set_title(f"{_NAMES.get(name, name)} ± {usual:.2g}", fontsize=9)
         axes.set_facecolor("#DDDDDD")
@@ -241,7 +242,15 @@ def grain_map(
         grain.number: f"{grain.number}: {grain.columns:,}, {grain.orientation_deg[0]:.2f}°"
         for grain in grains.grains
     }
-    axes = _marked(grains.positions, grains.labels, names, "grain", image, pixel_size_nm, ax)
+    axes = _marked(
+        grains.positions,
+        grains.labels,
+        names,
+        title="grain",
+        image=image,
+        pixel_size_nm=pixel_size_nm,
+        ax=ax,
+    )
     lines = LineCollection(
         [end[:, ::-1] for end in grains.segments], colors="white", linewidths=2.4, capstyle="round", zorder=4
     )
@@ -309,7 +318,15 @@ def phase_map(
         raise InputError(f"classes must have the shape ({len(positions)},), got {classes.shape}")
     counts = np.bincount(classes[classes >= 0])
     words = {i: f"{i}: {count:,}" for i, count in enumerate(counts.tolist())} | (names or {})
-    return _marked(np.asarray(positions), classes, words, title, image, pixel_size_nm, ax)
+    return _marked(
+        np.asarray(positions),
+        classes,
+        words,
+        title=title,
+        image=image,
+        pixel_size_nm=pixel_size_nm,
+        ax=ax,
+    )
 
 
 def profile(
@@ -415,6 +432,7 @@ def _marked(
     positions: np.ndarray,
     classes: np.ndarray,
     names: dict[int, str],
+    *,
     title: str,
     image: Any,
     pixel_size_nm: tuple[float, float] | None,

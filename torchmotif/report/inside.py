@@ -35,14 +35,16 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
     except TorchMotifError:  # no lattice: nothing is laid over
         return layers
     layers.append(
-        _layer("grains", "class", "", grains.labels[:, None].astype(float), None, None, n_more, 1.0)
+        _layer("grains", "class", "", values=grains.labels[:, None].astype(float), n_more=n_more, limit=1.0)
     )
     words = {"strain_row": "strain along rows", "strain_col": "strain along columns", "shear": "shear"}
     values = strain.values[:, :3]
     limit = 100 * float(np.quantile(np.abs(values[strain.known]), 0.98)) if strain.known.any() else 0.0
     for i, name in enumerate(words.values()):
         one, error, clear = _spread(strain, n, [i], 100.0)
-        layers.append(_layer(name, "value", "%", one, error, clear, n_more, limit))
+        layers.append(
+            _layer(name, "value", "%", values=one, errors=error, clear=clear, n_more=n_more, limit=limit)
+        )
     one, error, clear = _spread(strain, n, [3], 180 / np.pi)
     turned = np.abs(one[np.isfinite(one)])
     layers.append(
@@ -50,11 +52,11 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
             "rotation",
             "value",
             "°",
-            one,
-            error,
-            clear,
-            n_more,
-            float(np.quantile(turned, 0.98)) if turned.size else 0.0,
+            values=one,
+            errors=error,
+            clear=clear,
+            n_more=n_more,
+            limit=float(np.quantile(turned, 0.98)) if turned.size else 0.0,
         )
     )
     for name, method in (("displacement", result.displacements), ("polarisation", result.polarisation)):
@@ -72,11 +74,11 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
                 name,
                 "arrow",
                 unit,
-                one,
-                error,
-                clear,
-                n_more,
-                float(np.quantile(size, 0.95)) if size.size else 0.0,
+                values=one,
+                errors=error,
+                clear=clear,
+                n_more=n_more,
+                limit=float(np.quantile(size, 0.95)) if size.size else 0.0,
             )
         )
     return layers
@@ -97,9 +99,10 @@ def _layer(
     name: str,
     kind: str,
     unit: str,
+    *,
     values: np.ndarray,
-    errors: np.ndarray | None,
-    clear: np.ndarray | None,
+    errors: np.ndarray | None = None,
+    clear: np.ndarray | None = None,
     n_more: int,
     limit: float,
 ) -> dict[str, Any]:
