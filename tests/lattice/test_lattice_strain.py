@@ -87,3 +87,20 @@ def test_bad_input_is_refused(made: Any, perovskite: Any) -> None:
     scattered = np.random.default_rng(0).random((60, 2)) * 200
     with pytest.raises(tm.errors.InputError, match="lattice"):
         made(scattered, np.zeros(60, int)).strain()
+
+
+def test_errors_of_sublattices_that_scatter_unlike(made: Any, perovskite: Any) -> None:
+    places, labels = perovskite(16)
+    errors = np.where(labels == 1, 0.4, 0.1)
+    z = []
+    for seed in range(4):
+        noisy = places + np.random.default_rng(seed).normal(size=places.shape) * errors[:, None]
+        result = made(noisy, labels, noise=0.0)
+        stated = np.where(result.labels == 1, 0.4, 0.1).astype(np.float32)
+        object.__setattr__(result.columns, "position_errors", np.stack([stated, stated], axis=1))
+        field = result.strain({"a_nm": 0.4})
+        z.append((field.values[:, :3] / field.errors[:, :3])[field.known])
+        mean, covariance = field.average(np.ones(len(field)))
+        assert np.allclose(field.operators[1].toarray() @ np.ones(len(places)), 0, atol=1e-9)
+        assert (np.abs(mean[0, :3]) < 5 * np.sqrt(np.diag(covariance[0])[:3])).all()
+    assert np.concatenate(z).std() == pytest.approx(1, abs=0.1)

@@ -130,7 +130,7 @@ def mean_lattice(
     slopes["orientation_deg"] = np.degrees(slope)
     values = {"a": a, "b": b, "gamma_deg": np.degrees(gamma), "orientation_deg": np.degrees(orientation)}
     found: dict[str, Any] = {
-        name: (float(values[name]), float(np.sqrt(max(one @ covariance @ one, 0.0))))
+        name: (float(values[name]), float(np.sqrt(max(float(one @ covariance @ one), 0.0))))
         for name, one in slopes.items()
     }
     return basis, found | {"fold": (float(fold), 0.0)}

@@ -121,7 +121,8 @@ def sparse_rows(columns: Ints, weights: Floats, n: int) -> csr_array:
     """A sparse matrix (m, n) from the columns and weights, (m, k) each, of its rows."""
     m, k = columns.shape
     starts = np.arange(m + 1) * k
-    found = csr_array((weights.ravel(), columns.ravel(), starts), shape=(m, n))
+    # A copy: zeros are taken out in place.
+    found = csr_array((weights.ravel(), columns.ravel(), starts), shape=(m, n), copy=True)
     found.eliminate_zeros()
     return found
 
