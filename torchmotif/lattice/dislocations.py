@@ -157,7 +157,9 @@ def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDAr
     count = np.bincount(which)
     total = np.stack([np.bincount(which, missing[open_, i]) for i in (0, 1)], axis=1)
     place = np.stack([np.bincount(which, middle[:, i]) for i in (0, 1)], axis=1) / count[:, None]
-    real = np.asarray(np.rint(total).any(axis=1), bool) & _surrounded(place, positions[corners].mean(axis=1), longest)
+    real = np.asarray(np.rint(total).any(axis=1), bool) & _surrounded(
+        place, positions[corners].mean(axis=1), longest
+    )
     return place[real], np.rint(total[real]).astype(np.int64)
 
 
