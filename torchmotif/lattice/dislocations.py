@@ -138,7 +138,8 @@ def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDAr
     # Counter-clockwise, with rows pointing down.
     a, b, c = (positions[corners[:, i]] for i in range(3))
     area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
-    corners[area < 0] = corners[area < 0][:, [0, 2, 1]]
+    turned = np.flatnonzero(area < 0)
+    corners[turned] = corners[turned][:, [0, 2, 1]]
     known = np.isfinite(bases).all(axis=(1, 2))
     around = np.where(known[:, None, None], bases, cell)
     ends = np.roll(corners, -1, axis=1)
@@ -146,7 +147,7 @@ def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDAr
     local = (around[corners] + around[ends]) / 2
     cells = np.einsum("tsi,tsij->tsj", step, np.linalg.inv(local))
     whole = np.rint(cells)
-    missing = -whole.sum(axis=1).astype(np.int64)
+    missing = -np.asarray(whole.sum(axis=1), np.float64).astype(np.int64)
     open_ = np.flatnonzero(missing.any(axis=1))
     if not len(open_):
         return nothing
@@ -157,7 +158,7 @@ def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDAr
     count = np.bincount(which)
     total = np.stack([np.bincount(which, missing[open_, i]) for i in (0, 1)], axis=1)
     place = np.stack([np.bincount(which, middle[:, i]) for i in (0, 1)], axis=1) / count[:, None]
-    real = np.asarray(np.rint(total).any(axis=1), bool) & _surrounded(
+    real: NDArray[np.bool_] = np.asarray(np.rint(total).any(axis=1), bool) & _surrounded(
         place, positions[corners].mean(axis=1), longest
     )
     return place[real], np.rint(total[real]).astype(np.int64)
