@@ -140,7 +140,7 @@ def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDAr
     area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     turned = np.flatnonzero(area < 0)
     corners[turned] = corners[turned][:, [0, 2, 1]]
-    known = np.isfinite(bases).all(axis=(1, 2))
+    known = np.asarray(np.isfinite(bases).all(axis=(1, 2)), bool)
     around = np.where(known[:, None, None], bases, cell)
     ends = np.roll(corners, -1, axis=1)
     step = positions[ends] - positions[corners]
