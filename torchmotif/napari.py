@@ -10,9 +10,20 @@ from torchmotif import plot
 from torchmotif.analysis import RECORD, MotifResult, analyze
 from torchmotif.image import Micrograph
 from torchmotif.io import read
+from torchmotif.lattice import ColumnField, Displacements
 
-__all__ = ["LayerData", "examples_of", "image_layer", "motif_layers", "motif_widget", "reader", "sample"]
+__all__ = [
+    "LayerData",
+    "examples_of",
+    "image_layer",
+    "inside_layers",
+    "motif_layers",
+    "motif_widget",
+    "reader",
+    "sample",
+]
 
+_LONGER = 10.0  # times a displacement is its arrow
 LayerData = tuple[Any, dict[str, Any], str]
 
 _SYMBOLS = {
@@ -110,6 +121,64 @@ def examples_of(layers: Any, image: Micrograph) -> dict[str, list[tuple[float, f
         for name, (row, col) in zip(names, pixels.tolist(), strict=True):
             found.setdefault(str(name), []).append((row, col))
     return found
+
+
+def inside_layers(result: MotifResult, field: ColumnField | None = None) -> list[LayerData]:
+    """The layers of what columns do inside their motifs: boundaries of grains, and a field as arrows or coloured points.
+
+    Parameters
+    ----------
+    result : MotifResult
+    field : ColumnField, optional
+        Displacements give arrows ten times as long; strain points, coloured by its first component, with the others as features.
+        By default `MotifResult.displacements`.
+
+    Returns
+    -------
+    list of (array, dict, str)
+        Layer data.
+
+    Raises
+    ------
+    InputError
+        If the columns form no lattice.
+
+    Examples
+    --------
+    >>> import torchmotif as tm
+    >>> result = tm.analyze(tm.datasets.mose2((256, 256), vacancy_rate=0.0).draw(), progress=False)
+    >>> [(kind, values["name"]) for _, values, kind in inside_layers(result)]
+    [('shapes', 'grain boundaries'), ('vectors', 'displacement, 10 times')]
+    """
+    field = result.displacements() if field is None else field
+    place, known = _in_space(result.image), field.known
+    lines = {
+        "name": "grain boundaries",
+        "shape_type": "line",
+        "edge_width": 0.1 * result.columns.spacing,
+        **place,
+    }
+    layers: list[LayerData] = [(list(result.grains.segments), lines, "shapes")]
+    if isinstance(field, Displacements):
+        arrows = np.stack([field.positions[known], _LONGER * field.values[known]], axis=1)
+        return [
+            *layers,
+            (arrows, {"name": "displacement, 10 times", "features": _table(field), **place}, "vectors"),
+        ]
+    points = {
+        "name": field.names[0],
+        "features": _table(field),
+        "face_color": field.names[0],
+        "face_colormap": "coolwarm",
+        "size": 0.6 * result.columns.spacing,
+        "border_width": 0,
+        **place,
+    }
+    return [*layers, (field.positions[known], points, "points")]
+
+
+def _table(field: ColumnField) -> Any:
+    return field.to_dataframe()[field.known].reset_index(drop=True)
 
 
 def reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:

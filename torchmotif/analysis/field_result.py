@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.analysis.assemblies import FieldHierarchy
+from torchmotif.analysis.inside import Inside
 from torchmotif.analysis.naming import Naming
 from torchmotif.analysis.result import MotifResult
 from torchmotif.analysis.sources import Source, as_sources
@@ -32,6 +33,7 @@ _OF_ONE = {*_PUBLIC, "_repr_html_"} - {
     "load",
     "record",
 }  # what a result of one image has, asked of one of several
+_INSIDE = {name for name in Inside.__dict__ if name[0] != "_"}  # what is said without pixels
 _OF_SEVERAL = {"motifs", "calibration", "hierarchy"}  # options that say nothing of one image
 
 
@@ -138,7 +140,14 @@ class FieldResult(Naming):
             raise _SeveralImagesError(
                 f"the result holds {len(self.images)} images: say which with result[i].{name}"
             )
-        return getattr(self.result_of(0), name)
+        return getattr(self._without_pixels if name in _INSIDE else self.result_of(0), name)
+
+    @cached_property
+    def _without_pixels(self) -> MotifResult:
+        """The result of the only image for what needs none of its pixels; columns are in the order of `positions`."""
+        known = self.images[0]
+        unread = np.broadcast_to(np.uint8(0), known["shape"])
+        return self._one(0, Micrograph(unread, known["pixel_size_nm"]))
 
     @cached_property
     def positions(self) -> np.ndarray:

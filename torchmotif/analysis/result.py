@@ -17,6 +17,7 @@ from torchmotif import plot
 from torchmotif._files import new_folder
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis.assemblies import HOLE
+from torchmotif.analysis.inside import Inside, write_inside
 from torchmotif.analysis.naming import Naming
 from torchmotif.columns import Columns
 from torchmotif.columns.given import model_of
@@ -47,7 +48,7 @@ _NAMES = "names.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class MotifResult(Naming):
+class MotifResult(Naming, Inside):
     """The motifs of one image.
 
     Attributes
@@ -353,7 +354,9 @@ class MotifResult(Naming):
         """
         write_report(self, Path(path))
 
-    def save(self, folder: str | Path, *, overwrite: bool = False, report: bool = True) -> None:
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, report: bool = True, inside: bool = False
+    ) -> None:
         """Write everything to a folder, which is either whole or not there.
 
         Parameters
@@ -363,11 +366,16 @@ class MotifResult(Naming):
             Replace a folder of results that is there already.
         report : bool
             Write report.html as well, which takes a few seconds.
+        inside : bool
+            Write what the columns do inside their motifs as well: displacement.csv, strain.csv, grains.csv, boundaries.csv,
+            dislocations.csv, and pictures of them.
 
         Raises
         ------
         OutputError
             If the folder exists and is not to be replaced, or cannot be written.
+        InputError
+            If `inside` is asked for where the columns form no lattice.
 
         Notes
         -----
@@ -386,6 +394,8 @@ class MotifResult(Naming):
                 self.names.composition.to_csv(new / "composition.csv", index=False)
             for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight")
+            if inside:
+                write_inside(self, new)
             if report:
                 self.report(new / "report.html")
 

@@ -68,6 +68,13 @@ _WRITERS = {
 }
 
 Report = Annotated[bool, typer.Option(help="Write report.html as well, which takes a few seconds.")]
+InsideMotifs = Annotated[
+    bool,
+    typer.Option(
+        "--inside",
+        help="Write what columns do inside their motifs: displacement.csv, strain.csv, grains.csv, dislocations.csv, and pictures.",
+    ),
+]
 
 
 @app.command(cls=Command, epilog=EXIT_CODES)
@@ -108,6 +115,7 @@ def analyze(
         typer.Option(help="run.json of an earlier result, to be done again; options given here win."),
     ] = None,
     report: Report = True,
+    inside: InsideMotifs = False,
     also: Annotated[
         list[Also] | None,
         typer.Option(
@@ -165,7 +173,7 @@ def analyze(
         del parameters["motifs"], parameters["seed"]
         result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
         result = named(result, composition, dopants, examples, gamma)
-        _save(result, out, force, report)
+        _save(result, out, force, report, inside)
         _write_also(result, out, also or [])
         _tell(result, out, report, as_json)
 
@@ -258,10 +266,10 @@ def _analyze(micrograph: "Micrograph", parameters: dict[str, Any]) -> "MotifResu
     return result
 
 
-def _save(result: "MotifResult", out: Path, force: bool, report: bool) -> None:
+def _save(result: "MotifResult", out: Path, force: bool, report: bool, inside: bool = False) -> None:
     if sys.stderr.isatty():
         typer.echo("writing ...", err=True)
-    result.save(out, overwrite=force, report=report)
+    result.save(out, overwrite=force, report=report, inside=inside)
 
 
 def _tell(

@@ -10,10 +10,11 @@ from torchmotif.datasets.mx2 import mose2, mx2
 from torchmotif.datasets.nanoparticle import nanoparticle
 from torchmotif.datasets.oxide import pentagonal_oxide
 from torchmotif.datasets.perovskite import perovskite
+from torchmotif.datasets.polar import polar_perovskite
 from torchmotif.datasets.probe import AberratedProbe, DiskProbe, GaussianProbe
 from torchmotif.datasets.projection import projection
 from torchmotif.datasets.specimen import Specimen, Truth
-from torchmotif.datasets.strain import strain_bump
+from torchmotif.datasets.strain import edge_dislocation, homogeneous, strain_bump, strain_gradient
 from torchmotif.datasets.surroundings import with_carbon, with_edge, with_patch, with_wedge
 
 __all__ = [
@@ -26,17 +27,21 @@ __all__ = [
     "Truth",
     "colloid",
     "dumbbells",
+    "edge_dislocation",
     "from_atoms",
+    "homogeneous",
     "mose2",
     "mx2",
     "nanoparticle",
     "pentagonal_oxide",
     "perovskite",
+    "polar_perovskite",
     "projection",
     "rectangular",
     "rocksalt",
     "square",
     "strain_bump",
+    "strain_gradient",
     "twisted_bilayer_mos2",
     "with_bar",
     "with_carbon",

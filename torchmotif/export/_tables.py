@@ -16,17 +16,19 @@ from torchmotif.zernike.indices import orders
 
 __all__ = ["to_anndata", "write_h5ad", "write_hspy", "write_table"]
 
+_LONGER = 10.0  # times a displacement is its arrow in HyperSpy
 _NODE = "torchmotif"  # of the metadata of a signal of HyperSpy
 
 
 def write_table(path: str | os.PathLike[str], result: Any) -> None:
-    """Write a row for each column of an image, or of several: as .csv, or as .parquet, which keeps types and is smaller.
+    """Write a row for each column of an image, or of several, or of what is known inside motifs: as .csv, or as .parquet.
 
     Parameters
     ----------
     path : path
-        Its ending says which. A file that is there already is replaced, in one piece.
-    result : MotifResult or FieldResult
+        Its ending says which; .parquet keeps types and is smaller. A file that is there already is replaced, in one piece.
+    result : MotifResult, FieldResult, ColumnField, Grains or Dislocations
+        Whatever has a method `to_dataframe`.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def write_table(path: str | os.PathLike[str], result: Any) -> None:
             table.to_parquet(new, index=False)
 
 
-def write_hspy(path: str | os.PathLike[str], result: Any) -> None:
+def write_hspy(path: str | os.PathLike[str], result: Any, field: Any = None) -> None:
     """Write the image as HyperSpy does, with its calibration, its columns as markers, and their table.
 
     ``hyperspy.api.load(path)`` gives a ``Signal2D``. Its plot shows the columns, a set of markers for each motif; the table is in
@@ -67,6 +69,8 @@ def write_hspy(path: str | os.PathLike[str], result: Any) -> None:
     path : path
         Ending in .hspy. A file that is there already is replaced, in one piece.
     result : MotifResult
+    field : ColumnField, optional
+        Displacements, shown as arrows ten times as long, or strain; its table is in ``signal.metadata.torchmotif.inside``.
 
     Raises
     ------
@@ -101,8 +105,9 @@ def write_hspy(path: str | os.PathLike[str], result: Any) -> None:
         "metadata": {
             "General": {"title": title},
             "Signal": {"signal_type": ""},
-            "Markers": _markers(result),
-            _NODE: {"version": version("torchmotif"), "columns": table},
+            "Markers": _markers(result) | ({} if field is None else _arrows(result, field)),
+            _NODE: {"version": version("torchmotif"), "columns": table}
+            | ({} if field is None else {"inside": {k: _plain(v) for k, v in field.to_dataframe().items()}}),
         },
         "original_metadata": {},
         "attributes": {"_lazy": False, "ragged": False},
@@ -211,6 +216,30 @@ def _markers(result: Any) -> dict[str, Any]:
             },
         }
     return found
+
+
+def _arrows(result: Any, field: Any) -> dict[str, Any]:
+    """The displacements of a field as arrows, in the units of the axes; nothing for other fields."""
+    if "row_shift_px" not in field.names:
+        return {}
+    size, known = np.array(result.image.pixel_size_nm or (1.0, 1.0)), field.known
+    place, shift = (field.positions[known] * size)[:, ::-1], (field.values[known] * size)[:, ::-1]
+    return {
+        "displacement": {
+            "class": "Arrows",
+            "name": "displacement",
+            "plot_on_signal": True,
+            "offset_transform": "data",
+            "transform": "display",
+            "ScalarMappable_array": None,
+            "kwargs": {
+                "offsets": np.ascontiguousarray(place),
+                "U": _LONGER * shift[:, 0],
+                "V": _LONGER * shift[:, 1],
+                "C": None,
+            },
+        }
+    }
 
 
 def _plain(values: Any) -> np.ndarray:

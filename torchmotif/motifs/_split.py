@@ -22,7 +22,7 @@ from torchmotif.motifs._noise import (
 )
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Candidates", "Groups", "Split", "propose"]
+__all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
 
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
@@ -99,53 +99,36 @@ def stands_out(evidence: float, axes: int, columns: int) -> bool:
     return evidence + (axes + 1) * math.log(columns) > _BY_CHANCE * (axes + 1)
 
 
-class Groups:
-    """Sets of columns, what is known of each, and their coordinates in the spaces in which splits are looked for."""
+class Blocks:
+    """Sets of values, each less its mean, in blocks of one set each, and their coordinates in the spaces in which splits are looked for."""
 
-    def __init__(
-        self,
-        finer: Float[Tensor, "n l"],
-        rows: Sequence[Int[Tensor, " _"]],
-        noise: CountingNoise,
-        basis: ZernikeBasis,
-        scale: float,
-    ) -> None:
-        self.basis, self.counts = basis, [len(mine) for mine in rows]
+    def __init__(self, finer: Float[Tensor, "n l"], rows: Sequence[Int[Tensor, " _"]], used: int) -> None:
+        self.used, self.counts = (
+            used,
+            [len(mine) for mine in rows],
+        )  # splits are looked for in the first so many values
         self._blocks = [-(-count // _BLOCK) for count in self.counts]
         starts = np.concatenate([[0], np.cumsum(self._blocks)[:-1]]) * _BLOCK
         self.slices = [slice(int(i), int(i) + count) for i, count in zip(starts, self.counts, strict=True)]
-        # Moments less the mean of each group, in blocks of one group each; what is left over is 0.
-        self.moments = finer.new_zeros(sum(self._blocks) * _BLOCK, finer.shape[1])
+        self.moments = finer.new_zeros(sum(self._blocks) * _BLOCK, finer.shape[1])  # what is left over is 0
         means = []
         for where, mine in zip(self.slices, rows, strict=True):
             self.moments[where] = finer[mine]
             means.append(self.moments[where].mean(0))
             self.moments[where] -= means[-1]
         self.means = torch.stack(means).double()
-        shares = torch.stack([noise.shares(mine) for mine in rows])
-        self.covariance = scale * noise.covariances(self.means, shares)
-        self.column = central_columns(self.means[:, : len(basis.basis)], basis)
-        self.filter = matched_filter(self.column, self.covariance)
 
     @cached_property
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from moments to coordinates in units of the noise.
+    def scatter(self) -> Float[Tensor, "g k k"]:
+        """Mean squares and products of the values that are used."""
+        each = [self.moments[where, : self.used] for where in self.slices]
+        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(self.moments.device)
+        return torch.stack([mine.T @ mine for mine in each]).double() / count
 
-        They are the principal directions of the moments that stand out of the noise; the radial moments (m = 0), which all
-        orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
-        which the fewest columns suffice.
-        """
-        k, device = len(self.basis.basis), self.moments.device
-        each = [self.moments[where, :k] for where in self.slices]
-        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(device)
-        scatter = torch.stack([mine.T @ mine for mine in each]).double() / count
-        radial = torch.nonzero(self.basis.orders[:, 1] == 0).flatten().to(device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(count, k)[..., 0])
-        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(within, noise, 1e-9)
-        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
-        return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
+    @property
+    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
+        """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
+        raise NotImplementedError
 
     @cached_property
     def axes(self) -> Float[Tensor, "g k q"]:
@@ -155,10 +138,9 @@ class Groups:
     @cached_property
     def points(self) -> Points:
         """The columns in these coordinates."""
-        k = len(self.basis.basis)
         x = self.moments.new_zeros(len(self.moments), self.axes.shape[2] + 1)
         for where, axes in zip(self.slices, self.axes.float(), strict=True):
-            x[where, :-1] = self.moments[where, :k] @ axes
+            x[where, :-1] = self.moments[where, : self.used] @ axes
             x[where, -1] = 1.0
         x = x.view(-1, _BLOCK, x.shape[1])
         group = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self._blocks))
@@ -170,6 +152,43 @@ class Groups:
         """What was computed of every point, for the columns in their order."""
         flat = of_points.reshape(-1)
         return torch.cat([flat[where] for where in self.slices])
+
+
+class Groups(Blocks):
+    """Sets of columns by their moments, and what is known of the noise of each."""
+
+    def __init__(
+        self,
+        finer: Float[Tensor, "n l"],
+        rows: Sequence[Int[Tensor, " _"]],
+        noise: CountingNoise,
+        basis: ZernikeBasis,
+        scale: float,
+    ) -> None:
+        super().__init__(finer, rows, len(basis.basis))
+        self.basis = basis
+        shares = torch.stack([noise.shares(mine) for mine in rows])
+        self.covariance = scale * noise.covariances(self.means, shares)
+        self.column = central_columns(self.means[:, : self.used], basis)
+        self.filter = matched_filter(self.column, self.covariance)
+
+    @cached_property
+    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
+        """Variances, 0 where there is no such axis, and axes from moments to coordinates in units of the noise.
+
+        They are the principal directions of the moments that stand out of the noise; the radial moments (m = 0), which all
+        orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
+        which the fewest columns suffice.
+        """
+        k, device, scatter = self.used, self.moments.device, self.scatter
+        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(device)
+        radial = torch.nonzero(self.basis.orders[:, 1] == 0).flatten().to(device)
+        values, axes = _leading(scatter, self.covariance, noise_edge(count, k)[..., 0])
+        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
+        inner_values, inner_axes = _leading(within, noise, 1e-9)
+        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
+        power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
+        return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
 
 
 def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -188,7 +207,7 @@ class Candidates(NamedTuple):
     evidence: Float[Tensor, "g c"]  # -inf where there is none
 
 
-def propose(groups: Groups) -> Candidates:
+def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, followed until they no longer change."""
     points, widths = groups.points, [values.shape[1] for values, _ in groups.spaces]
     usable, device = torch.cat([values for values, _ in groups.spaces], 1) > 0, points.x.device
@@ -228,3 +247,46 @@ def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: Int[Tensor, " s"])
     kept = ~alike.tril(-1).any(2) & (value > -math.inf)
     first = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)[:, :_MOST_KEPT]
     return of[order.gather(1, first)], kept.gather(1, first)
+
+
+def splits_of(
+    groups: Blocks, found: Candidates, which: Int[Tensor, "g b"]
+) -> tuple[list[list[Split]], Tensor]:
+    """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
+    points, orders = groups.points, groups.means.shape[1]
+    odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
+    second = odds.sigmoid()
+    pairs = found.pairs.at(which)
+    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, orders)).double()
+    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
+    sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
+    sides = (sides + groups.means[:, None, None]).cpu()
+    used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2])).cpu()
+    parts = [pairs.share, pairs.explained, pairs.narrowest, found.evidence.gather(1, which)]
+    numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
+    means_ = groups.means.cpu()
+    axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
+    splits: list[list[Split]] = []
+    for i, columns in enumerate(groups.counts):
+        splits.append([])
+        for j in range(which.shape[1]):
+            mine, (share, explained, narrowest, evidence) = used[i, j], numbers[i, j, :4]
+            first, step = (part[mine] for part in numbers[i, j, 4:].view(2, -1))
+            intrinsic = _intrinsic(variance[i, mine], step, explained, narrowest)
+            # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
+            basis = axes[i][:, mine]
+            middle = means_[i, : len(basis)] @ basis
+            means = torch.stack([middle + first, middle + first + step])
+            share = min(max(float(share), 1e-9), 1 - 1e-9)
+            splits[-1].append(
+                Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone())
+            )
+    return splits, groups.of_columns(odds[..., 0] > 0).long()
+
+
+def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Tensor) -> Float[Tensor, "q q"]:
+    """Covariance of either component of a pair beyond the noise; see `Pairs`."""
+    axis = step / (variance - narrowest).clamp(min=1e-6)
+    axis = axis / axis.norm().clamp(min=1e-12)
+    within = torch.diag(variance - 1) - explained * torch.outer(step, step)
+    return within + (1 - narrowest) * torch.outer(axis, axis)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchmotif.motifs._mixture import saddle_ratios
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Candidates, Groups, Split, propose, stands_out
+from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_of, stands_out
 from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
@@ -271,46 +271,3 @@ class _Chooser:
                 if len(deep):
                     chosen[i] = int(tried[i, deep[0]])
         return chosen
-
-
-def splits_of(
-    groups: Groups, found: Candidates, which: Int[Tensor, "g b"]
-) -> tuple[list[list[Split]], Tensor]:
-    """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
-    points, orders = groups.points, groups.means.shape[1]
-    odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
-    second = odds.sigmoid()
-    pairs = found.pairs.at(which)
-    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, orders)).double()
-    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
-    sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
-    sides = (sides + groups.means[:, None, None]).cpu()
-    used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2])).cpu()
-    parts = [pairs.share, pairs.explained, pairs.narrowest, found.evidence.gather(1, which)]
-    numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
-    means_ = groups.means.cpu()
-    axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
-    splits: list[list[Split]] = []
-    for i, columns in enumerate(groups.counts):
-        splits.append([])
-        for j in range(which.shape[1]):
-            mine, (share, explained, narrowest, evidence) = used[i, j], numbers[i, j, :4]
-            first, step = (part[mine] for part in numbers[i, j, 4:].view(2, -1))
-            intrinsic = _intrinsic(variance[i, mine], step, explained, narrowest)
-            # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
-            basis = axes[i][:, mine]
-            middle = means_[i, : len(basis)] @ basis
-            means = torch.stack([middle + first, middle + first + step])
-            share = min(max(float(share), 1e-9), 1 - 1e-9)
-            splits[-1].append(
-                Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone())
-            )
-    return splits, groups.of_columns(odds[..., 0] > 0).long()
-
-
-def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Tensor) -> Float[Tensor, "q q"]:
-    """Covariance of either component of a pair beyond the noise; see `Pairs`."""
-    axis = step / (variance - narrowest).clamp(min=1e-6)
-    axis = axis / axis.norm().clamp(min=1e-12)
-    within = torch.diag(variance - 1) - explained * torch.outer(step, step)
-    return within + (1 - narrowest) * torch.outer(axis, axis)

@@ -6,6 +6,12 @@ from .figure import scale_bar as scale_bar
 from .graph import cells as cells
 from .graph import inclusions as inclusions
 from .graph import levels as levels
+from .inside import colour_of_angle as colour_of_angle
+from .inside import displacement_map as displacement_map
+from .inside import grain_map as grain_map
+from .inside import phase_map as phase_map
+from .inside import profile as profile
+from .inside import strain_map as strain_map
 from .moments import moment_layout as moment_layout
 from .moments import moment_spectrum as moment_spectrum
 from .moments import symmetry_maps as symmetry_maps

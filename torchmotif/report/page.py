@@ -61,6 +61,7 @@ def render(result: "Shown") -> str:
         occupancy=occupancy(result),
         names=names_section(result),
         dose=dose_statement(result),
+        layers=[layer["name"] for layer in data["layers"]],
         sampled=len(sample.index),
         has_layout=layout is not None,
         spectrum=spectrum(result, sample),

@@ -6,7 +6,7 @@ import numpy as np
 
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
-from torchmotif.lattice import SiteTable
+from torchmotif.lattice import Displacements, Grains, LatticeStrain, SiteTable
 from torchmotif.motifs import Family
 from torchmotif.names import Names
 from torchmotif.plane_graph import PlaneGraph
@@ -53,3 +53,8 @@ class Shown(Protocol):
     @property
     def families(self) -> list[Family]: ...  # noqa: D102
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102
+    @property
+    def grains(self) -> Grains: ...  # noqa: D102
+    def strain(self) -> LatticeStrain: ...  # noqa: D102
+    def displacements(self) -> Displacements: ...  # noqa: D102
+    def polarisation(self) -> Displacements: ...  # noqa: D102

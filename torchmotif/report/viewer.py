@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.report.groups import EMPTY, Group, brightness, fences
+from torchmotif.report.inside import inside_layers
 from torchmotif.report.pixels import grey, picture, shrunk
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ def viewer_data(result: "Shown", groups: list[Group]) -> dict[str, Any]:
                 "usual": fences(bright[member == group.number]) if (member == group.number).any() else None,
             }
             for group in groups
+        ],
+        "layers": [
+            one
+            | {
+                "values": encoded(one["values"], "<f4"),
+                "errors": encoded(one["errors"], "<f4"),
+                "clear": encoded(one["clear"], "u1"),
+            }
+            for one in inside_layers(result, len(empty))
         ],
     }
 

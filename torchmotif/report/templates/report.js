@@ -14,6 +14,11 @@
   const groups = new Map(data.groups.map((g) => [g.number, { ...g, shown: true, columns: [] }]));
   for (let i = 0; i < group.length; i++) groups.get(group[i]).columns.push(i);
   const names = data.names && { kinds: data.names.kinds, of: unpack(data.names.of, Int16Array), probability: unpack(data.names.probability, Uint8Array), other: unpack(data.names.other, Int16Array) };
+  const layers = data.layers.map((one) => ({
+    ...one, values: unpack(one.values, Float32Array), errors: unpack(one.errors, Float32Array), clear: unpack(one.clear, Uint8Array),
+  }));
+  const grainColours = ["#E69F00", "#56B4E9", "#D55E00", "#009E73", "#F0E442", "#CC79A7", "#0072B2"];
+  let layer = null, clearOnly = false;
   let markSize = 1;
   let selected = -1;
 
@@ -270,7 +275,50 @@
       const odd = value < low ? ", far darker than usual" : value > high ? ", far brighter than usual" : "";
       lines.push(`brightness ${ratio(1)} × the median of all columns, ${ratio(middle)} × that of its motif${odd}`);
     }
-    return lines.join("\n");
+    return [...lines, ...inside(column)].join("\n");
+  }
+  /* What the layers say of a column, a line for each that says something. */
+  function inside(column) {
+    return layers.map((one) => {
+      const wide = one.values.length / one.errors.length;
+      const value = [...one.values.slice(wide * column, wide * (column + 1))];
+      if (value.some(Number.isNaN)) return "";
+      if (one.kind === "class") return value[0] < 0 ? "" : `grain ${value[0]}`;
+      const error = one.errors[column], size = Math.hypot(...value);
+      if (one.kind === "value") return `${one.name} ${value[0].toPrecision(3)} ± ${error.toPrecision(2)} ${one.unit}`;
+      const angle = (Math.atan2(-value[0] * tall, value[1]) * 180) / Math.PI;
+      return `${one.name} ${size.toPrecision(3)} ± ${error.toPrecision(2)} ${one.unit}, towards ${angle.toFixed(0)}°`;
+    }).filter(Boolean);
+  }
+  /* Red above zero, blue below, white at it. */
+  function diverging(share) {
+    const t = Math.max(-1, Math.min(1, share)), end = t > 0 ? [178, 24, 43] : [33, 102, 172];
+    return `rgb(${end.map((c) => Math.round(245 + (c - 245) * Math.abs(t))).join(",")})`;
+  }
+  function drawLayer(view, pen) {
+    if (!layer) return;
+    const r = Math.max(1.5, 0.42 * view.spacing * view.scale), wide = layer.values.length / layer.errors.length;
+    for (let i = 0; i < layer.errors.length; i++) {
+      const value = layer.values[wide * i];
+      if (Number.isNaN(value) || (clearOnly && !layer.clear[i])) continue;
+      const x = (flat[2 * i] - view.centre[0]) * view.scale + view.width / 2, y = (flat[2 * i + 1] - view.centre[1]) * view.scale + view.height / 2;
+      if (x < -r || y < -r || x > view.width + r || y > view.height + r) continue;
+      pen.globalAlpha = layer.clear[i] ? 1 : 0.3;
+      if (layer.kind === "arrow") {
+        const col = layer.values[2 * i + 1], long = (1.6 * r) / layer.limit, angle = Math.atan2(-value * tall, col);
+        const dx = col * long, dy = value * tall * long, head = Math.min(0.35 * Math.hypot(dx, dy), 0.6 * r);
+        pen.strokeStyle = pen.fillStyle = `hsl(${((angle * 180) / Math.PI + 360) % 360} 90% 50%)`;
+        pen.lineWidth = Math.max(1, 0.16 * r);
+        pen.beginPath(); pen.moveTo(x - dx / 2, y - dy / 2); pen.lineTo(x + dx / 2, y + dy / 2); pen.stroke();
+        pen.beginPath(); pen.moveTo(x + dx / 2, y + dy / 2);
+        for (const turn of [2.6, -2.6]) pen.lineTo(x + dx / 2 + head * Math.cos(-angle + turn), y + dy / 2 + head * Math.sin(-angle + turn));
+        pen.fill();
+      } else {
+        pen.fillStyle = layer.kind === "class" ? (value < 0 ? "#999" : grainColours[value % grainColours.length]) : diverging(value / layer.limit);
+        pen.beginPath(); pen.arc(x, y, r, 0, 2 * Math.PI); pen.fill();
+      }
+    }
+    pen.globalAlpha = 1;
   }
   function say(column) { $("said").textContent = column < 0 ? "" : describe(column).replaceAll("\n", "; "); }
   function select(column) {
@@ -313,7 +361,7 @@
     },
   });
   const plain = imageView.draw.bind(imageView);
-  imageView.draw = () => { plain(); if (imageView.width) scaleBar(imageView, imageView.pen); };
+  imageView.draw = () => { plain(); if (imageView.width) { drawLayer(imageView, imageView.pen); scaleBar(imageView, imageView.pen); } };
   views.push(imageView);
   if (data.layout) {
     const points = unpack(data.layout.xy, Float32Array), columns = unpack(data.layout.index, Int32Array);
@@ -384,6 +432,15 @@
   for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => {
     if (button.dataset.zoom === "fit") { select(-1); say(-1); imageView.fit(); } else imageView.zoom(button.dataset.zoom === "in" ? 1.5 : 1 / 1.5);
   });
+  if (layers.length) {
+    $("layer").addEventListener("change", (event) => {
+      layer = layers.find((one) => one.name === event.target.value) || null;
+      const reach = layer ? `${layer.limit.toPrecision(2)} ${layer.unit}` : "";
+      $("layer-key").textContent = !layer || layer.kind === "class" ? "" : layer.kind === "value" ? `blue −${reach}, red +${reach}` : `longest arrows ${reach}; red to the right, then counter-clockwise`;
+      redraw();
+    });
+    $("clear-only").addEventListener("change", (event) => { clearOnly = event.target.checked; redraw(); });
+  }
   $("mark-size").addEventListener("input", (event) => { markSize = Number(event.target.value); redraw(); });
 
   /* Examples: columns that are pointed at, and the call that looks for others like them. */

@@ -1,0 +1,106 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import columns_of, grid
+
+import torchmotif as tm
+
+SMALL = st.floats(-0.05, 0.05)
+
+
+@settings(max_examples=15, deadline=None)
+@given(a=SMALL, b=SMALL, c=SMALL, angle=st.floats(-0.1, 0.1))
+def test_even_strain_and_rotation_are_found_exactly(a: float, b: float, c: float, angle: float) -> None:
+    stretch = np.eye(2) + np.array([[a, b], [b, c]])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    sites = grid(12, 20 * np.eye(2))
+    result = columns_of(sites @ (stretch @ turn).T, np.zeros(144, int), noise=0.0)
+    field = result.strain({"a_nm": 0.4})
+    known = field.known
+    assert known.sum() > 80
+    # The reference is turned as the lattice is in the mean, which for an even strain leaves no rotation.
+    assert np.allclose(field.values[known, 3], 0, atol=1e-9)
+    eigenvalues = np.linalg.eigvalsh(field.tensor[known])
+    assert np.allclose(eigenvalues, np.linalg.eigvalsh(stretch - np.eye(2)), atol=1e-8)
+    assert np.allclose(field.tensor[known], stretch - np.eye(2), atol=1e-8)
+
+
+def test_rotation_within_a_grain_is_counter_clockwise(made: Any) -> None:
+    sites = grid(24, 20 * np.eye(2))
+    bend = 1e-4 * (sites[:, 1] - 230)
+    middle = np.array([230.0, 230.0])
+    cos, sin = np.cos(bend), np.sin(bend)
+    away = sites - middle
+    turned = np.stack([cos * away[:, 0] - sin * away[:, 1], sin * away[:, 0] + cos * away[:, 1]], axis=1)
+    field = made(turned + middle, np.zeros(len(sites), int), noise=0.0).strain()
+    known = field.known & (np.abs(field.positions[:, 0] - np.median(field.positions[:, 0])) < 25)
+    slope = np.polyfit(field.positions[known, 1], field.rotation_rad[known], 1)[0]
+    assert slope > 0.8e-4
+
+
+def test_errors_are_those_of_many_draws(made: Any, honeycomb: Any) -> None:
+    places, labels = honeycomb(18, 20.0, 0.2)
+    z = [
+        (field.values[:, :3] / field.errors[:, :3])[field.known]
+        for field in (
+            made(places, labels, error=0.1, seed=seed).strain({"a_nm": 0.4, "gamma_deg": 120})
+            for seed in range(6)
+        )
+    ]
+    assert np.concatenate(z).std() == pytest.approx(1, abs=0.07)
+
+
+def test_errors_fall_with_the_radius(made: Any, honeycomb: Any) -> None:
+    result = made(*honeycomb(20, 20.0, 0.2), error=0.1)
+    near, far = result.strain(), result.strain(radius=70.0)
+    assert np.nanmedian(far.errors[:, 0]) < 0.35 * np.nanmedian(near.errors[:, 0])
+    assert far.resolution > near.resolution
+
+
+def test_references(made: Any) -> None:
+    sites = grid(20, 20 * np.eye(2))
+    stretched = sites.copy()
+    right = sites[:, 1] > 190
+    stretched[right, 1] += 0.01 * (sites[right, 1] - 190)
+    result = made(stretched, np.zeros(400, int), noise=0.0)
+    left = result.columns.positions[:, 1] < 180
+    field = result.strain(left)
+    far = field.known & (field.positions[:, 1] > 250)
+    assert np.allclose(field.values[far, 1], 0.01, atol=1e-3)
+    assert np.abs(np.nanmean(result.strain().values[:, 1])) < 2e-3
+    assert "columns" in field.reference
+    assert np.allclose(result.strain(0).values, result.strain().values, equal_nan=True)
+
+
+def test_bad_input_is_refused(made: Any, perovskite: Any) -> None:
+    result = made(*perovskite(10))
+    for reference in ("best", 3, np.ones(4, bool), {"c_nm": 1.0}, {"a_nm": -1.0}, np.zeros(200, bool)):
+        with pytest.raises(tm.errors.InputError, match="reference"):
+            result.strain(reference)
+    with pytest.raises(tm.errors.InputError, match="radius"):
+        result.strain(radius=2.0)
+    with pytest.raises(tm.errors.InputError, match="pixel size"):
+        made(*perovskite(10), pixel_size=None).strain({"a_nm": 0.4})
+    scattered = np.random.default_rng(0).random((60, 2)) * 200
+    with pytest.raises(tm.errors.InputError, match="lattice"):
+        made(scattered, np.zeros(60, int)).strain()
+
+
+def test_errors_of_sublattices_that_scatter_unlike(made: Any, perovskite: Any) -> None:
+    places, labels = perovskite(16)
+    errors = np.where(labels == 1, 0.4, 0.1)
+    z = []
+    for seed in range(4):
+        noisy = places + np.random.default_rng(seed).normal(size=places.shape) * errors[:, None]
+        result = made(noisy, labels, noise=0.0)
+        stated = np.where(result.labels == 1, 0.4, 0.1).astype(np.float32)
+        object.__setattr__(result.columns, "position_errors", np.stack([stated, stated], axis=1))
+        field = result.strain({"a_nm": 0.4})
+        z.append((field.values[:, :3] / field.errors[:, :3])[field.known])
+        mean, covariance = field.average(np.ones(len(field)))
+        assert np.allclose(field.operators[1].toarray() @ np.ones(len(places)), 0, atol=1e-9)
+        assert (np.abs(mean[0, :3]) < 5 * np.sqrt(np.diag(covariance[0])[:3])).all()
+    assert np.concatenate(z).std() == pytest.approx(1, abs=0.1)

@@ -1,0 +1,353 @@
+"""Local lattices: the two translations that best describe the columns around a place, and how they depend on each of them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
+
+from torchmotif.columns.lattice import find_lattice
+
+__all__ = ["LocalFits", "Points", "fit_around", "measured", "reduced", "sparse_rows", "start_bases"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_FINER = 0.7  # of its own spacing is what a sublattice's lattice is looked for with, as in `sites`
+_OFF = 0.3  # shortest translations beside its site from which a column is none of the lattice
+_SHELL = 1.3  # longest translations within which the first fit looks, before indices reach farther
+_SPARE = 3  # columns needed beyond one for each sublattice: two translations, and one to tell their misfit
+RADIUS = 1.6  # longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours
+_MANY = 50  # columns of a sublattice that tell how far they scatter, to a tenth
+_LEAST = 0.7  # of an error, as which it may turn out
+_MOST = 96  # neighbours of one fit
+_FLAT = 1e-3  # of a fit's spread along its longest direction: with less along the other, there is one translation only
+_BATCH = 4_096  # fits that are made together
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """What local fits are made from: columns that were measured well.
+
+    Attributes
+    ----------
+    positions : array of shape (n, 2), float64
+        (row, col) in pixels that are square: those of the image, stretched where its pixels are not.
+    variance : array of shape (n, 2), float64
+        Of each position along (row, col).
+    group : array of shape (n,), int64
+        Sublattice of each column; -1 for columns that no fit uses.
+    jitter : array of shape (2,)
+        Standard deviation along (row, col) in pixels by which columns of all sublattices scatter beyond their errors; the variance
+        has it.
+    start : (array of shape (n, 2, 2), array of shape (n,)), optional
+        What `start_bases` has found for them.
+    """
+
+    positions: Floats
+    variance: Floats
+    group: Ints
+    jitter: Floats
+    start: tuple[Floats, Ints] | None = None
+
+    def only(self, which: NDArray[np.bool_]) -> "Points":
+        """The same, where fits use some of the columns, as one sublattice."""
+        # Half of a sublattice has another lattice than all of it.
+        parted = np.intersect1d(self.group[which], self.group[~which & (self.group >= 0)]).size > 0
+        return replace(self, group=np.where(which, 0, -1), start=None if parted else self.start)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalFits:
+    """Lattices fitted around m places. Rows without one are NaN, their neighbours' weights zero.
+
+    Attributes
+    ----------
+    basis : array of shape (m, 2, 2)
+        Two translations (row, col) in pixels.
+    neighbours : array of shape (m, k), int64
+        Columns of each fit.
+    weights : array of shape (m, k, 2)
+        ``basis[i, p] == weights[i, :, p] @ positions[neighbours[i]]``.
+    middle, middle_index : arrays of shape (m, 2)
+        Weighted mean of the columns' positions, and of their indices: the lattice has a site at ``middle - middle_index @ basis``.
+        They mean something where fits use one sublattice.
+    middle_weights : array of shape (m, k)
+        ``middle[i] == middle_weights[i] @ positions[neighbours[i]]``.
+    misfit : array of shape (m, 2)
+        Squared residuals along (row, col) over their expected variance, for each degree of freedom: 1 where positions scatter as
+        they should.
+    freedom : array of shape (m,), int64
+        Degrees of freedom along each.
+    offset : array of shape (m,)
+        Root mean square of the residuals in pixels.
+    """
+
+    basis: Floats
+    neighbours: Ints
+    weights: Floats
+    middle: Floats
+    middle_index: Floats
+    middle_weights: Floats
+    misfit: Floats
+    freedom: Ints
+    offset: Floats
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which places have a lattice."""
+        return np.isfinite(self.basis[:, 0, 0])
+
+    def operators(self, n: int) -> tuple[csr_array, csr_array]:
+        """Matrices (m, n) that lead from the positions of all n columns, along one axis, to both translations."""
+        first, second = (sparse_rows(self.neighbours, self.weights[..., axis], n) for axis in (0, 1))
+        return first, second
+
+    @property
+    def scatter(self) -> Floats:
+        """Variance of positions along (row, col) over that which their errors say, from the median misfit of all fits."""
+        seen = self.known & (self.freedom > 0)
+        if not seen.any():
+            return np.ones(2)
+        # The median of a chi-squared over its degrees of freedom (Wilson & Hilferty, 1931).
+        usual = (1 - 2 / (9 * self.freedom[seen])) ** 3
+        return np.asarray(np.median(self.misfit[seen] / usual[:, None], axis=0), np.float64)
+
+
+def sparse_rows(columns: Ints, weights: Floats, n: int) -> csr_array:
+    """A sparse matrix (m, n) from the columns and weights, (m, k) each, of its rows."""
+    m, k = columns.shape
+    starts = np.arange(m + 1) * k
+    # A copy: zeros are taken out in place.
+    found = csr_array((weights.ravel(), columns.ravel(), starts), shape=(m, n), copy=True)
+    found.eliminate_zeros()
+    return found
+
+
+def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
+    """Points whose errors are what their scatter about local lattices of their own sublattice shows.
+
+    Where a sublattice scatters less than its errors say, they were too large. Where it scatters more, columns may really be
+    displaced; but as much as all sublattices scatter more, the scan has moved them, and that is an error too.
+
+    Parameters
+    ----------
+    positions, variance : arrays of shape (n, 2)
+        In square pixels.
+    group : array of shape (n,), int64
+
+    Returns
+    -------
+    Points
+    """
+    points = Points(positions, variance.copy(), group, np.zeros(2))
+    points = replace(points, start=start_bases(points))
+    numbers, counts = np.unique(group[group >= 0], return_counts=True)
+    least = np.full(2, np.inf)
+    for number in numbers[counts >= _MANY].tolist():
+        own = points.only(group == number)
+        bases, _ = start_bases(own)
+        rows = np.flatnonzero(group == number)
+        size = np.linalg.norm(bases[rows], axis=2).max(axis=1)
+        if not np.isfinite(size).any():
+            continue
+        fits = fit_around(own, positions[rows], bases[rows], RADIUS * float(np.nanmedian(size)))
+        scatter, usual = fits.scatter, np.median(variance[rows], axis=0)
+        points.variance[rows] *= scatter.clip(_LEAST**2, 1)
+        least = np.minimum(least, np.maximum(scatter - 1, 0) * usual)
+    jitter = np.where(np.isfinite(least), least, 0.0)
+    return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter))
+
+
+def start_bases(points: Points) -> tuple[Floats, Ints]:
+    """Translations to begin with around each column, and the number of the lattice that has them.
+
+    Each sublattice has its own; columns without take those of the nearest that has.
+
+    Returns
+    -------
+    array of shape (n, 2, 2), array of shape (n,) int64
+        NaN and -1 where there is no lattice at all.
+    """
+    if points.start is not None:
+        return points.start
+    n = len(points.positions)
+    bases, number, count = np.full((n, 2, 2), np.nan), np.full(n, -1), 0
+    for group in np.unique(points.group[points.group >= 0]).tolist():
+        here = np.flatnonzero(points.group == group)
+        if len(here) < 9:
+            continue
+        own = float(np.median(cKDTree(points.positions[here]).query(points.positions[here], k=[2])[0]))
+        lattice = find_lattice(torch.from_numpy(points.positions[here]), _FINER * own)
+        grain, vectors = lattice.grain.numpy(), reduced(lattice.vectors.numpy())
+        inside = grain >= 0
+        bases[here[inside]], number[here[inside]] = vectors[grain[inside]], count + grain[inside]
+        count += len(vectors)
+    known = number >= 0
+    if known.any() and not known.all():
+        nearest = cKDTree(points.positions[known]).query(points.positions[~known])[1]
+        bases[~known], number[~known] = bases[known][nearest], number[known][nearest]
+    return bases, number
+
+
+def reduced(bases: Floats) -> Floats:
+    """The shortest bases of the same lattices, right-handed, with the angle between 90 and 120 degrees (Gauss; Niggli, 1928)."""
+    a, b = bases[:, 0].copy(), bases[:, 1].copy()
+    for _ in range(8):
+        swap = (a**2).sum(1) > (b**2).sum(1)
+        a[swap], b[swap] = b[swap], a[swap]
+        size = np.maximum((a**2).sum(1), 1e-300)
+        b = b - np.rint((a * b).sum(1) / size)[:, None] * a
+    acute = (a * b).sum(1) > 0
+    b[acute] *= -1
+    # Counter-clockwise from a to b, with rows pointing down.
+    clockwise = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] < 0
+    a[clockwise], b[clockwise] = b[clockwise], a[clockwise]
+    return np.stack([a, b], axis=1)
+
+
+def fit_around(
+    points: Points, centres: Floats, start: Floats, radius: Any, *, own: Ints | None = None
+) -> LocalFits:
+    """Lattices of the columns within a radius of places, by weighted least squares.
+
+    All sublattices share the translations, each has its own origin. Columns that lie off their site by 0.3 of the shortest
+    translation are left out. The solution is linear in the positions, and its weights are given back.
+
+    Parameters
+    ----------
+    points : Points
+    centres : array of shape (m, 2)
+        (row, col) in pixels.
+    start : array of shape (m, 2, 2)
+        Translations to begin with; a tenth off is near enough.
+    radius : float
+        In pixels.
+    own : array of shape (m,), int, optional
+        Column that each place is and that its fit leaves out.
+
+    Returns
+    -------
+    LocalFits
+    """
+    used = np.flatnonzero(points.group >= 0)
+    known = np.isfinite(start).all(axis=(1, 2))
+    if not len(used) or not known.any():
+        return _joined([_nothing(len(centres))], 1)
+    tree = cKDTree(points.positions[used])
+    longest = np.linalg.norm(start, axis=2).max(axis=1)
+    first = _SHELL * float(np.median(longest[known]))
+    parts = []
+    for low in range(0, len(centres), _BATCH):
+        part = slice(low, low + _BATCH)
+        excluded = None if own is None else own[part]
+        columns, there, distance = _within(tree, used, centres[part], radius, excluded)
+        basis = start[part]
+        if radius > first:
+            near = there & (distance <= first)
+            close = int(np.flatnonzero(near.any(axis=0)).max(initial=1)) + 1
+            begun = _fit(points, columns[:, :close], near[:, :close], basis)[0]
+            basis = np.where(np.isfinite(begun), begun, basis)
+        parts.append(_fit(points, columns, there, basis))
+    return _joined(parts, max(part[1].shape[1] for part in parts))
+
+
+def _within(
+    tree: cKDTree, used: Ints, centres: Floats, radius: float, own: Ints | None
+) -> tuple[Ints, NDArray[np.bool_], Floats]:
+    """Columns within a radius of each place, the nearest first, which of them there are, and how far they are."""
+    count = tree.query_ball_point(centres, radius, return_length=True).max(initial=1)
+    k = int(np.clip(count, 2, _MOST))
+    distance, index = tree.query(centres, k=k, distance_upper_bound=radius)
+    there = np.asarray(index < tree.n, bool)
+    columns = used[np.where(there, index, 0)]
+    if own is not None:
+        there &= columns != own[:, None]
+    return columns, there, np.asarray(distance, np.float64)
+
+
+def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats) -> tuple[Any, ...]:
+    """Fits around some places: basis, columns, weights, middle, its index and weights, misfit, freedom, offset."""
+    place, variance = points.positions[columns], points.variance[columns]
+    numbers, which = np.unique(points.group[columns], return_inverse=True)
+    which = which.reshape(columns.shape)
+    start = np.where(np.isfinite(start), start, np.eye(2))
+    of = [(which == g) & there for g in range(len(numbers))]  # a few sublattices
+    anchors = np.stack([one.argmax(axis=1) for one in of], axis=1)  # the nearest of each
+    step = place - np.take_along_axis(place, np.take_along_axis(anchors, which, axis=1)[..., None], axis=1)
+    index = np.rint(_times(step, np.asarray(np.linalg.inv(start), np.float64)))
+    shortest = np.linalg.norm(start, axis=2).min(axis=1)[:, None]
+    on = there & (_length(step - _times(index, start)) < _OFF * shortest)
+    for again in (True, False):
+        weight = np.where(on, 2 / variance.sum(axis=2), 0.0)
+        centred, apart = index.copy(), place.copy()
+        groups = np.zeros(len(columns), np.int64)
+        for one in of:
+            mine = weight * one
+            total = mine.sum(axis=1)
+            share = (mine / np.maximum(total, 1e-300)[:, None])[:, None, :]
+            centred -= one[..., None] * (share @ index)
+            apart -= one[..., None] * (share @ place)
+            groups += total > 0
+        weighted = (centred * weight[..., None]).swapaxes(1, 2)
+        gram = weighted @ centred
+        mean, half = (gram[:, 0, 0] + gram[:, 1, 1]) / 2, (gram[:, 0, 0] - gram[:, 1, 1]) / 2
+        root = np.hypot(half, gram[:, 0, 1])
+        count = on.sum(axis=1)
+        solved = (mean - root > _FLAT * (mean + root)) & (count - groups >= _SPARE)
+        gram[~solved] = np.eye(2)
+        weights = (np.linalg.inv(gram) @ weighted).swapaxes(1, 2)
+        weights[~solved] = 0.0
+        basis = weights.swapaxes(1, 2) @ place
+        rest = apart - _times(centred, basis)
+        if again:
+            # The first anchor may itself have been off its site.
+            on &= (_length(rest) < _OFF * shortest) | ~solved[:, None]
+    freedom = np.where(solved, count - groups - 2, 0).astype(np.int64)
+    squares = np.where(on[..., None], rest**2, 0.0)
+    misfit = (squares / variance).sum(axis=1) / np.maximum(freedom, 1)[:, None]
+    offset = np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(freedom, 1))
+    middle_weights = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    basis[~solved], misfit[~solved], offset[~solved] = np.nan, np.nan, np.nan
+    middle, middle_index = ((middle_weights[:, None, :] @ one)[:, 0] for one in (place, index))
+    return basis, columns, weights, middle, middle_index, middle_weights, misfit, freedom, offset
+
+
+def _times(vectors: Floats, matrices: Floats) -> Floats:
+    """Vectors (m, k, 2) times a matrix (2, 2) for each row: faster than products of so small matrices."""
+    return vectors[..., :1] * matrices[:, None, 0] + vectors[..., 1:] * matrices[:, None, 1]
+
+
+def _length(vectors: Floats) -> Floats:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
+
+
+def _nothing(m: int) -> tuple[Any, ...]:
+    none, zero = np.full((m, 2), np.nan), np.zeros((m, 1))
+    return (
+        np.full((m, 2, 2), np.nan),
+        np.zeros((m, 1), np.int64),
+        np.zeros((m, 1, 2)),
+        none,
+        none,
+        zero,
+        none,
+        np.zeros(m, np.int64),
+        np.full(m, np.nan),
+    )
+
+
+def _joined(parts: list[tuple[Any, ...]], k: int) -> LocalFits:
+    """Fits of all batches, whose neighbours are made as many as the most."""
+
+    def wide(array: np.ndarray) -> np.ndarray:
+        missing = [(0, 0), (0, k - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, missing)
+
+    widened = (1, 2, 5)
+    return LocalFits(
+        *(np.concatenate([wide(p[i]) if i in widened else p[i] for p in parts]) for i in range(9))
+    )

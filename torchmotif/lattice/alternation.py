@@ -1,0 +1,60 @@
+"""Which columns of a square lattice are on its black fields and which on its white ones."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial import cKDTree
+
+from torchmotif.lattice.grains import Grains
+
+__all__ = ["chessboard"]
+
+_NEAR = 0.25  # translations from where a translation leads, within which the column there is met
+
+
+def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The two halves of the columns of each grain that alternate along both translations: 0 the brighter half, 1 the darker.
+
+    In a perovskite along a cubic axis A and B make one square lattice. Where their brightness differs too little, or changes
+    from one material to another, to make two sublattices of them, their order still does.
+
+    Parameters
+    ----------
+    grains : Grains
+    intensities : array of shape (n,)
+
+    Returns
+    -------
+    array of shape (n,), int64
+        -1 for columns without a grain, or that no translations join with most others of it.
+    """
+    n = len(grains.labels)
+    found = np.full(n, -1)
+    bright = np.nan_to_num(np.asarray(intensities, np.float64))
+    for grain in grains.grains:
+        rows = np.flatnonzero((grains.labels == grain.number) & np.isfinite(grains.bases).all(axis=(1, 2)))
+        if not len(rows):
+            continue
+        place = grains.positions[rows] * grains.scale
+        tree = cKDTree(place)
+        reach = _NEAR * float(np.linalg.norm(grain.basis * grains.scale, axis=1).min())
+        pairs = []
+        for axis in (0, 1):
+            away, met = tree.query(place + grains.bases[rows, axis] * grains.scale)
+            pairs.append(np.stack([np.arange(len(rows)), met])[:, away < reach])
+        one, other = np.concatenate(pairs, axis=1)
+        links = coo_array((np.ones(len(one)), (one, other)), shape=(len(rows),) * 2).tocsr()
+        part = connected_components(links, directed=False)[1]
+        start = int(np.flatnonzero(part == np.bincount(part).argmax())[0])
+        steps = dijkstra(links, directed=False, indices=[start], unweighted=True)[0]
+        joined = np.asarray(np.isfinite(steps), bool)
+        colour = np.where(joined, steps, 0).astype(np.int64) % 2
+        light = [
+            float(np.median(bright[rows][joined & (colour == side)]))
+            for side in (0, 1)
+            if (joined & (colour == side)).any()
+        ]
+        brighter = int(len(light) == 2 and light[1] > light[0])
+        found[rows[joined]] = (colour[joined] + brighter) % 2
+    return found
