@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif.columns._filters import passed
 from torchmotif.columns.model import Pair
 
-__all__ = ["Repeats", "mean_of_cells", "repeats", "without_rows"]
+__all__ = ["Repeats", "incoherent", "mean_of_cells", "repeats", "without_rows"]
 
 _FIRST = 3.0  # pixels between columns to which the finest filter is tuned; each further one to twice as many
 _LAGS = 36  # samples of the autocorrelation along each axis: six spacings of every filter but the finest
@@ -106,7 +106,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     power = torch.fft.rfft2(both, s=size).abs().square() / area.repeat(2, 1, 1)
     overlap = torch.fft.irfft2(torch.fft.rfft2(measured, s=size).abs().square(), s=size) / area
     # What is left of the means of the rows is no power of noise: their images have that of the others.
-    incoherent = _incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
+    incoherent = incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
     maps, scales = [], []
     for number in range(count):
         scale = 2 ** max(number - 1, 0)
@@ -136,7 +136,7 @@ def without_rows(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"])
     return (flat - mean) * measured
 
 
-def _incoherent(power: Tensor, axes: Pair) -> Tensor:
+def incoherent(power: Tensor, axes: Pair) -> Tensor:
     """Power of what does not repeat: the same in all directions, from the mean logarithm, which peaks hardly move."""
     _, rows, cols = power.shape
     fy = torch.fft.fftfreq(rows, device=power.device)[:, None] * axes[0]

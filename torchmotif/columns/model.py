@@ -8,11 +8,39 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["ImageModel", "Pair", "Tiles"]
+__all__ = ["Cell", "ImageModel", "Pair", "Tiles"]
 
 Pair = tuple[float, float]
 
 _MARGIN = 4.0  # spacings around a tile that are fitted with it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The mean cell of a crystal in an image, placed by the local phases of two orders of its lattice.
+
+    Attributes
+    ----------
+    orders : ((float, float), (float, float))
+        Reciprocal vectors in periods per pixel along (row, column).
+    amplitudes : (float, float)
+        Usual amplitude of each order in the windows, of pixels over `scale`.
+    window : float
+        Standard deviation in pixels of the window in which phases are measured.
+    sites : tuple of (float, float)
+        Places of the columns: phases of the two orders over 2 pi, from where each is zero.
+    intensities : tuple of float
+        Of the columns in the mean cell, over `scale`.
+    width : float
+        Standard deviation of their Gaussian in the mean cell, in pixels.
+    """
+
+    orders: tuple[Pair, Pair]
+    amplitudes: Pair
+    window: float
+    sites: tuple[Pair, ...]
+    intensities: tuple[float, ...]
+    width: float
 
 
 @dataclass(frozen=True)
