@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif.columns._periodic import incoherent
 from torchmotif.columns.model import Cell, Pair, Tiles
 
-__all__ = ["Windowed", "agreement", "cells_of", "expected", "nearest_sites", "placed"]
+__all__ = ["Windowed", "Windows", "agreement", "cells_of", "expected", "nearest_sites", "placed"]
 
 _BLOCK_SPACINGS = 10.0  # least side of the blocks whose power spectra tell lattices
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
@@ -29,15 +29,16 @@ _SIDE = 2.0  # bins of the mean cell per pixel
 _CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
 _AGREES = 0.6  # the same by the regression of the image on the mean cell
 _ADDS = 0.05  # of the agreement of the best lattice: what another must add
+_AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crystal, which may show what the other does not
 _FULL = 8  # pixels in every bin of a mean cell
-_CLEAR = 6.0  # standard deviations of the mean cell
+_CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell
 _FAINTEST, _TRACE = 0.04, 0.01  # of the brightest site: the least of a column, and of what may turn out to be one
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 1.4  # widths from a column, within which what is left over is its misfit
 _FAR = 7.0  # widths: a column further away than this does not reach into a cell
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
-_ROUNDS, _STUCK, _SETTLED = 20, 1e4, 0.1  # of the fit of a cell: steps, damping, gain in chi-squared
+_ROUNDS, _STUCK, _SETTLED = 40, 1e4, 0.03  # of the fit of a cell: steps, damping, gain in chi-squared
 
 
 class Windowed(NamedTuple):
@@ -176,7 +177,7 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
         gains.append(F.interpolate(gain.field[:, 1:], (64, 64), mode="bilinear")[:, 0].clamp(min=0).cpu().numpy())
     kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
     for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
-        if np.maximum(gains[number] - best, 0).sum() > _ADDS * most:
+        if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
             kept.append(found[number])
             best = np.maximum(best, gains[number])
     return tuple(kept)
@@ -477,7 +478,7 @@ def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, real: np.nd
     p = np.concatenate([start.strength, (start.sites @ real).ravel(), [start.width, start.flat]])
     now = parts(p)
     model = now[2].sum(2) @ p[:k] + p[-1]
-    cost, damping = float(weight @ (y - model) ** 2), 1e-3
+    cost, damping = float(weight @ (y - model) ** 2), 1e-5
     for _ in range(_ROUNDS):
         jacobian = slopes(p, *now)
         normal = (jacobian * weight[:, None]).T @ jacobian
@@ -489,7 +490,7 @@ def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, real: np.nd
             tried = parts(p + change)
             reached = tried[2].sum(2) @ (p + change)[:k] + (p + change)[-1]
             gain = cost - float(weight @ (y - reached) ** 2)
-            damping = damping / 5 if gain > 0 else damping * 8
+            damping = damping / 10 if gain > 0 else damping * 10
             if gain > 0:
                 p, now, model, cost = p + change, tried, reached, cost - gain
                 break

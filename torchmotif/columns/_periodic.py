@@ -106,7 +106,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     power = torch.fft.rfft2(both, s=size).abs().square() / area.repeat(2, 1, 1)
     overlap = torch.fft.irfft2(torch.fft.rfft2(measured, s=size).abs().square(), s=size) / area
     # What is left of the means of the rows is no power of noise: their images have that of the others.
-    incoherent = incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
+    noisy = incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
     maps, scales = [], []
     for number in range(count):
         scale = 2 ** max(number - 1, 0)
@@ -115,7 +115,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
         spacing = _FIRST * 2**number
         small = (size[0] // scale, size[1] // scale)
         gain = passed(small, (spacing * axes[0] / scale, spacing * axes[1] / scale), flat).square()
-        part, floor = (_low(each, small) for each in (power, incoherent))
+        part, floor = (_low(each, small) for each in (power, noisy))
         lags = torch.fft.irfft2((part - floor) * gain, s=small).roll((_LAGS, _LAGS), dims=(1, 2))
         noise = (2 * (floor * gain).square().mean((1, 2)) / area.repeat(2, 1, 1)[:, 0, 0]).sqrt() * scale
         shared = overlap[:, ::scale, ::scale].roll((_LAGS, _LAGS), dims=(1, 2))

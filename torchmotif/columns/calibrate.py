@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import math
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._filters import filter_gain, noise_level, significance
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._guided import predicted
+from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
@@ -19,7 +22,7 @@ from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
 from torchmotif.columns._steps import stepped
 from torchmotif.columns.grid import Grid
-from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import UNEVEN, measure, nearest_quartiles
 from torchmotif.errors import InputError
@@ -103,6 +106,7 @@ def calibrate(
     limit: float | None = None,
     dark: bool = False,
     spacing: float | None = None,
+    guided: bool = False,
     device: DeviceLike = None,
 ) -> ImageModel:
     """What the columns of an image, or of the frames of a stack, have in common, from some windows of them.
@@ -115,6 +119,8 @@ def calibrate(
         See `ImageModel`.
     spacing
         See `find_columns`.
+    guided : bool
+        Whether the model holds the mean cells by which columns are predicted.
     device : str or torch.device, optional
 
     Returns
@@ -130,10 +136,19 @@ def calibrate(
         windows = torch.stack([as_tensor(one, device=device) for one in windows])
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
-    sought = spacing is None
+    sought, cells = spacing is None, ()
     if spacing is None:
-        spacing = _spacing(tiles.some(_best(tiles)), axes)
+        try:
+            spacing = _spacing(tiles.some(_best(tiles)), axes)
+        except InputError:  # few electrons may show a lattice all the same
+            cells = cells_of(tiles, 0.0) if guided else ()
+            if not cells:
+                raise
+            spacing = nearest_sites(cells[0], axes)
     tiles = stepped(tiles, spacing, axes)
+    cells = cells_of(tiles, spacing) if guided and not cells else cells
+    if cells:
+        return _with_cells(tiles, model, cells, nearest_sites(cells[0], axes) if sought else spacing)
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     model, nearest = _learned(tiles, model, at, tile)
     for _ in range(_AGAIN if sought else 0):
@@ -145,6 +160,18 @@ def calibrate(
             break
         model, nearest = _learned(tiles, model, at, tile)
     return model
+
+
+def _with_cells(tiles: Tiles, model: ImageModel, cells: tuple[Cell, ...], spacing: float) -> ImageModel:
+    """The model of an image with mean cells, from its maxima and the places that the cells predict."""
+    model = replace(model, spacing=spacing, cells=cells)
+    try:
+        model, at, tile = _detectable(tiles, model)
+    except NoColumnsError:  # no single one does
+        model = replace(model, least=math.inf)
+        at = torch.zeros(0, 2, dtype=torch.float64, device=tiles.data.device)
+        tile = torch.zeros(0, dtype=torch.long, device=tiles.data.device)
+    return _learned(tiles, model, *predicted(tiles, model, at, tile).with_maxima(at, tile, model))[0]
 
 
 def _spacing(tiles: Tiles, axes: Pair) -> float:
@@ -193,19 +220,23 @@ def _best(tiles: Tiles) -> Tensor | slice:
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
-def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[ImageModel, float]:
+def _learned(
+    tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor, fixed: Tensor | None = None
+) -> tuple[ImageModel, float]:
     """The model with the common shape of the columns, from where they are most frequent, and their least intensity.
 
     Also the distance between nearest columns of the fit.
     """
-    part, positions = _densest(tiles, model, at, tile)
+    part, positions, chosen = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
     start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
-    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * (START_WIDTH * spacing)
+    start = start if fixed is None else replace(start, fixed=fixed[chosen])
+    around = model.cells[0].width if model.cells else START_WIDTH * spacing
+    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * around
     one = width.new_ones(())
     shape = Shape(
         width,
-        START_WIDTH * spacing * max(model.axes),
+        around * max(model.axes),
         model.axes,
         Noise.of((-1.0, 1.0, 1.0, 1.0), device),
         one,
@@ -235,8 +266,8 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     return model, nearest if told else spacing
 
 
-def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor]:
-    """The part of the windows with the most columns, and their positions in it."""
+def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor, Tensor]:
+    """The part of the windows with the most columns, their positions in it, and their numbers."""
     side = round(max(_LEARNED * model.spacing, _LEAST_SIDE))
     t, h, w = tiles.shape
     grid = Grid((h, w), side, model.margin)
@@ -248,6 +279,7 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     top, left, bottom, right = parts[part].window
     chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
     origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
-    local = at[tile == window] - origin
+    number = as_index(tile == window)
+    local = at[number] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return chosen, local[within]
+    return chosen, local[within], number[within]

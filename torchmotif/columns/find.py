@@ -32,6 +32,7 @@ def find_columns(
     polarity: Literal["auto", "bright", "dark"] = "auto",
     mask: Any = None,
     refine: bool = True,
+    guided: bool = True,
     include_dark_sites: bool = False,
     device: DeviceLike = None,
 ) -> Columns:
@@ -59,6 +60,10 @@ def find_columns(
     refine : bool
         False gives the maxima as they are: their position to some tenths of a pixel, and for intensity their
         height in the filtered image times the area of a column.
+    guided : bool
+        Whether columns that do not stand out by themselves are looked for where the mean cell of the crystal around them has
+        one, and kept where one is likelier than none. They are flagged by `is_predicted`. False finds what single
+        maxima show.
     include_dark_sites : bool
         Adds the sites that the lattice around them predicts but nothing shows, such as divacancies; they keep the
         predicted position, have the intensity that a fit gives them there, and are flagged.
@@ -110,6 +115,7 @@ def find_columns(
                 limit=saturation_limit([top_two(pixels, dark=dark)]),
                 dark=dark,
                 spacing=spacing,
+                guided=guided,
             )
     except NoColumnsError as error:
         none = columns_at(pixels[None, :16, :16], error.model, *_no_columns(pixels))
