@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._mean_cell import Windowed, Windows, agreement, expected, placed
-from torchmotif.columns._neighbours import nearest_within, strongest_first
+from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns.model import Cell, ImageModel, Tiles
@@ -37,6 +37,7 @@ class Sites:
 
     Attributes
     ----------
+    tiles : Tiles
     positions : Tensor of shape (m, 2), float64
     tile : Tensor of shape (m,), int64
     kind : Tensor of shape (m,), int64
@@ -47,8 +48,11 @@ class Sites:
         Whether a maximum lies there.
     spacing, kinds, reach
         Spacing of the model, number of its sites, and lattice constant in pixels.
+    doubted : boolean Tensor of shape ()
+        Whether maxima contradict more places than they leave.
     """
 
+    tiles: Tiles
     positions: Float[Tensor, "m 2"]
     tile: Int[Tensor, " m"]
     kind: Int[Tensor, " m"]
@@ -57,18 +61,24 @@ class Sites:
     spacing: float
     kinds: int
     reach: float
+    doubted: Bool[Tensor, ""]
 
     def with_maxima(
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
     ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"]]:
-        """Where a fit sets out: maxima and, after them, places without one; which of these are too faint for their place to be fitted."""
-        chosen = torch.nonzero(~self.seen)[:, 0]
+        """Where a fit sets out: maxima and, after them, places without one; and which are too faint for their place to be fitted."""
         noise = Noise.of(model.noise, at.device)
-        variance = float((noise.at_low + noise.at_high) / 2)
-        error = _OVERLAP * math.sqrt(4 * math.pi * model.width[0] * model.width[1] * max(variance, 0.0))
-        faint = self.intensity[chosen] < _FREE * error
-        fixed = torch.cat([torch.zeros_like(tile, dtype=torch.bool), faint])
-        return torch.cat([at, self.positions[chosen]]), torch.cat([tile, self.tile[chosen]]), fixed
+        variance = (noise.at_low + noise.at_high).clamp(min=0) / 2
+        error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
+        faint = self.intensity < _FREE * error
+        chosen = as_index(~self.seen | faint)
+        # Among noise a maximum tells less of a faint column's place than the crystal around it.
+        axes = at.new_tensor(model.axes)
+        near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
+        site = nearest_within(near, places, _SAME * self.spacing)
+        free = as_index((site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site])
+        fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), faint[chosen]])
+        return torch.cat([at[free], self.positions[chosen]]), torch.cat([tile[free], self.tile[chosen]]), fixed
 
     def judged(
         self, fit: Fit, covariance: Float[Tensor, "n 3 3"]
@@ -84,7 +94,7 @@ class Sites:
         axes = fit.axes
         where = fit.tiles.spread(self.positions, self.tile) / axes
         site = nearest_within(fit.spread, where, _SAME * self.spacing)
-        rows = torch.nonzero(site >= 0)[:, 0]
+        rows = as_index(site >= 0)
         site = site[rows]
         variance = covariance[rows, 0, 0].double().clamp(min=1e-12)
         empty = _emptiness(
@@ -174,6 +184,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     axes = at.new_tensor(model.axes)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
+    doubted, held = torch.zeros(2, dtype=torch.long, device=at.device)
     for cell in model.cells:
         where = placed(tiles.level, tiles.usable, tiles.data.new_tensor(cell.orders), cell.window)
         constant = cell.window / 2
@@ -182,7 +193,9 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         coefficient, gain = agrees.at(positions, home).unbind(1)
         good = (coefficient > _AGREES) & tiles.at(tiles.measured, positions, home)
         support = _on_sites(tiles, model, cell, (at, tile), (positions[good], home[good]))
-        good &= support.at(positions, home)[:, 0] > 0
+        contradicted = good & (support.at(positions, home)[:, 0] <= 0)
+        good &= ~contradicted
+        doubted, held = doubted + contradicted.sum(), held + good.sum()
         intensity = tiles.data.new_tensor(cell.intensities)
         every = (positions, home, number + first, intensity[number], gain)
         parts.append(tuple(one[good] for one in every))
@@ -194,7 +207,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     positions, home, kind, intensity, places = (one[kept] for one in (positions, home, kind, intensity, places))
     seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
     reach = max((cell.window / 2 for cell in model.cells), default=1.0)
-    return Sites(positions, home, kind, intensity, seen, model.spacing, first, reach)
+    return Sites(tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, doubted > held)
 
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:

@@ -148,7 +148,9 @@ def calibrate(
     tiles = stepped(tiles, spacing, axes)
     cells = cells_of(tiles, spacing) if guided and not cells else cells
     if cells:
-        return _with_cells(tiles, model, cells, nearest_sites(cells[0], axes) if sought else spacing)
+        guided_model = _with_cells(tiles, model, cells, nearest_sites(cells[0], axes) if sought else spacing)
+        if guided_model is not None:
+            return guided_model
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     model, nearest = _learned(tiles, model, at, tile)
     for _ in range(_AGAIN if sought else 0):
@@ -162,16 +164,22 @@ def calibrate(
     return model
 
 
-def _with_cells(tiles: Tiles, model: ImageModel, cells: tuple[Cell, ...], spacing: float) -> ImageModel:
-    """The model of an image with mean cells, from its maxima and the places that the cells predict."""
-    model = replace(model, spacing=spacing, cells=cells)
+def _with_cells(
+    tiles: Tiles, model: ImageModel, cells: tuple[Cell, ...], spacing: float
+) -> ImageModel | None:
+    """The model of an image with mean cells, from its maxima and the places that the cells predict; None where the maxima contradict them."""
+    width = cells[0].width
+    model = replace(model, spacing=spacing, cells=cells, width=(width * model.axes[0], width * model.axes[1]))
     try:
         model, at, tile = _detectable(tiles, model)
-    except NoColumnsError:  # no single one does
+    except NoColumnsError:  # no single one stands out
         model = replace(model, least=math.inf)
         at = torch.zeros(0, 2, dtype=torch.float64, device=tiles.data.device)
         tile = torch.zeros(0, dtype=torch.long, device=tiles.data.device)
-    return _learned(tiles, model, *predicted(tiles, model, at, tile).with_maxima(at, tile, model))[0]
+    sites = predicted(tiles, model, at, tile)
+    if bool(sites.doubted) or len(at) + len(sites.tile) == 0:
+        return None
+    return _learned(tiles, model, *sites.with_maxima(at, tile, model))[0]
 
 
 def _spacing(tiles: Tiles, axes: Pair) -> float:
