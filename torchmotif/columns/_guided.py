@@ -26,7 +26,8 @@ _FREE = 6.0  # standard deviations of its intensity from which on the place of a
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 _EMS = 8  # rounds of the mixture
-# Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for.
+# Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
+# lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
 _PRIOR, _COUNTS = (0.93, 0.05, 0.02), 20.0
 _LOCAL = 2.0  # sites that the share of empty ones in the whole tile counts for beside those around
 
@@ -160,7 +161,9 @@ def _emptiness(
     for number in range(_EMS):
         mean = full[group]
         means = torch.stack([mean, mean / 2, torch.zeros_like(mean)], dim=1)
-        spread = torch.stack([scatter[group], scatter[group], torch.zeros_like(mean)], dim=1) + variance[:, None]
+        # What full columns scatter beyond their own share of it is error that claims do not hold, and empty ones have that too.
+        beyond = (scatter - (_SCATTER * full) ** 2)[group]
+        spread = torch.stack([scatter[group], scatter[group], beyond], dim=1) + variance[:, None]
         logits = -0.5 * ((intensity[:, None] - means) ** 2 / spread + spread.log())
         local = weight[group]
         if number:  # the neighbours tell whether the crystal goes on here
@@ -170,6 +173,7 @@ def _emptiness(
             local = torch.cat([rest * (1 - empty[:, None]), empty[:, None]], dim=1)
         share = torch.softmax(logits + local.log(), dim=1)
         weight = (total(share) + _COUNTS * prior) / (count[:, None] + _COUNTS)
+        weight = torch.cat([weight[:, :2], weight[:, 2:].clamp(max=_PRIOR[2])], dim=1)
         known = share[:, 0] / spread[:, 0]
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
