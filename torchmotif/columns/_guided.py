@@ -154,6 +154,8 @@ def _emptiness(
         return torch.zeros(groups, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, group, values)
 
     count = total(torch.ones_like(intensity))
+    # Where chance left few electrons the fit claims too small an error: no less than the mean of the kind.
+    variance = torch.maximum(variance, (total(variance) / count.clamp(min=1))[group])
     full = total(start) / count.clamp(min=1)
     scatter = (_SCATTER * full) ** 2
     weight = prior.expand(groups, 3)
