@@ -35,7 +35,8 @@ _CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell
 _FAINTEST, _TRACE = 0.04, 0.01  # of the brightest site: the least of a column, and of what may turn out to be one
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
-_BESIDE = 1.4  # widths from a column, within which what is left over is its misfit
+_BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
+_ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
 _FAR = 7.0  # widths: a column further away than this does not reach into a cell
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _ROUNDS, _STUCK, _SETTLED = 40, 1e4, 0.03  # of the fit of a cell: steps, damping, gain in chi-squared
@@ -428,7 +429,14 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
             best = found
         else:
             open_ &= _away(at, at[top], real).reshape(bins) > best.width
-    while len(best.sites) and best.strength.min() < _FAINTEST * best.strength.max():
+    # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
+    while len(best.sites):
+        one = _rendered(np.full((1, 2), 0.5), np.ones(1), best.width, bins, real)
+        unit = _matched(one, variance, real, best.width).max()
+        misfit = np.abs(_matched(mean - best.model, variance, real, best.width)).max()
+        faintest = best.strength.min()
+        if faintest > _FAINTEST * best.strength.max() and faintest * unit > _ABOVE * misfit:
+            break
         kept = np.delete(np.arange(len(best.sites)), best.strength.argmin())
         best = _fitted(mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), real)
     return best.sites, best.strength, best.width
