@@ -149,6 +149,7 @@ def calibrated(
                 dark=dark,
                 limit=limit,
                 spacing=options["spacing"],
+                guided=options["guided"],
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)
