@@ -89,8 +89,6 @@ def find_columns(
     """
     if polarity not in {"auto", "bright", "dark"}:
         raise InputError(f"polarity must be 'auto', 'bright' or 'dark', got {polarity!r}")
-    if not isinstance(guided, bool):
-        raise InputError(f"guided must be True or False, got {guided!r}")
     if spacing is not None and not 2 <= spacing < math.inf:
         raise InputError(f"spacing must be at least 2 pixels, got {spacing}")
     pixels, axes, nm = pixels_and_mask(image, mask, device)
