@@ -32,11 +32,23 @@ RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
 PIXEL_NM, ELECTRONS, NEAR = 0.015, 10.0, 0.3
 DOSES = ("1", "1/10", "1/20", "1/50", "1/100", "1/200")
 PROBES = ("0.40", "0.45", "0.50", "0.55", "0.60")  # angstrom
-PAIRS = {"MoS2": ("Mo", "S"), "MoSe2": ("Mo", "Se"), "MoTe2": ("Mo", "Te"), "WS2": ("W", "S"), "WSe2": ("W", "Se")}
+PAIRS = {
+    "MoS2": ("Mo", "S"),
+    "MoSe2": ("Mo", "Se"),
+    "MoTe2": ("Mo", "Te"),
+    "WS2": ("W", "S"),
+    "WSe2": ("W", "Se"),
+}
 
 
 def common(side: int, probe: float) -> dict[str, Any]:
-    return {"shape": (side, side), "pixel_size_nm": PIXEL_NM, "electrons_per_pixel": ELECTRONS, "background": 0.2, "probe": GaussianProbe(probe / 10)}
+    return {
+        "shape": (side, side),
+        "pixel_size_nm": PIXEL_NM,
+        "electrons_per_pixel": ELECTRONS,
+        "background": 0.2,
+        "probe": GaussianProbe(probe / 10),
+    }
 
 
 def monolayer(name: str, **more: Any) -> Callable[[int, float, int], Any]:
@@ -44,7 +56,10 @@ def monolayer(name: str, **more: Any) -> Callable[[int, float, int], Any]:
     return lambda side, probe, seed: tm.datasets.mx2(
         *PAIRS[name],
         **common(side, probe),
-        **{key: value(side) if callable(value) and key != "displacement" else value for key, value in defects.items()},
+        **{
+            key: value(side) if callable(value) and key != "displacement" else value
+            for key, value in defects.items()
+        },
         rotation_rad=0.2 + 0.13 * seed,
         random_state=seed,
     )
@@ -112,7 +127,9 @@ def scored(found: np.ndarray, specimen: Any, spacing: float) -> dict[str, Any]:
     counted = found[inner(found)]
     right = cKDTree(at).query(counted)[0] <= NEAR * spacing if len(counted) else np.zeros(0, bool)
     empty = every[~there & inner(every)]
-    filled = int((cKDTree(counted).query(empty)[0] <= NEAR * spacing).sum()) if len(empty) and len(counted) else 0
+    filled = (
+        int((cKDTree(counted).query(empty)[0] <= NEAR * spacing).sum()) if len(empty) and len(counted) else 0
+    )
     return {
         "recall": recall,
         "precision": round(float(right.mean()), 4) if len(right) else None,
@@ -127,13 +144,19 @@ def nearest(specimen: Any) -> float:
     """Median distance of nearest columns, of each layer by itself."""
     at = np.asarray(specimen.truth.positions)
     layer = np.asarray(specimen.truth.more.get("layer", np.zeros(len(at))))
-    return float(np.median([np.median(cKDTree(at[layer == n]).query(at[layer == n], k=2)[0][:, 1]) for n in set(layer)]))
+    return float(
+        np.median(
+            [np.median(cKDTree(at[layer == n]).query(at[layer == n], k=2)[0][:, 1]) for n in set(layer)]
+        )
+    )
 
 
 def oracle(scan: Any, specimen: Any, spacing: float) -> dict[str, float]:
     """Median intensity over its error of every kind where all true positions are given."""
     pixels = torch.as_tensor(np.asarray(scan.data, np.float32))
-    model = calibrate_image([lambda box: pixels[box[0] : box[2], box[1] : box[3]]], tuple(pixels.shape), spacing=spacing)
+    model = calibrate_image(
+        [lambda box: pixels[box[0] : box[2], box[1] : box[3]]], tuple(pixels.shape), spacing=spacing
+    )
     at = torch.as_tensor(np.asarray(specimen.truth.positions))
     kinds = np.asarray(specimen.truth.kinds).astype(str)
     inside = ((at > -0.5) & (at < torch.tensor(pixels.shape) - 0.5)).all(1)
@@ -145,14 +168,20 @@ def oracle(scan: Any, specimen: Any, spacing: float) -> dict[str, float]:
     return {kind: round(float(np.median(score[kinds == kind])), 2) for kind in sorted(set(kinds))}
 
 
-def row(name: str, probe: float, dose: str, side: int, seed: int, *, blind: bool, with_oracle: bool) -> dict[str, Any]:
+def row(
+    name: str, probe: float, dose: str, side: int, seed: int, *, blind: bool, with_oracle: bool
+) -> dict[str, Any]:
     specimen = ROWS[name](side, probe, seed)
     scan = specimen.draw(float(Fraction(dose)), generator=torch.Generator().manual_seed(1000 + seed))
     spacing = nearest(specimen)
     start = time.process_time()
     try:
         columns = tm.find_columns(scan, **({"guided": False} if blind else {}))
-        found, measured, predicted = np.asarray(columns.positions), columns.spacing, int(np.asarray(columns.is_predicted).sum())
+        found, measured, predicted = (
+            np.asarray(columns.positions),
+            columns.spacing,
+            int(np.asarray(columns.is_predicted).sum()),
+        )
     except tm.errors.InputError as error:
         print(error)
         found, measured, predicted = np.zeros((0, 2)), math.nan, 0
@@ -166,7 +195,9 @@ def row(name: str, probe: float, dose: str, side: int, seed: int, *, blind: bool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--probes", nargs="+", default=list(PROBES))
     parser.add_argument("--doses", nargs="+", default=list(DOSES))
@@ -181,7 +212,15 @@ def main() -> None:
         for probe in given.probes:
             for dose in given.doses:
                 for seed in range(given.seeds):
-                    one = row(name, float(probe), dose, given.side, seed, blind=given.blind, with_oracle=given.oracle)
+                    one = row(
+                        name,
+                        float(probe),
+                        dose,
+                        given.side,
+                        seed,
+                        blind=given.blind,
+                        with_oracle=given.oracle,
+                    )
                     results.append(one)
                     recall = " ".join(f"{kind} {value:.3f}" for kind, value in one["recall"].items())
                     print(

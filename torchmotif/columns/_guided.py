@@ -79,7 +79,11 @@ class Sites:
         site = nearest_within(near, places, _SAME * self.spacing)
         free = as_index((site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site])
         fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), faint[chosen]])
-        return torch.cat([at[free], self.positions[chosen]]), torch.cat([tile[free], self.tile[chosen]]), fixed
+        return (
+            torch.cat([at[free], self.positions[chosen]]),
+            torch.cat([tile[free], self.tile[chosen]]),
+            fixed,
+        )
 
     def judged(
         self, fit: Fit, covariance: Float[Tensor, "n 3 3"]
@@ -134,7 +138,9 @@ class _Around(NamedTuple):
 
     def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Weighted sums of the neighbours' values."""
-        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(0, self.pixel, values.float())
+        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(
+            0, self.pixel, values.float()
+        )
         every = self.windows.sums(image.view(self.shape))[self.nodes].double()
         return (every - self.own * values).clamp(min=0)
 
@@ -151,7 +157,9 @@ def _emptiness(
     prior = intensity.new_tensor(_PRIOR)
 
     def total(values: Tensor) -> Tensor:
-        return torch.zeros(groups, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, group, values)
+        return torch.zeros(groups, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(
+            0, group, values
+        )
 
     count = total(torch.ones_like(intensity))
     # Where chance left few electrons the fit claims too small an error: no less than the mean of the kind.
@@ -180,7 +188,9 @@ def _emptiness(
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
         full = (total(known * intensity) + rest * full) / (total(known) + rest)
-        off = total(share[:, 0] * ((intensity - full[group]) ** 2 - variance)) / total(share[:, 0]).clamp(min=1)
+        off = total(share[:, 0] * ((intensity - full[group]) ** 2 - variance)) / total(share[:, 0]).clamp(
+            min=1
+        )
         scatter = torch.maximum(off, (_SCATTER * full) ** 2)
     return share[:, 2]
 
@@ -210,7 +220,9 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     places = tiles.spread(positions, home) / axes
     # Of places that several lattices predict, that of the lattice that fits the image better there.
     kept = strongest_first(places, gain, CLOSEST * model.spacing)
-    positions, home, kind, intensity, places = (one[kept] for one in (positions, home, kind, intensity, places))
+    positions, home, kind, intensity, places = (
+        one[kept] for one in (positions, home, kind, intensity, places)
+    )
     seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
     reach = max((cell.window / 2 for cell in model.cells), default=1.0)
     return Sites(tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, doubted > held)
@@ -237,8 +249,8 @@ def _places(
         tile, i, j = index.unbind(1)
         off = torch.stack([row[tile, i, j], col[tile, i, j]], dim=1)
         found.append((index[:, 1:].double() - off.double(), tile, torch.full_like(tile, number)))
-    positions, tile, number = (torch.cat(one) for one in zip(*found, strict=True))
-    return positions, tile, number
+    positions, tiles, numbers = (torch.cat(one) for one in zip(*found, strict=True))
+    return positions, tiles, numbers
 
 
 def _on_sites(

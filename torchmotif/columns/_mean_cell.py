@@ -1,7 +1,6 @@
 """The mean cell of a crystal: lattices from power spectra, the image folded with the local phase of two orders, the sites it shows."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,9 @@ _OFF = 0.7  # periods per block by which a peak may miss a lattice
 _ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what a lattice of a block has
-_WINDOW = 2.0  # lattice constants: standard deviation of the window in which the phase of an order is measured
+_WINDOW = (
+    2.0  # lattice constants: standard deviation of the window in which the phase of an order is measured
+)
 _LATTICES = 6
 _STEP = 2.0  # nodes of the orders' grid per standard deviation
 _SIDE = 2.0  # bins of the mean cell per pixel
@@ -33,7 +34,10 @@ _AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crysta
 _FULL = 8  # pixels in every bin of a mean cell
 _CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell
-_FAINTEST, _TRACE = 0.04, 0.01  # of the brightest site: the least of a column, and of what may turn out to be one
+_FAINTEST, _TRACE = (
+    0.04,
+    0.01,
+)  # of the brightest site: the least of a column, and of what may turn out to be one
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
@@ -122,7 +126,9 @@ class Placed(NamedTuple):
     amplitude: Float[Tensor, "t 2 m n"]  # of both orders on the coarse grid
 
 
-def placed(level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "2 2"], sigma: float) -> Placed:
+def placed(
+    level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "2 2"], sigma: float
+) -> Placed:
     """The place of every pixel in its cell, by the local phases of two orders."""
     _, h, w = level.shape
     orders = local_orders(level, usable, vectors, sigma)
@@ -175,7 +181,9 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     for cell in found:
         at = placed(level, usable, torch.tensor(cell.orders).to(level), cell.window)
         gain = agreement(at.level, usable, expected(cell, at.place), cell.window / _WINDOW)
-        gains.append(F.interpolate(gain.field[:, 1:], (64, 64), mode="bilinear")[:, 0].clamp(min=0).cpu().numpy())
+        gains.append(
+            F.interpolate(gain.field[:, 1:], (64, 64), mode="bilinear")[:, 0].clamp(min=0).cpu().numpy()
+        )
     kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
     for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
         if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
@@ -210,11 +218,14 @@ def _rendered(
 ) -> np.ndarray:
     """Gaussians at the sites of a cell, on its bins."""
     a, b = bins
-    at = np.stack(np.meshgrid((np.arange(a) + 0.5) / a, (np.arange(b) + 0.5) / b, indexing="ij"), -1).reshape(-1, 2)
+    at = np.stack(np.meshgrid((np.arange(a) + 0.5) / a, (np.arange(b) + 0.5) / b, indexing="ij"), -1).reshape(
+        -1, 2
+    )
     shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), -1).reshape(-1, 2)
     away = ((at[:, None, None] - sites[None, :, None] + shifts) @ real) ** 2
     value = np.exp(-away.sum(-1) / (2 * width**2)).sum(2) / (2 * math.pi * width**2)
-    return (value @ strength).reshape(a, b)
+    image: np.ndarray = (value @ strength).reshape(a, b)
+    return image
 
 
 def _lattices(level: Tensor, usable: Tensor, spacing: float) -> list[np.ndarray]:
@@ -256,7 +267,8 @@ def _of_blocks(level: Tensor, usable: Tensor, side: int) -> tuple[np.ndarray, np
     which = torch.arange(len(rise), device=level.device)[:, None]
 
     def log(i: Tensor, j: Tensor) -> Tensor:
-        return rise[which, i.clamp(0, side - 1), j.clamp(0, side - 1)].clamp(min=1e-6).log()
+        values: Tensor = rise[which, i.clamp(0, side - 1), j.clamp(0, side - 1)].clamp(min=1e-6).log()
+        return values
 
     middle, shifts = log(row, col), []
     for i, j in ((1, 0), (0, 1)):
@@ -282,7 +294,9 @@ def _bases(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[np.
     length = bases.norm(dim=3)
     sine = determinant.abs() / length.prod(2).clamp(min=1e-9)
     good = (weight[:, i] > 0) & (weight[:, j] > 0) & (sine > 0.4)
-    inverse = torch.linalg.inv_ex(torch.where(good[..., None, None], bases, torch.eye(2, dtype=g.dtype, device=g.device))).inverse
+    inverse = torch.linalg.inv_ex(
+        torch.where(good[..., None, None], bases, torch.eye(2, dtype=g.dtype, device=g.device))
+    ).inverse
     order = torch.einsum("bpx,bqxy->bqpy", g, inverse)
     miss = torch.einsum("bqpy,bqyx->bqpx", order - order.round(), bases).norm(dim=3)
     hit = miss < _OFF + 0.01 * g.norm(dim=2)[:, None]
@@ -340,9 +354,13 @@ def _cell(level: Tensor, usable: Tensor, vectors: np.ndarray) -> Cell | None:
     strong = (at.amplitude / usual).amin(1, keepdim=True)
     cell = None
     for least in (_CRYSTAL, _AGREES):
-        inside = usable & (F.interpolate(strong, level.shape[1:], mode="bilinear", align_corners=True)[:, 0] > least)
+        inside = usable & (
+            F.interpolate(strong, level.shape[1:], mode="bilinear", align_corners=True)[:, 0] > least
+        )
         folded = _folded(at.level, inside, at.place, real)
-        sites, strength, width = _sites(*folded, real) if folded is not None else (np.zeros((0, 2)), np.zeros(0), 0.0)
+        sites, strength, width = (
+            _sites(*folded, real) if folded is not None else (np.zeros((0, 2)), np.zeros(0), 0.0)
+        )
         if len(sites) == 0:
             return None
         cell = Cell(
@@ -361,7 +379,9 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float)
     numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
     orders = local_orders(level, usable, torch.from_numpy(numbers @ vectors).to(level), sigma)
     strength = torch.hypot(orders.field[:, 0:-1:2], orders.field[:, 1:-1:2]).mean((0, 2, 3)).tolist()
-    pairs = [(a, b) for a in range(8) for b in range(a) if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1]
+    pairs = [
+        (a, b) for a in range(8) for b in range(a) if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1
+    ]
     best = max(pairs, key=lambda p: min(strength[p[0]], strength[p[1]]))
     chosen: np.ndarray = numbers[list(best)] @ vectors
     return chosen
@@ -372,8 +392,16 @@ def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -
     for _ in range(_REFINED):
         orders = local_orders(level, usable, torch.from_numpy(vectors).to(level), sigma)
         wave = torch.complex(orders.field[:, 0:4:2].double(), orders.field[:, 1:4:2].double())
-        turns = [(wave.narrow(d, 1, wave.shape[d] - 1) * wave.narrow(d, 0, wave.shape[d] - 1).conj()).sum((0, 2, 3)) for d in (2, 3)]
-        slope = torch.stack([turn.angle() / (2 * math.pi * step) for turn, step in zip(turns, orders.step, strict=True)], dim=1)
+        turns = [
+            (wave.narrow(d, 1, wave.shape[d] - 1) * wave.narrow(d, 0, wave.shape[d] - 1).conj()).sum(
+                (0, 2, 3)
+            )
+            for d in (2, 3)
+        ]
+        slope = torch.stack(
+            [turn.angle() / (2 * math.pi * step) for turn, step in zip(turns, orders.step, strict=True)],
+            dim=1,
+        )
         vectors = vectors + slope.cpu().numpy()
     return vectors
 
@@ -411,7 +439,9 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
     bins = mean.shape
     at = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
     area = abs(float(np.linalg.det(real)))
-    best = _CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), float(mean.min()), mean * 0 + mean.mean())
+    best = _CellFit(
+        np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), float(mean.min()), mean * 0 + mean.mean()
+    )
     open_ = np.ones(bins, bool)
     for _ in range(_MOST):
         score = _matched(mean - best.model, variance, real, best.width) * open_
@@ -421,9 +451,13 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
         if score.flat[top] < _CLEAR:
             break
         height = (mean - best.model).flat[top] * 2 * math.pi * best.width**2
-        start = best._replace(sites=np.vstack([best.sites, at[top]]), strength=np.append(best.strength, height))
+        start = best._replace(
+            sites=np.vstack([best.sites, at[top]]), strength=np.append(best.strength, height)
+        )
         found = _fitted(mean, variance, start, real)
-        near = min((float(_away(found.sites[-1:], one, real)[0]) for one in found.sites[:-1]), default=math.inf)
+        near = min(
+            (float(_away(found.sites[-1:], one, real)[0]) for one in found.sites[:-1]), default=math.inf
+        )
         # One of several faint columns looks fainter than it is as long as the others are part of the flat background.
         if found.strength.min() > _TRACE * found.strength.max() and near > _BESIDE * found.width:
             best = found
@@ -438,20 +472,26 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
         if faintest > _FAINTEST * best.strength.max() and faintest * unit > _ABOVE * misfit:
             break
         kept = np.delete(np.arange(len(best.sites)), best.strength.argmin())
-        best = _fitted(mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), real)
+        best = _fitted(
+            mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), real
+        )
     return best.sites, best.strength, best.width
 
 
 def _shifts(real: np.ndarray, width: float) -> np.ndarray:
     """Cells around one whose columns reach into it, in pixels."""
     reach = 1 if abs(np.linalg.det(real)) / np.linalg.norm(real, axis=1).max() > _FAR * width else 2
-    return np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2) @ real
+    cells = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    shifts: np.ndarray = cells @ real
+    return shifts
 
 
 def _away(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Distances in pixels to a site of a cell that repeats."""
     gap = at - site
-    away: np.ndarray = np.linalg.norm(((gap - np.round(gap)) @ real)[:, None] + _shifts(real, 0.0), axis=2).min(1)
+    away: np.ndarray = np.linalg.norm(
+        ((gap - np.round(gap)) @ real)[:, None] + _shifts(real, 0.0), axis=2
+    ).min(1)
     return away
 
 
@@ -470,7 +510,10 @@ def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, real: np.nd
     """Least squares by the steps of Levenberg and Marquardt from a start."""
     bins, k = mean.shape, len(start.sites)
     shifts = _shifts(real, start.width)
-    pixel = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2) @ real
+    pixel = (
+        np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
+        @ real
+    )
     weight, y = 1 / variance.ravel(), mean.ravel()
 
     def parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

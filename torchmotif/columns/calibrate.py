@@ -1,10 +1,10 @@
 """Calibration: what all columns of an image have in common, from some windows of it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import math
 import numpy as np
 import torch
 from torch import Tensor

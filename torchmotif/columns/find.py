@@ -39,7 +39,9 @@ def find_columns(
     """Find the atomic columns of an image.
 
     Maxima of the matched-filtered image that stand out of its noise are fitted with Gaussians of one width on a
-    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more.
+    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more. Where a lattice is seen, its mean
+    cell shows columns that single maxima do not: too faint beside bright ones, or at too low a dose. They are fitted at the places that
+    the local phase of the lattice gives (geometric phase analysis), and kept where a mixture over all like sites says that one is there.
 
     Parameters
     ----------

@@ -107,7 +107,9 @@ class ImageModel:
     def from_dict(cls, values: dict[str, Any]) -> "ImageModel":
         """What `as_dict` gave, also after JSON made lists of tuples."""
         plain: dict[str, Any] = {key: _tuples(value) for key, value in values.items()}
-        cells = tuple(Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in plain.pop("cells", ()))
+        cells = tuple(
+            Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in plain.pop("cells", ())
+        )
         return cls(**plain, cells=cells)
 
     def normalised(self, windows: Float[Tensor, "t h w"]) -> "Tiles":
