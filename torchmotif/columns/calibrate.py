@@ -136,7 +136,8 @@ def calibrate(
         windows = torch.stack([as_tensor(one, device=device) for one in windows])
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
-    sought, cells = spacing is None, ()
+    sought = spacing is None
+    cells: tuple[Cell, ...] = ()
     if spacing is None:
         try:
             spacing = _spacing(tiles.some(_best(tiles)), axes)
