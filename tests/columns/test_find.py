@@ -238,13 +238,14 @@ def test_pure_noise_has_no_columns(seed: int) -> None:
 def test_a_dose_that_shows_nothing_finds_almost_nothing(seed: int) -> None:
     specimen = tm.datasets.mose2((200, 230), vacancy_rate=0.08)
     scan = specimen.draw(1 / 400, torch.Generator().manual_seed(seed))
-    assert len(tm.find_columns(scan, spacing=12.6)) <= 10
+    # Of single maxima: the lattice may show all the same.
+    assert len(tm.find_columns(scan, spacing=12.6, guided=False)) <= 10
 
 
 @pytest.mark.parametrize("seed", [0, 11, 19])
 def test_maxima_that_all_turn_out_to_be_nothing_are_no_columns(seed: int) -> None:
     scan = tm.datasets.mose2((256, 256)).draw(1 / 500, torch.Generator().manual_seed(seed))
-    assert len(tm.find_columns(scan)) <= 10
+    assert len(tm.find_columns(scan, guided=False)) <= 10
 
 
 @pytest.mark.parametrize("dose", [1 / 1000, 1 / 20_000])

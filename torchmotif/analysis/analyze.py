@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     polarity: Literal["auto", "bright", "dark"]
     mask: Any
+    guided: bool
     patch_size: int | None
     n_max: int
     n_motifs: int | None
@@ -58,6 +59,7 @@ def analyze(
     threshold: float | None = None,
     polarity: Literal["auto", "bright", "dark"] = "auto",
     mask: Any = None,
+    guided: bool = True,
     patch_size: int | None = None,
     n_max: int = 10,
     n_motifs: int | None = None,
@@ -75,7 +77,7 @@ def analyze(
     ----------
     image : Micrograph, HyperSpy signal, xarray, or array of shape (h, w); or a stack (frames, h, w) or list of them
         Pixels that are not finite are taken as the mean of the finite ones, and a warning says so.
-    spacing, threshold, polarity, mask
+    spacing, threshold, polarity, mask, guided
         Of the columns, see `find_columns`. A mask is that of every image.
     patch_size : int, optional
         Side of the patch around each column in pixels; by default it holds the first shell of neighbours.
@@ -268,6 +270,8 @@ def checked(**given: Any) -> dict[str, Any]:
     for name, low in least.items():
         if options[name] is not None:
             options[name] = whole_number(name, options[name], low)
+    if not isinstance(options["guided"], bool):
+        raise InputError(f"guided must be True or False, got {options['guided']!r}")
     if options["device"] is not None:
         options["device"] = str(options["device"])
         as_tensor(torch.zeros(1), device=options["device"])  # raises where there is none

@@ -21,6 +21,7 @@ _COLUMNS = (
     "is_rim",
     "is_overlapping",
     "is_saturated",
+    "is_predicted",
 )
 _LABELS = ("labels", "probabilities", "angles", "mirrored")
 _ROWS = 65_536  # of a chunk

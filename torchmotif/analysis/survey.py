@@ -152,6 +152,7 @@ def calibrated(
                 limit=limit,
                 spacing=options["spacing"],
                 measured=looks[0]["measured"] if len(looks) == 1 else None,
+                guided=options["guided"],
                 device=device_of_worker(options["device"]),
             )
     side = tile_side(model.spacing)

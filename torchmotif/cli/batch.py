@@ -69,6 +69,13 @@ def batch(
     polarity: Annotated[
         Polarity, typer.Option(help="Are columns bright or dark? Default: the image tells.")
     ] = Polarity.auto,
+    guided: Annotated[
+        bool,
+        typer.Option(
+            "--guided/--unguided",
+            help="Also look for columns that only the mean cell of the crystal around them shows.",
+        ),
+    ] = True,
     mask: Mask = None,
     patch_size: PatchSize = None,
     n_max: Annotated[int, typer.Option(help="Highest order of the Zernike moments.")] = 10,
@@ -122,6 +129,7 @@ def batch(
             spacing=spacing,
             threshold=threshold,
             polarity=polarity.value,
+            guided=guided,
             mask=mask_of(mask),
             patch_size=patch_size,
             n_max=n_max,

@@ -34,6 +34,7 @@ _OPTIONS = {
     "spacing": "spacing",
     "threshold": "threshold",
     "polarity": "polarity",
+    "guided": "guided",
     "patch_size": "patch_size",
     "n_max": "n_max",
     "n_motifs": "motifs",

@@ -177,6 +177,7 @@ class Fit:
         """
         every = torch.arange(len(self), device=self.data.device)
         covariance = torch.nan_to_num(covariance_of(*self.information(), self.neighbours, every))
+        covariance = covariance * ~self.immobile[:, None, None]  # whose places follow no noise
         width, intensity = self.shape.width, self.intensity
         amplitudes = covariance.new_zeros(len(self), 3, 3)  # profile along rows, along columns
         amplitudes[:, 1, 0], amplitudes[:, 0, 1] = covariance[:, 0, 1], covariance[:, 0, 2]

@@ -11,6 +11,7 @@ __all__ = [
     "Neighbours",
     "as_index",
     "is_near",
+    "nearest_within",
     "pairs_within",
     "strongest_first",
     "strongest_of",
@@ -76,6 +77,20 @@ def is_near(few: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: floa
     i, _, near = _candidates(few, other, radius)
     hits = torch.zeros(len(few), dtype=torch.int32, device=few.device)
     return hits.index_add_(0, i, near.int()) > 0
+
+
+def nearest_within(
+    queries: Float[Tensor, "m 2"], positions: Float[Tensor, "n 2"], radius: float
+) -> Int[Tensor, " m"]:
+    """Number of the nearest of some positions within a radius of each query, the first of equally near ones; -1 for none."""
+    i, j, near = _candidates(queries, positions, radius)
+    i, j = i[near], j[near]
+    square = (queries[i] - positions[j]).square().sum(dim=1)
+    least = square.new_full((len(queries),), torch.inf).scatter_reduce_(0, i, square, "amin")
+    n = len(positions)
+    number = torch.full((len(queries),), n, device=i.device)
+    number.scatter_reduce_(0, i, torch.where(square <= least[i], j, n), "amin")
+    return torch.where(number < n, number, -1)
 
 
 def strongest_first(

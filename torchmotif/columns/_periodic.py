@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif.columns._filters import passed
 from torchmotif.columns.model import Pair
 
-__all__ = ["Repeats", "mean_of_cells", "repeats", "without_rows"]
+__all__ = ["Repeats", "incoherent", "mean_of_cells", "repeats", "without_rows"]
 
 # Of the constants below, 0.7 or 1.4 times their value moves the spacings of 20 simulated images of 15 kinds by more than 1 % only for
 # _FULL (two of them with 0.7, three with 1.4) and _ROUND (one with 0.7): `benchmarks/constants.py`.
@@ -108,7 +108,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
     power = torch.fft.rfft2(both, s=size).abs().square() / area.repeat(2, 1, 1)
     overlap = torch.fft.irfft2(torch.fft.rfft2(measured, s=size).abs().square(), s=size) / area
     # What is left of the means of the rows is no power of noise: their images have that of the others.
-    incoherent = _incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
+    noisy = incoherent(power[: len(flat)], axes).repeat(2, 1, 1)
     maps, scales = [], []
     for number in range(count):
         scale = 2 ** max(number - 1, 0)
@@ -117,7 +117,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
         spacing = _FIRST * 2**number
         small = (size[0] // scale, size[1] // scale)
         gain = passed(small, (spacing * axes[0] / scale, spacing * axes[1] / scale), flat).square()
-        part, floor = (_low(each, small) for each in (power, incoherent))
+        part, floor = (_low(each, small) for each in (power, noisy))
         lags = torch.fft.irfft2((part - floor) * gain, s=small).roll((_LAGS, _LAGS), dims=(1, 2))
         noise = (2 * (floor * gain).square().mean((1, 2)) / area.repeat(2, 1, 1)[:, 0, 0]).sqrt() * scale
         shared = overlap[:, ::scale, ::scale].roll((_LAGS, _LAGS), dims=(1, 2))
@@ -138,7 +138,7 @@ def without_rows(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"])
     return (flat - mean) * measured
 
 
-def _incoherent(power: Tensor, axes: Pair) -> Tensor:
+def incoherent(power: Tensor, axes: Pair) -> Tensor:
     """Power of what does not repeat: the same in all directions, from the mean logarithm, which peaks hardly move."""
     _, rows, cols = power.shape
     fy = torch.fft.fftfreq(rows, device=power.device)[:, None] * axes[0]

@@ -39,10 +39,19 @@ _FEW = 0.001  # of a tile's columns: so few need not converge
 _MANY = 0.02
 
 
-def fit_tiles(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Fit:
-    """The fit of a batch of tiles from their maxima, with what a first fit leaves over, without what it finds to be nothing."""
-    shape = Shape.of(model, FAINTEST, at.device)
-    fit = Fit(tiles, Start.at(at, tile), shape, model.spacing)
+def fit_tiles(
+    tiles: Tiles,
+    model: ImageModel,
+    at: Float[Tensor, "n 2"],
+    tile: Int[Tensor, " n"],
+    fixed: Bool[Tensor, " n"] | None = None,
+) -> Fit:
+    """The fit of a batch of tiles from their maxima, with what a first fit leaves over, without what it finds to be nothing.
+
+    Columns that are `fixed`, by default none, keep their places and stay.
+    """
+    shape, start = Shape.of(model, FAINTEST, at.device), Start.at(at, tile)
+    fit = Fit(tiles, start if fixed is None else replace(start, fixed=fixed), shape, model.spacing)
     faintest, judged = shape.usual * FAINTEST, None
     converge(fit, _ROUGH)
     for number in range(_REVISIONS):
@@ -196,7 +205,7 @@ def revised(
     pairs = resolve_pairs(fit, covariance, judged, CLOSEST * fit.spacing)
     judged = torch.ones_like(fit.fixed) if judged is None else judged
     standing = ~pairs.replaced
-    keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged)
+    keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged | fit.fixed)
     keep &= fit.strongest(standing) | ~judged
     kept, at, tile = as_index(keep), fit.positions, fit.tile
     new, new_tile = pairs.columns[:, 1:], pairs.tile

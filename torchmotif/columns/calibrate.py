@@ -1,5 +1,6 @@
 """Calibration: what all columns of an image have in common, from some windows of it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._amorphous import is_amorphous
 from torchmotif.columns._filters import filter_gain, level_between_peaks, noise_level, significance
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._guided import predicted
+from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
@@ -22,7 +25,7 @@ from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
 from torchmotif.columns._steps import stepped
 from torchmotif.columns.grid import Grid
-from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import UNEVEN, flattened, measure, nearest_quartiles
 from torchmotif.errors import InputError
@@ -140,6 +143,7 @@ def calibrate(
     dark: bool = False,
     spacing: float | None = None,
     measured: float | None = None,
+    guided: bool = False,
     device: DeviceLike = None,
 ) -> ImageModel:
     """What the columns of an image, or of the frames of a stack, have in common, from some windows of them.
@@ -154,6 +158,8 @@ def calibrate(
         See `find_columns`.
     measured : float, optional
         What `spacing_of` gave for those of these windows that are `telling`.
+    guided : bool
+        Whether the model holds the mean cells by which columns are predicted.
     device : str or torch.device, optional
 
     Returns
@@ -170,9 +176,15 @@ def calibrate(
     model = levels(windows, axes=axes, limit=limit, dark=dark)
     tiles = model.normalised(windows)
     sought = spacing is None
+    cells: tuple[Cell, ...] = ()
     if spacing is None:
-        spacing = spacing_of(tiles.some(telling(tiles)), axes) if measured is None else measured
+        spacing, cells = (measured, ()) if measured is not None else _looked_at(tiles, axes, guided=guided)
     tiles = stepped(tiles, spacing, axes)
+    cells = cells_of(tiles, spacing) if guided and not cells else cells
+    if cells:
+        guided_model = _with_cells(tiles, model, cells, nearest_sites(cells[0], axes) if sought else spacing)
+        if guided_model is not None:
+            return guided_model
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     if sought and is_amorphous(tiles, model, at, tile):
         raise NoColumnsError(model, amorphous=True)
@@ -186,6 +198,35 @@ def calibrate(
             break
         model, nearest = _learned(tiles, model, at, tile)
     return model
+
+
+def _looked_at(tiles: Tiles, axes: Pair, *, guided: bool) -> tuple[float, tuple[Cell, ...]]:
+    """The spacing that windows show; where too few electrons show none but a lattice, its mean cells and theirs."""
+    try:
+        return spacing_of(tiles.some(telling(tiles)), axes), ()
+    except InputError:
+        cells = cells_of(tiles, 0.0) if guided else ()
+        if not cells:
+            raise
+        return nearest_sites(cells[0], axes), cells
+
+
+def _with_cells(
+    tiles: Tiles, model: ImageModel, cells: tuple[Cell, ...], spacing: float
+) -> ImageModel | None:
+    """The model of an image with mean cells, from its maxima and the places that the cells predict; None where the maxima contradict them."""
+    width = cells[0].width
+    model = replace(model, spacing=spacing, cells=cells, width=(width * model.axes[0], width * model.axes[1]))
+    try:
+        model, at, tile = _detectable(tiles, model)
+    except NoColumnsError:  # no single one stands out
+        model = replace(model, least=math.inf)
+        at = torch.zeros(0, 2, dtype=torch.float64, device=tiles.data.device)
+        tile = torch.zeros(0, dtype=torch.long, device=tiles.data.device)
+    sites = predicted(tiles, model, at, tile)
+    if bool(sites.doubted) or len(at) + len(sites.tile) == 0:
+        return None
+    return _learned(tiles, model, *sites.with_maxima(at, tile, model))[0]
 
 
 def spacing_of(tiles: Tiles, axes: Pair) -> float:
@@ -244,19 +285,23 @@ def telling(tiles: Tiles) -> Tensor | slice:
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
-def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[ImageModel, float]:
+def _learned(
+    tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor, fixed: Tensor | None = None
+) -> tuple[ImageModel, float]:
     """The model with the common shape of the columns, from where they are most frequent, and their least intensity.
 
     Also the distance between nearest columns of the fit.
     """
-    part, positions = _densest(tiles, model, at, tile)
+    part, positions, chosen = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
     start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
-    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * (START_WIDTH * spacing)
+    start = start if fixed is None else replace(start, fixed=fixed[chosen])
+    around = model.cells[0].width if model.cells else START_WIDTH * spacing
+    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * around
     one = width.new_ones(())
     shape = Shape(
         width,
-        START_WIDTH * spacing * max(model.axes),
+        around * max(model.axes),
         model.axes,
         Noise.of((-1.0, 1.0, 1.0, 1.0), device),
         one,
@@ -287,8 +332,8 @@ def _learned(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     return model, nearest if told else spacing
 
 
-def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor]:
-    """The part of the windows with the most columns, and their positions in it."""
+def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor, Tensor]:
+    """The part of the windows with the most columns, their positions in it, and their numbers."""
     side = round(max(_LEARNED * model.spacing, _LEAST_SIDE))
     t, h, w = tiles.shape
     grid = Grid((h, w), side, model.margin)
@@ -300,6 +345,7 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     top, left, bottom, right = parts[part].window
     chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
     origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
-    local = at[tile == window] - origin
+    number = as_index(tile == window)
+    local = at[number] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return chosen, local[within]
+    return chosen, local[within], number[within]

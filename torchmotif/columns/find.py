@@ -37,14 +37,17 @@ def find_columns(
     polarity: Literal["auto", "bright", "dark"] = "auto",
     mask: Any = None,
     refine: bool = True,
+    guided: bool = True,
     include_dark_sites: bool = False,
     device: DeviceLike = None,
 ) -> Columns:
     """Find the atomic columns of an image.
 
     Maxima of the matched-filtered image that stand out of its noise are fitted with Gaussians of one width on a
-    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more. Where there is a
-    crystal, fainter maxima that no neighbourhood supports are left out: they are speckle of what it lies on.
+    smooth background, all together, by maximum likelihood; what the fit leaves over is searched once more. Where a lattice is seen, its mean
+    cell shows columns that single maxima do not: too faint beside bright ones, or at too low a dose. They are fitted at the places that
+    the local phase of the lattice gives (geometric phase analysis), and kept where a mixture over all like sites says that one is there. Where
+    there is a crystal, fainter maxima that no neighbourhood supports are left out: they are speckle of what it lies on.
 
     Parameters
     ----------
@@ -65,6 +68,10 @@ def find_columns(
     refine : bool
         False gives the maxima as they are: their position to some tenths of a pixel, and for intensity their
         height in the filtered image times the area of a column.
+    guided : bool
+        Whether columns that do not stand out by themselves are looked for where the mean cell of the crystal around them has
+        one, and kept where one is likelier than none. They are flagged by `is_predicted`. False finds what single
+        maxima show.
     include_dark_sites : bool
         Adds the sites that the lattice around them predicts but nothing shows, such as divacancies; they keep the
         predicted position, have the intensity that a fit gives them there, and are flagged.
@@ -118,6 +125,7 @@ def find_columns(
                 dark=told.dark,
                 spacing=spacing,
                 measured=told.spacing,
+                guided=guided,
             )
     except NoColumnsError as error:
         none = _no_columns(pixels, error)

@@ -8,11 +8,36 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["ImageModel", "Pair", "Tiles"]
+__all__ = ["Cell", "ImageModel", "Pair", "Tiles"]
 
 Pair = tuple[float, float]
 
 _MARGIN = 4.0  # spacings around a tile that are fitted with it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The mean cell of a crystal in an image, placed by the local phases of two orders of its lattice.
+
+    Attributes
+    ----------
+    orders : ((float, float), (float, float))
+        Reciprocal vectors in periods per pixel along (row, column).
+    window : float
+        Standard deviation in pixels of the window in which phases are measured.
+    sites : tuple of (float, float)
+        Places of the columns: phases of the two orders over 2 pi, from where each is zero.
+    intensities : tuple of float
+        Of the columns in the mean cell, over `scale`.
+    width : float
+        Standard deviation of their Gaussian in the mean cell, in pixels.
+    """
+
+    orders: tuple[Pair, Pair]
+    window: float
+    sites: tuple[Pair, ...]
+    intensities: tuple[float, ...]
+    width: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +71,8 @@ class ImageModel:
         Least intensity of a column, over `scale`.
     overdispersion : float
         Variance of the columns' elongations over what counting electrons lets expect, at least 1.
+    cells : tuple of Cell
+        Mean cells of its crystals, by which columns are predicted; none where no lattice was seen or nothing is to be predicted.
     """
 
     spacing: float
@@ -60,6 +87,7 @@ class ImageModel:
     noise: tuple[float, float, float, float] = (-1.0, 1.0, 1.0, 1.0)
     faintest: float = 0.0
     overdispersion: float = 1.0
+    cells: tuple[Cell, ...] = ()
 
     @property
     def margin(self) -> int:
@@ -78,8 +106,11 @@ class ImageModel:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ImageModel":
         """What `as_dict` gave, also after JSON made lists of tuples."""
-        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**plain)
+        plain: dict[str, Any] = {key: _tuples(value) for key, value in values.items()}
+        cells = tuple(
+            Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in plain.pop("cells", ())
+        )
+        return cls(**plain, cells=cells)
 
     def normalised(self, windows: Float[Tensor, "t h w"]) -> "Tiles":
         """Pixels as they were read, ready to be filtered and fitted."""
@@ -87,6 +118,11 @@ class ImageModel:
         data = (torch.where(usable, windows, self.level) - self.level) / self.scale
         saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
         return Tiles((-data if self.dark else data).float(), usable & ~saturated, saturated)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, also nested ones, as tuples."""
+    return tuple(_tuples(one) for one in value) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ class Columns:
         Standard deviation in pixels along (rows, columns) of the Gaussian that all columns share.
     is_rim, is_overlapping, is_saturated, is_predicted : boolean arrays of shape (n,), or None
         Columns that reach over the image's rim, into pixels that were not used or over a step of the background; whose Gaussian overlaps a
-        neighbour's by more than a tenth; that have saturated pixels; that the lattice predicts and nothing shows.
+        neighbour's by more than a tenth; that have saturated pixels; that no maximum shows, but the mean cell of the crystal around them (see `guided` of
+        `find_columns`) or, with `include_dark_sites`, the lattice predicts.
     spacing_nm : float or None
         The spacing in nanometres, None where the pixel size is unknown.
     """

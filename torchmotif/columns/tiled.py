@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._guided import predicted
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
@@ -46,18 +47,22 @@ def columns_of_tiles(
     -------
     dict of Tensors
         tile (n,), the number of its tile, ascending; positions (n, 2) float64 in pixels of its window; intensities,
-        position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, as in `Columns`.
+        position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, is_predicted, as in `Columns`.
     """
     tiles = stepped(model.normalised(windows), model.spacing, model.axes)
     at, _, tile = _peaks(tiles, model)
-    fit = fit_tiles(tiles, model, at, tile)
+    sites = predicted(tiles, model, at, tile)
+    fit = fit_tiles(tiles, model, *sites.with_maxima(at, tile, model))
     covariance = fit.covariance()
-    keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved)
+    keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
+    there, unseen = sites.judged(fit, covariance)
+    keep |= there
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
     keep &= ~_faded(fit, model)
     if threshold is not None:
         keep &= fit.intensity >= threshold / model.scale * model.area
-    return _described(fit, covariance, model, as_index(fit.strongest(keep)))
+    keep = as_index(fit.strongest(keep))
+    return _described(fit, covariance, model, keep, unseen)
 
 
 def columns_at(
@@ -81,7 +86,7 @@ def columns_at(
     converge(fit, STEPS)
     covariance = fit.covariance()
     keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit))
-    return _described(fit, covariance, model, keep) | {"is_predicted": fit.fixed[keep]}
+    return _described(fit, covariance, model, keep, fit.fixed)
 
 
 def peaks_of_tiles(windows: Float[Tensor, "t h w"], model: ImageModel) -> dict[str, Tensor]:
@@ -98,7 +103,11 @@ def _peaks(tiles: Tiles, model: ImageModel) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _described(
-    fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel, keep: Int[Tensor, " k"]
+    fit: Fit,
+    covariance: Float[Tensor, "n 3 3"],
+    model: ImageModel,
+    keep: Int[Tensor, " k"],
+    unseen: Bool[Tensor, " n"],
 ) -> dict[str, Tensor]:
     """The attributes of `Columns` that are arrays, of some columns, ordered by tile."""
     keep = keep[torch.argsort(fit.tile[keep], stable=True)]
@@ -125,6 +134,7 @@ def _described(
         "is_rim": at_edge | at_gap,
         "is_overlapping": near.any(dim=1)[keep],
         "is_saturated": _touches(tiles, positions, tile, tiles.saturated, 1),
+        "is_predicted": unseen[keep],
     }
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["dose_statement", "offset_of", "provenance", "python_code"]
 
 # What `analyze` takes where nobody says otherwise; such parameters need not stand in the code.
-_USUAL = {"polarity": "auto", "n_max": 10, "random_state": 0}
+_USUAL = {"polarity": "auto", "guided": True, "n_max": 10, "random_state": 0}
 
 
 def dose_statement(result: "Shown") -> list[str]:

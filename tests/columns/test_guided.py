@@ -1,0 +1,131 @@
+"""Columns that only the mean cell of the crystal around them shows, and what must stay empty."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.columns._mean_cell import cells_of, nearest_sites
+from torchmotif.columns.model import Cell, ImageModel
+from torchmotif.columns.pixels import levels
+
+SIDE = 320
+
+
+def drawn(specimen: tm.datasets.Specimen, dose: float = 1.0, seed: int = 1) -> tm.Micrograph:
+    return specimen.draw(dose, torch.Generator().manual_seed(seed))
+
+
+def recall(columns: tm.Columns, specimen: tm.datasets.Specimen, *kinds: str) -> float:
+    at, which = np.asarray(specimen.truth.positions), np.asarray(specimen.truth.kinds).astype(str)
+    inner = ((at > 20) & (at < SIDE - 21)).all(axis=1) & np.isin(which, kinds)
+    return float((cKDTree(np.asarray(columns.positions)).query(at[inner])[0] < 3.5).mean())
+
+
+def false(columns: tm.Columns, specimen: tm.datasets.Specimen) -> int:
+    """Columns away from all atoms."""
+    at = np.asarray(specimen.truth.positions)
+    atoms = at[[not (kind.startswith("V_") and kind.endswith("2")) for kind in specimen.truth.kinds.tolist()]]
+    found = np.asarray(columns.positions)
+    found = found[((found > 20) & (found < SIDE - 21)).all(axis=1)]
+    return int((cKDTree(atoms).query(found)[0] > 3.5).sum())
+
+
+@pytest.mark.parametrize(("metal", "probe"), [("W", 0.045), ("Mo", 0.06)])
+@pytest.mark.parametrize("dose", [1.0, 1 / 20])
+def test_sulphur_beside_bright_metal_is_found(metal: str, probe: float, dose: float) -> None:
+    specimen = tm.datasets.mx2(
+        metal, "S", (SIDE, SIDE), vacancy_rate=0.05, probe=tm.datasets.GaussianProbe(probe), random_state=2
+    )
+    columns = tm.find_columns(drawn(specimen, dose))
+    assert recall(columns, specimen, metal) >= 0.99
+    assert recall(columns, specimen, "S2", "V_S") >= 0.98
+    assert false(columns, specimen) <= 3
+    assert columns.spacing == pytest.approx(0.3153 / 0.015 / math.sqrt(3), rel=0.04)
+    assert columns.is_predicted.any()
+
+
+def test_oxygen_of_a_perovskite_is_found() -> None:
+    specimen = tm.datasets.perovskite((SIDE, SIDE))
+    columns = tm.find_columns(drawn(specimen, 1 / 5))
+    assert recall(columns, specimen, "O") >= 0.98
+    assert recall(columns, specimen, "Sr", "Ti", "Nb") >= 0.99
+    assert false(columns, specimen) == 0
+
+
+def test_few_electrons_show_a_lattice_where_they_show_no_column() -> None:
+    specimen = tm.datasets.mose2((SIDE, SIDE), probe_sigma_nm=0.05)
+    scan = drawn(specimen, 1 / 100)
+    guided, blind = tm.find_columns(scan), tm.find_columns(scan, guided=False)
+    assert recall(guided, specimen, "Mo") >= 0.97
+    assert recall(guided, specimen, "Se2") >= 0.98
+    assert false(guided, specimen) <= 3
+    assert recall(blind, specimen, "Mo") < 0.5
+    assert guided.spacing == pytest.approx(0.3289 / 0.015 / math.sqrt(3), rel=0.04)
+
+
+def test_vacancies_and_holes_stay_empty() -> None:
+    specimen = tm.datasets.mx2(
+        "W", "S", (SIDE, SIDE), divacancy_rate=0.05, holes=[(170, 150, 50)], random_state=3
+    )
+    columns = tm.find_columns(drawn(specimen))
+    assert recall(columns, specimen, "W", "S2") >= 0.99
+    assert false(columns, specimen) == 0
+    away = np.linalg.norm(columns.positions.numpy() - [170, 150], axis=1)
+    assert away.min() > 46
+
+
+def test_strain_is_followed() -> None:
+    def displacement(at: torch.Tensor) -> torch.Tensor:
+        return torch.stack([0.025 / SIDE * (at[:, 0] - SIDE / 2) ** 2, 0 * at[:, 0]], dim=1)
+
+    specimen = tm.datasets.mx2("W", "S", (SIDE, SIDE), displacement=displacement, random_state=4)
+    columns = tm.find_columns(drawn(specimen, 1 / 4))
+    assert recall(columns, specimen, "W", "S2") >= 0.98
+    assert false(columns, specimen) <= 2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_is_predicted_where_nothing_is_hidden(seed: int) -> None:
+    columns = tm.find_columns(drawn(tm.datasets.mose2((SIDE, SIDE), vacancy_rate=0.0), 1.0, seed))
+    assert len(columns) > 480
+    assert not columns.is_predicted.any()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("correlated", [0.0, 3.0])
+def test_noise_and_amorphous_images_have_no_mean_cell(seed: int, correlated: float) -> None:
+    image = np.random.default_rng(seed).poisson(5.0, (SIDE, SIDE)).astype(np.float32)
+    image = gaussian_filter(image, correlated) if correlated else image
+    tiles = levels(torch.from_numpy(image)[None], axes=(1.0, 1.0), limit=None, dark=False)
+    assert cells_of(tiles.normalised(torch.from_numpy(image)[None]), 12.0) == ()
+
+
+def test_guidance_can_be_left_out() -> None:
+    specimen = tm.datasets.mx2("W", "S", (SIDE, SIDE), random_state=2)
+    columns = tm.find_columns(drawn(specimen), guided=False)
+    assert recall(columns, specimen, "W") == 1
+    assert recall(columns, specimen, "S2") == 0
+    assert not columns.is_predicted.any()
+
+
+def test_a_mean_cell_outlives_json() -> None:
+    cell = Cell(((0.05, 0.0), (0.0, 0.05)), 40.0, ((0.0, 0.0), (0.5, 0.5)), (3.0, 1.0), 3.0)
+    model = ImageModel(14.1, 1.0, 2.0, (0.0, 9.0), None, False, (1.0, 1.0), cells=(cell,))
+    again = ImageModel.from_dict(model.as_dict())
+    assert again == model
+    assert nearest_sites(cell, (1.0, 1.0)) == pytest.approx(20 / math.sqrt(2))
+
+
+def test_an_image_as_a_field_gives_the_same_columns() -> None:
+    scan = drawn(tm.datasets.mx2("W", "S", (SIDE, SIDE), random_state=2))
+    result = tm.analyze(scan, progress=False)
+    found = tm.find_columns(scan)
+    np.testing.assert_array_equal(result.columns.positions, found.positions)
+    np.testing.assert_array_equal(result.columns.is_predicted, found.is_predicted)
+    alone = tm.analyze(scan, guided=False, progress=False)
+    assert len(alone.columns) < 0.6 * len(result.columns)

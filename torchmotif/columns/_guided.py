@@ -1,0 +1,282 @@
+"""Columns that do not stand out by themselves, where the mean cell of the crystal around them says that one is."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif.columns._fit import Fit
+from torchmotif.columns._mean_cell import Windowed, Windows, agreement, expected, placed
+from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
+from torchmotif.columns._noise import Noise
+from torchmotif.columns._peaks import CLOSEST
+from torchmotif.columns.model import Cell, ImageModel, Tiles
+
+__all__ = ["Sites", "predicted"]
+
+_SAME = 0.35  # of the spacing: a column so near to a predicted place is the one predicted
+_AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
+# Of the maxima around a place those must lie at places of its lattice, beyond what chance would have; fewer than so many say nothing.
+_ON_SITES, _FEW = 0.6, 2.0
+_AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
+_FREE = 6.0  # standard deviations of its intensity from which on the place of a predicted column is fitted
+_OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
+_SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
+_EMS = 8  # rounds of the mixture
+# Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
+# lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
+_PRIOR, _COUNTS = (0.93, 0.05, 0.02), 20.0
+_LOCAL = 2.0  # sites that the share of empty ones in the whole tile counts for beside those around
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Places in a batch of tiles where the mean cell has a column.
+
+    Attributes
+    ----------
+    tiles : Tiles
+    positions : Tensor of shape (m, 2), float64
+    tile : Tensor of shape (m,), int64
+    kind : Tensor of shape (m,), int64
+        Number of the site, over all cells of the model.
+    intensity : Tensor of shape (m,)
+        Of the column in the mean cell.
+    seen : boolean Tensor of shape (m,)
+        Whether a maximum lies there.
+    spacing, kinds, reach
+        Spacing of the model, number of its sites, and lattice constant in pixels.
+    doubted : boolean Tensor of shape ()
+        Whether maxima contradict more places than they leave.
+    """
+
+    tiles: Tiles
+    positions: Float[Tensor, "m 2"]
+    tile: Int[Tensor, " m"]
+    kind: Int[Tensor, " m"]
+    intensity: Float[Tensor, " m"]
+    seen: Bool[Tensor, " m"]
+    spacing: float
+    kinds: int
+    reach: float
+    doubted: Bool[Tensor, ""]
+
+    def with_maxima(
+        self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
+    ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"]]:
+        """Where a fit sets out: maxima and, after them, places without one; and which are too faint for their place to be fitted."""
+        noise = Noise.of(model.noise, at.device)
+        variance = (noise.at_low + noise.at_high).clamp(min=0) / 2
+        error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
+        faint = self.intensity < _FREE * error
+        chosen = as_index(~self.seen | faint)
+        # Among noise a maximum tells less of a faint column's place than the crystal around it.
+        axes = at.new_tensor(model.axes)
+        near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
+        site = nearest_within(near, places, _SAME * self.spacing)
+        free = as_index((site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site])
+        fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), faint[chosen]])
+        return (
+            torch.cat([at[free], self.positions[chosen]]),
+            torch.cat([tile[free], self.tile[chosen]]),
+            fixed,
+        )
+
+    def judged(
+        self, fit: Fit, covariance: Float[Tensor, "n 3 3"]
+    ) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Which columns of a fit are at a place where one is likelier than none, and which of these no maximum showed.
+
+        The sites of one kind in a tile are a mixture of full, half full and empty ones, whose intensities have the errors that the fit claims.
+        What is empty in a hole is so together with its neighbours.
+        """
+        none = torch.zeros_like(fit.fixed)
+        if len(self.tile) == 0 or len(fit) == 0:
+            return none, none
+        axes = fit.axes
+        where = fit.tiles.spread(self.positions, self.tile) / axes
+        site = nearest_within(fit.spread, where, _SAME * self.spacing)
+        rows = as_index(site >= 0)
+        site = site[rows]
+        variance = covariance[rows, 0, 0].double().clamp(min=1e-12)
+        empty = _emptiness(
+            fit.intensity[rows].double(),
+            variance,
+            self.tile[site] * self.kinds + self.kind[site],
+            self.intensity[site].double(),
+            _Around.of(fit, rows, _AROUND * self.reach),
+        )
+        there = none.index_fill(0, rows[empty < 0.5], value=True)
+        return there, none.index_fill(0, rows[~self.seen[site]], value=True)
+
+
+class _Around(NamedTuple):
+    """Sums over the neighbours of places, in Gaussian windows, without themselves."""
+
+    windows: Windows
+    pixel: Int[Tensor, " n"]
+    nodes: tuple[Tensor, Tensor, Tensor]
+    shape: tuple[int, int, int]
+    own: Float[Tensor, " n"]
+
+    @staticmethod
+    def of(fit: Fit, rows: Int[Tensor, " n"], sigma: float) -> "_Around":
+        """Of some columns of a fit."""
+        t, h, w = fit.tiles.shape
+        windows = Windows.of(fit.data, sigma)
+        row, col = fit.positions[rows].unbind(1)
+        tile = fit.tile[rows]
+        pixel = (tile * h + row.round().long().clamp(0, h - 1)) * w + col.round().long().clamp(0, w - 1)
+        i, j = ((at / step).round().long() for at, step in ((row, windows.step[0]), (col, windows.step[1])))
+        i, j = i.clamp(0, len(windows.rows) - 1), j.clamp(0, len(windows.cols) - 1)
+        at_row, at_col = pixel // w % h, pixel % w
+        own = windows.rows[i, at_row] * windows.cols[j, at_col]
+        return _Around(windows, pixel, (tile, i, j), (t, h, w), own.double())
+
+    def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Weighted sums of the neighbours' values."""
+        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(
+            0, self.pixel, values.float()
+        )
+        every = self.windows.sums(image.view(self.shape))[self.nodes].double()
+        return (every - self.own * values).clamp(min=0)
+
+
+def _emptiness(
+    intensity: Float[Tensor, " n"],
+    variance: Float[Tensor, " n"],
+    group: Int[Tensor, " n"],
+    start: Float[Tensor, " n"],
+    around: _Around,
+) -> Float[Tensor, " n"]:
+    """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites."""
+    groups = int(group.max()) + 1
+    prior = intensity.new_tensor(_PRIOR)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(groups, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(
+            0, group, values
+        )
+
+    count = total(torch.ones_like(intensity))
+    # Where chance left few electrons the fit claims too small an error: no less than the mean of the kind.
+    variance = torch.maximum(variance, (total(variance) / count.clamp(min=1))[group])
+    full = total(start) / count.clamp(min=1)
+    scatter = (_SCATTER * full) ** 2
+    weight = prior.expand(groups, 3)
+    share = prior.expand(len(group), 3)
+    for number in range(_EMS):
+        mean = full[group]
+        means = torch.stack([mean, mean / 2, torch.zeros_like(mean)], dim=1)
+        # What full columns scatter beyond their own share of it is error that claims do not hold, and empty ones have that too.
+        beyond = (scatter - (_SCATTER * full) ** 2)[group]
+        spread = torch.stack([scatter[group], scatter[group], beyond], dim=1) + variance[:, None]
+        logits = -0.5 * ((intensity[:, None] - means) ** 2 / spread + spread.log())
+        local = weight[group]
+        if number:  # the neighbours tell whether the crystal goes on here
+            alone = around.sums(share[:, 2]) + _LOCAL * local[:, 2]
+            empty = (alone / (around.sums(torch.ones_like(mean)) + _LOCAL)).clamp(1e-6, 1 - 1e-6)
+            rest = local[:, :2] / local[:, :2].sum(1, keepdim=True)
+            local = torch.cat([rest * (1 - empty[:, None]), empty[:, None]], dim=1)
+        share = torch.softmax(logits + local.log(), dim=1)
+        weight = (total(share) + _COUNTS * prior) / (count[:, None] + _COUNTS)
+        weight = torch.cat([weight[:, :2], weight[:, 2:].clamp(max=_PRIOR[2])], dim=1)
+        known = share[:, 0] / spread[:, 0]
+        # As sure as one more column of the mean cell.
+        rest = 1 / scatter.clamp(min=1e-12)
+        full = (total(known * intensity) + rest * full) / (total(known) + rest)
+        off = total(share[:, 0] * ((intensity - full[group]) ** 2 - variance)) / total(share[:, 0]).clamp(
+            min=1
+        )
+        scatter = torch.maximum(off, (_SCATTER * full) ** 2)
+    return share[:, 2]
+
+
+def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Sites:
+    """The places of the mean cells in a batch of tiles, where the image agrees with the cell and the maxima lie at its places."""
+    axes = at.new_tensor(model.axes)
+    maxima = tiles.spread(at, tile) / axes
+    parts, first = [_nowhere(at)], 0
+    doubted, held = torch.zeros(2, dtype=torch.long, device=at.device)
+    for cell in model.cells:
+        where = placed(tiles.level, tiles.usable, tiles.data.new_tensor(cell.orders), cell.window)
+        constant = cell.window / 2
+        agrees = agreement(where.level, tiles.usable, expected(cell, where.place), constant)
+        positions, home, number = _places(where.place, cell)
+        coefficient, gain = agrees.at(positions, home).unbind(1)
+        good = (coefficient > _AGREES) & tiles.at(tiles.measured, positions, home)
+        support = _on_sites(tiles, model, cell, (at, tile), (positions[good], home[good]))
+        contradicted = good & (support.at(positions, home)[:, 0] <= 0)
+        good &= ~contradicted
+        doubted, held = doubted + contradicted.sum(), held + good.sum()
+        intensity = tiles.data.new_tensor(cell.intensities)
+        every = (positions, home, number + first, intensity[number], gain)
+        parts.append(tuple(one[good] for one in every))
+        first += len(cell.sites)
+    positions, home, kind, intensity, gain = (torch.cat(one) for one in zip(*parts, strict=True))
+    places = tiles.spread(positions, home) / axes
+    # Of places that several lattices predict, that of the lattice that fits the image better there.
+    kept = strongest_first(places, gain, CLOSEST * model.spacing)
+    positions, home, kind, intensity, places = (
+        one[kept] for one in (positions, home, kind, intensity, places)
+    )
+    seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
+    reach = max((cell.window / 2 for cell in model.cells), default=1.0)
+    return Sites(tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, doubted > held)
+
+
+def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
+    number, value = torch.zeros(0, dtype=torch.long, device=at.device), torch.zeros(0, device=at.device)
+    return at[:0], number, number, value, value
+
+
+def _places(
+    place: Float[Tensor, "t 2 h w"], cell: Cell
+) -> tuple[Float[Tensor, "m 2"], Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Positions, tiles and numbers of all sites: from the pixel that each lies in."""
+    real = torch.linalg.inv(place.new_tensor(cell.orders).double()).mT.to(place.dtype)
+    found = []
+    for number, site in enumerate(cell.sites):
+        gap = place - place.new_tensor(site)[:, None, None]
+        gap = gap - gap.round()
+        row = gap[:, 0] * real[0, 0] + gap[:, 1] * real[1, 0]
+        col = gap[:, 0] * real[0, 1] + gap[:, 1] * real[1, 1]
+        # A little more than the pixel, so that none is lost between two; what is found twice is one later.
+        index = torch.nonzero((row.abs() <= 0.55) & (col.abs() <= 0.55))
+        tile, i, j = index.unbind(1)
+        off = torch.stack([row[tile, i, j], col[tile, i, j]], dim=1)
+        found.append((index[:, 1:].double() - off.double(), tile, torch.full_like(tile, number)))
+    positions, tiles, numbers = (torch.cat(one) for one in zip(*found, strict=True))
+    return positions, tiles, numbers
+
+
+def _on_sites(
+    tiles: Tiles,
+    model: ImageModel,
+    cell: Cell,
+    maxima: tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]],
+    sites: tuple[Float[Tensor, "m 2"], Int[Tensor, " m"]],
+) -> Windowed:
+    """Above 0 where maxima lie at the sites of a cell, more than by chance, or there are hardly any.
+
+    Where two layers lie on each other, or a cell is none of this crystal, they do not.
+    """
+    axes = maxima[0].new_tensor(model.axes)
+    near, places = (tiles.spread(*one) / axes for one in (maxima, sites))
+    hit = nearest_within(near, places, _SAME * model.spacing) >= 0
+    _, h, w = tiles.shape
+    row, col = maxima[0].round().long().unbind(1)
+    images = torch.zeros(2, *tiles.shape, device=near.device)
+    index = (maxima[1], row.clamp(0, h - 1), col.clamp(0, w - 1))
+    images[0].index_put_(index, torch.ones_like(row, dtype=images.dtype), accumulate=True)
+    images[1].index_put_(index, hit.to(images.dtype), accumulate=True)
+    windows = Windows.of(tiles.data, cell.window)
+    every, right = windows.sums(images[0]), windows.sums(images[1])
+    area = abs(float(torch.linalg.det(torch.tensor(cell.orders, dtype=torch.float64))))
+    chance = min(0.9, len(cell.sites) * math.pi * (_SAME * model.spacing) ** 2 * area)
+    share = (right / every.clamp(min=1e-6) - chance) / (1 - chance)
+    good = torch.where(every < _FEW, 1.0, share - _ON_SITES)
+    return Windowed(good[:, None], windows.step)
