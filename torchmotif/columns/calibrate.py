@@ -226,7 +226,9 @@ def _with_cells(
     sites = predicted(tiles, model, at, tile)
     if bool(sites.doubted) or len(at) + len(sites.tile) == 0:
         return None
-    return _learned(tiles, model, *sites.with_maxima(at, tile, model))[0]
+    model, nearest = _learned(tiles, model, *sites.with_maxima(at, tile, model))
+    # Columns nearer than those of the cell are pairs, of which it shows one.
+    return model if nearest * _ABOUT > spacing else None
 
 
 def spacing_of(tiles: Tiles, axes: Pair) -> float:
