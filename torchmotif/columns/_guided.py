@@ -21,6 +21,9 @@ _SAME = 0.35  # of the spacing: a column so near to a predicted place is the one
 _AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
 # Of the maxima around a place those must lie at places of its lattice, beyond what chance would have; fewer than so many say nothing.
 _ON_SITES, _FEW = 0.6, 2.0
+# Intensity over that in the cell which half of the places of a kind must hold, and the fewest that tell: medians are 0.6 to 1.2 in WS2,
+# MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it.
+_SHOWN, _FEW_PLACES = 1 / 3, 20
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
 _FREE = 6.0  # standard deviations of its intensity from which on the place of a predicted column is fitted
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
@@ -84,6 +87,24 @@ class Sites:
             torch.cat([tile[free], self.tile[chosen]]),
             fixed,
         )
+
+    def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> bool:
+        """Whether a kind of place holds nothing once a part of a window is fitted: what the cell shows there are others' columns.
+
+        Columns that have no fixed place in a cell leave traces between its sites.
+        """
+        _, h, w = fit.tiles.shape
+        at = self.positions - origin
+        here = as_index((self.tile == window) & ((at >= 0) & (at < at.new_tensor([h, w]))).all(1))
+        site = nearest_within(fit.spread, at[here] / fit.axes, _SAME * self.spacing)
+        rows = as_index(site >= 0)
+        # Columns that the fit has found to be nothing count as none.
+        held = self.intensity.new_zeros(len(here)).index_add_(0, site[rows], fit.intensity[rows].float())
+        shown = held > _SHOWN * self.intensity[here]
+        sums = held.new_zeros(2, max(self.kinds, 1))
+        for one, values in zip(sums, (shown.to(held), torch.ones_like(held)), strict=True):
+            one.index_add_(0, self.kind[here], values)
+        return bool(((sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)).any())
 
     def judged(
         self, fit: Fit, covariance: Float[Tensor, "n 3 3"]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +55,9 @@ _LESSONS = (6, 3, 3)
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
 _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
+# Ratio of both widths, and width over spacing, above which a mean cell is not that of round columns: simulated crystals have up to
+# 1.05 and 0.36; dumbbells of which it shows one column 1.9 and 0.25, and 0.5 in the cell.
+_LONG, _WIDEST = 1.4, 0.45
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
@@ -188,7 +191,7 @@ def calibrate(
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     if sought and is_amorphous(tiles, model, at, tile):
         raise NoColumnsError(model, amorphous=True)
-    model, nearest = _learned(tiles, model, at, tile)
+    model, nearest, *_ = _learned(tiles, model, at, tile)
     for _ in range(_AGAIN if sought else 0):
         off = nearest / model.spacing
         if 1 / _NEARLY < off < _NEARLY:
@@ -196,7 +199,7 @@ def calibrate(
         model, at, tile = _detectable(tiles, replace(model, spacing=nearest))
         if 1 / _ABOUT < off < _ABOUT:  # columns are as wide as before
             break
-        model, nearest = _learned(tiles, model, at, tile)
+        model, nearest, *_ = _learned(tiles, model, at, tile)
     return model
 
 
@@ -216,6 +219,8 @@ def _with_cells(
 ) -> ImageModel | None:
     """The model of an image with mean cells, from its maxima and the places that the cells predict; None where the maxima contradict them."""
     width = cells[0].width
+    if width > _WIDEST * spacing:
+        return None
     model = replace(model, spacing=spacing, cells=cells, width=(width * model.axes[0], width * model.axes[1]))
     try:
         model, at, tile = _detectable(tiles, model)
@@ -226,9 +231,12 @@ def _with_cells(
     sites = predicted(tiles, model, at, tile)
     if bool(sites.doubted) or len(at) + len(sites.tile) == 0:
         return None
-    model, nearest = _learned(tiles, model, *sites.with_maxima(at, tile, model))
-    # Columns nearer than those of the cell are pairs, of which it shows one.
-    return model if nearest * _ABOUT > spacing else None
+    learned = _learned(tiles, model, *sites.with_maxima(at, tile, model))
+    wide, high = learned.model.width
+    # A cell whose column is a pair is longer than wide, and as wide as a gap; of one that is none, places are empty.
+    if max(wide / high, high / wide) > _LONG or max(wide, high) > _WIDEST * spacing:
+        return None
+    return None if sites.are_empty(learned.fit, learned.window, learned.origin) else learned.model
 
 
 def spacing_of(tiles: Tiles, axes: Pair) -> float:
@@ -287,14 +295,21 @@ def telling(tiles: Tiles) -> Tensor | slice:
     return spread[torch.argsort(measured, descending=True, stable=True)[:_MEASURED]]
 
 
+class _Learned(NamedTuple):
+    """What a part of the windows tells."""
+
+    model: ImageModel
+    nearest: float  # distance between nearest columns of the fit
+    fit: Fit
+    window: int
+    origin: Tensor  # of the part in its window
+
+
 def _learned(
     tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor, fixed: Tensor | None = None
-) -> tuple[ImageModel, float]:
-    """The model with the common shape of the columns, from where they are most frequent, and their least intensity.
-
-    Also the distance between nearest columns of the fit.
-    """
-    part, positions, chosen = _densest(tiles, model, at, tile)
+) -> _Learned:
+    """The common shape of the columns, from where they are most frequent, and their least intensity."""
+    window, origin, part, positions, chosen = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
     start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
     start = start if fixed is None else replace(start, fixed=fixed[chosen])
@@ -331,11 +346,13 @@ def _learned(
     # columns that only the mean of cells shows were not fitted.
     even, off = upper - lower <= UNEVEN * nearest, abs(nearest - spacing) > upper - lower
     told = lower > 0 and ((even and off) or nearest > _ABOUT * spacing)
-    return model, nearest if told else spacing
+    return _Learned(model, nearest if told else spacing, fit, window, origin)
 
 
-def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple[Tiles, Tensor, Tensor]:
-    """The part of the windows with the most columns, their positions in it, and their numbers."""
+def _densest(
+    tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor
+) -> tuple[int, Tensor, Tiles, Tensor, Tensor]:
+    """The part of the windows with the most columns: its window and first pixel, it itself, their positions in it, their numbers."""
     side = round(max(_LEARNED * model.spacing, _LEAST_SIDE))
     t, h, w = tiles.shape
     grid = Grid((h, w), side, model.margin)
@@ -350,4 +367,4 @@ def _densest(tiles: Tiles, model: ImageModel, at: Tensor, tile: Tensor) -> tuple
     number = as_index(tile == window)
     local = at[number] - origin
     within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return chosen, local[within], number[within]
+    return window, origin, chosen, local[within], number[within]
