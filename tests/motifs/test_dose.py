@@ -20,7 +20,7 @@ def scan() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def report(scan: np.ndarray) -> DoseReport:
-    return dose_report(scan, (0.5, 1 / 50, 1 / 400), electrons_per_count=1.0)
+    return dose_report(scan, (0.5, 1 / 50, 1 / 10_000), electrons_per_count=1.0)
 
 
 def test_common_motifs_survive_longer_than_rare_ones(report: DoseReport) -> None:

@@ -96,7 +96,7 @@ def test_every_part_is_there(text: str, result: tm.MotifResult) -> None:
     page = Page(text)
     headings = {a.get("id") for tag, a in page.elements if tag == "section"}
     assert headings == {"map", "atlas", "moments", "symmetry", "hierarchy", "dose", "made"}
-    assert sum(a.get("type") == "checkbox" for _, a in page.elements) == result.n_motifs + 3
+    assert sum(a.get("type") == "checkbox" for _, a in page.elements) == result.n_motifs + 4
     assert sum(tag == "svg" and a.get("role") == "img" for tag, a in page.elements) == 4
     for words in ("detected electrons per pixel", "tm.analyze(scan)", "pixels_sha256", "favoured"):
         assert words in page.text

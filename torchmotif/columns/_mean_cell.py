@@ -288,7 +288,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _bases(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[np.ndarray, np.ndarray]:
     """Reciprocal bases (k, 2, 2), in periods per block, that explain peaks best, one of each block, and their evidence."""
-    i, j = torch.triu_indices(_PEAKS, _PEAKS, 1, device=g.device)
+    i, j = torch.triu_indices(_PEAKS, _PEAKS, 1).to(g.device)
     bases = torch.stack([g[:, i], g[:, j]], dim=2)
     determinant = bases[..., 0, 0] * bases[..., 1, 1] - bases[..., 0, 1] * bases[..., 1, 0]
     length = bases.norm(dim=3)

@@ -186,6 +186,8 @@ def _in_tiles(
 
 def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) -> dict[str, Tensor]:
     """Columns without the speckle beside the crystals."""
+    if not len(found["positions"]):
+        return found
     names = [name for name in SEEN if name in found]
     wide = [found[name].double().reshape(len(found[name]), -1) for name in names]
     # They leave the device together.
