@@ -43,7 +43,10 @@ _BESIDE = 2.3  # widths from a column, within which what is left over is its mis
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
 _FAR = 7.0  # widths: a column further away than this does not reach into a cell
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
-_ROUNDS, _STUCK, _SETTLED = 40, 1e4, 0.03  # of the fit of a cell: steps, damping, gain in chi-squared
+# Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
+# are columns that are none.
+_ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
+_MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
 
 
 class Windowed(NamedTuple):
@@ -442,7 +445,7 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
     best = _CellFit(
         np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), float(mean.min()), mean * 0 + mean.mean()
     )
-    open_ = np.ones(bins, bool)
+    open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
         score = _matched(mean - best.model, variance, real, best.width) * open_
         for site in best.sites:  # what is left over nearer to a column is a misfit of it
@@ -460,7 +463,9 @@ def _sites(mean: np.ndarray, variance: np.ndarray, real: np.ndarray) -> tuple[np
         )
         # One of several faint columns looks fainter than it is as long as the others are part of the flat background.
         if found.strength.min() > _TRACE * found.strength.max() and near > _BESIDE * found.width:
-            best = found
+            best, missed = found, 0
+        elif (missed := missed + 1) == _MISSES:
+            break
         else:
             open_ &= _away(at, at[top], real).reshape(bins) > best.width
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
