@@ -37,7 +37,7 @@ def test_sites_of_a_simulated_specimen_are_told_apart(
         (result.columns.positions > 5) & (result.columns.positions < np.array(result.image.shape) - 6)
     ).all(axis=1)
     assert (distance[inside] < 1.5).mean() > 0.99
-    inner = result.labels >= 0
+    inner = result.whole & (result.labels >= 0)
     kinds = specimen.truth.kinds[nearest[inner]]
     found = {kind: set(result.labels[inner][kinds == kind].tolist()) for kind in ("Mo", "Se2", "V_Se")}
     sites = [{motif for motif in found[kind] if (result.labels == motif).sum() > 5} for kind in found]
@@ -59,11 +59,21 @@ def test_numpy_and_torch_images_give_the_same(scan: tm.Micrograph, result: tm.Mo
     assert isinstance(result.labels, np.ndarray)
 
 
-def test_rim_columns_are_kept_in_no_motif(result: tm.MotifResult) -> None:
+def test_columns_at_the_rim_are_labelled_from_what_is_there_of_their_patch(
+    specimen: tm.datasets.Specimen, result: tm.MotifResult
+) -> None:
     half = result.record["found"]["patch_size_px"] / 2
     rows, cols = result.image.shape
     edge = np.minimum(result.columns.positions, [rows - 1, cols - 1] - result.columns.positions).min(axis=1)
-    assert (result.labels[edge < half - 1.5] == -1).all()
+    rim = (edge < half - 1.5) & (result.labels >= 0)
+    assert not result.whole[rim].any()
+    kinds = specimen.truth.kinds[cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)[1]]
+    heavy = np.array(
+        [(kinds[result.whole & (result.labels == m)] == "Mo").mean() for m in range(result.n_motifs)]
+    )
+    right = (heavy[result.labels[rim]] > 0.5) == (kinds[rim] == "Mo")
+    assert right.mean() > 0.95
+    assert (result.labels[edge < half - 1.5] >= 0).mean() > 0.5
     assert (result.probabilities[result.labels == -1] == 0).all()
     assert any("rim" in note for note in result.record["notes"])
 

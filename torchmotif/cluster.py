@@ -196,7 +196,11 @@ class GaussianMixture:
         from sklearn.mixture import GaussianMixture as Expectation
 
         points = _points(X, max(2, _count(self.n_clusters)), "n_clusters")
-        return _labels(Expectation(self.n_clusters, random_state=self.random_state).fit_predict(points), X)
+        model = Expectation(self.n_clusters, random_state=self.random_state)
+        try:
+            return _labels(model.fit_predict(np.asarray(points, np.float64)), X)
+        except ValueError as error:  # a component has collapsed
+            raise InputError(f"X: no mixture of {self.n_clusters} Gaussians fits: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _likelihoods(
     centres, order = spread.centres[kept], leaves[kept]
     count = torch.tensor(model.counts, device=values.device)[order].double()
     k = centres.shape[1]
-    mean = (count / count.sum()) @ centres
+    mean = (count[:, None] * centres).sum(0) / count.sum()
     expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
     expected = expected.clamp(min=max(_LEAST_COUNT * float(expected.mean()), 1e-6))
     weight = usable / (model.scale * expected)
