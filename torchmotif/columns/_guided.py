@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._mean_cell import Windowed, Windows, agreement, expected, placed
+from torchmotif.columns._local_phase import Windowed, Windows, agreement, placed
+from torchmotif.columns._mean_cell import expected
 from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
