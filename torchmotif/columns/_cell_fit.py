@@ -7,12 +7,12 @@ import numpy as np
 
 __all__ = ["rendered", "sites_of"]
 
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
+# of these may be changed is not recorded.
 _CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell
-_FAINTEST, _TRACE = (
-    0.04,
-    0.01,
-)  # of the brightest site: the least of a column, and of what may turn out to be one
+# Of the brightest site: the least of a column, and of what may turn out to be one.
+_FAINTEST, _TRACE = 0.04, 0.01
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out

@@ -13,11 +13,11 @@ from torchmotif.columns._local_phase import agreement, local_orders, placed
 from torchmotif.columns._reciprocal import lattices
 from torchmotif.columns.model import Cell, Pair, Tiles
 
-__all__ = ["cells_of", "expected", "nearest_sites"]
+__all__ = ["cells_of", "expected", "lattice_constant", "nearest_sites"]
 
-_WINDOW = (
-    2.0  # lattice constants: standard deviation of the window in which the phase of an order is measured
-)
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
+# of these may be changed is not recorded.
+_WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
 _SIDE = 2.0  # bins of the mean cell per pixel
 _CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
 _AGREES = 0.6  # the same by the regression of the image on the mean cell
@@ -25,6 +25,10 @@ _ADDS = 0.05  # of the agreement of the best lattice: what another must add
 _AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crystal, which may show what the other does not
 _FULL = 8  # pixels in every bin of a mean cell
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
+_LOOKED_AT = 64  # nodes along each axis at which the agreements of several lattices are compared
+_NOT_ONE = (
+    0.6  # of the spacing, at least: two sites; of maxima nearer to each other than `CLOSEST` one counts
+)
 
 
 def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
@@ -49,16 +53,20 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     gains = []
     for cell in found:
         at = placed(level, usable, torch.tensor(cell.orders).to(level), cell.window)
-        gain = agreement(at.level, usable, expected(cell, at.place), cell.window / _WINDOW)
-        gains.append(
-            F.interpolate(gain.field[:, 1:], (64, 64), mode="bilinear")[:, 0].clamp(min=0).cpu().numpy()
-        )
+        gain = agreement(at.level, usable, expected(cell, at.place), lattice_constant(cell))
+        gained = F.interpolate(gain.field[:, 1:], (_LOOKED_AT, _LOOKED_AT), mode="bilinear")[:, 0]
+        gains.append(gained.clamp(min=0).cpu().numpy())
     kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
     for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
         if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
             kept.append(found[number])
             best = np.maximum(best, gains[number])
     return tuple(kept)
+
+
+def lattice_constant(cell: Cell) -> float:
+    """The longer one of a cell in pixels, by which its window was chosen."""
+    return cell.window / _WINDOW
 
 
 def nearest_sites(cell: Cell, axes: Pair) -> float:
@@ -69,7 +77,7 @@ def nearest_sites(cell: Cell, axes: Pair) -> float:
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + shifts) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf
     nearest = away.min((1, 2))
-    return float(min(np.median(nearest), nearest.min() / 0.6))
+    return float(min(np.median(nearest), nearest.min() / _NOT_ONE))
 
 
 def _bins(real: np.ndarray) -> tuple[int, int]:

@@ -12,14 +12,18 @@ from torchmotif.columns._periodic import incoherent
 
 __all__ = ["lattices"]
 
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`); noise and blurred noise have no lattice
+# (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
 _BLOCK_SPACINGS = 10.0  # least side of the blocks whose power spectra tell lattices
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 _PEAKS, _RISE = 16, 18.0  # peaks of a power spectrum that count, and their least height over the noise
-_OFF = 0.7  # periods per block by which a peak may miss a lattice
+# Periods per block, and share of its own frequency, by which a peak may miss a lattice.
+_OFF, _STRAINED = 0.7, 0.01
+_APART = 0.4  # sine of the least angle between two vectors
 _ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what a lattice of a block has
-_LATTICES = 6
+_LATTICES, _RARE = 6, 0.05  # of an image, at most, and of the evidence for the first: what each has
 
 
 def lattices(level: Tensor, usable: Tensor, spacing: float) -> list[np.ndarray]:
@@ -87,13 +91,13 @@ def _bases(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[np.
     determinant = bases[..., 0, 0] * bases[..., 1, 1] - bases[..., 0, 1] * bases[..., 1, 0]
     length = bases.norm(dim=3)
     sine = determinant.abs() / length.prod(2).clamp(min=1e-9)
-    good = (weight[:, i] > 0) & (weight[:, j] > 0) & (sine > 0.4)
+    good = (weight[:, i] > 0) & (weight[:, j] > 0) & (sine > _APART)
     inverse = torch.linalg.inv_ex(
         torch.where(good[..., None, None], bases, torch.eye(2, dtype=g.dtype, device=g.device))
     ).inverse
     order = torch.einsum("bpx,bqxy->bqpy", g, inverse)
     miss = torch.einsum("bqpy,bqyx->bqpx", order - order.round(), bases).norm(dim=3)
-    hit = miss < _OFF + 0.01 * g.norm(dim=2)[:, None]
+    hit = miss < _OFF + _STRAINED * g.norm(dim=2)[:, None]
     chance = (math.pi * _OFF**2 / determinant.abs().clamp(min=1e-9)).clamp(max=1)
     weighted = (hit.double() * weight[:, None]).sum(2)
     fewest = (hit & (weight[:, None] > 0)).sum(2) >= _FEWEST
@@ -119,7 +123,7 @@ def _clustered(bases: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
         else:
             groups.append((weight * basis, weight))
     groups.sort(key=lambda one: -one[1])
-    return [mean / total for mean, total in groups[:_LATTICES] if total > 0.05 * groups[0][1]]
+    return [mean / total for mean, total in groups[:_LATTICES] if total > _RARE * groups[0][1]]
 
 
 def _reduced(basis: np.ndarray) -> np.ndarray:

@@ -21,10 +21,8 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 # Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
 # are drawn by up to a quarter of the spacing.
 _FADED = 0.25
-_BESIDE, _ONE_SIDE = (
-    1.6,
-    0.5,
-)  # spacings to those beside them, and the length of the mean direction to those on one side
+# Spacings to those beside them, and the length of the mean direction to those on one side.
+_BESIDE, _ONE_SIDE = 1.6, 0.5
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
