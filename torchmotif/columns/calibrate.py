@@ -309,8 +309,8 @@ def _learned(
     """The common shape of the columns, from where they are most frequent, and their least intensity."""
     window, origin, part, positions, chosen = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
-    start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
-    start = start if fixed is None else replace(start, fixed=fixed[chosen])
+    one_tile = torch.zeros_like(positions[:, 0], dtype=torch.long)
+    start = Start.at(positions, one_tile, None if fixed is None else fixed[chosen])
     around = model.cells[0].width if model.cells else START_WIDTH * spacing
     width = torch.tensor(model.axes, dtype=torch.float32).to(device) * around
     one = width.new_ones(())
