@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["rendered", "sites_of"]
+__all__ = ["cells_around", "rendered", "sites_of"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -38,7 +38,7 @@ def sites_of(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Places, intensities and width of the columns of a mean cell: what their joint fit leaves over, one after another."""
     bins = mean.shape
-    at = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
+    at = _middles(bins)
     area = abs(float(np.linalg.det(real)))
     best = _CellFit(
         np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), float(mean.min()), mean * 0 + mean.mean()
@@ -85,22 +85,26 @@ def rendered(
     sites: np.ndarray, strength: np.ndarray, width: float, bins: tuple[int, int], real: np.ndarray
 ) -> np.ndarray:
     """Gaussians at the sites of a cell, on its bins."""
-    a, b = bins
-    at = np.stack(np.meshgrid((np.arange(a) + 0.5) / a, (np.arange(b) + 0.5) / b, indexing="ij"), -1).reshape(
-        -1, 2
-    )
-    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    away = ((at[:, None, None] - sites[None, :, None] + shifts) @ real) ** 2
+    away = ((_middles(bins)[:, None, None] - sites[None, :, None] + cells_around(2)) @ real) ** 2
     value = np.exp(-away.sum(-1) / (2 * width**2)).sum(2) / (2 * math.pi * width**2)
-    image: np.ndarray = (value @ strength).reshape(a, b)
+    image: np.ndarray = (value @ strength).reshape(bins)
     return image
+
+
+def cells_around(reach: int) -> np.ndarray:
+    """Numbers ((2 reach + 1)^2, 2) of a cell and of those around it."""
+    return np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+
+
+def _middles(bins: tuple[int, ...]) -> np.ndarray:
+    """Middles (n, 2) of the bins of a cell, in its sides."""
+    return np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
 
 
 def _shifts(real: np.ndarray, width: float) -> np.ndarray:
     """Cells around one whose columns reach into it, in pixels."""
     reach = 1 if abs(np.linalg.det(real)) / np.linalg.norm(real, axis=1).max() > _FAR * width else 2
-    cells = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    shifts: np.ndarray = cells @ real
+    shifts: np.ndarray = cells_around(reach) @ real
     return shifts
 
 
@@ -128,10 +132,7 @@ def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, real: np.nd
     """Least squares by the steps of Levenberg and Marquardt from a start."""
     bins, k = mean.shape, len(start.sites)
     shifts = _shifts(real, start.width)
-    pixel = (
-        np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
-        @ real
-    )
+    pixel = _middles(bins) @ real
     weight, y = 1 / variance.ravel(), mean.ravel()
 
     def parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

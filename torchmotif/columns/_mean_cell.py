@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif.columns._cell_fit import rendered, sites_of
+from torchmotif.columns._cell_fit import cells_around, rendered, sites_of
 from torchmotif.columns._local_phase import agreement, local_orders, placed
 from torchmotif.columns._reciprocal import lattices
 from torchmotif.columns.model import Cell, Pair, Tiles
@@ -73,8 +73,7 @@ def nearest_sites(cell: Cell, axes: Pair) -> float:
     """Distance between nearest sites of a cell: the median over its sites, and no more than the closest two let tell."""
     real = np.linalg.inv(np.array(cell.orders)).T
     gap = np.array(cell.sites)[:, None] - np.array(cell.sites)
-    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + shifts) @ real / axes, axis=3)
+    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(2)) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf
     nearest = away.min((1, 2))
     return float(min(np.median(nearest), nearest.min() / _NOT_ONE))
