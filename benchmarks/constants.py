@@ -6,6 +6,7 @@ For constants of the spacing: of 20 images of many kinds how many spacings are w
 others moved. `hidden`: the same of images with steps of 10 and 30 times the contrast, for `calibrate._HIDDEN`.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -96,7 +97,11 @@ def right(ratios: np.ndarray) -> int:
 
 
 def main() -> None:
-    if "hidden" in sys.argv:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="?", choices=["hidden"])
+    if parser.parse_args().part == "hidden":
         images = stepped()
         for share in HIDDEN:
             calibrate._HIDDEN = share  # noqa: SLF001

@@ -76,10 +76,6 @@ def gradient(side: int, probe: float, seed: int) -> Any:
     return monolayer("MoSe2", displacement=displacement, holes=[hole])(side, probe, seed)
 
 
-def carbon(side: int, probe: float, seed: int) -> Any:
-    raise NotImplementedError
-
-
 ROWS: dict[str, Callable[[int, float, int], Any]] = {
     **{name: monolayer(name) for name in PAIRS},
     "perovskite": lambda side, probe, seed: tm.datasets.perovskite(**common(side, probe), random_state=seed),
@@ -165,7 +161,7 @@ def oracle(scan: Any, specimen: Any, spacing: float) -> dict[str, float]:
     fixed = torch.ones(len(at), dtype=torch.bool)
     fit = columns_at(pixels[None], model, at, torch.zeros(len(at), dtype=torch.long), fixed)
     score = (fit["intensities"] / fit["intensity_errors"]).numpy()
-    return {kind: round(float(np.median(score[kinds == kind])), 2) for kind in sorted(set(kinds))}
+    return {kind: round(float(np.median(score[kinds == kind])), 2) for kind in sorted(set(kinds.tolist()))}
 
 
 def row(

@@ -1,12 +1,13 @@
 """How often the self-check warns of results that are right, and of such as are wrong.
 
-    python benchmarks/false_alarms.py [DRAWS]
+    python benchmarks/false_alarms.py [draws]
 
 Right are draws of the simulated specimens at several doses and sizes of which 0.9 of the columns are found and 0.9 of those found are
 true; wrong are those of which fewer are, with a spacing or a polarity that is not theirs, speckle with a spacing given, and very low
 doses. Every result that is right and carries a warning, and every one that is wrong and carries none, is printed.
 """
 
+import argparse
 import sys
 import warnings
 from collections import defaultdict
@@ -109,9 +110,14 @@ def results(draws: int) -> Iterator[Result]:
 
 def main() -> None:
     """Count, and print what is not as it should be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("draws", nargs="?", type=int, default=9)
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     count: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for kind, name, recall, precision, said in results(int(sys.argv[1]) if len(sys.argv) > 1 else 9):
+    for kind, name, recall, precision, said in results(given.draws):
         good = recall >= ENOUGH and precision >= ENOUGH and kind != "right"
         group = f"{kind}, and right all the same" if good else kind
         count[group][0] += bool(said)

@@ -9,6 +9,9 @@ __all__ = ["SEEN", "speckle", "supports"]
 
 SEEN = ("positions", "intensities", "position_errors", "is_rim")  # of columns, by which they are told
 
+# Tried on speckle, 25 simulated crystals at three doses and ten real images (benchmarks/RESULTS.md, "Speckle and crystals"); by how
+# much each of these may be changed is not recorded, but where a comment says so.
+#
 # Neighbours from which a column is looked at, those of each at which the same vector is tried, and those among which its end is
 # sought: few first, which tell nearly every column of a simple lattice, and for the others enough to hold the shortest vectors of
 # dumbbells and of an oxide with many columns in a cell.
@@ -16,21 +19,15 @@ _LOOKS = ((8, 6, 16), (24, 8, 32))
 _TOLERANCE = 0.12  # spacings by which strain and defects may move the end of a vector
 _OF_ERRORS = 4.0  # times the standard deviation of a position, along both axes: four positions have a part in each trial
 _LOOSE = 0.3  # spacings: no end is looked for farther away
-_OVER_STEP = (
-    0.5  # of the tolerance, for columns over a step of the background, whose positions it draws aside
-)
+_OVER_STEP = 0.5  # of the tolerance, for columns over a step of the background, which draws them aside
 _THERE = 0.85  # share of a crystal's vectors that end at a column, beside vacancies and edges
 # Log of how much likelier a vector that neighbours share is in a crystal than among as many columns at random, from which the second
 # best of a column's tells: of 5,400 columns of speckle 0.1 % have more, of those in 25 crystals at three doses all but 0 to 2 %, but in
 # the pentagonal oxide and a bilayer at a fiftieth of the dose, where half have less.
 _CLEAR = 4.0
-_BESIDE = (
-    0.0  # the same for columns beside three that are clear, which at corners and edges have fewer trials
-)
-_ROUND, _NEAR = (
-    8,
-    2.5,
-)  # neighbours that may surround a column, and median nearest distances within which they do
+_BESIDE = 0.0  # the same beside three columns that are clear: at corners and edges there are fewer trials
+# Neighbours that may surround a column, and median nearest distances within which they do.
+_ROUND, _NEAR = 8, 2.5
 _ONE_SIDE = 0.5  # length of their mean direction: half a plane has 0.64
 _FEWEST = 10  # clear columns that are a crystal
 # Share of pairs of a clear and another column in which the clear one is brighter. Speckle on which particles lie has 0.94 to 1.0;

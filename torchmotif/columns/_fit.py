@@ -33,7 +33,6 @@ _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 # Standard deviations of its intensity, neighbours known, below which a column may not be there.
 _DOUBTFUL = 6.0
-_STALE = 0.0  # widths by which a column may have moved from where its matrix was made: with a twentieth, devices differ by errors
 _FURTHEST = 0.5  # widths that a column moves in one step
 # Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
 # hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
@@ -115,9 +114,8 @@ class Fit:
         return fit
 
     def stale(self) -> Bool[Tensor, " n"]:
-        """Columns that have no matrix, or have moved since it was made."""
-        away = (self.positions - self.assembled_at) / self.shape.width.double()
-        return ~(away.square().sum(dim=1) <= _STALE**2)
+        """Columns that have no matrix, or have moved at all since it was made; NaN equals nothing."""
+        return (self.positions != self.assembled_at).any(dim=1)
 
     def _next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
         """Which columns share information with some of them."""

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._mean_cell import Windowed, Windows, agreement, expected, placed
+from torchmotif.columns._local_phase import Windowed, Windows, agreement, placed
+from torchmotif.columns._mean_cell import expected, lattice_constant
 from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
@@ -17,6 +18,8 @@ from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["Sites", "predicted"]
 
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/end_to_end.py`;
+# docs/decisions/0200); by how much each of these may be changed is not recorded, but where a comment says so.
 _SAME = 0.35  # of the spacing: a column so near to a predicted place is the one predicted
 _AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
 # Of the maxima around a place those must lie at places of its lattice, beyond what chance would have; fewer than so many say nothing.
@@ -224,8 +227,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     doubted, held = torch.zeros(2, dtype=torch.long, device=at.device)
     for cell in model.cells:
         where = placed(tiles.level, tiles.usable, tiles.data.new_tensor(cell.orders), cell.window)
-        constant = cell.window / 2
-        agrees = agreement(where.level, tiles.usable, expected(cell, where.place), constant)
+        agrees = agreement(where.level, tiles.usable, expected(cell, where.place), lattice_constant(cell))
         positions, home, number = _places(where.place, cell)
         coefficient, gain = agrees.at(positions, home).unbind(1)
         good = (coefficient > _AGREES) & tiles.at(tiles.measured, positions, home)
@@ -245,7 +247,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         one[kept] for one in (positions, home, kind, intensity, places)
     )
     seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
-    reach = max((cell.window / 2 for cell in model.cells), default=1.0)
+    reach = max((lattice_constant(cell) for cell in model.cells), default=1.0)
     return Sites(tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, doubted > held)
 
 

@@ -50,10 +50,12 @@ class Start:
     spline: Float[Tensor, "t a b"] | None = None
 
     @staticmethod
-    def at(positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> "Start":
-        """Nothing but positions."""
+    def at(
+        positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], fixed: Bool[Tensor, " n"] | None = None
+    ) -> "Start":
+        """Nothing but positions, of which some, by default none, are fixed."""
         no = torch.zeros_like(tile, dtype=torch.bool)
-        return Start(positions, tile, positions[:, 0].float() * 0, no, ~no, no)
+        return Start(positions, tile, positions[:, 0].float() * 0, no if fixed is None else fixed, ~no, no)
 
 
 class Moving(NamedTuple):

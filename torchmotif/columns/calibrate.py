@@ -59,8 +59,6 @@ _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
 # 1.05 and 0.36; dumbbells of which it shows one column 1.9 and 0.25, and 0.5 in the cell.
 _LONG, _WIDEST = 1.4, 0.45
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
-
-
 # Of a window's side: distance between columns that is taken for granted where a step hides it. Of 16 images of 256 px with columns 8 to
 # 32 px apart and steps of ten or thirty times the contrast the spacing is right in 14 with 1/16 and in nine with 1/6
 # (`benchmarks/constants.py hidden`). A spacing so many times wider may be the size of what steps.
@@ -311,8 +309,8 @@ def _learned(
     """The common shape of the columns, from where they are most frequent, and their least intensity."""
     window, origin, part, positions, chosen = _densest(tiles, model, at, tile)
     spacing, device = model.spacing, part.data.device
-    start = Start.at(positions, torch.zeros_like(positions[:, 0], dtype=torch.long))
-    start = start if fixed is None else replace(start, fixed=fixed[chosen])
+    one_tile = torch.zeros_like(positions[:, 0], dtype=torch.long)
+    start = Start.at(positions, one_tile, None if fixed is None else fixed[chosen])
     around = model.cells[0].width if model.cells else START_WIDTH * spacing
     width = torch.tensor(model.axes, dtype=torch.float32).to(device) * around
     one = width.new_ones(())

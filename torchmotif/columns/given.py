@@ -11,8 +11,8 @@ from torch import Tensor
 
 from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._search import FAINTEST, STEPS, converge, converge_common
-from torchmotif.columns._start import Shape, Start
+from torchmotif.columns._search import STEPS, converge, converge_common, set_out
+from torchmotif.columns._start import Start
 from torchmotif.columns._steps import stepped
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, in_core, tile_side
@@ -115,5 +115,4 @@ def intensities_at(
 
 def _fixed(tiles: Tiles, model: ImageModel, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Fit:
     """A fit in which no column moves."""
-    start = replace(Start.at(positions, tile), fixed=torch.ones_like(tile, dtype=torch.bool))
-    return Fit(tiles, start, Shape.of(model, FAINTEST, positions.device), model.spacing)
+    return set_out(tiles, model, Start.at(positions, tile, torch.ones_like(tile, dtype=torch.bool)))

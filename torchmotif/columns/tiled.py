@@ -1,7 +1,5 @@
 """Columns of many tiles at once: the stage that every source of pixels goes through."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,8 +8,8 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import predicted
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
-from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant
-from torchmotif.columns._start import Shape, Start
+from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
+from torchmotif.columns._start import Start
 from torchmotif.columns._steps import stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
@@ -21,10 +19,8 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 # Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
 # are drawn by up to a quarter of the spacing.
 _FADED = 0.25
-_BESIDE, _ONE_SIDE = (
-    1.6,
-    0.5,
-)  # spacings to those beside them, and the length of the mean direction to those on one side
+# Spacings to those beside them, and the length of the mean direction to those on one side.
+_BESIDE, _ONE_SIDE = 1.6, 0.5
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
@@ -77,12 +73,7 @@ def columns_at(
     is_predicted says which those are.
     """
     tiles = stepped(model.normalised(windows), model.spacing, model.axes)
-    fit = Fit(
-        tiles,
-        replace(Start.at(positions, tile), fixed=fixed),
-        Shape.of(model, FAINTEST, positions.device),
-        model.spacing,
-    )
+    fit = set_out(tiles, model, Start.at(positions, tile, fixed))
     converge(fit, STEPS)
     covariance = fit.covariance()
     keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit))

@@ -1,0 +1,125 @@
+"""Local phases of the orders of a lattice, in Gaussian windows: where in its cell every pixel lies, and how far the image agrees with it."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Windowed", "Windows", "agreement", "local_orders", "placed"]
+
+_STEP = 2.0  # nodes of the orders' grid per standard deviation
+
+
+class Windowed(NamedTuple):
+    """Means in Gaussian windows around the nodes of a coarse grid, for every tile."""
+
+    field: Float[Tensor, "t k m n"]
+    step: tuple[float, float]  # pixels between nodes
+
+    def at_pixels(self, shape: tuple[int, int]) -> Float[Tensor, "t k h w"]:
+        """Between the nodes, at every pixel."""
+        found: Tensor = F.interpolate(self.field, shape, mode="bilinear", align_corners=True)
+        return found
+
+    def at(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
+        """At some positions in the tiles."""
+        m, n = self.field.shape[2:]
+        (row, col), (high, wide) = positions.to(self.field.dtype).unbind(1), self.step
+        row, col = (row / high).clamp(0, m - 1.001), (col / wide).clamp(0, n - 1.001)
+        i, j = row.long(), col.long()
+        u, v = (row - i)[:, None], (col - j)[:, None]
+        f = self.field
+        upper = (1 - v) * f[tile, :, i, j] + v * f[tile, :, i, j + 1]
+        lower = (1 - v) * f[tile, :, i + 1, j] + v * f[tile, :, i + 1, j + 1]
+        return (1 - u) * upper + u * lower
+
+
+class Windows(NamedTuple):
+    """Gaussian windows along both axes, of standard deviation `sigma`, around nodes half of that apart."""
+
+    rows: Float[Tensor, "m h"]
+    cols: Float[Tensor, "n w"]
+    step: tuple[float, float]
+
+    @staticmethod
+    def of(like: Float[Tensor, "t h w"], sigma: float) -> "Windows":
+        """For tiles of that shape."""
+        parts, steps = [], []
+        for length in like.shape[1:]:
+            count = max(2, math.ceil((length - 1) * _STEP / sigma) + 1)
+            steps.append((length - 1) / (count - 1))
+            node = torch.arange(count, device=like.device, dtype=like.dtype) * steps[-1]
+            pixel = torch.arange(length, device=like.device, dtype=like.dtype)
+            parts.append(torch.exp(-((node[:, None] - pixel) ** 2) / (2 * sigma**2)))
+        return Windows(parts[0], parts[1], (steps[0], steps[1]))
+
+    def sums(self, image: Float[Tensor, "t h w"]) -> Float[Tensor, "t m n"]:
+        """Weighted sums of the pixels."""
+        return self.rows @ image @ self.cols.mT
+
+
+def local_orders(
+    level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "k 2"], sigma: float
+) -> Windowed:
+    """Local phases of orders: real and imaginary part of each without its carrier, and the mean as the last channel.
+
+    Geometric phase analysis (Hytch et al. 1998) in Gaussian windows of standard deviation `sigma`, of the usable pixels, without their mean.
+    """
+    windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
+    m, n = len(windows.rows), len(windows.cols)
+    total = windows.sums(mask).clamp(min=1e-3 * 2 * math.pi * sigma**2)
+    mean = windows.sums(level * mask) / total
+    row, col = (torch.arange(length, device=level.device, dtype=level.dtype) for length in level.shape[1:])
+    parts = []
+    for g in vectors:
+        along, across = -2 * math.pi * g[0] * row, -2 * math.pi * g[1] * col
+        left = torch.cat([windows.rows * along.cos(), windows.rows * along.sin()])
+        right = torch.cat([windows.cols * across.cos(), windows.cols * across.sin()])
+        both = [left @ image @ right.mT for image in (level * mask, mask)]
+        real = [one[:, :m, :n] - one[:, m:, n:] for one in both]
+        imaginary = [one[:, :m, n:] + one[:, m:, :n] for one in both]
+        parts += [(one - mean * ones) / total for one, ones in (real, imaginary)]
+    return Windowed(torch.stack([*parts, mean], dim=1), windows.step)
+
+
+class Placed(NamedTuple):
+    """Every pixel of some tiles in the cell of a lattice."""
+
+    place: Float[Tensor, "t 2 h w"]  # phases of two orders over 2 pi, in [0, 1)
+    level: Float[Tensor, "t h w"]  # pixels less their local mean
+    amplitude: Float[Tensor, "t 2 m n"]  # of both orders on the coarse grid
+
+
+def placed(
+    level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "2 2"], sigma: float
+) -> Placed:
+    """The place of every pixel in its cell, by the local phases of two orders."""
+    _, h, w = level.shape
+    orders = local_orders(level, usable, vectors, sigma)
+    field = orders.at_pixels((h, w))
+    real, imaginary, mean = field[:, 0:4:2], field[:, 1:4:2], field[:, 4]
+    row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
+    g = vectors.double()
+    carrier = (g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]
+    place = (carrier.to(level.dtype) + torch.atan2(imaginary, real) / (2 * math.pi)) % 1
+    # What rounds to 1 is 0.
+    place = torch.where(place >= 1, 0.0, place)
+    amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
+    return Placed(place, (level - mean) * usable, amplitude)
+
+
+def agreement(
+    level: Float[Tensor, "t h w"], usable: Tensor, model: Float[Tensor, "t h w"], sigma: float
+) -> Windowed:
+    """How far the image is what a model lets expect: regression of the one on the other, and by how much their squared difference is less.
+
+    In Gaussian windows of standard deviation `sigma`; the coefficient is 1 in the crystal and 0 where there is another or none.
+    """
+    windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
+    both, own = windows.sums(level * model * mask), windows.sums(model.square() * mask)
+    full = 2 * math.pi * sigma**2
+    least = 1e-3 * full * model.square().mean()
+    return Windowed(torch.stack([both / (own + least), (2 * both - own) / full], dim=1), windows.step)
