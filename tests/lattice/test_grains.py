@@ -114,3 +114,14 @@ def test_tables_and_bad_input(made: Any, perovskite: Any) -> None:
         grains.misorientation_deg(0, 4)
     with pytest.raises(tm.errors.InputError, match="no boundary"):
         grains.distance()
+
+
+def test_columns_that_the_mean_cell_shows_belong_to_their_grain() -> None:
+    specimen = tm.datasets.polar_perovskite((320, 320), displacement_pm=20.0)
+    result = tm.analyze(specimen.draw(generator=torch.Generator().manual_seed(0)), progress=False)
+    assert result.columns.is_predicted.sum() > 100
+    assert len(result.grains) == 1
+    assert (result.grains.labels >= 0).mean() > 0.99
+    polar = result.polarisation()
+    assert polar.known.sum() > 120
+    assert abs(polar.values_pm[polar.known, 0]).mean() == pytest.approx(20, abs=1.5)
