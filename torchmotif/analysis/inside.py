@@ -177,6 +177,7 @@ class Inside:
             self.columns.spacing * scale[1],
             scale=scale,
             pixel_size_nm=self.image.pixel_size_nm,
+            on_sites=self._sublattice >= 0,
         )
 
     @cached_property
