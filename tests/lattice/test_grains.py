@@ -114,3 +114,21 @@ def test_tables_and_bad_input(made: Any, perovskite: Any) -> None:
         grains.misorientation_deg(0, 4)
     with pytest.raises(tm.errors.InputError, match="no boundary"):
         grains.distance()
+
+
+# B is found by the mean cell and fitted; so is oxygen, which keeps its place; at a tenth of the dose, so does B.
+@pytest.mark.parametrize(("domains", "dose", "kept"), [(2, 10.0, 0), (1, 10.0, 100), (2, 1.0, 100)])
+def test_columns_that_the_mean_cell_shows_belong_to_their_grain(domains: int, dose: float, kept: int) -> None:
+    specimen = tm.datasets.polar_perovskite(
+        (320, 320), displacement_pm=20.0, domains=domains, electrons_per_pixel=dose
+    )
+    result = tm.analyze(specimen.draw(generator=torch.Generator().manual_seed(0)), progress=False)
+    assert result.columns.is_predicted.sum() > 100
+    assert result.columns.is_fixed.sum() >= kept
+    assert len(result.grains) == 1
+    assert (result.grains.labels >= 0).mean() > 0.99
+    if kept:
+        return
+    polar = result.polarisation()
+    assert polar.known.sum() > 120
+    assert abs(polar.values_pm[polar.known, 0]).mean() == pytest.approx(20, abs=1.5)

@@ -22,6 +22,7 @@ _COLUMNS = (
     "is_overlapping",
     "is_saturated",
     "is_predicted",
+    "is_fixed",
 )
 _LABELS = ("labels", "probabilities", "angles", "mirrored")
 _ROWS = 65_536  # of a chunk

@@ -177,6 +177,7 @@ class Inside:
             self.columns.spacing * scale[1],
             scale=scale,
             pixel_size_nm=self.image.pixel_size_nm,
+            on_sites=self._sublattice >= 0,
         )
 
     @cached_property
@@ -257,7 +258,8 @@ class Inside:
         scale = size / np.sqrt(size.prod())
         variance = np.asarray(columns.position_errors, np.float64) ** 2 * scale**2
         good = np.isfinite(variance).all(axis=1) & (variance > 0).all(axis=1)
-        for flags in (columns.is_rim, columns.is_saturated, columns.is_predicted):
+        fixed = columns.is_predicted if columns.is_fixed is None else columns.is_fixed
+        for flags in (columns.is_rim, columns.is_saturated, fixed):
             if flags is not None:
                 good &= ~np.asarray(flags, bool)
         group = np.where(good, self._sublattice, -1)

@@ -26,10 +26,11 @@ class Columns:
         Squared residual over its expected variance, averaged under the column: 1 where only noise is left.
     width : (float, float) or None
         Standard deviation in pixels along (rows, columns) of the Gaussian that all columns share.
-    is_rim, is_overlapping, is_saturated, is_predicted : boolean arrays of shape (n,), or None
+    is_rim, is_overlapping, is_saturated, is_predicted, is_fixed : boolean arrays of shape (n,), or None
         Columns that reach over the image's rim, into pixels that were not used or over a step of the background; whose Gaussian overlaps a
         neighbour's by more than a tenth; that have saturated pixels; that no maximum shows, but the mean cell of the crystal around them (see `guided` of
-        `find_columns`) or, with `include_dark_sites`, the lattice predicts.
+        `find_columns`) or, with `include_dark_sites`, the lattice predicts; that are too faint for a fit of their place, and stay
+        where the crystal predicts them.
     spacing_nm : float or None
         The spacing in nanometres, None where the pixel size is unknown.
     """
@@ -45,6 +46,7 @@ class Columns:
     is_overlapping: Any = None
     is_saturated: Any = None
     is_predicted: Any = None
+    is_fixed: Any = None
     spacing_nm: float | None = None
 
     def __len__(self) -> int:

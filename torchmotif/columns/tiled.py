@@ -43,7 +43,7 @@ def columns_of_tiles(
     -------
     dict of Tensors
         tile (n,), the number of its tile, ascending; positions (n, 2) float64 in pixels of its window; intensities,
-        position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, is_predicted, as in `Columns`.
+        position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, is_predicted, is_fixed, as in `Columns`.
     """
     tiles = stepped(model.normalised(windows), model.spacing, model.axes)
     at, _, tile = _peaks(tiles, model)
@@ -126,6 +126,7 @@ def _described(
         "is_overlapping": near.any(dim=1)[keep],
         "is_saturated": _touches(tiles, positions, tile, tiles.saturated, 1),
         "is_predicted": unseen[keep],
+        "is_fixed": fit.fixed[keep],
     }
 
 

@@ -214,6 +214,7 @@ def find_grains(
     scale: Any = (1.0, 1.0),
     pixel_size_nm: tuple[float, float] | None = None,
     tolerance_deg: float = 1.0,
+    on_sites: NDArray[np.bool_] | None = None,
 ) -> Grains:
     """Columns grouped by the lattice around them.
 
@@ -235,6 +236,9 @@ def find_grains(
     tolerance_deg : float
         By which neighbouring columns of one grain may be turned, or strained by as much; a lattice may bend more than that
         from one end of a grain to the other.
+    on_sites : boolean array of shape (n,), optional
+        Columns that sit on a sublattice. Those that no fit uses, such as ones too faint for a fit of their place, belong to the
+        grain of the columns around them even where none of its used sublattices has a site.
 
     Returns
     -------
@@ -256,13 +260,20 @@ def find_grains(
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
     inside = _inside(points, fits, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
-    labels = _linked(points, fits, polar, inside, reach=_LINK * spacing, tolerance=tolerance)
+    # Fits may use fewer columns than there are, which are farther apart.
+    apart = max(spacing, _usual_distance(points.positions[inside]))
+    labels = _linked(points, fits, polar, inside, reach=_LINK * apart, tolerance=tolerance)
     inside &= labels >= 0
     if not inside.any():
         raise InputError(
             f"no {_SMALLEST} columns side by side show one lattice: the columns are too few or too scattered for grains"
         )
     labels = _assigned(points.positions, fits, labels, inside, spacing)
+    if on_sites is not None:
+        left = np.flatnonzero((labels < 0) & on_sites & (points.group < 0))
+        anchors = np.flatnonzero(inside)
+        away, nearest = cKDTree(points.positions[anchors]).query(points.positions[left])
+        labels[left] = np.where(away < _REACH * apart, labels[anchors[nearest]], -1)
     order = np.argsort(-np.bincount(labels[labels >= 0]), kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -331,6 +342,13 @@ def _inside(
         found &= fits.offset < np.maximum(_WORSE * np.median(fits.offset[found]), _EXACT * shortest)
         found &= (side > _SIDED * np.median(side[found])) | (np.median(side[found]) < POLAR)
     return found
+
+
+def _usual_distance(positions: Floats) -> float:
+    """Median distance of positions from the nearest other one; 0 where there are fewer than two."""
+    if len(positions) < 2:
+        return 0.0
+    return float(np.median(cKDTree(positions).query(positions, k=[2])[0]))
 
 
 def _turn_error(points: Points, fits: LocalFits, inside: NDArray[np.bool_]) -> float:

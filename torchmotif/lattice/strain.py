@@ -136,6 +136,8 @@ def split_motif(
 ) -> np.ndarray:
     """Parts of a motif that differ in strain, by a Gaussian mixture with as many parts as BIC supports.
 
+    For any labelled graph. Of a result of images take `MotifResult.split`, which knows the errors of the positions and cuts no continuum.
+
     Parameters
     ----------
     graph : PlaneGraph
