@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.motifs._model import MotifModel
-from torchmotif.motifs._moments import MomentScale
+from torchmotif.motifs._moments import MomentScale, finer_order
 from torchmotif.zernike.polynomials import zernike_polynomials
 
 __all__ = ["assign_partial"]
 
-_FINER = 4  # orders beyond those that motifs are told from, whose moments take part in the fit
 _PER_PIXEL = 4  # steps of the offsets at which the polynomials are made
 _BATCH = 64  # columns at a time
 _PIXELS_PER_MOMENT = 1.5  # pixels that there must be, for the moments to be told from noise
@@ -40,7 +39,7 @@ def assign_partial(
     probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
     size, k = scale.basis.size, model.spread.centres.shape[1]
     steps = torch.round(offsets * _PER_PIXEL).long()
-    shapes, disks, group = _polynomials(min(scale.basis.n_max + _FINER, size - 1), size, steps)
+    shapes, disks, group = _polynomials(finer_order(scale.basis.n_max, size), size, steps)
     usable = present.flatten(1) & disks[group]
     enough = usable.sum(1) >= _PIXELS_PER_MOMENT * k
     values = (patches.double().flatten(1) - scale.level) / scale.unit

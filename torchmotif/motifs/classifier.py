@@ -19,7 +19,15 @@ from torchmotif._threads import single_threaded
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs import sample
 from torchmotif.motifs._model import Assignment, Equivalence, Learner
-from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label, n_max_of
+from torchmotif.motifs._moments import (
+    MomentScale,
+    MomentSource,
+    PatchSource,
+    Source,
+    add_by_label,
+    finer_order,
+    n_max_of,
+)
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._partial import assign_partial
 from torchmotif.motifs._tree import MotifTree
@@ -36,7 +44,6 @@ __all__ = ["MotifClassifier"]
 
 _OFFSETS_PER_PIXEL = 8  # steps of the offsets; with 4, rounding them is structure enough to split a motif
 _BATCH = 65_536  # columns that are assigned at a time
-_ORDERS_FOR_NOISE = 4  # more than those of the motifs: without, noise along single directions is off by half
 
 
 class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -508,7 +515,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._check_parameters(n)
         highest = min(self.n_max, source.n_max)
         finer = ZernikeBasis(
-            min(highest + _ORDERS_FOR_NOISE, source.size - 1),
+            finer_order(highest, source.size),
             source.size,
             subpixel=_OFFSETS_PER_PIXEL,
             device=device,
