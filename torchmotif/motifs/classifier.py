@@ -346,7 +346,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             If `present` has another shape, or motifs were learnt up to rotation: a part of a patch does not tell its angle.
         """
         source = self._source(patches, offsets)
-        if self.equivalence is not None:
+        if self._model.reference is not None:
             raise InputError("equivalence: a part of a patch does not tell how its motif is rotated")
         there = torch.as_tensor(present, dtype=torch.bool, device=source.device)
         none = torch.zeros(0, source.size, source.size, device=source.device)
