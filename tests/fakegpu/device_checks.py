@@ -154,7 +154,7 @@ def test_the_whole_way_from_image_to_labels(scan: tm.Micrograph, expected: tm.Mo
     # neither the image nor patches are sent again
     assert not {scan.data.size, whole * size**2} & set(count.uploads)
     kernels = {tm.zernike.n_modes(order) * size**2 for order in range(10, 21)}
-    # Those of the offsets that columns at the border have are the largest that is sent.
+    # Those of the offsets at which the noise of moments is known are the largest that is sent.
     assert any(max(count.uploads) % one == 0 for one in kernels)
 
 

@@ -243,11 +243,11 @@ class _Run:
                 if len(mine) > 1:
                     probes = spread_evenly(len(mine), _PROBES, 0)
                     ends[number] = end_of_shell([batches[mine[i]] for i in probes], number)
-            calls = []
-            for i, batch in enumerate(batches):
-                if batch.parts.read_json(batch.name("assemblies")) is None:
-                    around = sorted({i, *touching(batch, batches, of)})
-                    calls.append((batch, [batches[j] for j in around], size, ends))
+            calls = [
+                (batch, [batches[j] for j in around], size, ends)
+                for batch, around in zip(batches, touching(batches), strict=True)
+                if batch.parts.read_json(batch.name("assemblies")) is None
+            ]
             self.engine.map(count_assemblies, calls, "assemblies", tolerant=False)
 
     @contextmanager

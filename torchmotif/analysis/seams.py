@@ -1,6 +1,6 @@
 """Between batches: which columns are columns of the image, and which batches touch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,12 +46,14 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
     return [np.flatnonzero(part) for part in np.split(keep, edges)], gone
 
 
-def touching(batch: Batch, batches: Sequence[Batch], of: dict[int, list[int]]) -> Iterator[int]:
-    """The batches with tiles that touch those of one, in the same image."""
-    grid = batch.survey.grid
-    for place, image in enumerate(batch.images):
-        around = {other for at, number in batch.tiles if at == place for other in grid.around(number)}
-        for i in of[image.number]:
-            other = batches[i]
-            if any(other.images[at] == image and number in around for at, number in other.tiles):
-                yield i
+def touching(batches: Sequence[Batch]) -> list[list[int]]:
+    """For every batch the batches, itself among them, that have tiles which touch its own in the same image; ascending."""
+    holder = {
+        (batch.images[at].number, tile): i for i, batch in enumerate(batches) for at, tile in batch.tiles
+    }
+    found = []
+    for batch in batches:
+        grid = batch.survey.grid
+        around = {(batch.images[at].number, other) for at, tile in batch.tiles for other in grid.around(tile)}
+        found.append(sorted({holder[one] for one in around}))
+    return found

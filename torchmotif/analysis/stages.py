@@ -15,13 +15,12 @@ from torchmotif.analysis.plan import Batch
 from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
-from torchmotif.motifs._moments import add_by_label
+from torchmotif.motifs._moments import add_by_label, finer_order
 from torchmotif.patches import MOST_HIDDEN, extract_patches, hidden_share, inside, offsets
 from torchmotif.zernike import ZernikeBasis, n_modes
 
 __all__ = ["find_columns_of", "label_columns_of", "moments_for_motifs"]
 
-_FINER = 4  # orders of the moments beyond those that motifs are told from: what their noise is known from
 _PATCHES = 4096  # that are cut and summed at a time
 _REMEDY = "run fewer workers= at a time, set memory_budget=, or device='cpu'"
 
@@ -234,7 +233,7 @@ def _averaged(pixels: Tensor, zoom: float) -> Tensor:
 @lru_cache(maxsize=4)
 def _basis(n_max: int, size: int, device: str) -> ZernikeBasis:
     """The basis, with the kernels it has made so far."""
-    return ZernikeBasis(min(min(n_max, size // 2) + _FINER, size - 1), size, device=device)
+    return ZernikeBasis(finer_order(min(n_max, size // 2), size), size, device=device)
 
 
 def _on_host(values: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """What is learnt of motifs: how moments are sorted into them, and which columns are outliers."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import like
 from torchmotif.motifs import _orientation as orientation
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
@@ -32,6 +35,11 @@ class Assignment(NamedTuple):
     scores: Any  # float64: distance of every column from its motif in standard deviations
     angles: Any  # float64: radians by which the motif is rotated to lie on the patch; 0 without `equivalence`
     mirrored: Any  # bool: whether it is mirrored at the direction of the columns before it is rotated
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Assignment]", original: Any) -> "Assignment":
+        """The batches as one, numpy or torch as `original` came."""
+        return cls(*(like(torch.cat(part), original) for part in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +110,17 @@ class MotifModel:
     ) -> Float[Tensor, "n m"]:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
         return self._of_motifs(self.tree.log_probabilities(self._aligned(moments), relative_dose))
+
+    def expected_counts(self, batches: Sequence[Float[Tensor, "_ k"]]) -> np.ndarray:
+        """Sums of the probabilities of every motif, (m, 2), and their standard errors by the information on each share (Louis, 1982)."""
+        n = sum(map(len, batches))
+        present = [self.log_probabilities(moments).exp() for moments in batches]
+        sums = [torch.stack([part.sum(0), part.square().sum(0)]) for part in present]
+        total, squares = torch.stack(sums).sum(0).cpu().numpy()
+        share = total / n
+        information = np.maximum(squares - n * share**2, 1e-12)  # of the probabilities about their mean
+        errors = n * share * (1 - share) / np.sqrt(information)
+        return np.stack([total, np.minimum(errors, n)], 1)
 
     def assign(
         self, moments: Float[Tensor, "n k"], outlier_distance: float, relative_dose: float = 1.0

@@ -1,23 +1,40 @@
 """Motifs of columns of whose patch only a part is there: by the likelihood of its pixels."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.motifs._model import MotifModel
-from torchmotif.motifs._moments import MomentScale
+from torchmotif.motifs._moments import MomentScale, finer_order
 from torchmotif.zernike.polynomials import zernike_polynomials
 
 __all__ = ["assign_partial"]
 
-_FINER = 4  # orders beyond those that motifs are told from, whose moments take part in the fit
 _PER_PIXEL = 4  # steps of the offsets at which the polynomials are made
 _BATCH = 64  # columns at a time
 _PIXELS_PER_MOMENT = 1.5  # pixels that there must be, for the moments to be told from noise
 _LEAST_COUNT = 0.01  # of the mean, that a pixel expects: none is without noise
 _REGULAR = 1e-9  # of the mean information of a moment, that each has
+
+
+class _Motifs(NamedTuple):
+    """The motifs in the order of their leaves in the tree, of which each is one."""
+
+    number: Int[Tensor, " m"]
+    centres: Float[Tensor, "m k"]  # mean moments
+    columns: Float[Tensor, " m"]  # that were learnt
+
+    @classmethod
+    def of(cls, model: MotifModel) -> "_Motifs":
+        """Those of a model; leaves whose columns fit none are left out."""
+        centres = model.spread.centres
+        leaves = [leaf for leaf, motif in enumerate(model.motif) if motif >= 0]
+        number = torch.tensor([model.motif[leaf] for leaf in leaves], device=centres.device)
+        columns = torch.tensor(model.counts, dtype=torch.float64, device=centres.device)
+        return cls(number, centres[leaves], columns[number])
 
 
 def assign_partial(
@@ -35,21 +52,25 @@ def assign_partial(
     which are there tell, with a covariance that grows without limit along what they do not tell. A motif's columns scatter
     about its mean moments as `Spread` says; so the likelihood of each motif is that of a Gaussian. What the polynomials do not
     follow counts as noise: it is told from the pixels' squared residuals.
+
+    Each motif is one leaf of the tree, as motifs learnt without `equivalence` are: rotated copies are not joined here.
     """
     labels = torch.full((len(patches),), -1, device=patches.device)
     probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
     size, k = scale.basis.size, model.spread.centres.shape[1]
     steps = torch.round(offsets * _PER_PIXEL).long()
-    shapes, disks, group = _polynomials(min(scale.basis.n_max + _FINER, size - 1), size, steps)
+    shapes, disks, group = _polynomials(finer_order(scale.basis.n_max, size), size, steps)
     usable = present.flatten(1) & disks[group]
     enough = usable.sum(1) >= _PIXELS_PER_MOMENT * k
     values = (patches.double().flatten(1) - scale.level) / scale.unit
+    motifs = _Motifs.of(model)
     for rows in torch.nonzero(enough)[:, 0].split(_BATCH):
-        found = _likelihoods(model, scale, values[rows], usable[rows], shapes[group[rows]])
-        score, leaf = found[0], found[1].argmax(1)
-        probability, motif = found[1].exp().max(1)
+        score, log = _likelihoods(
+            model, scale, motifs, values=values[rows], usable=usable[rows], shapes=shapes[group[rows]]
+        )
+        probability, leaf = log.exp().max(1)
         fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
-        labels[rows] = torch.where(fits, motif, -1)
+        labels[rows] = torch.where(fits, motifs.number[leaf], -1)
         probabilities[rows] = torch.where(fits, probability, 0.0)
     return labels, probabilities
 
@@ -57,27 +78,26 @@ def assign_partial(
 def _likelihoods(
     model: MotifModel,
     scale: MomentScale,
+    motifs: _Motifs,
+    *,
     values: Float[Tensor, "n p"],
     usable: Bool[Tensor, "n p"],
-    shapes: Float[Tensor, "n k p"],
-) -> tuple[Float[Tensor, "n l"], Float[Tensor, "n m"]]:
-    """Distance from every leaf on the scale of a standard normal variable, and log-probability of every motif."""
-    spread, leaves = model.spread, torch.tensor(model.motif, device=values.device)
-    kept = leaves >= 0
-    centres, order = spread.centres[kept], leaves[kept]
-    count = torch.tensor(model.counts, device=values.device)[order].double()
+    shapes: Float[Tensor, "n l p"],
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
+    """Distance from every motif on the scale of a standard normal variable, and its log-probability; in the order of the leaves."""
+    spread, (_, centres, count) = model.spread, motifs
     k = centres.shape[1]
     mean = (count[:, None] * centres).sum(0) / count.sum()
     expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
-    expected = expected.clamp(min=max(_LEAST_COUNT * float(expected.mean()), 1e-6))
+    expected = torch.maximum(expected, (_LEAST_COUNT * expected.mean()).clamp(min=1e-6))
     weight = usable / (model.scale * expected)
     weighted = shapes * weight[:, None]
     information = weighted @ shapes.mT
     pull = (weighted @ values[:, :, None])[..., 0]
     # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
     own, finer = slice(0, k), slice(k, None)
-    highest = centres[:, k - 2 * scale.basis.n_max - 1 :]
-    ridge = torch.full_like(pull, _REGULAR * float(information.diagonal(dim1=1, dim2=2).mean()))
+    highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
+    ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean()).expand_as(pull).clone()
     ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
     information = information + torch.diag_embed(ridge)
     factor = torch.linalg.cholesky(information)
@@ -102,16 +122,13 @@ def _likelihoods(
     log = (torch.log(count) - 0.5 * distance).log_softmax(1)
     width = 2 / (9 * k)
     score = ((distance.clamp(min=0) / k) ** (1 / 3) - (1 - width)) / math.sqrt(width)
-    motifs = torch.full((len(values), len(model.counts)), -torch.inf, dtype=log.dtype, device=log.device)
-    scores = torch.full_like(motifs, torch.inf)
-    motifs[:, order], scores[:, order] = log, score
-    return scores, motifs
+    return score, log
 
 
 def _polynomials(
     n_max: int, size: int, steps: Int[Tensor, "n 2"]
 ) -> tuple[Float[Tensor, "g k p"], Bool[Tensor, "g p"], Int[Tensor, " n"]]:
-    """Polynomials and disks for the offsets that there are, and which of them each column has."""
+    """Polynomials and disks for the offsets that there are, made where these lie, and which of them each column has."""
     present, group = torch.unique(steps, dim=0, return_inverse=True)
     axis = (torch.arange(size, dtype=torch.float64, device=steps.device) - (size - 1) / 2) / (size / 2)
     row, col = (2 * present.double() / _PER_PIXEL / size).unbind(1)
@@ -119,5 +136,5 @@ def _polynomials(
     x = (axis - col[:, None, None]).expand(-1, size, -1)
     radius = torch.hypot(x, y)
     made = zernike_polynomials(n_max, radius.clamp(max=1.0).flatten(), torch.atan2(y, x).flatten())
-    shapes = made.reshape(len(made), len(present), -1).transpose(0, 1).to(steps.device)
-    return shapes.double(), (radius <= 1).flatten(1), group
+    shapes = made.reshape(len(made), len(present), -1).transpose(0, 1)
+    return shapes, (radius <= 1).flatten(1), group

@@ -1,6 +1,7 @@
 """Two motifs where one was: the splits of sets of columns that their moments, and the known noise, support most."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,14 +100,16 @@ def stands_out(evidence: float, axes: int, columns: int) -> bool:
     return evidence + (axes + 1) * math.log(columns) > _BY_CHANCE * (axes + 1)
 
 
-class Blocks:
-    """Sets of values, each less its mean, in blocks of one set each, and their coordinates in the spaces in which splits are looked for."""
+class Blocks(ABC):
+    """Sets of rows of a table of values, in which splits are looked for: each less its mean, in blocks of rows of one set.
+
+    Blocks are of one size, so that one batched product serves all sets, be they large or small. In which directions splits are
+    looked for depends on what is known of the noise: a subclass says it, in `spaces`.
+    """
 
     def __init__(self, finer: Float[Tensor, "n l"], rows: Sequence[Int[Tensor, " _"]], used: int) -> None:
-        self.used, self.counts = (
-            used,
-            [len(mine) for mine in rows],
-        )  # splits are looked for in the first so many values
+        self.used = used  # splits are looked for in the first so many values; the means are of all
+        self.counts = [len(mine) for mine in rows]
         self._blocks = [-(-count // _BLOCK) for count in self.counts]
         starts = np.concatenate([[0], np.cumsum(self._blocks)[:-1]]) * _BLOCK
         self.slices = [slice(int(i), int(i) + count) for i, count in zip(starts, self.counts, strict=True)]
@@ -118,17 +121,17 @@ class Blocks:
             self.moments[where] -= means[-1]
         self.means = torch.stack(means).double()
 
+    @property
+    @abstractmethod
+    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
+        """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
+
     @cached_property
     def scatter(self) -> Float[Tensor, "g k k"]:
         """Mean squares and products of the values that are used."""
         each = [self.moments[where, : self.used] for where in self.slices]
         count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(self.moments.device)
         return torch.stack([mine.T @ mine for mine in each]).double() / count
-
-    @property
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
-        raise NotImplementedError
 
     @cached_property
     def axes(self) -> Float[Tensor, "g k q"]:

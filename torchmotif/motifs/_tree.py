@@ -16,7 +16,7 @@ from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_
 from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["MotifTree", "grow", "splits_of"]
+__all__ = ["MotifTree", "grow"]
 
 _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
 # Times the radius at which a column's neighbours begin: what lies beyond surrounds the motif. Windows of the first shell

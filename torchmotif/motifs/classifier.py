@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, solvable
-from torchmotif._checks import whole_number
 from torchmotif._threads import single_threaded
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.motifs import sample
 from torchmotif.motifs._model import Assignment, Equivalence, Learner
-from torchmotif.motifs._moments import MomentScale, MomentSource, PatchSource, Source, add_by_label, n_max_of
+from torchmotif.motifs._moments import (
+    MomentScale,
+    MomentSource,
+    PatchSource,
+    Source,
+    add_by_label,
+    finer_order,
+    n_max_of,
+)
 from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._parameters import check_parameters
 from torchmotif.motifs._partial import assign_partial
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import (
@@ -36,7 +44,6 @@ __all__ = ["MotifClassifier"]
 
 _OFFSETS_PER_PIXEL = 8  # steps of the offsets; with 4, rounding them is structure enough to split a motif
 _BATCH = 65_536  # columns that are assigned at a time
-_ORDERS_FOR_NOISE = 4  # more than those of the motifs: without, noise along single directions is off by half
 
 
 class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -273,7 +280,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Assignment
         """
         batches = self._source(patches, offsets).scaled(self._scale, relative_dose)
-        return _joined(self._assigned(batches, relative_dose), patches)
+        return Assignment.joined(self._assigned(batches, relative_dose), patches)
 
     def fit_predict(self, patches: Any, offsets: Any = None) -> Any:
         """Learn the motifs, and give the motif of every patch.
@@ -312,7 +319,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if k < least:
             raise InputError(f"moments must be at least {least} a column as in fit, got {k}")
         batches = source.scaled(self._scale, relative_dose)
-        return _joined(self._assigned(batches, relative_dose), moments)
+        return Assignment.joined(self._assigned(batches, relative_dose), moments)
 
     def predict_partial(self, patches: Any, present: Any, offsets: Any) -> tuple[Any, Any]:
         """Motif of patches of which only a part is there, such as at the image's border, and its probability.
@@ -339,7 +346,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             If `present` has another shape, or motifs were learnt up to rotation: a part of a patch does not tell its angle.
         """
         source = self._source(patches, offsets)
-        if self.equivalence is not None:
+        if self._model.reference is not None:
             raise InputError("equivalence: a part of a patch does not tell how its motif is rotated")
         there = torch.as_tensor(present, dtype=torch.bool, device=source.device)
         none = torch.zeros(0, source.size, source.size, device=source.device)
@@ -469,24 +476,6 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _criteria(self) -> SplitCriteria:
         return SplitCriteria(self.min_evidence, self.min_detectability, self.max_valley, self.min_share)
 
-    def _check_parameters(self, n: int) -> None:
-        """Refuse parameters that are out of range for n columns."""
-        for name, least in (("n_motifs", 1), ("n_max", 0), ("random_state", 0)):
-            if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name), least)
-        if self.n_motifs is not None and self.n_motifs > n:
-            raise InputError(
-                f"n_motifs must lie between 1 and the number of patches, {n}, got {self.n_motifs}"
-            )
-        for name in ("max_valley", "min_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.equivalence not in {None, "rotation", "euclidean"}:
-            raise InputError(f"equivalence must be 'rotation', 'euclidean' or None, got {self.equivalence!r}")
-        gain = self.electrons_per_count
-        if gain is not None and not (gain > 0 and math.isfinite(gain)):
-            raise InputError(f"electrons_per_count must be positive and finite, got {gain}")
-
     def _source(self, patches: Any, offsets: Any) -> PatchSource:
         """New patches of the learnt size."""
         check_is_fitted(self)
@@ -505,10 +494,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _fit(self, source: Source, original: Any) -> "MotifClassifier":
         """Learn on all columns, or on a sample that keeps what is rare; with the number of motifs given on any sample."""
         n, device = len(source), source.device
-        self._check_parameters(n)
+        check_parameters(self.get_params(deep=False), n)
         highest = min(self.n_max, source.n_max)
         finer = ZernikeBasis(
-            min(highest + _ORDERS_FOR_NOISE, source.size - 1),
+            finer_order(highest, source.size),
             source.size,
             subpixel=_OFFSETS_PER_PIXEL,
             device=device,
@@ -532,20 +521,10 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                     chosen = sample.with_unlike(chosen, outliers, self.random_state)
             self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
         batches = moments.split(_BATCH)
-        self.expected_counts_ = self._expected_counts(batches)
+        k = len(self.basis_.basis)
+        self.expected_counts_ = self._model.expected_counts([part[:, :k] for part in batches])
         self._summarise(source, list(self._assigned(batches)), original)
         return self
-
-    def _expected_counts(self, batches: Sequence[Tensor]) -> np.ndarray:
-        """Sums of the probabilities, and their standard errors by the information on each share (Louis, 1982)."""
-        n, k = sum(map(len, batches)), len(self.basis_.basis)
-        present = [self._model.log_probabilities(moments[:, :k]).exp() for moments in batches]
-        sums = [torch.stack([part.sum(0), part.square().sum(0)]) for part in present]
-        total, squares = torch.stack(sums).sum(0).cpu().numpy()
-        share = total / n
-        information = np.maximum(squares - n * share**2, 1e-12)  # of the probabilities about their mean
-        errors = n * share * (1 - share) / np.sqrt(information)
-        return np.stack([total, np.minimum(errors, n)], 1)
 
     def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor) -> None:
         """Set the model of some columns, and what it says of the motifs."""
@@ -580,7 +559,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _summarise(self, source: Source, parts: list[Assignment], original: Any) -> None:
         """Set the labels of all columns, and the mean patch of every motif."""
-        whole = _joined(parts, original)
+        whole = Assignment.joined(parts, original)
         self.labels_, self.probabilities_, self.outlier_scores_, self.angles_, self.mirrored_ = whole
         labels = torch.cat([part.labels for part in parts])
         counts = F.one_hot(labels + 1, self.n_motifs_ + 1).sum(0)[1:]
@@ -599,8 +578,3 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         electrons = (mean - self._scale.dark).clamp(min=0) / self.electrons_per_count_
         self.templates_ = like(mean, original)
         self.template_errors_ = like((electrons / count).sqrt(), original)
-
-
-def _joined(parts: Iterable[Assignment], original: Any) -> Assignment:
-    """The batches as one, numpy or torch as `original` came."""
-    return Assignment(*(like(torch.cat(part), original) for part in zip(*parts, strict=True)))
