@@ -60,7 +60,7 @@ def identify_columns(
     Parameters
     ----------
     image : array of shape (h, w)
-        Pixels; not finite where not measured.
+        The image that they are of; only its shape is asked for, since near the border an empty site may be a column not found.
     columns : Columns
         With intensity errors.
     sites : SiteTable
