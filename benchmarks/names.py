@@ -78,6 +78,8 @@ def identify(formula: str, dopant: str, electrons: float, draws: int, side: int)
     )
     print(names.table()[["name", "site", "contrast", "next"]].round(1).to_string())
     for kind, found in tally.items():
+        if not found:  # all of them are at the border
+            continue
         print(f"  {kind:8} {found.total():6,}  named right {found[kind] / found.total():.3f}  {dict(found)}")
     calibration(np.concatenate(sure), np.concatenate(right))
     z = np.array(scores)

@@ -13,9 +13,9 @@ from dose_sweep import DATA
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif._elements import GAMMA, atomic_number
 from torchmotif.columns import Columns
 from torchmotif.columns.given import model_of
-from torchmotif.datasets.elements import GAMMA, atomic_number
 from torchmotif.lattice import SiteTable, find_sites, occupancy_of
 from torchmotif.metrics import site_f1
 

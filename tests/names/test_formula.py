@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchmotif._elements import atomic_number
 from torchmotif.errors import CompositionError, InputError
-from torchmotif.names.formula import Composition, atomic_number, stack_of
+from torchmotif.names.formula import Composition, stack_of
 from torchmotif.names.hosts import Scattering, find_hosts
 from torchmotif.names.occupations import between, on_site
 

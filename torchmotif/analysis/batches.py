@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif.analysis._pictures import png
 from torchmotif.analysis.analyze import analyze_into
 from torchmotif.analysis.field_result import FieldResult
-from torchmotif.analysis.result import png
 from torchmotif.analysis.sources import Files
 from torchmotif.analysis.store import writing
 

@@ -1,6 +1,5 @@
 """FieldResult: what many images, or one of any size, give; of a store, read when something of it is asked for."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif.analysis._one_image import record_of, reread
 from torchmotif.analysis.assemblies import FieldHierarchy
 from torchmotif.analysis.inside import Inside
 from torchmotif.analysis.naming import Naming
 from torchmotif.analysis.result import MotifResult
-from torchmotif.analysis.sources import Source, as_sources
+from torchmotif.analysis.sources import Source
 from torchmotif.analysis.store import keep_names, kept_names, read_record
 from torchmotif.columns import Columns
 from torchmotif.columns.unmeasured import Unmeasured
 from torchmotif.errors import CompositionError, InputError, MissingDependencyError, ReadError
 from torchmotif.image import Micrograph, as_micrograph
-from torchmotif.io import read
 from torchmotif.motifs import Family, find_families
 from torchmotif.names import Names
 
@@ -34,7 +33,6 @@ _OF_ONE = {*_PUBLIC, "_repr_html_"} - {
     "record",
 }  # what a result of one image has, asked of one of several
 _INSIDE = {name for name in Inside.__dict__ if name[0] != "_"}  # what is said without pixels
-_OF_SEVERAL = {"motifs", "calibration", "hierarchy"}  # options that say nothing of one image
 
 
 class _SeveralImagesError(InputError, AttributeError):
@@ -226,8 +224,9 @@ class FieldResult(Naming):
         number, rows = self._number(image), self.rows(image)
         if pixels is None and number in self._results:
             return self._results[number]
-        scan = self._micrograph(number) if pixels is None else as_micrograph(pixels)
         known = self.images[number]
+        source = None if self._sources is None else self._sources[number]
+        scan = reread(known, source, number) if pixels is None else as_micrograph(pixels)
         hidden = known.get("unmeasured")
         if hidden is not None and pixels is not None and list(scan.shape) == known["shape"]:
             scan = replace(scan, mask=Unmeasured.from_dict(hidden).mask)
@@ -237,7 +236,7 @@ class FieldResult(Naming):
             )
         order = np.lexsort(self._array("columns/positions", rows).T[::-1])
         found = self._one(number, scan, order)
-        found.record.update(self._record_of(number, scan))
+        found.record.update(record_of(self.record, known, scan))
         # Else the result would make them anew.
         found.__dict__["moments"] = self._array("moments", rows)[order]
         names = self.names_of(number)
@@ -316,48 +315,6 @@ class FieldResult(Naming):
             record={"found": found},
             **arrays,
         )
-
-    def _micrograph(self, image: int) -> Micrograph:
-        """The image itself, with the pixels that were not measured."""
-        known = self.images[image]
-        size, hidden = known["pixel_size_nm"], known.get("unmeasured")
-        calibrated: dict[str, Any] = {
-            "pixel_size": None if size is None else tuple(size),
-            "electrons_per_pixel": known.get("electrons_per_pixel"),
-            "mask": None if hidden is None else Unmeasured.from_dict(hidden).mask,
-        }
-        if self._sources is not None and self._sources[image].array is not None:
-            source = replace(self._sources[image], mask=None)
-            return Micrograph(source.part(), metadata=source.metadata, **calibrated)
-        if known["path"] is None:
-            raise ReadError(
-                f"the pixels of {known['name']} were in memory; give them: result_of({image}, pixels)"
-            )
-        path, frame, dataset = Path(known["path"]), known.get("frame"), known.get("dataset")
-        if path.is_dir():
-            source = as_sources(path, dataset=dataset, frame=frame)[0]
-            return Micrograph(source.read(), metadata={"path": str(path)}, **calibrated)
-        scan = read(path, frame=frame, dataset=dataset)
-        return Micrograph(scan.data, metadata=scan.metadata, **calibrated)
-
-    def _record_of(self, image: int, scan: Micrograph) -> dict[str, Any]:
-        """How the result of one image was made: enough to make it again."""
-        pixels = np.ascontiguousarray(scan.numpy())
-        parameters = self.record.get("parameters", self.record["plan"]["options"])
-        of_the_run = ("created", "versions", "platform", "threads", "timings_s")
-        return {
-            **{name: self.record.get(name) for name in of_the_run},
-            "parameters": {name: one for name, one in parameters.items() if name not in _OF_SEVERAL},
-            "input": {
-                "path": scan.metadata.get("path"),
-                "file_sha256": scan.metadata.get("sha256"),
-                "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-                "shape": list(pixels.shape),
-                "dtype": str(pixels.dtype),
-            },
-            "notes": self.images[image]["notes"],
-            "warnings": self.images[image].get("warnings", []),
-        }
 
     def rows(self, image: int) -> slice:
         """The rows of one image's columns in all arrays."""

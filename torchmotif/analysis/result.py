@@ -1,21 +1,19 @@
 """MotifResult: what an analysis gives, shown in notebooks, saved to a folder and loaded again."""
 
-import base64
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
-from torchmotif import plot
 from torchmotif._files import new_folder
+from torchmotif.analysis._pictures import Pictures
 from torchmotif.analysis._saved import read_saved, write_saved
+from torchmotif.analysis._tables import Tables
 from torchmotif.analysis.assemblies import HOLE
 from torchmotif.analysis.inside import Inside, write_inside
 from torchmotif.analysis.naming import Naming
@@ -36,19 +34,14 @@ from torchmotif.report import write_report
 from torchmotif.report.pixels import finite
 from torchmotif.zernike import ZernikeBasis
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-
-__all__ = ["RECORD", "MotifResult", "png"]
+__all__ = ["RECORD", "MotifResult"]
 
 RECORD = "run.json"
 _NAMES = "names.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class MotifResult(Naming, Inside):
+class MotifResult(Naming, Inside, Tables, Pictures):
     """The motifs of one image.
 
     Attributes
@@ -192,41 +185,6 @@ class MotifResult(Naming, Inside):
         counts = known if len(known) == len(self.templates) else self.counts
         return find_families(self.templates, counts, found.get("electrons_per_count"))
 
-    def empty_sites(self) -> "pd.DataFrame":
-        """Sites within the crystal where no column was found, but for those whose intensity is a full one's; see `sites`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; site, the motif whose sublattice it is of;
-            brightness, the occupancy: 0 of nothing and 1 of a full site; p_empty, the probability that nothing is there; name
-            and name_probability where the result was identified. The darkest of the most frequent sublattice come first.
-        """
-        import pandas as pd
-
-        here = self.sites.without_column
-        table = self._places(self.sites.positions[here]) | {
-            "site": self.sites.sublattice[here],
-            "brightness": self.sites.occupancy[here],
-            "p_empty": self.sites.p_empty[here],
-        }
-        table |= self._named(self.sites.positions[here])
-        return pd.DataFrame(table).sort_values(["site", "brightness"], ignore_index=True)
-
-    def _named(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Columns of a table that say the names of empty sites."""
-        if self.names is None or self.names.atoms is None:
-            return {}
-        at = self.names.empty_positions
-        if not len(at):
-            return {"name": np.full(len(places), ""), "name_probability": np.zeros(len(places))}
-        away, nearest = cKDTree(at).query(places)
-        known = away < 1e-6
-        return {
-            "name": np.where(known, self.names.empty_words[nearest], ""),
-            "name_probability": np.where(known, self.names.empty_probabilities[nearest], 0.0),
-        }
-
     @cached_property
     def hierarchy(self) -> MotifHierarchy:
         """Groups of up to three neighbouring motifs, counted when they are first asked for.
@@ -252,92 +210,6 @@ class MotifResult(Naming, Inside):
         if self.names is None:
             return None
         return [name for name, _ in self.names.of_motifs(self.labels, self.n_motifs)]
-
-    def to_dataframe(self) -> "pd.DataFrame":
-        """One row for each column: where it is, how bright, which motif.
-
-        Returns
-        -------
-        pandas.DataFrame
-            row_px, col_px; row_nm, col_nm where the image is calibrated; intensity, motif, probability; family, the most
-            frequent motif that is the column's turned or mirrored (see `families`), -1 without a motif; site, the motif
-            on whose sublattice the column sits, -1 between the sites (see `sites`); at_rim, whether it has no motif because too
-            little of its patch is there; angle_deg where motifs were sorted up to rotation, and mirrored where up to mirror
-            images too; name, name_probability and other_name, the name that competes, where the columns have names.
-        """
-        import pandas as pd
-
-        family = np.full(self.n_motifs + 1, -1, dtype=np.int64)  # its last is that of label -1
-        for one in self.families:
-            family[list(one.motifs)] = one.motifs[0]
-        table = self._places(self.columns.positions) | {
-            "intensity": self.columns.intensities,
-            "motif": self.labels,
-            "probability": self.probabilities,
-            "family": family[self.labels],
-            "site": self._sublattices.columns,
-            "at_rim": self.groups == AT_RIM,
-        }
-        if self.angles is not None:
-            table["angle_deg"] = np.degrees(self.angles)
-        if self.mirrored is not None:
-            table["mirrored"] = self.mirrored
-        if self.names is not None:
-            table["name"], table["name_probability"] = self.names.words, self.names.probabilities
-            table["other_name"] = self.names.competing
-        return pd.DataFrame(table)
-
-    def _places(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Columns of a table that say where something is."""
-        table = {"row_px": positions[:, 0], "col_px": positions[:, 1]}
-        if self.image.pixel_size_nm is not None:
-            row_nm, col_nm = self.image.pixel_size_nm
-            table |= {"row_nm": positions[:, 0] * row_nm, "col_nm": positions[:, 1] * col_nm}
-        return table
-
-    def plot_map(self, ax: "Axes | None" = None) -> "Axes":
-        """The image with every column in the colour of its motif, or of its name; see `torchmotif.plot.motif_map`."""
-        return plot.motif_map(
-            self.image.measured(),
-            *self._marked(),
-            spacing=self.columns.spacing,
-            names=None if self.names is None else list(self.names.counts),
-            pixel_size_nm=self.image.pixel_size_nm,
-            ax=ax,
-        )
-
-    def plot_sites(self, ax: "Axes | None" = None) -> "Axes":
-        """The image with every site in the colour of its occupancy, see `torchmotif.plot.occupancy_map`."""
-        return plot.occupancy_map(
-            self.image.measured(),
-            self.sites.positions,
-            self.sites.occupancy,
-            self.sites.states,
-            spacing=self.columns.spacing,
-            pixel_size_nm=self.image.pixel_size_nm,
-            ax=ax,
-        )
-
-    def _marked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places and groups of what a map shows: columns by motif; or columns and empty sites by name, the most frequent 0."""
-        if self.names is None:
-            return self.columns.positions, self.groups
-        rank = {name: k for k, name in enumerate(self.names.counts)}
-        order = np.array([*(rank.get(name, -1) for name in self.names.kinds), -1])
-        places = np.concatenate([self.columns.positions, self.names.empty_positions])
-        return places, order[np.concatenate([self.names.columns, self.names.empty])]
-
-    def plot_motifs(self, figure: "Figure | SubFigure | None" = None) -> "list[Axes]":
-        """The mean patch of every motif with its count, see `torchmotif.plot.motif_gallery`."""
-        nm = self.image.pixel_size_nm
-        return plot.motif_gallery(
-            self.templates,
-            self.counts,
-            n_columns=len(self.columns),
-            names=self.motif_names,
-            pixel_size_nm=None if nm is None else (nm[0] * self._zoom, nm[1] * self._zoom),
-            figure=figure,
-        )
 
     def report(self, path: str | Path) -> None:
         """Write everything on one page, a single HTML file that needs no network; see `torchmotif.report`.
@@ -431,42 +303,3 @@ class MotifResult(Naming, Inside):
         """Say what was found."""
         none = int((self.labels < 0).sum())
         return f"MotifResult({self.n_motifs} motif{'s' * (self.n_motifs != 1)}, {len(self.columns)} columns, {none} of them in no motif)"
-
-    def _repr_html_(self) -> str:
-        """Draw the motifs and the map in a notebook cell."""
-        names = {"motifs": "mean patch of every motif", "map": "motifs on the image"}
-        figures = self._figures()
-        pictures = "".join(
-            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{png(figures[name])}">'
-            for name, alt in names.items()
-        )
-        return f"<div><p>{self!r}</p>{pictures}</div>"
-
-    def _figures(self) -> "dict[str, Figure]":
-        """The pictures, without pyplot: no window, nothing to close."""
-        from matplotlib.figure import Figure
-
-        rows, columns = plot.gallery_grid(self.n_motifs)
-        motifs = Figure(figsize=(1.9 * columns, 2.35 * rows), dpi=150, layout="constrained")
-        self.plot_motifs(motifs)
-        chart = Figure(dpi=150)
-        n_motifs = len(np.unique(self._marked()[1]))
-        self.plot_map(
-            plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=n_motifs, figure=chart)
-        )
-        return {"motifs": motifs, "map": chart}
-
-    def _site_figure(self) -> "Figure":
-        """The map of the occupancy."""
-        from matplotlib.figure import Figure
-
-        chart = Figure(dpi=150)
-        self.plot_sites(plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=4, figure=chart))
-        return chart
-
-
-def png(figure: "Figure") -> str:
-    """A figure as text for a page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,14 +1,13 @@
-"""What all commands share: the application, options, exit codes, errors as one line."""
+"""What all commands share: the application, exit codes, names, errors as one line."""
 
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
@@ -22,24 +21,6 @@ __all__ = [
     "EXIT_CODES",
     "INTERRUPTED",
     "Command",
-    "Composition",
-    "DatasetName",
-    "Device",
-    "Dopants",
-    "Equivalence",
-    "Examples",
-    "Force",
-    "Frame",
-    "Gamma",
-    "Image",
-    "Json",
-    "Mask",
-    "PatchSize",
-    "PixelSize",
-    "Polarity",
-    "Seed",
-    "Spacing",
-    "Threshold",
     "app",
     "check_names",
     "echo_json",
@@ -65,13 +46,6 @@ app = typer.Typer(
     help="Structural motifs in atomic-resolution STEM images.",
     epilog=EXIT_CODES,
 )
-
-
-class Equivalence(StrEnum):
-    """What counts as the same motif."""
-
-    rotation = "rotation"
-    euclidean = "euclidean"
 
 
 _running: ContextVar[Any] = ContextVar("running", default=None)
@@ -135,65 +109,6 @@ def typed(name: str) -> bool:
     source = _running.get().get_parameter_source(name)
     return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
 
-
-class Polarity(StrEnum):
-    """Whether columns are brighter or darker than what surrounds them."""
-
-    auto = "auto"
-    bright = "bright"
-    dark = "dark"
-
-
-Image = Annotated[
-    Path, typer.Argument(help="Image file: dm3, dm4, emd, hspy, mrc, tif, npy, npz, png, txt, ...")
-]
-PixelSize = Annotated[
-    str | None,
-    typer.Option(
-        help="Length of a pixel: 0.015 (in nm), 15pm, 0.15A, or 15pm,16pm for (rows, columns); default: what the file says."
-    ),
-]
-Composition = Annotated[
-    str | None,
-    typer.Option(
-        help="Chemical formula such as MoS2 or W0.3Mo0.7S2: gives columns names, by their brightness."
-    ),
-]
-Dopants = Annotated[
-    str | None,
-    typer.Option(
-        help="Foreign elements that may be there, such as W or W,Se; W:Mo says whose place W takes."
-    ),
-]
-Examples = Annotated[
-    Path | None,
-    typer.Option(
-        help="CSV file with name, row_px, col_px of a few columns of each kind: gives all columns such names."
-    ),
-]
-Gamma = Annotated[
-    float | None,
-    typer.Option(help="Exponent of the atomic number in the brightness; default: fitted, 1.3 to 2."),
-]
-Frame = Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")]
-DatasetName = Annotated[
-    str | None, typer.Option("--dataset", help="Which data set of a file with several, by name or number.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a folder of results that is there already.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same machine: same result.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default cpu.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Spacing = Annotated[float | None, typer.Option(help="Distance between columns in pixels; default: measured.")]
-Threshold = Annotated[
-    float | None, typer.Option(help="Least height of a column, beside what the noise asks for.")
-]
-Mask = Annotated[
-    str | None,
-    typer.Option(
-        help="Image file, not 0 where pixels are to be left out; 'none' leaves all in. Default: unmeasured ones are found."
-    ),
-]
-PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]
 
 # Options whose Python keyword has another name, which may have forms.
 _KEYWORDS = {

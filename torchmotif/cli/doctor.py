@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from torchmotif.cli.common import EXIT_CODES, Command, Device, Json, app, echo_json, failing_clearly
+from torchmotif.cli.common import EXIT_CODES, Command, app, echo_json, failing_clearly
+from torchmotif.cli.options import Device, Json
 
 __all__ = ["doctor"]
 

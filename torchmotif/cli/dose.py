@@ -6,21 +6,8 @@ from typing import Annotated
 
 import typer
 
-from torchmotif.cli.common import (
-    EXIT_CODES,
-    Command,
-    DatasetName,
-    Force,
-    Frame,
-    Image,
-    Json,
-    Seed,
-    Spacing,
-    app,
-    echo_json,
-    failing_clearly,
-    number,
-)
+from torchmotif.cli.common import EXIT_CODES, Command, app, echo_json, failing_clearly, number
+from torchmotif.cli.options import DatasetName, Force, Frame, Image, Json, Seed, Spacing
 
 __all__ = ["dose"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torchmotif.cli.common import EXIT_CODES, Command, Image, Json, app, echo_json, failing_clearly
+from torchmotif.cli.common import EXIT_CODES, Command, app, echo_json, failing_clearly
+from torchmotif.cli.options import Image, Json
 
 if TYPE_CHECKING:
     import numpy as np

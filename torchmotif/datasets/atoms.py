@@ -8,8 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import DeviceLike
+from torchmotif._elements import GAMMA
 from torchmotif.datasets.crystal import Sites, as_specimen
-from torchmotif.datasets.elements import GAMMA
 from torchmotif.datasets.probe import Probe
 from torchmotif.datasets.scene import check_shape
 from torchmotif.datasets.specimen import Specimen

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike
+from torchmotif._elements import GAMMA
 from torchmotif.datasets.crystal import Sites, as_specimen
-from torchmotif.datasets.elements import GAMMA
 from torchmotif.datasets.honeycomb import rotation, single
 from torchmotif.datasets.mx2 import LATTICE_NM
 from torchmotif.datasets.probe import Probe

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from torchmotif._arrays import DeviceLike
-from torchmotif.datasets.elements import scattering
+from torchmotif._elements import scattering
 from torchmotif.datasets.probe import GaussianProbe, Probe
 from torchmotif.datasets.render import Window
 from torchmotif.datasets.scene import Scene

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torchmotif.datasets.elements import scattering
+from torchmotif._elements import scattering
 from torchmotif.datasets.probe import GaussianProbe, Probe
 from torchmotif.datasets.projection import projection
 from torchmotif.datasets.specimen import Specimen

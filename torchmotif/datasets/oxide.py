@@ -9,8 +9,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from torchmotif._arrays import DeviceLike, as_positions
+from torchmotif._elements import GAMMA, atomic_number
 from torchmotif.datasets.crystal import Sites, as_specimen
-from torchmotif.datasets.elements import GAMMA, atomic_number
 from torchmotif.datasets.honeycomb import rotation
 from torchmotif.datasets.ising import ising_draw
 from torchmotif.datasets.probe import Probe

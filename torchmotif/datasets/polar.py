@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 
 from torchmotif._arrays import DeviceLike
+from torchmotif._elements import atomic_number
 from torchmotif.datasets.crystal import Sites, as_specimen
-from torchmotif.datasets.elements import atomic_number
 from torchmotif.datasets.honeycomb import rotation
 from torchmotif.datasets.probe import Probe
 from torchmotif.datasets.scene import check_shape

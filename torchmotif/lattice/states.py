@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from torchmotif.errors import InputError
 
-__all__ = ["States", "learn_states"]
+__all__ = ["States", "learn_states", "noise_at"]
 
 Values = NDArray[np.float64]
 
@@ -84,11 +85,7 @@ class States:
     def responsibilities(self, intensities: Values, errors: Values) -> Values:
         """Probability of every state, shape (n, k), for intensities and their standard deviations."""
         y, s = (np.asarray(values, np.float64) / self.level for values in (intensities, errors))
-        joint = self.joint(y, s)
-        joint -= joint.max(axis=1, keepdims=True)
-        weight = np.exp(joint)
-        found: Values = weight / weight.sum(axis=1, keepdims=True)
-        return found
+        return np.asarray(softmax(self.joint(y, s), axis=1))
 
     def probabilities(self, intensities: Values, errors: Values) -> dict[str, Values]:
         """Probability that a site is full, partly occupied or empty."""
@@ -111,14 +108,20 @@ class States:
     def residuals(self, y: Values, s: Values) -> tuple[Values, Values, Values]:
         """Of every site from every state: how far it is in the power of it, the derivative of that, the noise; each (n, k)."""
         here = s[:, None] ** 2
-        noise = np.maximum(here + self.slope * (self.fractions - y[:, None]), here * _LEAST_NOISE)
+        noise = noise_at(self.fractions, y, s, self.slope)
         if self.slope <= 0:
             return y[:, None] - self.fractions, np.ones_like(noise), noise
         # Of counts, the variance is the count: relative to that of a full site, to the power 2/3.
-        full = np.maximum(here + self.slope * (1.0 - y[:, None]), here * _LEAST_NOISE)
+        full = noise_at(np.ones(1), y, s, self.slope)
         ratio = noise / full
         far = 1.5 * full / self.slope * ((here / full) ** (2 / 3) - ratio ** (2 / 3))
         return far, ratio ** (-1 / 3), noise
+
+
+def noise_at(levels: Values, y: Values, s: Values, slope: float) -> Values:
+    """Variance that the noise of each of n intensities y, with standard deviation s, would have at each of k levels, shape (n, k)."""
+    here = s[:, None] ** 2
+    return np.maximum(here + slope * (levels - y[:, None]), here * _LEAST_NOISE)
 
 
 def learn_states(intensities: Values, errors: Values) -> States:

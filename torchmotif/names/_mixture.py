@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
+
+from torchmotif.lattice.states import noise_at
 
 __all__ = ["Fitted", "Levels", "fit_mixture", "main_level"]
 
@@ -13,7 +16,6 @@ Floats = NDArray[np.float64]
 # 10,000 are not named, with ten times as much 1 in 1,000 hosts is named otherwise (simulated MX2, 10 to 0.5 electrons per pixel).
 _PRIOR = 0.2
 _STEPS, _SETTLED = 200, 1e-4  # of the expectation maximisation; change of a probability that ends it
-_LEAST_ERROR = 0.5  # of a column's own error, that another occupation has at least
 _BEYOND = 1.5  # times the brightest occupation: where intensities that fit none lie
 
 
@@ -139,16 +141,11 @@ def _expected(
     host: float,
 ) -> Floats:
     """Probability of every occupation, and of none, of every column."""
-    variance = np.maximum(
-        errors[:, None] ** 2 + slope * (means - intensities[:, None]), (_LEAST_ERROR * errors[:, None]) ** 2
-    )
     wider = spread * np.maximum(means / host, 1.0)
-    variance = variance + wider**2 + off**2
+    variance = noise_at(means, intensities, errors, slope) + wider**2 + off**2
     log = -0.5 * ((intensities[:, None] - means) ** 2 / variance + np.log(2 * np.pi * variance))
     log = np.concatenate([log, np.full((len(log), 1), -np.log(reach))], axis=1) + np.log(shares)
-    log -= log.max(axis=1, keepdims=True)
-    density = np.exp(log)
-    return np.asarray(density / density.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(log, axis=1))
 
 
 def _excess(probabilities: Floats, shares: Floats) -> Floats:

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import combinations
 from math import ceil, gcd
 from typing import Any
 
+from torchmotif._elements import atomic_number
 from torchmotif.errors import InputError
 
-__all__ = ["LIGHT", "Composition", "Dopants", "atomic_number", "is_metal", "stack_name", "stack_of"]
+__all__ = ["LIGHT", "Composition", "Dopants", "is_metal", "stack_name", "stack_of"]
 
 Dopants = Sequence[str] | Mapping[str, str | None] | None
 
@@ -20,31 +21,9 @@ _ELEMENT = re.compile(r"[A-Z][a-z]?")
 _WHOLE = 0.02  # of an amount: nearer to a whole number than this it is one
 _MOST_ELEMENTS = 12
 # Elements that take the place of anions: where a dopant sits unless it is said.
-_NON_METALS = frozenset(
-    [
-        "H",
-        "He",
-        "B",
-        "C",
-        "N",
-        "O",
-        "F",
-        "Ne",
-        "Si",
-        "P",
-        "S",
-        "Cl",
-        "Ar",
-        "Ge",
-        "As",
-        "Se",
-        "Br",
-        "Kr",
-        "Te",
-        "I",
-        "Xe",
-    ]
-)
+_NON_METALS = frozenset([
+    "H", "He", "B", "C", "N", "O", "F", "Ne", "Si", "P", "S", "Cl", "Ar", "Ge", "As", "Se", "Br", "Kr", "Te", "I", "Xe",
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,30 +100,6 @@ class Composition:
     def share_a_site(self, one: str, other: str) -> bool:
         """Whether two elements of the formula share a site."""
         return one != other and any(one in group and other in group for group in self.groups)
-
-
-@cache
-def atomic_number(symbol: str) -> int:
-    """Z of an element.
-
-    Raises
-    ------
-    InputError
-        If there is no such element.
-
-    Examples
-    --------
-    >>> atomic_number("Mo")
-    42
-    """
-    from periodictable import elements
-
-    if not isinstance(symbol, str) or _ELEMENT.fullmatch(symbol) is None or symbol in {"D", "T"}:
-        raise InputError(f"{symbol!r} is no element; give a chemical symbol such as 'Mo' or 'Se'")
-    try:
-        return int(elements.symbol(symbol).number)
-    except ValueError as error:
-        raise InputError(f"{symbol!r} is no element; give a chemical symbol such as 'Mo' or 'Se'") from error
 
 
 def is_metal(symbol: str) -> bool:

@@ -7,15 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from torchmotif._elements import GAMMA, atomic_number
 from torchmotif.errors import CompositionError
-from torchmotif.names.formula import LIGHT, Composition, atomic_number, stack_name
+from torchmotif.names.formula import LIGHT, Composition, stack_name
 
-__all__ = ["BADLY", "GAMMA", "GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
+__all__ = ["BADLY", "GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
 
 # Exponent of Z in the intensity of annular dark field images: 1.6 to 1.9 of most (Krivanek et al., 2010), 1.3 where the inner
 # angle is small, 2 is Rutherford's. MoSe2_80kV has 1.83, simulated specimens 1.7.
 GAMMAS = (1.3, 2.0)
-GAMMA, _GAMMA_SPREAD = 1.7, 0.15
+_GAMMA_SPREAD = 0.15  # about the usual `GAMMA`
 # Of an intensity, by which Z^gamma may be wrong: detector, channelling, thermal motion. Se2 and V_Se of MoSe2_80kV are off by
 # 0.02. Twice as much, and WSe2 passes for MoS2.
 TOLERANCE = 0.05

@@ -13,7 +13,7 @@ from torchmotif.lattice import SiteTable
 from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
 from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
-from torchmotif.names.names import Names
+from torchmotif.names.names import Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
 
 __all__ = ["identify_columns"]
@@ -60,7 +60,7 @@ def identify_columns(
     Parameters
     ----------
     image : array of shape (h, w)
-        Pixels; not finite where not measured.
+        The image that they are of; only its shape is asked for, since near the border an empty site may be a column not found.
     columns : Columns
         With intensity errors.
     sites : SiteTable
@@ -205,10 +205,9 @@ def _named(
         )
         for option in options:
             kinds.setdefault(option.name, option)
-        number = np.array([*(list(kinds).index(option.name) for option in options), -1])
-        order = np.argsort(-fitted.probabilities, axis=1, kind="stable")[:, :2]
-        chosen = np.take_along_axis(fitted.probabilities, order, axis=1)
-        best[here], second[here] = number[order[:, 0]], number[order[:, 1]]
+        numbers = [*(list(kinds).index(option.name) for option in options), -1]
+        names, chosen = likeliest(fitted.probabilities, numbers)
+        best[here], second[here] = names.T
         first[here], then[here] = chosen.T
         host = stack_name(hosts.stacks[one]) if one >= 0 else "between the sites"
         tally.add(options, fitted, learnt, measured.errors[here], host)

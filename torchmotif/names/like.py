@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from torchmotif.errors import InputError
 from torchmotif.names.examples import Examples, Features
-from torchmotif.names.names import Names
+from torchmotif.names.names import Names, likeliest
 from torchmotif.zernike import rotate
 
 __all__ = ["name_like"]
@@ -318,9 +319,7 @@ def _weights(
     given = np.flatnonzero(own >= 0)
     other = np.arange(len(means) + 1) != own[given, None]
     log[:, given] = np.where(other, -np.inf, log[:, given])
-    log -= log.max(axis=(0, 2), keepdims=True)
-    density = np.exp(log)
-    return np.asarray(density / density.sum(axis=(0, 2), keepdims=True))
+    return np.asarray(softmax(log, axis=(0, 2)))
 
 
 def _relearnt(
@@ -338,11 +337,10 @@ def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Nam
     n, kinds = len(whole), len(examples.kinds)
     first, second = np.full(n, -1), np.full(n, -1)
     p_first, p_second = np.zeros(n), np.zeros(n)
-    number = np.array([*range(kinds), -1])
-    order = np.argsort(-of_kind, axis=1, kind="stable")[:, :2]
-    first[whole], second[whole] = number[order].T
-    p_first[whole], p_second[whole] = np.take_along_axis(of_kind, order, axis=1).T
-    counts = np.bincount(order[:, 0], minlength=kinds + 1)
+    names, probabilities = likeliest(of_kind, [*range(kinds), -1])
+    first[whole], second[whole] = names.T
+    p_first[whole], p_second[whole] = probabilities.T
+    counts = np.bincount(names[:, 0] + 1, minlength=kinds + 1)[1:]
     rows = [
         {
             "name": name,

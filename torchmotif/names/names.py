@@ -1,5 +1,6 @@
 """Names: what the columns of an image are called, how sure that is, and what they are made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NONE", "Names"]
+__all__ = ["NONE", "Names", "likeliest"]
 
 NONE = "none"  # what pictures and graphs call columns without a name
 
@@ -152,3 +153,23 @@ class Names:
         found = self.record.get("composition_at_percent", {})
         rows = [{"element": e, "at_percent": a, "error": error} for e, (a, error) in found.items()]
         return pd.DataFrame(rows, columns=["element", "at_percent", "error"])
+
+
+def likeliest(
+    probabilities: NDArray[np.float64], numbers: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The two likeliest names of each column, and their probabilities.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n, k), float64
+    numbers : sequence of k int
+        The name that each of the k is, as its place in `Names.kinds`; -1 for none.
+
+    Returns
+    -------
+    names : array of shape (n, 2), int64
+    probabilities : array of shape (n, 2), float64
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    return np.asarray(numbers)[order], np.take_along_axis(probabilities, order, axis=1)
