@@ -351,13 +351,3 @@ def test_sublattices_of_real_images_are_told_apart(
     here = (distance < reach_px) & np.isin(given[:, 2], sublattices) & (found.labels[nearest] >= 0)
     assert here.sum() > 0.8 * (distance < reach_px).sum() - 60  # rim columns are in no motif
     assert adjusted_mutual_info_score(given[here, 2], found.labels[nearest[here]]) >= 0.7
-
-
-@pytest.mark.real_data
-@pytest.mark.slow
-def test_motifs_are_ordered_by_the_columns_that_fit_them(real_data: Path) -> None:
-    """In this image one of the rare motifs attracts more columns than another, but fewer that fit."""
-    scan = tm.read(real_data / "TEMUL_Se_implanted_MoS2.dm3")
-    found = tm.analyze(scan, patch_size=41, progress=False)  # with 39 px, the default, rare ones fit no motif
-    assert found.n_motifs > 3
-    assert_array_equal(found.counts, np.sort(found.counts)[::-1])

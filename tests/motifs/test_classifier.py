@@ -34,6 +34,24 @@ def patches() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.poisson(expected).astype(np.float32), offsets, kinds
 
 
+def test_soiled_patches_fit_no_motif(patches: tuple[np.ndarray, ...]) -> None:
+    """Patches of the rarest motif with dirt on them; motifs are ordered by the patches that fit them."""
+    windows, offsets, kinds = patches
+    rng = np.random.default_rng(0)
+    chosen = np.concatenate(
+        [np.flatnonzero(kinds == kind)[:most] for kind, most in ((0, 200), (1, 60), (2, 50))]
+    )
+    soiled = np.flatnonzero(kinds == 2)[-20:]
+    y, x = np.mgrid[-10:11, -10:11]
+    row, col = rng.uniform(-7, 7, (2, len(soiled), 2, 1, 1))
+    dirt = 32 * np.exp(-((y - row) ** 2 + (x - col) ** 2) / 6).sum(axis=1)
+    shown = np.concatenate([windows[chosen], windows[soiled] + rng.poisson(dirt)]).astype(np.float32)
+    model = tm.MotifClassifier().fit(shown, np.concatenate([offsets[chosen], offsets[soiled]]))
+    kind = np.repeat([0, 1, 2, -1], [200, 60, 50, 20])
+    assert (model.labels_ == kind).mean() > 0.98
+    assert_array_equal(model.counts_, np.sort(model.counts_)[::-1])
+
+
 def test_motifs_are_found_without_saying_how_many(patches: tuple[np.ndarray, ...]) -> None:
     windows, offsets, kinds = patches
     model = tm.MotifClassifier().fit(windows, offsets)
