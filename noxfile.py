@@ -61,6 +61,12 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
+@nox.session(default=False)
+def results(session: nox.Session) -> None:
+    """The page of results, under an hour on two cores; arguments after -- are rows, --stale, --page or --list."""
+    session.run("python", "benchmarks/results.py", *session.posargs)
+
+
 @nox.session
 def package(session: nox.Session) -> None:
     """The wheel, built from the source archive: small, installable, and it passes tests that see nothing but it."""

@@ -11,8 +11,10 @@ that noise hides few columns on the bright side.
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ import torchmotif as tm
 from torchmotif.datasets import Specimen, mose2, square, with_edge, with_patch
 
 RESULTS = Path(__file__).parent / "results" / "background_steps.json"
+Row = dict[str, Any]
 HEIGHTS, WIDTHS = (0.0, 1.0, 3.0, 10.0, 30.0), (1.0, 3.0, 10.0, 40.0)
 SIDE, ELECTRONS = 320, 50.0
 _QUIET = 1e4  # relative dose at which noise is nothing
@@ -51,35 +54,42 @@ def found(specimen: Specimen, seed: int) -> tuple[int, int, int, int]:
     return int(inside.sum()), int(seen.sum()), len(positions), int(true.sum())
 
 
-def main() -> None:
-    """Measure all, print a table, write the results."""
-    draws = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    warnings.simplefilter("ignore")
-    rows = []
+def rows(draws: int) -> Iterator[Row]:
+    """Recall and precision for every lattice, kind, height and width."""
     for lattice, make in LATTICES.items():
         specimen = make()
         quiet = specimen.draw(_QUIET, torch.Generator().manual_seed(0)).data / _QUIET
         contrast = float(quiet.max() - quiet.min())
-        for kind, stepped in KINDS.items():
-            print(f"{lattice}, {kind}: recall / precision, edge widths {WIDTHS} px")
-            for height in HEIGHTS:
-                cells = []
-                for width in WIDTHS:
-                    counts = [
-                        found(stepped(specimen, height * contrast, width), seed) for seed in range(draws)
-                    ]
-                    true, seen, columns, right = np.sum(counts, axis=0)
-                    recall, precision = seen / true, right / max(columns, 1)
-                    cells.append(f"{recall:.3f} / {precision:.3f}")
-                    rows.append(
-                        {"lattice": lattice, "kind": kind, "height": height, "width_px": width,
-                         "recall": float(recall), "precision": float(precision)}
-                    )  # fmt: skip
-                print(f"{height:6.0f}   " + "   ".join(cells), flush=True)
-    worst = min(min(row["recall"], row["precision"]) for row in rows)
-    print(f"least of all: {worst:.3f}")
+        for (kind, stepped), height, width in product(KINDS.items(), HEIGHTS, WIDTHS):
+            counts = [found(stepped(specimen, height * contrast, width), seed) for seed in range(draws)]
+            true, seen, columns, right = np.sum(counts, axis=0)
+            yield {
+                "lattice": lattice,
+                "kind": kind,
+                "height": height,
+                "width_px": width,
+                "recall": float(seen / true),
+                "precision": float(right / max(columns, 1)),
+            }
+
+
+def main() -> None:
+    """Measure all, print a table, write the results."""
+    warnings.simplefilter("ignore")
+    every = []
+    for one in rows(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
+        every.append(one)
+        if one["width_px"] == WIDTHS[0]:
+            if one["height"] == HEIGHTS[0]:
+                print(
+                    f"\n{one['lattice']}, {one['kind']}: recall / precision, edge widths {WIDTHS} px", end=""
+                )
+            print(f"\n{one['height']:6.0f}", end="")
+        print(f"   {one['recall']:.3f} / {one['precision']:.3f}", end="", flush=True)
+    worst = min(min(one["recall"], one["precision"]) for one in every)
+    print(f"\nleast of all: {worst:.3f}")
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(every, indent=1) + "\n")
 
 
 if __name__ == "__main__":

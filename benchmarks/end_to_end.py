@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,19 @@ def row(
     if with_oracle:
         result["oracle_standard_errors"] = oracle(scan, specimen, spacing)
     return result
+
+
+def means(name: str, doses: Iterable[str], seeds: int = 1) -> dict[str, dict[str, float]]:
+    """At each dose the recall of every kind and the precision, the mean over seeds, with a probe of 0.50 A."""
+    found = {}
+    for dose in doses:
+        kinds: dict[str, list[float]] = {}
+        for seed in range(seeds):
+            one = row(name, 0.50, dose, 1024, seed, blind=False, with_oracle=False)
+            for kind, value in [*one["recall"].items(), ("precision", one["precision"] or 0.0)]:
+                kinds.setdefault(kind, []).append(value)
+        found[dose] = {kind: float(np.nanmean(values)) for kind, values in kinds.items()}
+    return found
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the dose sweep does not show of the motifs: one section for each claim of RESULTS.md, "Other measurements".
+"""What the dose sweep does not show of the motifs: one section for each of "Other measurements" in archive/2026-11.md.
 
 Run ``python benchmarks/motifs_more.py SECTION [SECTION ...]`` (--help lists them); each prints its table and keeps its
 rows in results/motifs_more.json. Real images are looked for in $TORCHMOTIF_DATA or ../shared/data.

@@ -21,6 +21,34 @@ import torchmotif as tm
 from torchmotif.metrics import ami
 
 
+def raced(columns: int, size: int, n_max: int, dose: float, rounds: int) -> dict[str, float]:
+    """Processor seconds of both, the least of the rounds, their ratio and AMI, GiB beyond the patches; on one thread."""
+    torch.set_num_threads(1)
+    case = field(columns, size, dose, "cpu")
+    flat = case.patches.flatten(1).numpy()
+    taken = {"motifs": np.inf, "k-means": np.inf}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(rounds):
+        start = time.process_time()
+        model = tm.MotifClassifier(n_max=n_max).fit(case.patches, case.offsets)
+        taken["motifs"] = min(taken["motifs"], time.process_time() - start)
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        with threadpool_limits(1):
+            start = time.process_time()
+            parts = PCA(20, random_state=0).fit_transform(flat)
+            labels = KMeans(6, n_init=4, random_state=0).fit_predict(parts)
+            taken["k-means"] = min(taken["k-means"], time.process_time() - start)
+    return {
+        **taken,
+        "patches": len(flat),
+        "ratio": taken["motifs"] / taken["k-means"],
+        "ami": ami(case.classes, model.labels_),
+        "ami of k-means": ami(case.classes, labels),
+        "n_motifs": model.n_motifs_,
+        "gib": more / 2**20,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="price of motifs in units of that of k-means")
     parser.add_argument("--columns", type=int, default=100_000)
@@ -29,26 +57,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--doses", type=float, nargs="+", default=[1.0, 1 / 10, 1 / 50, 1 / 200])
     given = parser.parse_args()
-    torch.set_num_threads(1)
     for dose in given.doses:
-        case = field(given.columns, given.size, dose, "cpu")
-        flat = case.patches.flatten(1).numpy()
-        taken = {"motifs": np.inf, "k-means": np.inf}
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in range(given.rounds):
-            start = time.process_time()
-            model = tm.MotifClassifier(n_max=given.n_max).fit(case.patches, case.offsets)
-            taken["motifs"] = min(taken["motifs"], time.process_time() - start)
-            more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-            with threadpool_limits(1):
-                start = time.process_time()
-                parts = PCA(20, random_state=0).fit_transform(flat)
-                labels = KMeans(6, n_init=4, random_state=0).fit_predict(parts)
-                taken["k-means"] = min(taken["k-means"], time.process_time() - start)
+        one = raced(given.columns, given.size, given.n_max, dose, given.rounds)
         print(
-            f"1/{1 / dose:<4.0f} {len(flat):,} of {given.size} px: motifs {taken['motifs']:.2f} s, k-means "
-            f"{taken['k-means']:.2f} s, {taken['motifs'] / taken['k-means']:.2f} times; AMI {ami(case.classes, model.labels_):.3f} "
-            f"({model.n_motifs_} motifs) and {ami(case.classes, labels):.3f}; peak {more / 2**20:+.2f} GiB",
+            f"1/{1 / dose:<4.0f} {one['patches']:,} of {given.size} px: motifs {one['motifs']:.2f} s, k-means "
+            f"{one['k-means']:.2f} s, {one['ratio']:.2f} times; AMI {one['ami']:.3f} ({one['n_motifs']} motifs) and "
+            f"{one['ami of k-means']:.3f}; peak {one['gib']:+.2f} GiB",
             flush=True,
         )
 

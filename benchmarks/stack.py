@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,8 @@ def scores(result: tm.field.FieldResult) -> dict[str, float]:
     return {str(names[kind]): round(f1, 4) for kind, f1 in site_f1(which, np.concatenate(labels)).items()}
 
 
-def main(frames: int) -> None:
+def measured(frames: int) -> dict[str, Any]:
+    """Pixels to labels of a stack of so many frames, one thread."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "stack.npy"
@@ -57,7 +59,7 @@ def main(frames: int) -> None:
             path, Path(name) / "store", pixel_size_nm=PIXEL_NM, workers=1, hierarchy=0, progress=False
         )
         seconds, cpu = time.perf_counter() - start, time.process_time() - busy
-        found = {
+        return {
             "frames": frames,
             "columns": len(result),
             "motifs": result.n_motifs,
@@ -67,6 +69,10 @@ def main(frames: int) -> None:
             "f1": scores(result),
             "stages": result.record["timings_s"],
         }
+
+
+def main(frames: int) -> None:
+    found = measured(frames)
     print(json.dumps(found))
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -1,11 +1,11 @@
 """Patches per second of every stage, and the accuracy that the time buys, beside what a user would otherwise take.
 
 pytest benchmarks --device cpu --benchmark-json=cpu.json        some minutes; --full for 100,000 patches and all doses
-pytest benchmarks --device cpu --full -k "100000-1 or peak"      a part of it; several parts make one run, give all to results.py
+pytest benchmarks --device cpu --full -k "100000-1 or peak"      a part of it; several parts make one run, give all to throughput.py
 pytest benchmarks -m gpu --device cuda --benchmark-json=cuda.json
 OMP_NUM_THREADS=1 pytest benchmarks --device cpu --benchmark-timer=time.process_time --benchmark-json=cpu.json
                                                                 processor time of one thread, where others share the machine
-python benchmarks/results.py cpu.json cuda.json                 tables and plot in RESULTS.md
+python benchmarks/throughput.py cpu.json cuda.json              tables and plot in archive/throughput.md
 
 Patches are cut from simulated MoSe2 (expected image tiled to hold enough columns, then drawn at the dose). What a stage
 costs does not depend on the values in the patches, save for clustering: only that is measured at every dose by default.

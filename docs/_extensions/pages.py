@@ -1,4 +1,4 @@
-"""Pages made from what is in the repository: the reference from docstrings, the notebooks with their figures.
+"""Pages made from what is in the repository: the reference from docstrings, the notebooks with their figures, the results.
 
 They are written to docs/generated before Sphinx looks for pages. Notebooks are not run: their figures are those that
 ``python docs/figures/notebooks.py`` saved.
@@ -6,6 +6,8 @@ They are written to docs/generated before Sphinx looks for pages. Notebooks are 
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -116,12 +118,19 @@ def notebook(path: Path) -> str:
     return "\n\n".join([parts[0], f":::{{note}}\n{note}\n:::", *parts[1:], ""])
 
 
+def results() -> str:
+    """The page of results, with what is older than the code as it is now."""
+    command = [sys.executable, str(DOCS.parent / "benchmarks" / "results.py"), "--print"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  # our own script
+
+
 def write_pages(app: Sphinx) -> None:
     """Write all pages; those that are as they were keep their date, so that Sphinx does not read them again."""
     pages = {f"{module}.rst": reference(module, names) for module, names in public().items()}
     pages |= {
         f"{path.stem}.md": notebook(path) for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))
     }
+    pages["results.md"] = results()
     GENERATED.mkdir(exist_ok=True)
     for old in set(GENERATED.iterdir()) - {GENERATED / name for name in pages}:
         old.unlink()

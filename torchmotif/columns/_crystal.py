@@ -9,7 +9,7 @@ __all__ = ["SEEN", "speckle", "supports"]
 
 SEEN = ("positions", "intensities", "position_errors", "is_rim")  # of columns, by which they are told
 
-# Tried on speckle, 25 simulated crystals at three doses and ten real images (benchmarks/RESULTS.md, "Speckle and crystals"); by how
+# Tried on speckle, 25 simulated crystals at three doses and ten real images (benchmarks/archive/2026-11.md, "Speckle and crystals"); by how
 # much each of these may be changed is not recorded, but where a comment says so.
 #
 # Neighbours from which a column is looked at, those of each at which the same vector is tried, and those among which its end is
