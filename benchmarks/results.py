@@ -109,6 +109,11 @@ def _digest(path: Path) -> str:
     return hashlib.sha256((path.name + bare(path.read_text(encoding="utf-8"))).encode()).hexdigest()
 
 
+@cache
+def _scripts() -> dict[str | None, Path]:
+    return {path.stem: path for path in HERE.rglob("*.py")}
+
+
 def scripts_of(measure: Callable[[], Found]) -> set[Path]:
     """Files of benchmarks/ that a row's function imports, and those that they import."""
     waiting = [textwrap.dedent(inspect.getsource(measure))]
@@ -123,8 +128,8 @@ def scripts_of(measure: Callable[[], Found]) -> set[Path]:
                 else []
             )
             for name in names:
-                path = HERE / f"{name}.py"
-                if path.exists() and path not in found:
+                path = _scripts().get(name)
+                if path is not None and path not in found:
                     found.add(path)
                     waiting.append(path.read_text(encoding="utf-8"))
     return found
@@ -265,6 +270,9 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="the page, with its ages as they are now")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    sys.path += [
+        str(path) for path in HERE.iterdir() if path.is_dir()
+    ]  # rows take what they need from scripts
     rows: dict[str, Row] = importlib.import_module("rows").ROWS
     if given.one:
         print(json.dumps(asdict(rows[given.one].measure())))

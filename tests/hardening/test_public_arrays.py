@@ -196,5 +196,5 @@ def test_any_array_gets_an_answer_or_an_error_of_ours(name: str) -> None:
     st.sampled_from(sorted(TARGETS)).flatmap(lambda name: st.tuples(st.just(name), arrays(TARGETS[name][1])))
 )
 def anything(case: tuple[str, Any]) -> None:
-    """For a fuzzer, see benchmarks/fuzz_atheris.py."""
+    """For a fuzzer, see benchmarks/robustness/fuzz_atheris.py."""
     answers(*case)

@@ -17,7 +17,7 @@ import torchmotif as tm
 from torchmotif._guards import check_dm, read_json
 from torchmotif.errors import ReadError
 
-FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz_readers.py"
+FUZZ = Path(__file__).parents[2] / "benchmarks" / "robustness" / "fuzz_readers.py"
 pytestmark = pytest.mark.skipif(not FUZZ.exists(), reason="the benchmarks are not here")
 
 
@@ -33,7 +33,7 @@ def fuzz() -> ModuleType:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of memory and time are those of Unix")
 def test_mutants_are_refused_or_read_and_never_crash(tmp_path: Path) -> None:
-    """A small part of `python benchmarks/fuzz_readers.py 1000`."""
+    """A small part of `python benchmarks/robustness/fuzz_readers.py 1000`."""
     path = os.pathsep.join(filter(None, (str(FUZZ.parents[1]), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, str(FUZZ), "65", "--seed", "1"],

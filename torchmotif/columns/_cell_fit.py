@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["cells_around", "rendered", "sites_of"]
 
-# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
 _CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell

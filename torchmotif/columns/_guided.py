@@ -18,7 +18,7 @@ from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["Sites", "predicted"]
 
-# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/end_to_end.py`;
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/columns/end_to_end.py`;
 # docs/decisions/0200); by how much each of these may be changed is not recorded, but where a comment says so.
 _SAME = 0.35  # of the spacing: a column so near to a predicted place is the one predicted
 _AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal

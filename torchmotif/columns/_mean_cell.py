@@ -15,7 +15,7 @@ from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = ["cells_of", "expected", "lattice_constant", "nearest_sites"]
 
-# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
 _WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
 _SIDE = 2.0  # bins of the mean cell per pixel

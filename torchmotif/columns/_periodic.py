@@ -16,7 +16,7 @@ from torchmotif.columns.model import Pair
 __all__ = ["Repeats", "incoherent", "mean_of_cells", "repeats", "without_rows"]
 
 # Of the constants below, 0.7 or 1.4 times their value moves the spacings of 20 simulated images of 15 kinds by more than 1 % only for
-# _FULL (two of them with 0.7, three with 1.4) and _ROUND (one with 0.7): `benchmarks/constants.py`.
+# _FULL (two of them with 0.7, three with 1.4) and _ROUND (one with 0.7): `benchmarks/columns/constants.py`.
 _FIRST = 3.0  # pixels between columns to which the finest filter is tuned; each further one to twice as many
 _LAGS = 36  # samples of the autocorrelation along each axis: six spacings of every filter but the finest
 _CLEAR = 7.0  # standard deviations of what does not repeat, by which the autocorrelation rises at a vector

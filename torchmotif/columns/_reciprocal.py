@@ -12,7 +12,7 @@ from torchmotif.columns._periodic import incoherent
 
 __all__ = ["lattices"]
 
-# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`); noise and blurred noise have no lattice
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
 _BLOCK_SPACINGS = 10.0  # least side of the blocks whose power spectra tell lattices
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it

@@ -61,7 +61,7 @@ _LONG, _WIDEST = 1.4, 0.45
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 # Of a window's side: distance between columns that is taken for granted where a step hides it. Of 16 images of 256 px with columns 8 to
 # 32 px apart and steps of ten or thirty times the contrast the spacing is right in 14 with 1/16 and in nine with 1/6
-# (`benchmarks/constants.py hidden`). A spacing so many times wider may be the size of what steps.
+# (`benchmarks/columns/constants.py hidden`). A spacing so many times wider may be the size of what steps.
 _HIDDEN = 1 / 16
 _WIDE = 2.0
 

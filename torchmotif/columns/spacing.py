@@ -23,7 +23,7 @@ from torchmotif.errors import InputError
 __all__ = ["UNEVEN", "Spacing", "characteristic_spacing", "flattened", "measure", "nearest_quartiles"]
 
 # Of those below, 0.7 or 1.4 times their value moves the spacings of 20 simulated images of 15 kinds by more than 1 % for _SPLIT (two and
-# seven of them), and in one of them for _PLAIN, UNEVEN (0.7) and _WHOLE (1.4): `benchmarks/constants.py`.
+# seven of them), and in one of them for _PLAIN, UNEVEN (0.7) and _WHOLE (1.4): `benchmarks/columns/constants.py`.
 _STEPS = 2  # bins of the radial profile per pixel
 _SPLITS = 4  # times that what was held together is split
 _CLEAR = 6.0  # standard deviations of pure noise by which a ring must rise

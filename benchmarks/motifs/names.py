@@ -1,0 +1,182 @@
+"""Names against the truth: by composition on simulated MX2, by examples on simulated MoSe2, and on real images.
+
+python benchmarks/motifs/names.py identify MoS2 W 1 --draws 16     # kinds, calibration, composition, a wrong formula; 10, 1, 0.5 e/px
+python benchmarks/motifs/names.py like                              # five examples of each of four kinds, against the oracle
+python benchmarks/motifs/names.py tiwse2                            # examples of one image applied to the other
+python benchmarks/motifs/names.py real                              # MoSe2_80kV, TiWSe2, Se-implanted MoS2 by composition
+"""
+
+import argparse
+import os
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.errors import CompositionError
+from torchmotif.noise import oracle
+
+DATA = Path(os.environ.get("TORCHMOTIF_DATA", "../shared/data"))
+BINS = (0.0, 0.6, 0.8, 0.95, 0.99, 1.01)
+
+
+def calibration(sure: np.ndarray, right: np.ndarray) -> None:
+    for low, high in pairwise(BINS):
+        here = (sure >= low) & (sure < high)
+        if here.any():
+            print(
+                f"    said {sure[here].mean():.3f}, right {right[here].mean():.3f}  ({here.sum():,} columns)"
+            )
+
+
+def identify(formula: str, dopant: str, electrons: float, draws: int, side: int) -> None:
+    metal, chalcogen = re.findall("[A-Z][a-z]?", formula)
+    tally: dict[str, Counter[str]] = {}
+    sure, right, scores, refused = [], [], [], 0
+    for seed in range(draws):
+        specimen = tm.datasets.mx2(
+            metal, chalcogen, (side, side), vacancy_rate=0.03, divacancy_rate=0.005, antisite_rate=0.005,
+            substitutions={dopant: 0.01}, random_state=seed,
+        )  # fmt: skip
+        scan = specimen.draw(electrons / 10, torch.Generator().manual_seed(seed))
+        result = tm.analyze(scan, progress=False)
+        try:
+            result.identify("WTe2" if formula == "MoS2" else "MoS2")
+        except CompositionError:
+            refused += 1
+        names = result.identify(formula, dopants=[dopant]).names
+        assert names is not None
+        cut = np.asarray(result.columns.is_rim)
+        places = np.vstack([result.columns.positions, names.empty_positions])
+        words = np.concatenate([names.words, names.empty_words])
+        probability = np.concatenate([names.probabilities, names.empty_probabilities])
+        at, kinds = specimen.truth.positions.numpy(), specimen.truth.kinds
+        away, near = cKDTree(places).query(at)
+        there, inner = away < 0.45 * result.columns.spacing, ((at > 12) & (at < side - 13)).all(axis=1)
+        for kind in np.unique(kinds):
+            here = (kinds == kind) & inner
+            tally.setdefault(kind, Counter()).update(np.where(there, words[near], "-")[here].tolist())
+        sure.append(probability[near][inner & there])
+        right.append((words[near] == kinds)[inner & there])
+        counted = cKDTree(np.vstack([result.columns.positions[~cut], names.empty_positions])).query(at)[0]
+        margin = 3 * max(result.columns.width or (2.0, 2.0))
+        mine = (counted < 0.45 * result.columns.spacing) | ((at > margin) & (at < side - 1 - margin)).all(
+            axis=1
+        )
+        table = names.composition
+        atoms = Counter(a for one in specimen.truth.species[mine] for a in one.split("+") if a)
+        true = np.array([100 * atoms[e] / sum(atoms.values()) for e in table["element"]])
+        scores.append((table["at_percent"].to_numpy() - true) / table["error"].to_numpy())
+    print(
+        f"{formula} with {dopant}, {electrons} e/px, {draws} draws of {side} px; a wrong formula refused in {refused}"
+    )
+    print(names.table()[["name", "site", "contrast", "next"]].round(1).to_string())
+    for kind, found in tally.items():
+        if not found:  # all of them are at the border
+            continue
+        print(f"  {kind:8} {found.total():6,}  named right {found[kind] / found.total():.3f}  {dict(found)}")
+    calibration(np.concatenate(sure), np.concatenate(right))
+    z = np.array(scores)
+    print(
+        f"  composition within two standard errors: {(np.abs(z) < 2).mean(axis=0)}, rms z {np.sqrt((z**2).mean(axis=0))}"
+    )
+
+
+def f1(found: np.ndarray, true: np.ndarray, kind: str) -> float:
+    return 2 * ((found == kind) & (true == kind)).sum() / max((found == kind).sum() + (true == kind).sum(), 1)
+
+
+def drawn(result: tm.MotifResult, true: np.ndarray, kinds: list[str], seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    rows = {kind: np.flatnonzero(result.whole & (true == kind)) for kind in kinds}
+    return {
+        k: result.columns.positions[rng.choice(r, min(5, len(r)), replace=False)]
+        for k, r in rows.items()
+        if len(r)
+    }
+
+
+def like(side: int) -> None:
+    kinds = ["Mo", "Mo -1 Se", "Se2", "V_Se"]
+    for dose in (1.0, 0.1, 0.05):
+        specimen = tm.datasets.mose2((side, side), vacancy_rate=0.06)
+        result = tm.analyze(specimen.draw(dose, torch.Generator().manual_seed(0)), progress=False)
+        away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
+        classes, kind_of = specimen.truth.classes[near], specimen.truth.kinds[near]
+        true = np.where(kind_of == "Mo", np.where(np.isin(classes, kinds), classes, ""), kind_of)
+        true = np.where(away < 0.45 * result.columns.spacing, true, "")
+        whole, size = result.whole, result.templates.shape[-1]
+        at = result.columns.positions[whole]
+        patches = tm.extract_patches(np.float32(result.image.numpy()), at, size)
+        expected = tm.extract_patches(np.float32(specimen.image.numpy() * dose), at, size)
+        names, place = np.unique(classes[whole], return_inverse=True)
+        templates = np.stack([expected[place == k].mean(axis=0) for k in range(len(names))])
+        best = names[np.asarray(oracle(patches, templates, np.bincount(place) / len(place)).labels)]
+        best = np.where(np.char.startswith(best, "Mo"), best, np.char.partition(best, " ")[:, 0])
+        print(f"relative dose {dose}: oracle", {k: round(f1(best, true[whole], k), 3) for k in kinds})
+        for seed in range(3):
+            found = result.like(drawn(result, true, kinds, seed)).names
+            assert found is not None
+            print("  examples", seed, {k: round(f1(found.words[whole], true[whole], k), 3) for k in kinds})
+        calibration(found.probabilities[whole], (found.words == true)[whole])
+
+
+def labelled(number: int, detector: str) -> tuple[tm.MotifResult, np.ndarray]:
+    result = tm.analyze(tm.read(DATA / f"TiWSe2_1028_{number}_{detector}.dm4"), progress=False)
+    table = np.genfromtxt(DATA / f"TiWSe2_1028_{number}_columns.csv", delimiter=",", names=True)
+    away, near = cKDTree(np.stack([table["row_px"], table["col_px"]], axis=1)).query(result.columns.positions)
+    kinds = np.array(["Se2", "V_Se", "W", "Ti"])[table["label"].astype(int)]
+    return result, np.where(away < 2, kinds[near], "?")
+
+
+def tiwse2() -> None:
+    for detector in ("ADF2", "ADF1"):
+        both = {number: labelled(number, detector) for number in (11, 25)}
+        for source, target in ((11, 25), (25, 11)):
+            (first, known), (second, true) = both[source], both[target]
+            use = second.whole & (true != "?")
+            for seed in range(3):
+                found = second.like(first.examples(drawn(first, known, ["Se2", "V_Se", "W"], seed))).names
+                assert found is not None
+                score = {k: round(f1(found.words[use], true[use], k), 3) for k in ("Se2", "V_Se", "W")}
+                print(f"{detector}, examples of {source} in {target}, draw {seed}: F1 {score}")
+
+
+def real() -> None:
+    scan = tm.read(DATA / "MoSe2_80kV.tif")
+    cases = [
+        ("MoSe2_80kV", tm.Micrograph(scan.data, 0.0079, "nm", scan.metadata), "MoSe2", []),
+        ("TiWSe2 11 ADF2", tm.read(DATA / "TiWSe2_1028_11_ADF2.dm4"), "WSe2", ["Ti"]),
+        ("TiWSe2 25 ADF2", tm.read(DATA / "TiWSe2_1028_25_ADF2.dm4"), "WSe2", ["Ti"]),
+        ("Se-implanted MoS2", tm.read(DATA / "TEMUL_Se_implanted_MoS2.dm3"), "MoS2", ["Se"]),
+    ]
+    for title, image, formula, dopants in cases:
+        result = tm.analyze(image, progress=False)
+        try:
+            names = result.identify(formula, dopants=dopants).names
+        except CompositionError as error:
+            print(title, error)
+            continue
+        assert names is not None
+        print(title, names, names.record["gamma"], names.record["hosts"], *names.warnings, sep="\n  ")
+        print(names.table().round(2).to_string(), names.composition.round(2).to_string(), sep="\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("section", choices=["identify", "like", "tiwse2", "real"])
+    parser.add_argument("of", nargs="*", help="of identify: formula, dopant, electrons per pixel")
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--side", type=int, default=640)
+    given = parser.parse_args()
+    if given.section == "identify":
+        formula, dopant, electrons = given.of or ["MoS2", "W", "1"]
+        identify(formula, dopant, float(electrons), given.draws, given.side)
+    else:
+        {"like": lambda: like(given.side), "tiwse2": tiwse2, "real": real}[given.section]()
