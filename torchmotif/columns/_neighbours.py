@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._groups import within_group
+
 __all__ = [
     "Neighbours",
     "as_index",
@@ -15,7 +17,6 @@ __all__ = [
     "pairs_within",
     "strongest_first",
     "strongest_of",
-    "within_group",
 ]
 
 _ROW = 1 << 31  # cells from one row of cells to the next: more than there are
@@ -25,14 +26,6 @@ _LOOK = 2  # rounds after which it is asked whether any position is undecided: o
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
     """Numbers of the rows that a mask or an index picks: each indexing by a mask has the host wait for its size."""
     return torch.nonzero(which)[:, 0] if which.dtype == torch.bool else which
-
-
-def within_group(group: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Running number of each element among those of its group; groups are ascending numbers, side by side."""
-    place = torch.arange(len(group), device=group.device)
-    new = torch.ones_like(group, dtype=torch.bool)
-    new[1:] = group[1:] != group[:-1]
-    return place - torch.where(new, place, 0).cummax(0).values if len(group) else place
 
 
 def _candidates(

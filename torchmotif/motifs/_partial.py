@@ -1,12 +1,14 @@
 """Motifs of columns of whose patch only a part is there: by the likelihood of its pixels."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._groups import within_group
 from torchmotif.motifs._model import MotifModel
 from torchmotif.motifs._moments import MomentScale, finer_order
 from torchmotif.zernike.polynomials import zernike_polynomials
@@ -14,7 +16,7 @@ from torchmotif.zernike.polynomials import zernike_polynomials
 __all__ = ["assign_partial"]
 
 _PER_PIXEL = 4  # steps of the offsets at which the polynomials are made
-_BATCH = 64  # columns at a time
+_CHUNK, _BATCH = 2048, 64  # columns of which pixels are held, and of which matrices are, at a time
 _PIXELS_PER_MOMENT = 1.5  # pixels that there must be, for the moments to be told from noise
 _LEAST_COUNT = 0.01  # of the mean, that a pixel expects: none is without noise
 _REGULAR = 1e-9  # of the mean information of a moment, that each has
@@ -59,51 +61,113 @@ def assign_partial(
     probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
     size, k = scale.basis.size, model.spread.centres.shape[1]
     steps = torch.round(offsets * _PER_PIXEL).long()
-    shapes, disks, group = _polynomials(finer_order(scale.basis.n_max, size), size, steps)
-    usable = present.flatten(1) & disks[group]
-    enough = usable.sum(1) >= _PIXELS_PER_MOMENT * k
-    values = (patches.double().flatten(1) - scale.level) / scale.unit
     motifs = _Motifs.of(model)
-    for rows in torch.nonzero(enough)[:, 0].split(_BATCH):
-        score, log = _likelihoods(
-            model, scale, motifs, values=values[rows], usable=usable[rows], shapes=shapes[group[rows]]
-        )
-        probability, leaf = log.exp().max(1)
-        fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
-        labels[rows] = torch.where(fits, motifs.number[leaf], -1)
-        probabilities[rows] = torch.where(fits, probability, 0.0)
+    whole = _Whole.of(model, scale, motifs, steps)
+    absent = whole.disks[whole.group] & ~present.flatten(1)
+    missing = absent.sum(1)
+    enough = whole.disks.sum(1)[whole.group] - missing >= _PIXELS_PER_MOMENT * k
+    # Of like numbers of missing pixels, so that little is filled up.
+    order = torch.argsort(torch.where(enough, missing, size**2), stable=True)
+    most = missing[order].tolist()[: int(enough.sum())]
+    for chunk in order[: len(most)].split(_CHUNK):
+        values = (patches[chunk].double().flatten(1) - scale.level) / scale.unit
+        told = _Told.of(whole, whole.group[chunk], values, absent[chunk])
+        for first in range(0, len(chunk), _BATCH):
+            rows = chunk[first : first + _BATCH]
+            widest, most = most[len(rows) - 1], most[len(rows) :]
+            part = told.some(slice(first, first + _BATCH))
+            information = whole.information_without(absent[rows], part.group, widest)
+            score, log = _likelihoods(model, scale, motifs, part, information)
+            probability, leaf = log.exp().max(1)
+            fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
+            labels[rows] = torch.where(fits, motifs.number[leaf], -1)
+            probabilities[rows] = torch.where(fits, probability, 0.0)
     return labels, probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """What a whole patch tells, for each of the offsets that there are."""
+
+    group: Int[Tensor, " n"]  # which of the offsets each column has
+    shapes: Float[Tensor, "g p l"]  # polynomials
+    disks: Bool[Tensor, "g p"]
+    weight: Float[Tensor, "g p"]  # one over the variance of a pixel
+    information: Float[Tensor, "g l l"]
+
+    @classmethod
+    def of(
+        cls, model: MotifModel, scale: MomentScale, motifs: _Motifs, steps: Int[Tensor, "n 2"]
+    ) -> "_Whole":
+        size = scale.basis.size
+        shapes, disks, group = _polynomials(finer_order(scale.basis.n_max, size), size, steps)
+        count, centres = motifs.columns, motifs.centres
+        mean = (count[:, None] * centres).sum(0) / count.sum()
+        expected = shapes[..., : centres.shape[1]] @ mean + scale.counts_at_level
+        least = (_LEAST_COUNT * expected.mean(1, keepdim=True)).clamp(min=1e-6)
+        weight = disks / (model.scale * torch.maximum(expected, least))
+        return cls(group, shapes, disks, weight, (shapes * weight[..., None]).mT @ shapes)
+
+    def information_without(
+        self, absent: Bool[Tensor, "n p"], group: Int[Tensor, " n"], most: int
+    ) -> Float[Tensor, "n l l"]:
+        """What is known of the moments: that of a whole patch less what the absent pixels, at most so many, would tell."""
+        index = torch.argsort(~absent, dim=1, stable=True)[:, :most]
+        at = group[:, None] * absent.shape[1] + index
+        lost, weight = self.shapes.flatten(0, 1)[at], self.weight.flatten()[at] * absent.gather(1, index)
+        return self.information[group] - (lost * weight[..., None]).mT @ lost
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the pixels of some columns tell."""
+
+    group: Int[Tensor, " n"]
+    pull: Float[Tensor, "n l"]  # weighted sums of pixels times polynomials
+    squares: Float[Tensor, " n"]  # of pixels
+    pixels: Int[Tensor, " n"]
+
+    @classmethod
+    def of(
+        cls, whole: _Whole, group: Tensor, values: Float[Tensor, "n p"], absent: Bool[Tensor, "n p"]
+    ) -> "_Told":
+        """Columns of one offset side by side, in runs of bounded length, share its polynomials in one product."""
+        n, offsets = len(values), len(whole.shapes)
+        weighted = torch.where(absent, 0.0, values * whole.weight[group])
+        order = torch.argsort(group, stable=True)
+        place = torch.empty_like(group)
+        place[order] = within_group(group[order])
+        length = math.ceil(2 * n / offsets)
+        runs, run = torch.unique(group * n + place // length, return_inverse=True)
+        table = values.new_zeros(len(runs), length, values.shape[1])
+        table[run, place % length] = weighted
+        pull = (table @ whole.shapes[runs // n])[run, place % length]
+        return cls(group, pull, (values * weighted).sum(1), (whole.disks[group] & ~absent).sum(1))
+
+    def some(self, rows: slice) -> "_Told":
+        return _Told(self.group[rows], self.pull[rows], self.squares[rows], self.pixels[rows])
 
 
 def _likelihoods(
     model: MotifModel,
     scale: MomentScale,
     motifs: _Motifs,
-    *,
-    values: Float[Tensor, "n p"],
-    usable: Bool[Tensor, "n p"],
-    shapes: Float[Tensor, "n l p"],
+    part: _Told,
+    information: Float[Tensor, "n l l"],
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
     """Distance from every motif on the scale of a standard normal variable, and its log-probability; in the order of the leaves."""
     spread, (_, centres, count) = model.spread, motifs
-    k = centres.shape[1]
-    mean = (count[:, None] * centres).sum(0) / count.sum()
-    expected = torch.einsum("k,nkp->np", mean, shapes[:, :k]) + scale.counts_at_level
-    expected = torch.maximum(expected, (_LEAST_COUNT * expected.mean()).clamp(min=1e-6))
-    weight = usable / (model.scale * expected)
-    weighted = shapes * weight[:, None]
-    information = weighted @ shapes.mT
-    pull = (weighted @ values[:, :, None])[..., 0]
+    k, pull = centres.shape[1], part.pull
     # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
     own, finer = slice(0, k), slice(k, None)
     highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
-    ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean()).expand_as(pull).clone()
+    ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).repeat(1, pull.shape[1])
     ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
     information = information + torch.diag_embed(ridge)
     factor = torch.linalg.cholesky(information)
     told = torch.cholesky_solve(pull[..., None], factor)[..., 0]
-    squares = (values.square() * weight).sum(1) - (pull * told).sum(1)
-    rougher = (squares / (usable.sum(1) - k)).clamp(min=1.0)[:, None]
+    squares = part.squares - (pull * told).sum(1)
+    rougher = (squares / (part.pixels - k)).clamp(min=1.0)[:, None]
     others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
     information = information[:, own, own] - information[:, own, finer] @ others
     told = told[:, own]
@@ -127,7 +191,7 @@ def _likelihoods(
 
 def _polynomials(
     n_max: int, size: int, steps: Int[Tensor, "n 2"]
-) -> tuple[Float[Tensor, "g k p"], Bool[Tensor, "g p"], Int[Tensor, " n"]]:
+) -> tuple[Float[Tensor, "g p k"], Bool[Tensor, "g p"], Int[Tensor, " n"]]:
     """Polynomials and disks for the offsets that there are, made where these lie, and which of them each column has."""
     present, group = torch.unique(steps, dim=0, return_inverse=True)
     axis = (torch.arange(size, dtype=torch.float64, device=steps.device) - (size - 1) / 2) / (size / 2)
@@ -136,5 +200,5 @@ def _polynomials(
     x = (axis - col[:, None, None]).expand(-1, size, -1)
     radius = torch.hypot(x, y)
     made = zernike_polynomials(n_max, radius.clamp(max=1.0).flatten(), torch.atan2(y, x).flatten())
-    shapes = made.reshape(len(made), len(present), -1).transpose(0, 1)
+    shapes = made.reshape(len(made), len(present), -1).permute(1, 2, 0).contiguous()
     return shapes, (radius <= 1).flatten(1), group
