@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from torchmotif.zernike.polynomials import zernike_polynomials
 __all__ = ["assign_partial"]
 
 _PER_PIXEL = 4  # steps of the offsets at which the polynomials are made
-_CHUNK, _BATCH = 2048, 64  # columns of which pixels are held, and of which matrices are, at a time
+_KINDS, _BATCH = 64, 512  # kinds of part whose information is held, and columns, at a time
+_BITS = 62  # pixels that a number holds as bits
 _PIXELS_PER_MOMENT = 1.5  # pixels that there must be, for the moments to be told from noise
 _LEAST_COUNT = 0.01  # of the mean, that a pixel expects: none is without noise
 _REGULAR = 1e-9  # of the mean information of a moment, that each has
@@ -59,30 +61,62 @@ def assign_partial(
     """
     labels = torch.full((len(patches),), -1, device=patches.device)
     probabilities = torch.zeros(len(patches), dtype=torch.float64, device=patches.device)
-    size, k = scale.basis.size, model.spread.centres.shape[1]
+    k = model.spread.centres.shape[1]
     steps = torch.round(offsets * _PER_PIXEL).long()
     motifs = _Motifs.of(model)
     whole = _Whole.of(model, scale, motifs, steps)
     absent = whole.disks[whole.group] & ~present.flatten(1)
-    missing = absent.sum(1)
-    enough = whole.disks.sum(1)[whole.group] - missing >= _PIXELS_PER_MOMENT * k
-    # Of like numbers of missing pixels, so that little is filled up.
-    order = torch.argsort(torch.where(enough, missing, size**2), stable=True)
-    most = missing[order].tolist()[: int(enough.sum())]
-    for chunk in order[: len(most)].split(_CHUNK):
-        values = (patches[chunk].double().flatten(1) - scale.level) / scale.unit
-        told = _Told.of(whole, whole.group[chunk], values, absent[chunk])
-        for first in range(0, len(chunk), _BATCH):
-            rows = chunk[first : first + _BATCH]
-            widest, most = most[len(rows) - 1], most[len(rows) :]
-            part = told.some(slice(first, first + _BATCH))
-            information = whole.information_without(absent[rows], part.group, widest)
-            score, log = _likelihoods(model, scale, motifs, part, information)
+    enough = whole.disks.sum(1)[whole.group] - absent.sum(1) >= _PIXELS_PER_MOMENT * k
+    some = torch.nonzero(enough)[:, 0]
+    if len(some) == 0:
+        return labels, probabilities
+    parts = _Parts.of(absent[some], whole.group[some])
+    first = 0
+    for number, last in enumerate(parts.ends):
+        known = _Known.of(model, scale, motifs, whole, **parts.some(number))
+        for columns in parts.columns[first:last].split(_BATCH):
+            rows = some[columns]
+            values = (patches[rows].double().flatten(1) - scale.level) / scale.unit
+            part = _Told.of(whole, whole.group[rows], values, absent[rows])
+            score, log = _likelihoods(model, motifs, known, parts.kind[columns] - number * _KINDS, part)
             probability, leaf = log.exp().max(1)
             fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
             labels[rows] = torch.where(fits, motifs.number[leaf], -1)
             probabilities[rows] = torch.where(fits, probability, 0.0)
+        first = last
     return labels, probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Kinds of part: one for each offset and set of absent pixels, which the columns along a border share."""
+
+    kind: Int[Tensor, " n"]  # of each column; those with the fewest absent pixels first
+    absent: Bool[Tensor, "q p"]  # of each kind
+    group: Int[Tensor, " q"]
+    columns: Int[Tensor, " n"]  # by kind
+    ends: list[int]  # of the columns of each batch of kinds
+    most: list[int]  # absent pixels in each batch
+
+    @classmethod
+    def of(cls, absent: Bool[Tensor, "n p"], group: Int[Tensor, " n"]) -> "_Parts":
+        bits = F.pad(absent, (0, -absent.shape[1] % _BITS)).unflatten(1, (-1, _BITS)).long()
+        words = (bits << torch.arange(_BITS, device=bits.device)).sum(2)
+        kind = torch.unique(torch.cat([group[:, None], words], dim=1), dim=0, return_inverse=True)[1]
+        one = torch.empty(int(kind.max()) + 1, dtype=torch.long, device=kind.device)
+        one[kind] = torch.arange(len(kind), device=kind.device)  # any of the columns of a kind
+        missing = absent[one].sum(1)
+        order = torch.argsort(missing, stable=True)  # of like numbers, so that little is filled up
+        kind, one = torch.argsort(order)[kind], one[order]
+        counts = torch.bincount(kind, minlength=len(one))
+        last = torch.arange(_KINDS, len(one) + _KINDS, _KINDS, device=one.device).clamp(max=len(one)) - 1
+        ends, most = torch.stack([counts.cumsum(0)[last], missing[order][last]]).tolist()
+        return cls(kind, absent[one], group[one], torch.argsort(kind, stable=True), ends, most)
+
+    def some(self, number: int) -> dict[str, Any]:
+        """The absent pixels and offsets of a batch of kinds, and how many pixels that are at most."""
+        rows = slice(number * _KINDS, (number + 1) * _KINDS)
+        return {"absent": self.absent[rows], "group": self.group[rows], "most": self.most[number]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +142,56 @@ class _Whole:
         weight = disks / (model.scale * torch.maximum(expected, least))
         return cls(group, shapes, disks, weight, (shapes * weight[..., None]).mT @ shapes)
 
-    def information_without(
-        self, absent: Bool[Tensor, "n p"], group: Int[Tensor, " n"], most: int
-    ) -> Float[Tensor, "n l l"]:
-        """What is known of the moments: that of a whole patch less what the absent pixels, at most so many, would tell."""
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What a batch of kinds of part tells of the moments."""
+
+    inverse: Float[Tensor, "q l l"]  # of the information on all moments
+    own: Float[Tensor, "q k k"]  # information on those of the basis, whatever the finer ones are
+    loads: Float[Tensor, "e k"]  # axes along which the columns of a motif scatter, times how far
+    scatter: Float[Tensor, "q e e"]  # `own` along these
+
+    @classmethod
+    def of(
+        cls,
+        model: MotifModel,
+        scale: MomentScale,
+        motifs: _Motifs,
+        whole: _Whole,
+        *,
+        absent: Bool[Tensor, "q p"],
+        group: Int[Tensor, " q"],
+        most: int,
+    ) -> "_Known":
+        """The information of a whole patch less what the absent pixels, at most so many, would tell."""
         index = torch.argsort(~absent, dim=1, stable=True)[:, :most]
         at = group[:, None] * absent.shape[1] + index
-        lost, weight = self.shapes.flatten(0, 1)[at], self.weight.flatten()[at] * absent.gather(1, index)
-        return self.information[group] - (lost * weight[..., None]).mT @ lost
+        lost, weight = whole.shapes.flatten(0, 1)[at], whole.weight.flatten()[at] * absent.gather(1, index)
+        information = whole.information[group] - (lost * weight[..., None]).mT @ lost
+        # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
+        centres = motifs.centres
+        k = centres.shape[1]
+        own, finer = slice(0, k), slice(k, None)
+        highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
+        ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).repeat(
+            1, information.shape[1]
+        )
+        ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
+        information = information + torch.diag_embed(ridge)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
+        others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
+        information = information[:, own, own] - information[:, own, finer] @ others
+        # Moments scatter about the mean of their motif along the axes along which there is more than noise.
+        along = model.spread.excess > 0
+        loads = torch.linalg.inv(model.spread.axes)[along] * model.spread.excess[along].sqrt()[:, None]
+        return cls(inverse, information, loads, loads @ information @ loads.T)
 
 
 @dataclass(frozen=True, eq=False)
 class _Told:
     """What the pixels of some columns tell."""
 
-    group: Int[Tensor, " n"]
     pull: Float[Tensor, "n l"]  # weighted sums of pixels times polynomials
     squares: Float[Tensor, " n"]  # of pixels
     pixels: Int[Tensor, " n"]
@@ -142,45 +211,24 @@ class _Told:
         table = values.new_zeros(len(runs), length, values.shape[1])
         table[run, place % length] = weighted
         pull = (table @ whole.shapes[runs // n])[run, place % length]
-        return cls(group, pull, (values * weighted).sum(1), (whole.disks[group] & ~absent).sum(1))
-
-    def some(self, rows: slice) -> "_Told":
-        return _Told(self.group[rows], self.pull[rows], self.squares[rows], self.pixels[rows])
+        return cls(pull, (values * weighted).sum(1), (whole.disks[group] & ~absent).sum(1))
 
 
 def _likelihoods(
-    model: MotifModel,
-    scale: MomentScale,
-    motifs: _Motifs,
-    part: _Told,
-    information: Float[Tensor, "n l l"],
+    model: MotifModel, motifs: _Motifs, known: _Known, kind: Int[Tensor, " n"], part: _Told
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
     """Distance from every motif on the scale of a standard normal variable, and its log-probability; in the order of the leaves."""
     spread, (_, centres, count) = model.spread, motifs
-    k, pull = centres.shape[1], part.pull
-    # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
-    own, finer = slice(0, k), slice(k, None)
-    highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
-    ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).repeat(1, pull.shape[1])
-    ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
-    information = information + torch.diag_embed(ridge)
-    factor = torch.linalg.cholesky(information)
-    told = torch.cholesky_solve(pull[..., None], factor)[..., 0]
-    squares = part.squares - (pull * told).sum(1)
-    rougher = (squares / (part.pixels - k)).clamp(min=1.0)[:, None]
-    others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
-    information = information[:, own, own] - information[:, own, finer] @ others
-    told = told[:, own]
-    # Moments scatter about the mean of their motif along the axes along which there is more than noise.
-    along = spread.excess > 0
-    loads = torch.linalg.inv(spread.axes)[along] * spread.excess[along].sqrt()[:, None]  # (q, k)
-    away = told[:, None] - centres  # (n, m, k)
-    slope = torch.einsum("nkl,nml->nmk", information, away) / rougher[..., None]
+    k = centres.shape[1]
+    told = (known.inverse[kind] @ part.pull[..., None])[..., 0]
+    squares = part.squares - (part.pull * told).sum(1)
+    rougher = (squares / (part.pixels - k)).clamp(min=1.0)[:, None, None]
+    away = told[:, None, :k] - centres  # (n, m, k)
+    slope = away @ known.own[kind] / rougher
     squared = (slope * away).sum(2)
-    shared = slope @ loads.T  # (n, m, q)
-    inner = torch.eye(len(loads), dtype=loads.dtype, device=loads.device) + (
-        loads @ (information / rougher[..., None]) @ loads.T
-    )
+    shared = slope @ known.loads.T  # (n, m, e)
+    inner = torch.eye(len(known.loads), dtype=shared.dtype, device=shared.device)
+    inner = inner + known.scatter[kind] / rougher
     distance = squared - (shared * torch.linalg.solve(inner, shared.mT).mT).sum(2)
     distance = distance / spread.stretch
     log = (torch.log(count) - 0.5 * distance).log_softmax(1)
