@@ -314,6 +314,67 @@ def oxide_tiling() -> Found:
     return Found(f"{other}; " + ", ".join(f"{name} {n:,}" for name, n in figures), other == 0)
 
 
+@row(INSIDE, "Displacement of Ti by 10 pm in its cage of Pb, two domains, 10 and 1 e/px: bias, errors over stated errors", ANALYSIS,
+     "torchmotif.lattice.displacement", target="<= 0.3 pm, 0.9 to 1.1", readme=True)  # fmt: skip
+def polarisation() -> Found:
+    from inside_motifs import DOSES, analysed, matched
+
+    specimen = tm.datasets.polar_perovskite((768, 768), displacement_pm=10.0)
+    bias, z = [], []
+    for dose in DOSES.values():
+        field = analysed(specimen, dose, 1).polarisation()
+        which, near = matched(specimen, field.positions)
+        kept = near & field.known
+        off = field.values[kept] - specimen.truth.more["shift_px"][which[kept]]
+        sign = np.where(specimen.truth.grains[which[kept]] == 0, -1.0, 1.0)[:, None]
+        bias.append(float(np.abs((off * sign).mean(0)).max()) * 15)
+        z += (off / field.errors[kept]).std(0).tolist()
+    text = ", ".join(f"{one:.2f} pm" for one in bias) + f"; {min(z):.2f} to {max(z):.2f}"
+    return Found(text, max(bias) <= 0.3 and min(z) >= 0.9 and max(z) <= 1.1)
+
+
+@row(INSIDE, "Strain of MoSe2: none, 1 %, gradient of +-2 %, 10 and 1 e/px: largest bias, errors over stated errors", ANALYSIS,
+     "torchmotif.lattice.strain", target="<= 0.02 %, 0.9 to 1.1")  # fmt: skip
+def strain() -> Found:
+    from inside_motifs import A_MOSE2, DOSES, analysed, matched
+
+    made = tm.datasets.homogeneous([[0.01, 0], [0, 0]], centre=(299.5, 299.5))
+    bias, z = [], []
+    for displacement in (None, made, tm.datasets.strain_gradient(0.04 / 600, 299.5)):
+        specimen = tm.datasets.mose2((600, 600), vacancy_rate=0.0, displacement=displacement)
+        for dose in DOSES.values():
+            field = analysed(specimen, dose).strain({"a_nm": A_MOSE2, "gamma_deg": 120})
+            which, near = matched(specimen, field.positions)
+            kept = near & field.known
+            true = specimen.truth.strain.numpy()[which[kept]]
+            off = field.values[kept, :3] - np.stack([true[:, 0, 0], true[:, 1, 1], true[:, 0, 1]], axis=1)
+            bias.append(float(np.abs(off.mean(0)).max()) * 100)
+            z += (off / field.errors[kept, :3]).std(0).tolist()
+    return Found(
+        f"{max(bias):.3f} %; {min(z):.2f} to {max(z):.2f}",
+        max(bias) <= 0.02 and min(z) >= 0.9 and max(z) <= 1.1,
+    )
+
+
+@row(
+    INSIDE,
+    "Lattice constants of 20 draws of MoSe2 within 1.96 stated errors of the truth",
+    ANALYSIS,
+    "torchmotif.lattice.grains",
+    target="95 %",
+)
+def lattice_constants() -> Found:
+    from inside_motifs import A_MOSE2, analysed
+
+    specimen = tm.datasets.mose2((400, 400), vacancy_rate=0.0)
+    z = []
+    for seed in range(20):
+        grain = analysed(specimen, 1.0 if seed % 2 else 0.1, seed).grains[0]
+        z += [(value - A_MOSE2) / error for value, error in (grain.a_nm, grain.b_nm)]
+    share = float(np.mean(np.abs(z) < 1.96))
+    return Found(f"{share:.0%} of {len(z)}", share >= 0.95)
+
+
 @row(
     PRICE,
     "find_columns, 2048 x 2048 px, 20,000 columns, one thread: processor time, peak memory above that before",
