@@ -23,10 +23,13 @@ _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where wh
 # (`first_shell`) end before, so this touches only larger ones, which otherwise part each motif by the vacancies of further shells.
 _FIRST_SHELL = 2.2
 _WIDER = 1.25  # times the first shell: from where on a window is a larger one, and holds more than its own first shell
-# A difference of which most lies beyond is one of motifs only where it changes so much of the contrast within, in squares: in MoSe2,
-# what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1.
+# A difference of which most lies beyond, or at the edge, is one of motifs only where it changes so much of the contrast within, in squares: in
+# MoSe2, what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1. Pb and Ti of a perovskite differ at the edge,
+# too, where each has the other.
 _CHANGED = 0.05
 _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyond the first shell
+# Of a difference, which is at the edge: vacancies beyond it have 0.90 to 0.98 there, Pb and Ti of a perovskite 0.64 to 0.73.
+_NEARLY_ALL = 0.85
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
 _AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
 
@@ -228,7 +231,9 @@ class _Chooser:
         n = np.array(groups.counts)[:, None]
         there = np.isfinite(evidence)
         large = there & (np.minimum(second, n - second) >= self.least)
-        large &= (edge <= _MOST_AT_EDGE * whole) & (flat <= _MOST_FLAT * power)
+        large &= flat <= _MOST_FLAT * power
+        within_edge = (whole - edge >= _CHANGED * contrast) & (edge <= _NEARLY_ALL * whole)
+        large &= (edge <= _MOST_AT_EDGE * whole) | within_edge
         large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
