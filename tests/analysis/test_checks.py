@@ -50,6 +50,13 @@ def test_a_particle_by_itself_is_right() -> None:
     assert any("speckle" in note for note in result.record["notes"])
 
 
+def test_particles_without_a_lattice_are_said_to_be_incomplete_where_they_are_faint() -> None:
+    colloid = tm.datasets.colloid((256, 256), random_state=2)
+    assert tm.analyze(colloid.draw(1.0, torch.Generator().manual_seed(2)), progress=False).warnings == []
+    with pytest.warns(TorchMotifWarning, match="fainter ones are missing"):
+        tm.analyze(colloid.draw(0.05, torch.Generator().manual_seed(2)), progress=False)
+
+
 def test_a_wrong_polarity_is_said() -> None:
     pixels = scan("honeycomb").numpy()
     with pytest.warns(TorchMotifWarning, match="polarity='dark'"):

@@ -92,3 +92,24 @@ def test_inputs_of_known_columns_have_their_spacing(real_data, name: str) -> Non
     assert ratio == pytest.approx(1.0, abs=0.05)
     assert recall >= 0.95
     assert precision >= 0.95
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "margins"),
+    [
+        ("drift_corrected_sum_zero_margin", (26, 284, 30, 288)),
+        ("thin_zero_border_on_offset", (4, 283, 20, 299)),
+        ("thick_crystal_edge_to_vacuum", (0, 279, 0, 279)),
+        ("contamination_patch_5x_contrast", (0, 279, 0, 279)),
+    ],
+)
+def test_inputs_of_known_columns_that_were_measured(real_data, name: str, margins: tuple[int, ...]) -> None:
+    image = np.load(real_data / "cases" / f"{name}.npy")
+    truth = np.loadtxt(real_data / "cases" / f"{name}_truth.csv", delimiter=",", skiprows=1)[:, :2]
+    top, bottom, left, right = margins
+    seen = ((truth > (top, left)) & (truth < (bottom, right))).all(1)
+    found = tm.find_columns(image).positions
+    nearest = float(np.median(cKDTree(truth).query(truth, k=2)[0][:, 1]))
+    assert (cKDTree(found).query(truth[seen])[0] < 0.3 * nearest).mean() >= 0.95
+    assert (cKDTree(truth).query(found)[0] < 0.3 * nearest).mean() >= 0.95

@@ -48,9 +48,10 @@ def test_columns_on_both_sides_of_a_step(
         square((SIDE, SIDE)),
         mose2((SIDE, SIDE)),
         with_wedge(square((SIDE, SIDE))),
+        with_wedge(square((SIDE, SIDE), electrons_per_pixel=50.0), 2000.0),
         with_edge(square((SIDE, SIDE)), 0.0),
     ],
-    ids=["square", "honeycomb", "wedge", "vacuum"],
+    ids=["square", "honeycomb", "wedge", "steep wedge", "vacuum"],
 )
 def test_no_step_where_there_is_none(specimen: Specimen) -> None:
     tiles = tiles_of(drawn(specimen))
@@ -103,3 +104,48 @@ def test_columns_across_a_high_step_are_rim() -> None:
     assert columns.is_rim[away < 4].all()
     inner = ((columns.positions > 12) & (columns.positions < SIDE - 13)).all(axis=1)
     assert not columns.is_rim[inner & (away > 15)].any()
+
+
+@pytest.mark.parametrize("angle_rad", [0.6, 2.3, -1.0])
+def test_a_step_goes_on_to_the_border(angle_rad: float) -> None:
+    specimen = with_edge(
+        square((SIDE, SIDE)), 2000.0, angle_rad=angle_rad, edge_px=30.0, crystal="everywhere"
+    )
+    tiles = tiles_of(drawn(specimen))
+    smooth = tiles.data - stepped(tiles, SPACING, _EVEN).level
+    rise = (tiles.data - smooth)[0]
+    inner = rise[20:-20, 20:-20].max()
+    border = torch.cat(
+        [rise[:10].flatten(), rise[-10:].flatten(), rise[:, :10].flatten(), rise[:, -10:].flatten()]
+    )
+    assert border.max() < 1.3 * inner
+
+
+def test_columns_of_a_steep_wedge_and_no_others() -> None:
+    specimen = with_wedge(square((320, 320), rotation_rad=0.5, electrons_per_pixel=50.0), 2000.0)
+    truth = np.asarray(specimen.truth.positions)
+    found = tm.find_columns(drawn(specimen, 24).numpy()).positions
+    assert (cKDTree(found).query(truth)[0] < 5).mean() >= 0.95
+    assert (cKDTree(truth).query(found)[0] < 5).mean() >= 0.95
+
+
+def test_errors_are_wider_beside_a_step() -> None:
+    specimen = with_edge(
+        square((SIDE, SIDE), electrons_per_pixel=50.0),
+        500.0,
+        at=0.5,
+        angle_rad=0.0,
+        edge_px=10.0,
+        crystal="everywhere",
+    )
+    columns = tm.find_columns(drawn(specimen).numpy())
+    off, kind = cKDTree(np.asarray(specimen.truth.positions)).query(columns.positions)
+    assert (off < 5).mean() > 0.95
+    away = np.abs(columns.positions[:, 1] - (SIDE - 1) / 2)
+    inner = ((columns.positions > 12) & (columns.positions < SIDE - 13)).all(axis=1)
+    scatter = (columns.positions - np.asarray(specimen.truth.positions)[kind]) / columns.position_errors
+    beside = columns.position_errors[inner & (away < 6)].mean(1)
+    far = columns.position_errors[inner & (away > 30)].mean(1)
+    assert np.median(beside) > 3 * np.median(far)
+    assert 1.48 * np.median(np.abs(scatter[inner & (away < 6)])) < 3
+    assert 0.7 < 1.48 * np.median(np.abs(scatter[inner & (away > 30)])) < 1.4

@@ -27,6 +27,9 @@ _AROUND, _ONE_SIDE, _REACH = (
     0.4,
     2.5,
 )  # columns around a place, the length of their mean direction, spacings to the farthest
+# Standard deviations of the intensity: of fifteen colloids nine have 14 to 37 in the lowest tenth and a recall of 0.81 to 0.95, six have
+# 4 to 8 and 0.21 to 0.74.
+_STANDS_OUT = 10.0
 _GAPS = 0.2  # of the places that the lattice implies, that hold no column
 _MISFIT = 4.0  # median of the squared residual under columns over its expected variance
 _EMPTY = 0.75  # of the image without columns, or unmeasured
@@ -43,8 +46,8 @@ class Looked:
     image : Image
     positions : array of shape (n, 2)
         In square pixels.
-    quality : array of shape (n,)
-        See `Columns`; empty where nothing was fitted.
+    quality, significance : array of shape (n,)
+        See `Columns`, and intensities over their errors; empty where nothing was fitted.
     labels : array of shape (n,)
     whole : boolean array of shape (n,)
     inner : boolean array of shape (n,)
@@ -58,6 +61,7 @@ class Looked:
     image: Image
     positions: np.ndarray
     quality: np.ndarray
+    significance: np.ndarray
     labels: np.ndarray
     whole: np.ndarray
     inner: np.ndarray
@@ -69,7 +73,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     """Some batches of an image, spread evenly."""
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
     axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
-    found: list[list[np.ndarray]] = [[] for _ in range(7)]
+    found: list[list[np.ndarray]] = [[] for _ in range(8)]
     area = 0.0
     for batch in few:
         known, columns = batch.load("labels"), batch.load("columns")
@@ -83,6 +87,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
         parts = (
             at / axes,
             quality,
+            _significance(columns, rows),
             known["labels"][here],
             known["whole"][here],
             inner,
@@ -91,11 +96,20 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
         )
         for every, new in zip(found, parts, strict=True):
             every.append(new)
-    at, quality, labels, whole, inner, errors, rim = (np.concatenate(one) for one in found)
+    at, quality, significance, labels, whole, inner, errors, rim = (np.concatenate(one) for one in found)
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
     _, supported = supports(seen, model.spacing, model.axes, image.survey.shape)
-    return Looked(image, at, quality, labels, whole, inner, supported, area)
+    return Looked(image, at, quality, significance, labels, whole, inner, supported, area)
+
+
+def _significance(columns: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Intensities over their errors."""
+    if "intensity_errors" not in columns:
+        return np.zeros(0)
+    errors = columns["intensity_errors"][rows]
+    ratio: np.ndarray = columns["intensities"][rows] / np.where(errors > 0, errors, np.inf)
+    return ratio
 
 
 def findings(looked: Looked) -> list[str]:
@@ -105,6 +119,7 @@ def findings(looked: Looked) -> list[str]:
         _spacing,
         _given_spacing,
         _lattice,
+        _faint,
         _gaps,
         _residual,
         _extent,
@@ -158,6 +173,19 @@ def _lattice(looked: Looked) -> str | None:
     return (
         f"{share:.0%} of the columns have no regular neighbours: they may be noise, or an amorphous support; "
         "look at the map, set spacing= or threshold=, or leave the region out with mask="
+    )
+
+
+def _faint(looked: Looked) -> str | None:
+    """Where no lattice tells of columns that are missing, the faintest of those found do."""
+    if len(looked.significance) < _FEW or not looked.inner.any():
+        return None
+    least = float(np.quantile(looked.significance, 0.1))
+    if looked.supported[looked.inner].mean() >= 1 - _WITHOUT_LATTICE or least >= _STANDS_OUT:
+        return None
+    return (
+        f"the columns have no lattice, and a tenth of them stand out of the noise by less than {least:.0f} standard deviations: "
+        "fainter ones are missing; take an image of a higher dose, or set threshold= to keep the clear ones alone"
     )
 
 

@@ -183,7 +183,9 @@ def calibrate(
     tiles = stepped(tiles, spacing, axes)
     cells = cells_of(tiles, spacing) if guided and not cells else cells
     if cells:
-        guided_model = _with_cells(tiles, model, cells, nearest_sites(cells[0], axes) if sought else spacing)
+        nearest = nearest_sites(cells[0], axes) if sought else spacing
+        # What is a step depends on the spacing: the tiles will be told that one.
+        guided_model = _with_cells(stepped(tiles, nearest, axes), model, cells, nearest)
         if guided_model is not None:
             return guided_model
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))

@@ -17,10 +17,15 @@ __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 # Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
-# are drawn by up to a quarter of the spacing.
-_FADED = 0.25
+# are drawn by up to a quarter of the spacing. With 0.25 an edge of 6 px (background 5 times the contrast) keeps three of them more; twelve other
+# edges are the same.
+_FADED = 0.32
 # Spacings to those beside them, and the length of the mean direction to those on one side.
 _BESIDE, _ONE_SIDE = 1.6, 0.5
+# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
+# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
+# twice the step's height across a width, times the area of a column.
+_RAGGED = 2.0
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
@@ -103,6 +108,8 @@ def _described(
     """The attributes of `Columns` that are arrays, of some columns, ordered by tile."""
     keep = keep[torch.argsort(fit.tile[keep], stable=True)]
     errors = covariance[keep].diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    if fit.tiles.step is not None:
+        errors = torch.hypot(errors, _of_steps(fit, model)[keep])
     quality = fit.quality()[keep]
     positions, tile, tiles = fit.positions[keep], fit.tile[keep], fit.tiles
     _, h, w = tiles.shape
@@ -138,17 +145,37 @@ def _touches(
     return tiles.at(wide, positions, tile)
 
 
+def _steps_under(fit: Fit, step: Float[Tensor, "t h w"], reach: float) -> tuple[Tensor, Tensor]:
+    """The most and the least that is taken off as a step so many pixels around each column."""
+    above, below = (
+        running_max(running_max(image, int(reach) + 1, -1), int(reach) + 1, -2) for image in (step, -step)
+    )
+    top, bottom = (fit.tiles.at(image, fit.positions, fit.tile) for image in (above, -below))
+    return top, bottom
+
+
 def _over_step(fit: Fit, model: ImageModel) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
     """Which columns have a step of the background under their Gaussian that is higher than they, and which lie on its lower half."""
-    tiles, reach = fit.tiles, int(_CUT * max(model.width)) + 1
-    if tiles.step is None:
+    step = fit.tiles.step
+    if step is None:
         none = torch.zeros_like(fit.fixed)
         return none, none
-    above, below = (
-        running_max(running_max(image, reach, -1), reach, -2) for image in (tiles.step, -tiles.step)
-    )
-    top, bottom, here = (tiles.at(image, fit.positions, fit.tile) for image in (above, -below, tiles.step))
+    top, bottom = _steps_under(fit, step, _CUT * max(model.width))
+    here = fit.tiles.at(step, fit.positions, fit.tile)
     return top - bottom > fit.intensity / model.area, here < (top + bottom) / 2
+
+
+def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
+    """Errors of intensity, row and column from the step under each column, which is known about as well as it is high there."""
+    step, width = fit.tiles.step, max(model.width)
+    if step is None:
+        return torch.zeros_like(fit.positions[:, :1].expand(-1, 3))
+    top, bottom = _steps_under(fit, step, width)
+    noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
+    rise = (top - bottom - _RAGGED * noise).clamp(min=0) * model.area
+    # A background that rises so much from one side of a Gaussian to the other draws it aside.
+    aside = (rise * width / (2 * fit.intensity.abs().clamp(min=1e-9))).clamp(max=fit.spacing)
+    return torch.stack([2 * rise, aside, aside], dim=1)
 
 
 def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
