@@ -517,8 +517,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             chosen = np.arange(n)
             if n > sample.MOST:
                 chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
-                if self.n_motifs is None:
-                    chosen = sample.with_unlike(chosen, outliers, self.random_state)
+                chosen = sample.with_unlike(chosen, outliers, self.random_state)
             self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
         batches = moments.split(_BATCH)
         k = len(self.basis_.basis)
