@@ -15,7 +15,8 @@ __all__ = ["Pairs", "Points", "saddle_ratios"]
 # Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
 # specimen measured reaches.
 _NARROWEST = 0.3
-_LOOK = 10  # steps between two looks at whether it converged, at each of which the host waits
+_LOOK = 4  # leaps between two looks at whether it converged, at each of which the host waits
+_FURTHEST = 16.0  # times the way of two steps that a leap may go
 _CONVERGED = 1e-4  # change of the shares and mean positions in one step
 _BINS = 512  # of the values of columns along one axis
 _STEPS_1D = 40  # of expectation and maximisation along one axis
@@ -44,6 +45,27 @@ class Points:
         """The variances, none less than the noise's."""
         return self.variance[:, None].clamp(min=1.0)
 
+    @cached_property
+    def inverses(self) -> Float[Tensor, "g q 2"]:
+        """Of these variances, and of what they are above the least that is inverted."""
+        variance = self.bounded[:, 0]
+        return torch.stack([1 / variance, 1 / (variance - _NARROWEST)], -1)
+
+    @cached_property
+    def whole(self) -> Float[Tensor, "g 1"]:
+        """Number of columns."""
+        return self.count[:, None]
+
+    @cached_property
+    def ends(self) -> tuple[Float[Tensor, "g 1"], Float[Tensor, "g 1"]]:
+        """The least and the greatest number of columns of a component."""
+        return 1e-6 * self.whole, (1 - 1e-6) * self.whole
+
+    @cached_property
+    def units(self) -> Float[Tensor, "g 1 q1"]:
+        """What sums of coordinates, and numbers of columns, are small beside."""
+        return (F.pad(self.variance.sqrt(), (0, 1), value=1.0) * self.whole)[:, None]
+
     def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
         """Logarithm of the odds of the second component."""
         return torch.bmm(self.x, pairs.discriminant[self.group].mT)
@@ -65,61 +87,92 @@ class Pairs(NamedTuple):
     a rank-one change (Sherman & Morrison, 1950), so that no step needs a decomposition. Of its variances one at most, u, is less
     than the noise's, 1; along its axis v, the covariance is widened to 1. It solves the secular equation
     sum of c d^2 / (S - u) = 1 (Golub, 1973), and v is along d / (S - u).
+
+    A mixture follows from the sums of its second component alone: as the columns of a group are centred, both means are along
+    the sum of the coordinates.
     """
 
-    share: Float[Tensor, "g b"]  # of the second component
-    first: Float[Tensor, "g b q"]  # mean of the first component
-    step: Float[Tensor, "g b q"]  # from it to the mean of the second
+    sums: Float[
+        Tensor, "g b q1"
+    ]  # of coordinates of the second component, along its axes, and its number of columns
+    whole: Float[Tensor, "g b"]  # number of columns
     explained: Float[Tensor, "g b"]  # c
     narrowest: Float[Tensor, "g b"]  # u, at most 1
     discriminant: Float[Tensor, "g b q1"]  # from coordinates and 1 to the log-odds of the second
 
     @classmethod
     def maximising(
-        cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor | None = None
+        cls,
+        points: Points,
+        sums: Float[Tensor, "g b q1"],
+        axes: Float[Tensor, "... b q"],
+        narrowest: Tensor | None = None,
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
         The least variance is that of the step before, bettered by one step of Newton's method.
         """
-        n, variance = points.count[:, None], points.bounded
-        least = 1e-6 * n
-        second = sums[..., -1].clamp(least, n - least)
+        second = sums[..., -1].clamp(*points.ends)
+        rest = points.whole - second
         pull = sums[..., :-1] * axes
-        first, share = pull / (second - n)[..., None], second / n
-        step = pull / second[..., None] - first
-        square = step.square()
-        most = 1 / (square / (variance - _NARROWEST)).sum(-1).clamp(min=1e-12)
-        explained = torch.minimum(share * (1 - share), most)
-        power = explained[..., None] * square
-        narrowest = torch.ones_like(share) if narrowest is None else narrowest
-        gap = _gap(variance, narrowest)
-        parts = power / gap
-        whole = parts.sum(-1)
-        narrowest = narrowest + (whole - whole.square()) / (parts / gap).sum(-1).clamp(min=1e-12)
-        narrowest = narrowest.clamp(_NARROWEST, 1.0)
-        left = 1 - (power / variance).sum(-1)
-        axis = step / _gap(variance, narrowest)
-        widening = (1 / narrowest - 1) * (axis * step).sum(-1) / axis.square().sum(-1).clamp(min=1e-12)
-        direction = step / variance / left[..., None] - widening[..., None] * axis
-        bias = torch.logit(share) - (direction * (first + step / 2)).sum(-1)
-        return cls(share, first, step, explained, narrowest, torch.cat([direction, bias[..., None]], -1))
+        square = pull.square()
+        flat, least = torch.bmm(square, points.inverses).unbind(-1)
+        lever = points.whole / (second * rest)  # from the sum to the step between the means
+        power = torch.minimum(lever / points.whole, 1 / least.clamp(min=1e-12))  # c, in squares of the sum
+        if narrowest is None:
+            narrowest = torch.ones_like(second)
+        tilt, steep = _secular(points, square, narrowest)
+        share = power * tilt
+        change = (share - share.square()) / (power * steep).clamp(min=1e-12)
+        narrowest = (narrowest + change).clamp(_NARROWEST, 1.0)
+        gap = _gap(points.bounded, narrowest)
+        axis = pull / gap
+        along, length = (axis * pull).sum(-1), axis.square().sum(-1)
+        bare = lever / (1 - power * flat)
+        widening = lever * (1 / narrowest - 1) * along / length.clamp(min=1e-12)
+        direction = bare[..., None] * (pull / points.bounded) - widening[..., None] * axis
+        # Half of the way between the means is along the sum, too.
+        middle = lever * (0.5 - second / points.whole) * (bare * flat - widening * along)
+        bias = (second / rest).log() - middle
+        return cls(
+            torch.cat([pull, second[..., None]], -1),
+            points.whole.expand_as(second),
+            power / lever.square(),
+            narrowest,
+            torch.cat([direction, bias[..., None]], -1),
+        )
+
+    @property
+    def share(self) -> Float[Tensor, "g b"]:
+        """Of the second component."""
+        return self.sums[..., -1] / self.whole
+
+    @property
+    def first(self) -> Float[Tensor, "g b q"]:
+        """Mean of the first component."""
+        return self.sums[..., :-1] / (self.sums[..., -1] - self.whole)[..., None]
+
+    @property
+    def step(self) -> Float[Tensor, "g b q"]:
+        """From it to the mean of the second."""
+        return self.sums[..., :-1] / self.sums[..., -1:] - self.first
 
     def gains(self, points: Points, odds: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
         """Log-likelihood over that of one Gaussian."""
-        n, truth, variance = points.count[:, None], points.variance[:, None], points.bounded
-        square = self.step.square() / variance
+        truth, variance = points.variance[:, None], points.bounded
+        first, step = self.first, self.step
+        square = step.square() / variance
         left = 1 - self.explained * square.sum(-1)
-        along = (self.step * self.first / variance).sum(-1).square() + (square * truth / variance).sum(-1)
-        axis = self.step / _gap(variance, self.narrowest)
-        wide = (axis.square() * truth).sum(-1) + (axis * self.first).sum(-1).square()
+        along = (step * first / variance).sum(-1).square() + (square * truth / variance).sum(-1)
+        axis = step / _gap(variance, self.narrowest)
+        wide = (axis.square() * truth).sum(-1) + (axis * first).sum(-1).square()
         wide = (1 / self.narrowest - 1) * wide / axis.square().sum(-1).clamp(min=1e-12)
         root = left.log() - self.narrowest.log()
         fixed = torch.log1p(-self.share) - 0.5 * (
-            self.explained / left * along + (self.first.square() / variance).sum(-1) - wide + root
+            self.explained / left * along + (first.square() / variance).sum(-1) - wide + root
         )
         free = points.total((points.weighted[..., -1:].mT @ F.softplus(odds))[:, 0].double())
-        return free + n * fixed
+        return free + self.whole * fixed
 
     def detectability(self) -> Float[Tensor, "g b"]:
         """Distance between the components in standard deviations of one column (d' of signal detection)."""
@@ -129,30 +182,57 @@ class Pairs(NamedTuple):
         """Some of the mixtures of each group."""
         return Pairs(*(part.gather(1, _along(which, part)) for part in self))
 
-    def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> tuple["Pairs", Tensor]:
-        """The mixtures some steps of expectation and maximisation later, and which of them still change."""
-        pairs, sums = self, self.discriminant
+    def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
+        """The mixtures some steps of expectation and maximisation later."""
+        pairs = self
         for _ in range(steps):
-            before, sums = sums, points.sums(points.odds(pairs).sigmoid_())
+            sums = points.sums(points.odds(pairs).sigmoid_())
             pairs = Pairs.maximising(points, sums, axes, pairs.narrowest)
-        spread = F.pad(points.variance.sqrt(), (0, 1), value=1.0) * points.count[:, None]
-        return pairs, ((sums - before).abs() > _CONVERGED * spread[:, None]).any(-1)
+        return pairs
+
+    def leapt(self, points: Points, axes: Float[Tensor, "... b q"], leaps: int) -> tuple["Pairs", Tensor]:
+        """The mixtures some leaps later, and which of them still change.
+
+        A leap follows two steps of expectation and maximisation as far as they lead if they go on shrinking as they do (SQUAREM,
+        Varadhan & Roland, 2008), and makes one more step from there.
+        """
+        pairs = self
+        for _ in range(leaps):
+            one = pairs.stepped(points, axes, 1)
+            two = one.stepped(points, axes, 1)
+            speed = one.sums - pairs.sums
+            slowing = two.sums - one.sums - speed
+            length, less = ((part / points.units).norm(dim=-1, keepdim=True) for part in (speed, slowing))
+            far = (length / less.clamp(min=1e-12)).clamp(1.0, _FURTHEST)
+            sums = torch.addcmul(pairs.sums + 2 * far * speed, far.square(), slowing)
+            leapt = Pairs.maximising(points, sums, axes, two.narrowest)
+            pairs = leapt.stepped(points, axes, 1)
+        return pairs, ((pairs.sums - leapt.sums).abs() > _CONVERGED * points.units).any(-1)
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
-        """The mixtures when they no longer change, or after so many steps."""
+        """The mixtures when they no longer change, or after so many leaps."""
         whole, pairs = self, self
-        which = torch.arange(self.share.shape[1], device=axes.device).expand_as(self.share)
-        for _ in range(most // _LOOK):
-            pairs, changing = pairs.stepped(points, axes, _LOOK)
+        which = torch.arange(self.whole.shape[1], device=axes.device).expand_as(self.whole)
+        for leaps in range(0, most, _LOOK):
+            pairs, changing = pairs.leapt(points, axes, min(_LOOK, most - leaps))
             whole = Pairs(
                 *(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True))
             )
-            left = int(changing.sum(1).max())
+            left = int(changing.sum(1).max()) if leaps + _LOOK < most else 0
             if not left:
                 break
             first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
             pairs, which, axes = pairs.at(first), which.gather(1, first), axes.gather(1, _along(first, axes))
         return whole
+
+
+def _secular(
+    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b"]
+) -> tuple[Tensor, Tensor]:
+    """The sum of the secular equation at a variance, and its slope there."""
+    gap = _gap(points.bounded, narrowest)
+    parts = square / gap
+    return parts.sum(-1), (parts / gap).sum(-1)
 
 
 def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:

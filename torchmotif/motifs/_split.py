@@ -28,7 +28,8 @@ __all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "s
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
-_STEPS_OF_ALL, _MOST_STEPS = 8, 100  # of expectation and maximisation: of all starts, and of the best of them
+_STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
+_MOST_LEAPS = 12  # of the best of them, each of three steps
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
@@ -223,7 +224,7 @@ def propose(groups: Blocks) -> Candidates:
     parted = sign * scores[..., None] > starts.abs().to(device)
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
     pairs = Pairs.maximising(points, points.sums(second), along)
-    pairs, _ = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
+    pairs = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
     found = [
@@ -232,7 +233,7 @@ def propose(groups: Blocks) -> Candidates:
     ]
     which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     pairs, along = pairs.at(which), along[which]
-    pairs = pairs.settled(points, along, _MOST_STEPS)
+    pairs = pairs.settled(points, along, _MOST_LEAPS)
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
