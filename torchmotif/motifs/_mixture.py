@@ -68,7 +68,11 @@ class Points:
 
     def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
         """Logarithm of the odds of the second component."""
-        return torch.bmm(self.x, pairs.discriminant[self.group].mT)
+        return self.along(pairs.discriminant)
+
+    def along(self, direction: Float[Tensor, "g b q1"]) -> Float[Tensor, "p w b"]:
+        """Places of the columns along directions of their groups."""
+        return torch.bmm(self.x, direction[self.group].mT)
 
     def sums(self, responsibilities: Float[Tensor, "p w b"]) -> Float[Tensor, "g b q1"]:
         """What the second components hold: sums of the coordinates, and number of columns."""
@@ -110,36 +114,18 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is that of the step before, bettered by one step of Newton's method.
+        The least variance is bettered by one step of Newton's method.
         """
-        second = sums[..., -1].clamp(*points.ends)
-        rest = points.whole - second
-        pull = sums[..., :-1] * axes
-        square = pull.square()
-        flat, least = torch.bmm(square, points.inverses).unbind(-1)
-        lever = points.whole / (second * rest)  # from the sum to the step between the means
-        power = torch.minimum(lever / points.whole, 1 / least.clamp(min=1e-12))  # c, in squares of the sum
         if narrowest is None:
-            narrowest = torch.ones_like(second)
-        tilt, steep = _secular(points, square, narrowest)
-        share = power * tilt
-        change = (share - share.square()) / (power * steep).clamp(min=1e-12)
-        narrowest = (narrowest + change).clamp(_NARROWEST, 1.0)
-        gap = _gap(points.bounded, narrowest)
-        axis = pull / gap
-        along, length = (axis * pull).sum(-1), axis.square().sum(-1)
-        bare = lever / (1 - power * flat)
-        widening = lever * (1 / narrowest - 1) * along / length.clamp(min=1e-12)
-        direction = bare[..., None] * (pull / points.bounded) - widening[..., None] * axis
-        # Half of the way between the means is along the sum, too.
-        middle = lever * (0.5 - second / points.whole) * (bare * flat - widening * along)
-        bias = (second / rest).log() - middle
+            narrowest = torch.ones_like(sums[..., -1])
+        narrowest = _Step.of(points, sums, axes, narrowest).narrowest
+        step = _Step.of(points, sums, axes, narrowest)
         return cls(
-            torch.cat([pull, second[..., None]], -1),
-            points.whole.expand_as(second),
-            power / lever.square(),
+            torch.cat([step.pull, step.second[..., None]], -1),
+            points.whole.expand_as(step.second),
+            step.power / step.lever.square(),
             narrowest,
-            torch.cat([direction, bias[..., None]], -1),
+            step.discriminant,
         )
 
     @property
@@ -184,11 +170,13 @@ class Pairs(NamedTuple):
 
     def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
         """The mixtures some steps of expectation and maximisation later."""
-        pairs = self
-        for _ in range(steps):
-            sums = points.sums(points.odds(pairs).sigmoid_())
-            pairs = Pairs.maximising(points, sums, axes, pairs.narrowest)
-        return pairs
+        step: Pairs | _Step = self
+        sums = self.sums
+        for number in range(steps):
+            sums = points.sums(points.along(step.discriminant).sigmoid_())
+            if number < steps - 1:
+                step = _Step.of(points, sums, axes, step.narrowest)
+        return Pairs.maximising(points, sums, axes, step.narrowest)
 
     def leapt(self, points: Points, axes: Float[Tensor, "... b q"], leaps: int) -> tuple["Pairs", Tensor]:
         """The mixtures some leaps later, and which of them still change.
@@ -196,18 +184,23 @@ class Pairs(NamedTuple):
         A leap follows two steps of expectation and maximisation as far as they lead if they go on shrinking as they do (SQUAREM,
         Varadhan & Roland, 2008), and makes one more step from there.
         """
-        pairs = self
+        step: Pairs | _Step = self
+        sums, scale = self.sums, 1 / points.units
         for _ in range(leaps):
-            one = pairs.stepped(points, axes, 1)
-            two = one.stepped(points, axes, 1)
-            speed = one.sums - pairs.sums
-            slowing = two.sums - one.sums - speed
-            length, less = ((part / points.units).norm(dim=-1, keepdim=True) for part in (speed, slowing))
-            far = (length / less.clamp(min=1e-12)).clamp(1.0, _FURTHEST)
-            sums = torch.addcmul(pairs.sums + 2 * far * speed, far.square(), slowing)
-            leapt = Pairs.maximising(points, sums, axes, two.narrowest)
-            pairs = leapt.stepped(points, axes, 1)
-        return pairs, ((pairs.sums - leapt.sums).abs() > _CONVERGED * points.units).any(-1)
+            if step is not self:
+                step = _Step.of(points, sums, axes, step.narrowest)
+            one = points.sums(points.along(step.discriminant).sigmoid_())
+            step = _Step.of(points, one, axes, step.narrowest)
+            two = points.sums(points.along(step.discriminant).sigmoid_())
+            speed = one - sums
+            slowing = two - one - speed
+            far = (speed * scale).norm(dim=-1, keepdim=True) / (slowing * scale).norm(dim=-1, keepdim=True)
+            far = far.nan_to_num(1.0).clamp(1.0, _FURTHEST)
+            before = sums + far * (2 * speed + far * slowing)
+            step = _Step.of(points, before, axes, step.narrowest)
+            sums = points.sums(points.along(step.discriminant).sigmoid_())
+        changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
+        return Pairs.maximising(points, sums, axes, step.narrowest), changing.any(-1)
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
         """The mixtures when they no longer change, or after so many leaps."""
@@ -226,13 +219,38 @@ class Pairs(NamedTuple):
         return whole
 
 
-def _secular(
-    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b"]
-) -> tuple[Tensor, Tensor]:
-    """The sum of the secular equation at a variance, and its slope there."""
-    gap = _gap(points.bounded, narrowest)
-    parts = square / gap
-    return parts.sum(-1), (parts / gap).sum(-1)
+class _Step(NamedTuple):
+    """What a step of maximisation makes of the sums of second components; see `Pairs`."""
+
+    pull: Float[Tensor, "g b q"]  # the sums along the axes of each
+    second: Float[Tensor, "g b"]  # number of columns of the second component
+    lever: Float[Tensor, "g b"]  # from the pull to the step between the means
+    power: Float[Tensor, "g b"]  # c, for the pull in place of the step
+    narrowest: Float[Tensor, "g b"]  # the least variance for the next step, by one step of Newton's method
+    discriminant: Float[Tensor, "g b q1"]  # with the least variance as it was
+
+    @classmethod
+    def of(cls, points: Points, sums: Tensor, axes: Tensor, narrowest: Tensor) -> "_Step":
+        """From sums, and the least variances of the step before."""
+        second = sums[..., -1].clamp(*points.ends)
+        pull = sums[..., :-1] * axes
+        square, rest = pull.square(), points.whole - second
+        flat, least = torch.bmm(square, points.inverses).unbind(-1)
+        product = second * rest
+        lever = points.whole / product
+        power = torch.minimum(1 / product, 1 / least.clamp(min=1e-12))
+        inverse = 1 / _gap(points.bounded, narrowest)
+        parts = square * inverse
+        tilt, steep = parts.sum(-1), (parts * inverse).sum(-1).clamp(min=1e-12)
+        share = power * tilt
+        better = narrowest + (share - share.square()) / (power * steep)
+        bare, widening = lever / (1 - power * flat), lever * (1 / narrowest - 1) * tilt / steep
+        direction = pull * (bare[..., None] / points.bounded - widening[..., None] * inverse)
+        # Half of the way between the means is along the pull, too.
+        middle = (0.5 - second / points.whole) * lever * (bare * flat - widening * tilt)
+        bias = (second / rest).log() - middle
+        discriminant = torch.cat([direction, bias[..., None]], -1)
+        return cls(pull, second, lever, power, better.clamp(_NARROWEST, 1.0), discriminant)
 
 
 def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
@@ -297,35 +315,36 @@ def _best_along(
     x: Float[Tensor, "b p"], weight: Float[Tensor, "b p"], responsibilities: Float[Tensor, "b s c p"]
 ) -> tuple[Float[Tensor, "3 b c"], Float[Tensor, " b"]]:
     """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
-    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)[:, None]
-    whole, each = weight.sum(-1)[:, None, None], weight[:, None, None]
+    b, s, c, p = responsibilities.shape
+    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
+    weighted = (powers * weight[:, None]).mT.contiguous()
+    whole = weight.sum(-1)[:, None]
+    present = responsibilities.reshape(b, s * c, p)
     for _ in range(_STEPS_1D):
-        count, first, second = ((responsibilities * each) @ powers.mT).unbind(-1)
+        count, first, second = torch.bmm(present, weighted).unbind(-1)
         count = count.clamp(min=1e-9)
         mean = first / count
-        mixture = torch.stack([(count / whole).log(), mean, (second / count - mean.square()).clamp(min=1.0)])
-        joint = _log_joint(powers, mixture)
-        responsibilities = joint.softmax(2)
-    likelihood = (joint.logsumexp(2) * each[:, 0]).sum(-1)
+        variance = torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
+        joint = torch.bmm(_natural((count / whole).log(), mean, variance), powers).view(b, s, c, p)
+        present = joint.softmax(2).view(b, s * c, p)
+    likelihood = (joint.logsumexp(2) * weight[:, None]).sum(-1)
     best = likelihood.argmax(1)
-    chosen = best[None, :, None, None].expand(3, -1, 1, mixture.shape[3])
+    mixture = torch.stack([(count / whole).log(), mean, variance]).view(3, b, s, c)
+    chosen = best[None, :, None, None].expand(3, -1, 1, c)
     return mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
 
 
-def _log_joint(
-    powers: Float[Tensor, "... 3 p"], mixture: Float[Tensor, "3 ... c"]
-) -> Float[Tensor, "... c p"]:
-    """Logarithm of share times density of every component, but for a constant."""
-    log_share, mean, variance = mixture
-    level = log_share - 0.5 * (mean.square() / variance + variance.log())
-    joint: Tensor = torch.stack([level, mean / variance, -0.5 / variance], -1) @ powers
-    return joint
+def _natural(log_share: Tensor, mean: Tensor, variance: Tensor) -> Float[Tensor, "... c 3"]:
+    """From the powers 0, 1 and 2 of a place to the logarithm of share times density there, but for a constant."""
+    slope = mean / variance
+    level = log_share - 0.5 * torch.addcmul(variance.log(), slope, mean)
+    return torch.stack([level, slope, -0.5 / variance], -1)
 
 
 def _with_one_split(x: Float[Tensor, "b p"], mixture: Float[Tensor, "3 b c"]) -> Float[Tensor, "b c c1 p"]:
     """Responsibilities where each component in turn is parted at its mean."""
     powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
-    present = _log_joint(powers, mixture).softmax(1)
+    present = torch.bmm(_natural(*mixture.unbind(0)), powers).softmax(1)
     _, mean, variance = mixture
     below = torch.sigmoid(4 * (mean[..., None] - x[:, None]) / variance.sqrt()[..., None])
     own = torch.eye(mixture.shape[2], dtype=x.dtype, device=x.device)[None, :, :, None]
