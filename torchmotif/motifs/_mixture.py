@@ -15,11 +15,11 @@ __all__ = ["Pairs", "Points", "saddle_ratios"]
 # Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
 # specimen measured reaches.
 _NARROWEST = 0.3
-_LOOK = 4  # leaps between two looks at whether it converged, at each of which the host waits
+_LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
 _CONVERGED = 1e-4  # change of the shares and mean positions in one step
 _BINS = 512  # of the values of columns along one axis
-_STEPS_1D = 40  # of expectation and maximisation along one axis
+_LEAPS_1D = 8  # along one axis
 _MOST_COMPONENTS = 5  # along it
 _SADDLE_POINTS = 129  # at which the density between two peaks is looked at
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,
@@ -181,8 +181,7 @@ class Pairs(NamedTuple):
     def leapt(self, points: Points, axes: Float[Tensor, "... b q"], leaps: int) -> tuple["Pairs", Tensor]:
         """The mixtures some leaps later, and which of them still change.
 
-        A leap follows two steps of expectation and maximisation as far as they lead if they go on shrinking as they do (SQUAREM,
-        Varadhan & Roland, 2008), and makes one more step from there.
+        A leap is two steps of expectation and maximisation, as far as they lead (`_ahead`), and one more step from there.
         """
         step: Pairs | _Step = self
         sums, scale = self.sums, 1 / points.units
@@ -192,11 +191,7 @@ class Pairs(NamedTuple):
             one = points.sums(points.along(step.discriminant).sigmoid_())
             step = _Step.of(points, one, axes, step.narrowest)
             two = points.sums(points.along(step.discriminant).sigmoid_())
-            speed = one - sums
-            slowing = two - one - speed
-            far = (speed * scale).norm(dim=-1, keepdim=True) / (slowing * scale).norm(dim=-1, keepdim=True)
-            far = far.nan_to_num(1.0).clamp(1.0, _FURTHEST)
-            before = sums + far * (2 * speed + far * slowing)
+            before = _ahead(sums, one, two, scale)
             step = _Step.of(points, before, axes, step.narrowest)
             sums = points.sums(points.along(step.discriminant).sigmoid_())
         changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
@@ -251,6 +246,15 @@ class _Step(NamedTuple):
         bias = (second / rest).log() - middle
         discriminant = torch.cat([direction, bias[..., None]], -1)
         return cls(pull, second, lever, power, better.clamp(_NARROWEST, 1.0), discriminant)
+
+
+def _ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """Where two steps lead that go on shrinking as they do (SQUAREM, Varadhan & Roland, 2008)."""
+    speed = one - sums
+    slowing = two - one - speed
+    far = (speed * scale).norm(dim=-1, keepdim=True) / (slowing * scale).norm(dim=-1, keepdim=True)
+    far = far.nan_to_num(1.0).clamp(1.0, _FURTHEST)
+    return sums + far * (2 * speed + far * slowing)
 
 
 def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
@@ -316,22 +320,36 @@ def _best_along(
 ) -> tuple[Float[Tensor, "3 b c"], Float[Tensor, " b"]]:
     """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
     b, s, c, p = responsibilities.shape
+    middle = (x * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
+    scale = ((x - middle).square() * weight).mean(-1)
+    x = x - middle
     powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
     weighted = (powers * weight[:, None]).mT.contiguous()
     whole = weight.sum(-1)[:, None]
-    present = responsibilities.reshape(b, s * c, p)
-    for _ in range(_STEPS_1D):
-        count, first, second = torch.bmm(present, weighted).unbind(-1)
+
+    def mixture(sums: Float[Tensor, "b sc 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        count, first, second = sums.unbind(-1)
         count = count.clamp(min=1e-9)
         mean = first / count
         variance = torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
-        joint = torch.bmm(_natural((count / whole).log(), mean, variance), powers).view(b, s, c, p)
-        present = joint.softmax(2).view(b, s * c, p)
+        return (count / whole).log(), mean, variance
+
+    def stepped(sums: Float[Tensor, "b sc 3"]) -> Float[Tensor, "b sc 3"]:
+        present = torch.bmm(_natural(*mixture(sums)), powers).view(b, s, c, p).softmax(2)
+        return torch.bmm(present.view(b, s * c, p), weighted)
+
+    sums = torch.bmm(responsibilities.reshape(b, s * c, p), weighted)
+    for _ in range(_LEAPS_1D):
+        one = stepped(sums)
+        sums = stepped(_ahead(sums, one, stepped(one)))
+    parts = mixture(sums)
+    joint = torch.bmm(_natural(*parts), powers).view(b, s, c, p)
     likelihood = (joint.logsumexp(2) * weight[:, None]).sum(-1)
     best = likelihood.argmax(1)
-    mixture = torch.stack([(count / whole).log(), mean, variance]).view(3, b, s, c)
+    log_share, mean, variance = parts
     chosen = best[None, :, None, None].expand(3, -1, 1, c)
-    return mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
+    whole_mixture = torch.stack([log_share, mean + middle, variance]).view(3, b, s, c)
+    return whole_mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
 
 
 def _natural(log_share: Tensor, mean: Tensor, variance: Tensor) -> Float[Tensor, "... c 3"]:

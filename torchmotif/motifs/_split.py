@@ -29,7 +29,7 @@ _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
 _STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
-_MOST_LEAPS = 12  # of the best of them, each of three steps
+_MOST_LEAPS = 6  # of the best of them, each of three steps
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
