@@ -102,7 +102,7 @@ class Grower:
             return {}, {}
         rows = [members[node] for node in large]
         groups = Groups(self.finer, rows, self.noise, self.basis, self.scale)
-        found = list(zip(large, self._chooser.choose(groups, torch.cat(rows), forced), strict=True))
+        found = list(zip(large, self._chooser.choose(groups, forced), strict=True))
         return (
             {node: made for node, (made, _) in found if made is not None},
             {node: hint for node, (_, hint) in found if hint is not None},
@@ -153,23 +153,18 @@ class _Chooser:
         mean = within.sum(1)
         self.contrast = self.forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
 
-    def choose(
-        self, groups: Groups, order: Tensor, forced: int = 0
-    ) -> list[tuple[_Proposal | None, Split | None]]:
-        """For each group, of columns in this order, the split that can be made, and what may be one.
+    def choose(self, groups: Groups, forced: int = 0) -> list[tuple[_Proposal | None, Split | None]]:
+        """For each group the split that can be made, and what may be one.
 
         With `forced` a split is made whatever the criteria say, if possible with so many columns on both sides.
         """
         found = propose(groups)
         table = self._table(groups, found)
         made, hints, kind = self._chosen(groups, found, table, forced)
-        which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(order.device)
+        which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(groups.order.device)
         splits, second = splits_of(groups, found, which)
         # One sort parts all groups: no number of columns is asked for again.
-        number = torch.cat([torch.full((count,), 2 * i) for i, count in enumerate(groups.counts)]).to(
-            order.device
-        )
-        parted = order[torch.argsort(number + second, stable=True)]
+        parted = groups.order[torch.argsort(2 * groups.set + second, stable=True)]
         many = [int(table[i, max(j, 0), 3]) for i, j in enumerate(made)]
         sizes = [size for count, m in zip(groups.counts, many, strict=True) for size in (count - m, m)]
         sides = parted.split(sizes)
@@ -182,18 +177,21 @@ class _Chooser:
         ]
 
     def _table(self, groups: Groups, found: Candidates) -> np.ndarray:
-        """What decides, (g, c, 11) on the host, in the order in which `_chosen` takes it apart."""
+        """What decides, (g, c, 12) on the host, in the order in which `_chosen` takes it apart."""
         points, k = groups.points, len(self.basis.basis)
         second = found.odds.sigmoid()
         sums = points.sums(second)[..., -1].clamp(min=1e-6)
         n = points.count[:, None]
         hard = points.total((points.weighted[..., -1:].mT @ (found.odds > 0).float())[:, 0])
-        blocks = groups.moments[:, :k].view(len(points.x), -1, k)
-        difference = points.total(second.mT @ blocks) * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
+        difference = (
+            points.total(second.mT @ groups.blocks[..., :k])
+            * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
+        )
         power = torch.einsum("gck,fkl,gcl->gcf", difference, self.forms, difference)
         means = groups.means[:, :k].float()
         contrast = torch.einsum("gk,kl,gl->g", means, self.contrast, means)[:, None].expand_as(sums)
-        parts = [found.evidence, found.pairs.detectability(), sums, hard, contrast]
+        width = found.axes.sum(-1)
+        parts = [found.evidence, found.pairs.detectability(), sums, hard, contrast, width.float()]
         table = torch.cat([torch.stack(parts, -1), power], -1)
         return table.double().cpu().numpy()
 
@@ -201,8 +199,8 @@ class _Chooser:
         self, groups: Groups, found: Candidates, table: np.ndarray, forced: int
     ) -> tuple[list[int], list[int], list[int]]:
         """Which candidate of each group is made, which may be, and of which kind the first one is (`_Proposal`)."""
-        evidence, apart, second, hard, contrast, whole, edge, beyond, within, power, flat = np.moveaxis(
-            table, -1, 0
+        evidence, apart, second, hard, contrast, width, whole, edge, beyond, within, power, flat = (
+            np.moveaxis(table, -1, 0)
         )
         n = np.array(groups.counts)[:, None]
         there = np.isfinite(evidence)
@@ -211,14 +209,13 @@ class _Chooser:
         large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
-        widths = found.axes.sum(-1).cpu().numpy()
         made = self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)])
         hints, kinds = [], [0 if j >= 0 else 1 for j in made]
         for i, order in enumerate(ranked):
             chance = (
                 j
                 for j in order
-                if large[i, j] and stands_out(float(evidence[i, j]), int(widths[i, j]), groups.counts[i])
+                if large[i, j] and stands_out(float(evidence[i, j]), int(width[i, j]), groups.counts[i])
             )
             hints.append(int(next(chance, -1)))
             if made[i] < 0 and forced:

@@ -254,7 +254,8 @@ def _ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | float = 1.0) 
     slowing = two - one - speed
     far = (speed * scale).norm(dim=-1, keepdim=True) / (slowing * scale).norm(dim=-1, keepdim=True)
     far = far.nan_to_num(1.0).clamp(1.0, _FURTHEST)
-    return sums + far * (2 * speed + far * slowing)
+    ahead: Tensor = sums + far * (2 * speed + far * slowing)
+    return ahead
 
 
 def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
@@ -321,7 +322,6 @@ def _best_along(
     """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
     b, s, c, p = responsibilities.shape
     middle = (x * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
-    scale = ((x - middle).square() * weight).mean(-1)
     x = x - middle
     powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
     weighted = (powers * weight[:, None]).mT.contiguous()

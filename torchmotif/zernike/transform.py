@@ -328,14 +328,14 @@ class ZernikeBasis(nn.Module):
         return self._shifted.project(windows, steps, self.basis.device, place)
 
     def _at(self, offset: tuple[float, float]) -> Tensor:
-        """The kernels of a shifted disk, over the disk's area: sums with them are moments."""
+        """The kernels of a shifted disk, over the disk's area: sums with them are moments. On the host, but for the disk in the middle."""
         area = disk_area(self.size)
         if not any(offset):
             return self.basis.view(-1, self.size, self.size) / area
         exact = zernike_basis(
             self.n_max, self.size, orthonormal=self.orthonormal, offset=offset, dtype=torch.float64
         )
-        return (exact / area).to(self.basis)
+        return (exact / area).to(self.basis.dtype)
 
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
@@ -345,7 +345,7 @@ class ZernikeBasis(nn.Module):
                 f"image must have at least {self.size} pixels a side, the window's size, got {tuple(data.shape)}"
             )
         shift = 0.0 if self.size % 2 else -0.5
-        return data, self._at((shift, shift))
+        return data, self._at((shift, shift)).to(self.basis)
 
     def _make_synthesis(self) -> Tensor:
         kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
