@@ -15,7 +15,9 @@ __all__ = ["Pairs", "Points", "saddle_ratios"]
 # Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
 # specimen measured reaches.
 _NARROWEST = 0.3
+_NEWTON = 3  # steps of Newton's method to the least variance; within the steps of expectation and maximisation one each
 _LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
+_MOST_LOST = 0.5  # of the smaller component that a leap may add or take
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
 _CONVERGED = 1e-4  # change of the shares and mean positions in one step
 _BINS = 512  # of the values of columns along one axis
@@ -114,11 +116,14 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is bettered by one step of Newton's method.
+        The least variance is found by Newton's method, from a guess.
         """
-        if narrowest is None:
-            narrowest = torch.ones_like(sums[..., -1])
-        narrowest = _Step.of(points, sums, axes, narrowest).narrowest
+        guess = torch.ones_like(sums[..., -1]) if narrowest is None else narrowest
+        step = _Step.of(points, sums, axes, guess)
+        square, narrowest = step.pull.square(), step.narrowest
+        for _ in range(_NEWTON):
+            _, tilt, steep = _secular(points, square, narrowest)
+            narrowest = _bettered(step.power, tilt, steep, narrowest)
         step = _Step.of(points, sums, axes, narrowest)
         return cls(
             torch.cat([step.pull, step.second[..., None]], -1),
@@ -191,7 +196,10 @@ class Pairs(NamedTuple):
             one = points.sums(points.along(step.discriminant).sigmoid_())
             step = _Step.of(points, one, axes, step.narrowest)
             two = points.sums(points.along(step.discriminant).sigmoid_())
-            before = _ahead(sums, one, two, scale)
+            before, second = _ahead(sums, one, two, scale), two[..., -1:]
+            # A leap that would empty a component is not made.
+            room = _MOST_LOST * torch.minimum(second, points.whole[..., None] - second)
+            before = torch.where((before[..., -1:] - second).abs() < room, before, two)
             step = _Step.of(points, before, axes, step.narrowest)
             sums = points.sums(points.along(step.discriminant).sigmoid_())
         changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
@@ -234,18 +242,30 @@ class _Step(NamedTuple):
         product = second * rest
         lever = points.whole / product
         power = torch.minimum(1 / product, 1 / least.clamp(min=1e-12))
-        inverse = 1 / _gap(points.bounded, narrowest)
-        parts = square * inverse
-        tilt, steep = parts.sum(-1), (parts * inverse).sum(-1).clamp(min=1e-12)
-        share = power * tilt
-        better = narrowest + (share - share.square()) / (power * steep)
+        inverse, tilt, steep = _secular(points, square, narrowest)
         bare, widening = lever / (1 - power * flat), lever * (1 / narrowest - 1) * tilt / steep
         direction = pull * (bare[..., None] / points.bounded - widening[..., None] * inverse)
         # Half of the way between the means is along the pull, too.
         middle = (0.5 - second / points.whole) * lever * (bare * flat - widening * tilt)
         bias = (second / rest).log() - middle
         discriminant = torch.cat([direction, bias[..., None]], -1)
-        return cls(pull, second, lever, power, better.clamp(_NARROWEST, 1.0), discriminant)
+        better = _bettered(power, tilt, steep, narrowest)
+        return cls(pull, second, lever, power, better, discriminant)
+
+
+def _secular(
+    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b"]
+) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b"], Float[Tensor, "g b"]]:
+    """One over what the scatter is above a variance; the sum of the secular equation there, and its slope."""
+    inverse = 1 / _gap(points.bounded, narrowest)
+    parts = square * inverse
+    return inverse, parts.sum(-1), (parts * inverse).sum(-1).clamp(min=1e-12)
+
+
+def _bettered(power: Tensor, tilt: Tensor, steep: Tensor, narrowest: Tensor) -> Tensor:
+    """The least variance after one step of Newton's method on one over the secular equation, which is nearly straight."""
+    share = power * tilt
+    return (narrowest + (share - share.square()) / (power * steep)).clamp(_NARROWEST, 1.0)
 
 
 def _ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | float = 1.0) -> Tensor:
