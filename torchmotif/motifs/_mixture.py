@@ -308,8 +308,9 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
         grows = grows & (2 * (likelihood - best) >= 3 * n.log())
         if not bool(grows.any()):
             break
-        absent = mixture.new_tensor([-math.inf, 0.0, 1.0])[:, None, None].expand(-1, len(n), 1)
-        mixture = torch.where(grows[:, None], larger, torch.cat([mixture, absent], 2))
+        none = torch.zeros_like(mixture[:, :, :1])
+        none[0], none[2] = -math.inf, 1.0
+        mixture = torch.where(grows[:, None], larger, torch.cat([mixture, none], 2))
         best = torch.where(grows, likelihood, best)
     return _saddles(mixture, n).view(g, b)
 
