@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = ["Pairs", "Points", "saddle_ratios"]
@@ -173,53 +173,31 @@ class Pairs(NamedTuple):
         """Some of the mixtures of each group."""
         return Pairs(*(part.gather(1, _along(which, part)) for part in self))
 
-    def stepped(self, points: Points, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
-        """The mixtures some steps of expectation and maximisation later."""
-        step: Pairs | _Step = self
-        sums = self.sums
-        for number in range(steps):
-            sums = points.sums(points.along(step.discriminant).sigmoid_())
-            if number < steps - 1:
-                step = _Step.of(points, sums, axes, step.narrowest)
-        return Pairs.maximising(points, sums, axes, step.narrowest)
-
-    def leapt(self, points: Points, axes: Float[Tensor, "... b q"], leaps: int) -> tuple["Pairs", Tensor]:
-        """The mixtures some leaps later, and which of them still change.
-
-        A leap is two steps of expectation and maximisation, as far as they lead (`_ahead`), and one more step from there.
-        """
-        step: Pairs | _Step = self
-        sums, scale = self.sums, 1 / points.units
-        for _ in range(leaps):
-            if step is not self:
-                step = _Step.of(points, sums, axes, step.narrowest)
-            one = points.sums(points.along(step.discriminant).sigmoid_())
-            step = _Step.of(points, one, axes, step.narrowest)
-            two = points.sums(points.along(step.discriminant).sigmoid_())
-            before, second = _ahead(sums, one, two, scale), two[..., -1:]
-            # A leap that would empty a component is not made.
-            room = _MOST_LOST * torch.minimum(second, points.whole[..., None] - second)
-            before = torch.where((before[..., -1:] - second).abs() < room, before, two)
-            step = _Step.of(points, before, axes, step.narrowest)
-            sums = points.sums(points.along(step.discriminant).sigmoid_())
-        changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
-        return Pairs.maximising(points, sums, axes, step.narrowest), changing.any(-1)
+    @classmethod
+    def after(cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
+        """The mixtures so many steps of expectation and maximisation after second components that hold `sums`."""
+        narrowest = torch.ones_like(sums[..., -1])
+        for _ in range(steps):
+            step = _Step.of(points, sums, axes, narrowest)
+            sums, narrowest = step.expected(points), step.narrowest
+        return cls.maximising(points, sums, axes, narrowest)
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
         """The mixtures when they no longer change, or after so many leaps."""
-        whole, pairs = self, self
+        sums, narrowest, along = self.sums, self.narrowest, axes
+        all_sums, all_narrowest = sums, narrowest
         which = torch.arange(self.whole.shape[1], device=axes.device).expand_as(self.whole)
         for leaps in range(0, most, _LOOK):
-            pairs, changing = pairs.leapt(points, axes, min(_LOOK, most - leaps))
-            whole = Pairs(
-                *(old.scatter(1, _along(which, old), new) for old, new in zip(whole, pairs, strict=True))
-            )
+            sums, narrowest, changing = _leapt(points, sums, along, narrowest, min(_LOOK, most - leaps))
+            all_sums = all_sums.scatter(1, _along(which, sums), sums)
+            all_narrowest = all_narrowest.scatter(1, which, narrowest)
             left = int(changing.sum(1).max()) if leaps + _LOOK < most else 0
             if not left:
                 break
             first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
-            pairs, which, axes = pairs.at(first), which.gather(1, first), axes.gather(1, _along(first, axes))
-        return whole
+            which, narrowest = which.gather(1, first), narrowest.gather(1, first)
+            sums, along = (part.gather(1, _along(first, part)) for part in (sums, along))
+        return Pairs.maximising(points, all_sums, axes, all_narrowest)
 
 
 class _Step(NamedTuple):
@@ -231,6 +209,10 @@ class _Step(NamedTuple):
     power: Float[Tensor, "g b"]  # c, for the pull in place of the step
     narrowest: Float[Tensor, "g b"]  # the least variance for the next step, by one step of Newton's method
     discriminant: Float[Tensor, "g b q1"]  # with the least variance as it was
+
+    def expected(self, points: Points) -> Float[Tensor, "g b q1"]:
+        """What the second components hold by the odds."""
+        return points.sums(points.along(self.discriminant).sigmoid_())
 
     @classmethod
     def of(cls, points: Points, sums: Tensor, axes: Tensor, narrowest: Tensor) -> "_Step":
@@ -251,6 +233,29 @@ class _Step(NamedTuple):
         discriminant = torch.cat([direction, bias[..., None]], -1)
         better = _bettered(power, tilt, steep, narrowest)
         return cls(pull, second, lever, power, better, discriminant)
+
+
+def _leapt(
+    points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor, leaps: int
+) -> tuple[Float[Tensor, "g b q1"], Float[Tensor, "g b"], Bool[Tensor, "g b"]]:
+    """What second components hold some leaps later, the least variances, and which mixtures still change.
+
+    A leap is two steps of expectation and maximisation, as far as they lead (`_ahead`), and one more step from there.
+    """
+    scale = 1 / points.units
+    for _ in range(leaps):
+        step = _Step.of(points, sums, axes, narrowest)
+        one = step.expected(points)
+        step = _Step.of(points, one, axes, step.narrowest)
+        two = step.expected(points)
+        before, second = _ahead(sums, one, two, scale), two[..., -1:]
+        # A leap that would empty a component is not made.
+        room = _MOST_LOST * torch.minimum(second, points.whole[..., None] - second)
+        before = torch.where((before[..., -1:] - second).abs() < room, before, two)
+        step = _Step.of(points, before, axes, step.narrowest)
+        sums, narrowest = step.expected(points), step.narrowest
+    changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
+    return sums, narrowest, changing.any(-1)
 
 
 def _secular(

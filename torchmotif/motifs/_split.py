@@ -240,8 +240,7 @@ def propose(groups: Blocks) -> Candidates:
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
     parted = sign * scores[..., None] > least
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
-    pairs = Pairs.maximising(points, points.sums(second), along)
-    pairs = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
+    pairs = Pairs.after(points, points.sums(second), along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
     found = [_distinct(value, pairs.share, slice(*ends)) for ends in pairwise(first)]
