@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif.motifs._mixture import saddle_ratios
-from torchmotif.motifs._noise import CountingNoise
+from torchmotif.motifs._noise import CountingNoise, radius_of
+from torchmotif.motifs._saddles import saddle_ratios
 from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_of, stands_out
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import SplitCriteria
@@ -137,8 +137,7 @@ class _Chooser:
         self.basis, self.criteria, self.least = basis, criteria, least
         k, size, device = len(basis.basis), basis.size, basis.basis.device
         patches = basis.reconstruct(torch.eye(k, device=device)).flatten(1)
-        axis = torch.arange(size) - (size - 1) / 2
-        radius = torch.hypot(axis[:, None], axis[None, :]).flatten().to(device)
+        radius = radius_of(size, device).flatten()
         edge, beyond = (patches * (radius > least) for least in (_DISK_EDGE * size / 2, shell))
         within = patches * (radius <= shell)
         flat = (basis.orders[:, 0] <= 1).float().to(device)

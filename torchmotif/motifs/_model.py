@@ -276,7 +276,7 @@ class Learner:
             for of in (torch.ones_like(fits), fits)
         )
         # Leaves without columns that fit them only gather what is unlike anything.
-        kept = fitting >= fitting.max().clamp(max=fewest)
+        kept = torch.nonzero(fitting >= fitting.max().clamp(max=fewest))[:, 0]
         least, centres = self.criteria.min_detectability, spread.centres[kept]
         counts, fitting = counts[kept], fitting[kept]
         group = torch.arange(len(counts), device=leaf.device)
@@ -287,7 +287,7 @@ class Learner:
             centres = averaged(rotated, counts, group)
         size, fit = (of.new_zeros(len(centres)).index_add(0, group, of) for of in (counts, fitting))
         order = torch.argsort(fit, descending=True, stable=True)
-        motif, rank = torch.full_like(kept, -1, dtype=torch.long), torch.argsort(order)
+        motif, rank = torch.full((len(spread.centres),), -1, device=leaf.device), torch.argsort(order)
         order = order[:most]
         motif[kept] = torch.where(rank < len(order), rank, -1)[group]
         if copies:

@@ -19,6 +19,7 @@ __all__ = [
     "noise_edge",
     "noise_scale",
     "principal_axes",
+    "radius_of",
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
@@ -114,7 +115,7 @@ def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor,
 def _first_minima(patches: Float[Tensor, "n p"]) -> list[float]:
     """Radius of the first minimum of square patches averaged over all angles, of a parabola through three radii; inf without one."""
     size = math.isqrt(patches.shape[1])
-    rings = _rings(size, patches.device)[0][:, : (size + 1) // 2]
+    rings = _rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
     return [_first_minimum(profile) for profile in (patches @ rings).cpu()]
 
 
@@ -128,14 +129,18 @@ def _first_minimum(profile: Float[Tensor, " r"]) -> float:
 
 
 @lru_cache(maxsize=16)
-def _rings(
-    size: int, device: torch.device, *, nearest: bool = True
-) -> tuple[Float[Tensor, "p r"], Float[Tensor, "s s"]]:
-    """From the pixels of a window to their means over rings of the nearest radius, or of the one below; and each pixel's radius."""
+def radius_of(size: int, device: torch.device) -> Float[Tensor, "s s"]:
+    """Distance of every pixel of a window from its middle."""
     axis = torch.arange(size) - (size - 1) / 2
-    radius = torch.hypot(axis[:, None], axis[None, :])
+    return torch.hypot(axis[:, None], axis[None, :]).to(device)
+
+
+@lru_cache(maxsize=16)
+def _rings(size: int, device: torch.device, *, nearest: bool) -> Float[Tensor, "p r"]:
+    """From the pixels of a window to their means over rings of the nearest radius, or of the one below."""
+    radius = radius_of(size, torch.device("cpu"))
     rings = F.one_hot((radius.round() if nearest else radius).long().flatten()).float()
-    return (rings / rings.sum(0)).to(device), radius.to(device)
+    return (rings / rings.sum(0)).to(device)
 
 
 def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:
@@ -192,8 +197,8 @@ def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float
     less noise; a constant background does not matter.
     """
     patch = basis.reconstruct(moments.float())
-    rings, ring = _rings(basis.size, patch.device, nearest=False)
-    mean = patch.flatten(1) @ rings[:, : basis.size // 2]
+    ring = radius_of(basis.size, patch.device)
+    mean = patch.flatten(1) @ _rings(basis.size, patch.device, nearest=False)[:, : basis.size // 2]
     rises = F.pad(mean.diff(dim=1) > 0, (0, 1), value=True)
     foot = rises.float().argmax(1, keepdim=True)
     low = mean.gather(1, foot)
