@@ -201,13 +201,13 @@ class Learner:
         found = self._found(grower.grown(), finer, covariance, copies=copies)
         if self.n_motifs is not None:
             found = self._as_many(found, grower, covariance, copies=copies)
-        tree, leaf, _, spread, motif, counts, shapes = found
+        tree, leaf, _, spread, motif, motif_, counts, shapes = found
         # One sort tells the columns of every motif.
         parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
             [*counts, len(leaf) - sum(counts)]
         )
         groups = Groups(finer, parts[:-1], self.noise, self.basis, scale)
-        return MotifModel(tree, spread, scale, motif.tolist(), counts, reference, shapes, Middle.of(groups))
+        return MotifModel(tree, spread, scale, motif_, counts, reference, shapes, Middle.of(groups))
 
     def _as_many(self, found: "_Found", grower: Grower, covariance: Tensor, *, copies: bool) -> "_Found":
         """As many motifs as were asked for: of what the evidence gives by itself, less what is least supported, or more.
@@ -216,7 +216,7 @@ class Learner:
         """
         wanted, finer = self.n_motifs or 1, grower.finer
         while len(found.counts) > wanted:
-            tree = found.tree.pruned(found.motif.tolist())
+            tree = found.tree.pruned(found.motif_)
             found = self._found(tree, finer, covariance, copies=copies)
         fewest = max(1, min(FEWEST, int(found.fits.sum()) // (4 * wanted)))
         while len(found.counts) < wanted and len(found.tree.leaves) < _MOST_LEAVES * wanted:
@@ -266,8 +266,8 @@ class Learner:
 
     def _joined(
         self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool, fewest: int, most: int | None
-    ) -> tuple[Tensor, list[int], Symmetries]:
-        """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for.
+    ) -> tuple[Tensor, list[int], list[int], Symmetries]:
+        """Which motif each leaf is, also on the host, the most frequent first, their columns and shapes; rotated copies are one where asked for.
 
         A leaf of fewer columns that fit is none, where there are others; nor is what comes after so many motifs as are the most.
         """
@@ -296,7 +296,8 @@ class Learner:
             shapes = Symmetries(
                 centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
             )
-        return motif, size[order].tolist(), shapes
+        told = torch.cat([motif, size[order]]).tolist()  # read at once
+        return motif, told[: len(motif)], told[len(motif) :], shapes
 
 
 class _Found(NamedTuple):
@@ -307,5 +308,6 @@ class _Found(NamedTuple):
     fits: Bool[Tensor, " n"]  # whether it belongs there
     spread: Spread
     motif: Int[Tensor, " l"]  # of every leaf, -1 for none
+    motif_: list[int]  # the same on the host
     counts: list[int]  # columns of every motif
     shapes: Symmetries  # of the motifs
