@@ -23,7 +23,7 @@ import torchmotif as tm
 
 __all__ = ["STAGES", "count_of", "device_called", "measured"]
 
-PATCHES, FRAMES = 1088, 16
+PATCHES, MANY, FRAMES = 1088, 60_000, 16
 
 
 def device_called(name: str) -> torch.device:
@@ -64,6 +64,18 @@ def fit(side: int, device: torch.device) -> Callable[[], Any]:
     return lambda: tm.MotifClassifier(random_state=0).fit(patches, offsets)
 
 
+def fit_many(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of 60,000 patches of 21 px, more than are learnt on at once: those of an image, drawn again and again."""
+    specimen = tm.datasets.mose2((side, side))
+    at = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, specimen.shape, 21)]
+    expected = tm.extract_patches(torch.as_tensor(specimen.image.data).float(), at, 21)
+    times = -(-MANY // len(at))
+    patches = torch.poisson(expected.repeat(times, 1, 1), generator=torch.Generator().manual_seed(0))
+    offsets = tm.patches.offsets(at, 21).repeat(times, 1)
+    patches, offsets = patches[:MANY].to(device), offsets[:MANY].to(device)
+    return lambda: tm.MotifClassifier(random_state=0).fit(patches, offsets)
+
+
 def analyze(side: int, device: torch.device) -> Callable[[], Any]:
     image = scan(side).to(device)
     return lambda: tm.analyze(image, progress=False)
@@ -86,6 +98,7 @@ STAGES: dict[str, tuple[Callable[[int, torch.device], Callable[[], Any]], int]] 
     "find_columns": (find_columns, 512),
     "project": (project, 512),
     "fit": (fit, 512),
+    "fit_many": (fit_many, 512),
     "analyze": (analyze, 512),
     "stack": (stack, 256),
 }

@@ -34,22 +34,47 @@ def patches() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.poisson(expected).astype(np.float32), offsets, kinds
 
 
-def test_soiled_patches_fit_no_motif(patches: tuple[np.ndarray, ...]) -> None:
-    """Patches of the rarest motif with dirt on them; motifs are ordered by the patches that fit them."""
+@pytest.fixture(scope="module", params=[(0, 20), (1, 20), (0, 30)], ids=lambda given: f"{given[1]} soiled")
+def soiled(patches: tuple[np.ndarray, ...], request: pytest.FixtureRequest) -> tuple[np.ndarray, ...]:
+    """Patches of three kinds, some more of the rarest of them with dirt on them (kind -1); and their offsets."""
     windows, offsets, kinds = patches
-    rng = np.random.default_rng(0)
-    chosen = np.concatenate(
-        [np.flatnonzero(kinds == kind)[:most] for kind, most in ((0, 200), (1, 60), (2, 50))]
-    )
-    soiled = np.flatnonzero(kinds == 2)[-20:]
+    seed, many = request.param
+    rng = np.random.default_rng(seed)
+    chosen = [np.flatnonzero(kinds == kind)[:most] for kind, most in ((0, 200), (1, 60), (2, 30))]
+    rows = np.concatenate([*chosen, np.flatnonzero(kinds == 2)[-many:]])
     y, x = np.mgrid[-10:11, -10:11]
-    row, col = rng.uniform(-7, 7, (2, len(soiled), 2, 1, 1))
-    dirt = 32 * np.exp(-((y - row) ** 2 + (x - col) ** 2) / 6).sum(axis=1)
-    shown = np.concatenate([windows[chosen], windows[soiled] + rng.poisson(dirt)]).astype(np.float32)
-    model = tm.MotifClassifier().fit(shown, np.concatenate([offsets[chosen], offsets[soiled]]))
-    kind = np.repeat([0, 1, 2, -1], [200, 60, 50, 20])
-    assert (model.labels_ == kind).mean() > 0.98
+    row, col = rng.uniform(-7, 7, (2, many, 2, 1, 1))
+    shown = windows[rows]
+    shown[-many:] += rng.poisson(32 * np.exp(-((y - row) ** 2 + (x - col) ** 2) / 6).sum(axis=1))
+    return shown, offsets[rows], np.repeat([0, 1, 2, -1], [200, 60, 30, many])
+
+
+@pytest.mark.parametrize("n_motifs", [None, 3])
+def test_soiled_patches_fit_no_motif(soiled: tuple[np.ndarray, ...], n_motifs: int | None) -> None:
+    """Motifs are ordered by the patches that fit them; that there are three of them may be known."""
+    windows, offsets, kinds = soiled
+    model = tm.MotifClassifier(n_motifs).fit(windows, offsets)
+    assert (model.labels_ == kinds).mean() > 0.98
     assert_array_equal(model.counts_, np.sort(model.counts_)[::-1])
+
+
+@pytest.mark.parametrize("n_motifs", [1, 2, 4, 5])
+def test_what_is_soiled_is_no_motif_of_a_number_that_was_given(
+    soiled: tuple[np.ndarray, ...], n_motifs: int
+) -> None:
+    """Fewer motifs are whole kinds together, more of them are parts of a kind."""
+    windows, offsets, kinds = soiled
+    model = tm.MotifClassifier(n_motifs).fit(windows, offsets)
+    assert model.n_motifs_ == n_motifs
+    assert min(model.counts_) >= 5
+    for kind in range(3):
+        shares = np.bincount(model.labels_[(kinds == kind) & (model.labels_ >= 0)], minlength=n_motifs)
+        assert shares.sum() > 0.95 * (kinds == kind).sum()
+        if n_motifs < KINDS:
+            assert shares.max() > 0.95 * shares.sum()
+    if n_motifs > KINDS:
+        of = [np.bincount(kinds[(model.labels_ == i) & (kinds >= 0)]) for i in range(n_motifs)]
+        assert all(part.max() > 0.95 * part.sum() for part in of)
 
 
 def test_motifs_are_found_without_saying_how_many(patches: tuple[np.ndarray, ...]) -> None:

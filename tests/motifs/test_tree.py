@@ -2,7 +2,8 @@ import pytest
 import torch
 from drawn import CRITERIA, RADIUS, RIGHT, SIZE, SMALL, UP, WhiteNoise, moments_of
 
-from torchmotif.motifs._tree import MotifTree, grow
+from torchmotif.motifs._growth import Grower
+from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import Acquisition, SplitCriteria
 
 
@@ -13,10 +14,16 @@ def groups(counts: list[int], moved: list[torch.Tensor]) -> tuple[torch.Tensor, 
     return moments + torch.stack([0 * moments[0], *moved])[kind], kind
 
 
-def grown(
-    moments: torch.Tensor, criteria: SplitCriteria = CRITERIA, n_motifs: int | None = None
-) -> MotifTree:
-    return grow(moments.float(), WhiteNoise(28), SMALL, criteria, n_motifs=n_motifs)[0]
+def grower(moments: torch.Tensor, criteria: SplitCriteria = CRITERIA) -> Grower:
+    return Grower(moments.float(), WhiteNoise(28), SMALL, criteria)
+
+
+def grown(moments: torch.Tensor, criteria: SplitCriteria = CRITERIA) -> MotifTree:
+    return grower(moments, criteria).grown()
+
+
+def labels_of(tree: MotifTree, moments: torch.Tensor) -> torch.Tensor:
+    return tree.log_probabilities(moments).argmax(1)
 
 
 def test_a_tree_has_a_leaf_for_every_group() -> None:
@@ -56,14 +63,31 @@ def test_of_equally_frequent_leaves_the_brighter_is_first(by: float) -> None:
     assert bool((first == (kind == (by > 0))).all())
 
 
-@pytest.mark.parametrize("n_motifs", [1, 2, 4])
-def test_a_tree_has_as_many_leaves_as_asked_for(n_motifs: int) -> None:
+def test_what_is_forced_comes_after_what_is_supported() -> None:
     moments, kind = groups([300, 100, 200], [9 * UP, 9 * RIGHT])
-    tree = grown(moments, n_motifs=n_motifs)
-    labels = tree.log_probabilities(moments).argmax(1)
-    assert labels.unique().tolist() == list(range(n_motifs))
-    if n_motifs == 4:  # what is supported comes before what is forced
-        assert all(len(kind[labels == i].unique()) == 1 for i in range(4))
+    tree, labels = grown(moments), labels_of(grown(moments), moments)
+    rows = [torch.nonzero(labels == i)[:, 0] for i in range(3)]
+    more = labels_of(grower(moments).forced(tree, rows, 2, fewest=5), moments)
+    assert more.unique().tolist() == list(range(5))
+    assert all(len(kind[more == i].unique()) == 1 for i in range(5))
+    assert min(torch.bincount(more)) >= 5
+
+
+@pytest.mark.parametrize(
+    ("motif", "left"),
+    [
+        ([0, 1, 2, 3], [400, 200, 60]),
+        ([0, 1, 2, -1], [400, 200, 60]),
+        ([0, 1, -1, 2], [300, 260, 100]),
+        ([0, -1, -1, 1], [660]),
+    ],
+)
+def test_the_least_supported_split_of_two_motifs_is_pruned(motif: list[int], left: list[int]) -> None:
+    """With what is beneath it, which parts off only what fits no motif."""
+    moments, _ = groups([300, 100, 200, 60], [9 * UP, 9 * RIGHT, 9 * RIGHT + 30 * UP])
+    tree = grown(moments)
+    assert torch.bincount(labels_of(tree, moments)).tolist() == [300, 200, 100, 60]
+    assert torch.bincount(labels_of(tree.pruned(motif), moments)).tolist() == left
 
 
 def test_what_all_columns_share_does_not_matter() -> None:
@@ -75,7 +99,8 @@ def test_what_all_columns_share_does_not_matter() -> None:
 
 def test_a_single_column_is_not_parted() -> None:
     moments = torch.randn(1, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert len(grown(moments, n_motifs=2).leaves) == 1
+    tree = grower(moments).forced(grown(moments), [torch.arange(1)], 1, fewest=1)
+    assert len(tree.leaves) == 1
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,7 @@ class Components:
             places, places * density[..., None], torch.arange(len(x)), torch.ones(len(x)), variance
         )
         along = torch.ones(1, 1, dtype=x.dtype)
-        pairs, _ = Pairs.maximising(points, points.sums(second[..., None]), along).stepped(
-            points, along, _STEPS
-        )
+        pairs = Pairs.after(points, points.sums(second[..., None]), along, _STEPS)
         gain = pairs.gains(points, points.odds(pairs))[:, 0]
         return pairs.detectability()[:, 0].numpy(), gain.clamp(min=0).numpy()
 

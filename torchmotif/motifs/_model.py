@@ -8,15 +8,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import like
 from torchmotif.motifs import _orientation as orientation
+from torchmotif.motifs._growth import Grower
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
 from torchmotif.motifs._split import Groups
-from torchmotif.motifs._tree import MotifTree, grow
+from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import FEWEST, Middle, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
@@ -194,27 +195,64 @@ class Learner:
     def _model(self, finer: Tensor, reference: Symmetries | None) -> MotifModel:
         """The motifs of the columns rotated onto a reference."""
         finer = finer if reference is None else reference.align(finer.double()).float()
-        moments = finer[:, : len(self.basis.basis)]
         scale, covariance = self._noise_of(finer)
-        leaves = self.n_motifs
-        while True:
-            tree, _ = grow(finer, self.noise, self.basis, self.criteria, scale=scale, n_motifs=leaves)
-            leaf = tree.log_probabilities(moments).argmax(1)
-            spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
-            fits = spread.scores(moments, leaf) <= self.outlier_distance
-            motif, counts, shapes = self._joined(spread, leaf, fits, copies=reference is not None)
-            if leaves is None or reference is None or len(tree.leaves) < leaves:
-                break
-            missing = (self.n_motifs or 0) - len(counts)
-            if missing <= 0 or leaves + missing > _MOST_LEAVES * (self.n_motifs or 1):
-                break
-            leaves += missing
+        grower = Grower(finer, self.noise, self.basis, self.criteria, scale)
+        copies = reference is not None
+        found = self._found(grower.grown(), finer, covariance, copies=copies)
+        if self.n_motifs is not None:
+            found = self._as_many(found, grower, covariance, copies=copies)
+        tree, leaf, _, spread, motif, motif_, counts, shapes = found
         # One sort tells the columns of every motif.
         parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
             [*counts, len(leaf) - sum(counts)]
         )
         groups = Groups(finer, parts[:-1], self.noise, self.basis, scale)
-        return MotifModel(tree, spread, scale, motif.tolist(), counts, reference, shapes, Middle.of(groups))
+        return MotifModel(tree, spread, scale, motif_, counts, reference, shapes, Middle.of(groups))
+
+    def _as_many(self, found: "_Found", grower: Grower, covariance: Tensor, *, copies: bool) -> "_Found":
+        """As many motifs as were asked for: of what the evidence gives by itself, less what is least supported, or more.
+
+        What is more is forced on columns that fit; a leaf with fewer than `fewest` of them is none, as long as there are others.
+        """
+        wanted, finer = self.n_motifs or 1, grower.finer
+        while len(found.counts) > wanted:
+            tree = found.tree.pruned(found.motif_)
+            found = self._found(tree, finer, covariance, copies=copies)
+        fewest = max(1, min(FEWEST, int(found.fits.sum()) // (4 * wanted)))
+        while len(found.counts) < wanted and len(found.tree.leaves) < _MOST_LEAVES * wanted:
+            rows = [
+                torch.nonzero((found.leaf == i) & found.fits)[:, 0] for i in range(len(found.tree.leaves))
+            ]
+            tree = grower.forced(found.tree, rows, wanted - len(found.counts), fewest)
+            if len(tree.splits) == len(found.tree.splits):
+                break
+            found = self._found(tree, finer, covariance, copies=copies, fewest=fewest)
+        if len(found.counts) == wanted:
+            return found
+        return self._found(found.tree, finer, covariance, copies=copies, fewest=1, most=wanted)
+
+    def _found(
+        self,
+        tree: MotifTree,
+        finer: Tensor,
+        covariance: Tensor,
+        *,
+        copies: bool,
+        fewest: int = FEWEST,
+        most: int | None = None,
+    ) -> "_Found":
+        """What a tree makes of the columns."""
+        moments = finer[:, : len(self.basis.basis)]
+        leaf = tree.log_probabilities(moments).argmax(1)
+        spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
+        fits = spread.scores(moments, leaf) <= self.outlier_distance
+        return _Found(
+            tree,
+            leaf,
+            fits,
+            spread,
+            *self._joined(spread, leaf, fits, copies=copies, fewest=fewest, most=most),
+        )
 
     def _noise_of(self, finer: Tensor) -> tuple[float, Float[Tensor, "k k"]]:
         """The scale of the noise, and the mean covariance of the moments in that scale."""
@@ -227,15 +265,18 @@ class Learner:
         return scale, scale * covariance
 
     def _joined(
-        self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool
-    ) -> tuple[Tensor, list[int], Symmetries]:
-        """Which motif each leaf is, the most frequent first, their columns and shapes; rotated copies are one where asked for."""
+        self, spread: Spread, leaf: Tensor, fits: Tensor, *, copies: bool, fewest: int, most: int | None
+    ) -> tuple[Tensor, list[int], list[int], Symmetries]:
+        """Which motif each leaf is, also on the host, the most frequent first, their columns and shapes; rotated copies are one where asked for.
+
+        A leaf of fewer columns that fit is none, where there are others; nor is what comes after so many motifs as are the most.
+        """
         counts, fitting = (
             F.one_hot(leaf, len(spread.centres)).mul(of[:, None]).sum(0)
             for of in (torch.ones_like(fits), fits)
         )
         # Leaves without columns that fit them only gather what is unlike anything.
-        kept = counts > 0 if self.n_motifs is not None else fitting >= fitting.max().clamp(max=FEWEST)
+        kept = torch.nonzero(fitting >= fitting.max().clamp(max=fewest))[:, 0]
         least, centres = self.criteria.min_detectability, spread.centres[kept]
         counts, fitting = counts[kept], fitting[kept]
         group = torch.arange(len(counts), device=leaf.device)
@@ -246,12 +287,27 @@ class Learner:
             centres = averaged(rotated, counts, group)
         size, fit = (of.new_zeros(len(centres)).index_add(0, group, of) for of in (counts, fitting))
         order = torch.argsort(fit, descending=True, stable=True)
-        motif = torch.full_like(kept, -1, dtype=torch.long)
-        motif[kept] = torch.argsort(order)[group]
+        motif, rank = torch.full((len(spread.centres),), -1, device=leaf.device), torch.argsort(order)
+        order = order[:most]
+        motif[kept] = torch.where(rank < len(order), rank, -1)[group]
         if copies:
             shapes = Symmetries.of(centres[order], spread.white, least, MOTIF_TOLERANCE, mirror=self._mirror)
         else:
             shapes = Symmetries(
                 centres[order], torch.ones_like(order), torch.zeros_like(order, dtype=torch.bool)
             )
-        return motif, size[order].tolist(), shapes
+        told = torch.cat([motif, size[order]]).tolist()  # read at once
+        return motif, told[: len(motif)], told[len(motif) :], shapes
+
+
+class _Found(NamedTuple):
+    """What a tree makes of the n columns that are learnt on."""
+
+    tree: MotifTree
+    leaf: Int[Tensor, " n"]  # of every column
+    fits: Bool[Tensor, " n"]  # whether it belongs there
+    spread: Spread
+    motif: Int[Tensor, " l"]  # of every leaf, -1 for none
+    motif_: list[int]  # the same on the host
+    counts: list[int]  # columns of every motif
+    shapes: Symmetries  # of the motifs

@@ -1,6 +1,7 @@
 """What counting electrons does to moments: their covariance, and the gain where nobody gave it."""
 
 import math
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -18,6 +19,7 @@ __all__ = [
     "noise_edge",
     "noise_scale",
     "principal_axes",
+    "radius_of",
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
@@ -82,10 +84,9 @@ class CountingNoise:
         it is that of the patch which mean moments stand for; to a low order in a wide window that is too smooth.
         """
         if self._parts is None:
-            return _first_minimum(mean.float() @ self._shapes[self._middle])
-        whole = _first_minimum(self._parts.mean(0))
-        apart = [abs(_first_minimum(part) - whole) for part in self._parts]
-        return whole if max(apart) <= 1 else math.inf
+            return _first_minima((mean.float() @ self._shapes[self._middle])[None])[0]
+        whole, *parts = _first_minima(torch.cat([self._parts.mean(0, keepdim=True), self._parts]).flatten(1))
+        return whole if max(abs(part - whole) for part in parts) <= 1 else math.inf
 
     def cumulants(
         self, patch: Float[Tensor, " l"], axes: Float[Tensor, "k q"], *, level: bool = True
@@ -111,18 +112,35 @@ def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor,
     return shapes.float()
 
 
-def _first_minimum(patch: Float[Tensor, "..."]) -> float:
-    """Radius of the first minimum of a square patch averaged over all angles, of a parabola through three radii; inf without one."""
-    size = math.isqrt(patch.numel())
-    axis = torch.arange(size) - (size - 1) / 2
-    ring = torch.hypot(axis[:, None], axis[None, :]).round().long().flatten()
-    rings = F.one_hot(ring).float()[:, : (size + 1) // 2]
-    profile = patch.flatten().cpu() @ (rings / rings.sum(0))
+def _first_minima(patches: Float[Tensor, "n p"]) -> list[float]:
+    """Radius of the first minimum of square patches averaged over all angles, of a parabola through three radii; inf without one."""
+    size = math.isqrt(patches.shape[1])
+    rings = _rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
+    return [_first_minimum(profile) for profile in (patches @ rings).cpu()]
+
+
+def _first_minimum(profile: Float[Tensor, " r"]) -> float:
+    """That of the means over all angles."""
     rises = torch.nonzero(profile.diff() > 0).flatten().tolist()
     if not rises or rises[0] == 0:
         return math.inf
     before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
     return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
+
+
+@lru_cache(maxsize=16)
+def radius_of(size: int, device: torch.device) -> Float[Tensor, "s s"]:
+    """Distance of every pixel of a window from its middle."""
+    axis = torch.arange(size) - (size - 1) / 2
+    return torch.hypot(axis[:, None], axis[None, :]).to(device)
+
+
+@lru_cache(maxsize=16)
+def _rings(size: int, device: torch.device, *, nearest: bool) -> Float[Tensor, "p r"]:
+    """From the pixels of a window to their means over rings of the nearest radius, or of the one below."""
+    radius = radius_of(size, torch.device("cpu"))
+    rings = F.one_hot((radius.round() if nearest else radius).long().flatten()).float()
+    return (rings / rings.sum(0)).to(device)
 
 
 def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:
@@ -146,7 +164,9 @@ def principal_axes(
 
     Along the axes, the columns of the second result, noise of that covariance is uncorrelated and scatters by 1.
     """
-    factor = torch.linalg.cholesky(covariance)
+    # Whether it succeeded is not looked at, which would be waited for: `eigh` refuses what is no number.
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor = torch.where(failed[..., None, None] > 0, torch.nan, factor)
     half = torch.linalg.solve_triangular(factor, scatter, upper=False)
     white = torch.linalg.solve_triangular(factor, half.mT, upper=False)
     variances, directions = torch.linalg.eigh((white + white.mT) / 2)
@@ -177,21 +197,17 @@ def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float
     less noise; a constant background does not matter.
     """
     patch = basis.reconstruct(moments.float())
-    axis = torch.arange(basis.size) - (basis.size - 1) / 2
-    radius = torch.hypot(axis[:, None], axis[None, :])
-    ring = radius.long()
-    rings = F.one_hot(ring.flatten()).float()
-    inside = (radius < basis.size / 2).to(patch.device)
-    mean = patch.flatten(1) @ (rings / rings.sum(0)).to(patch.device)[:, : basis.size // 2]
+    ring = radius_of(basis.size, patch.device)
+    mean = patch.flatten(1) @ _rings(basis.size, patch.device, nearest=False)[:, : basis.size // 2]
     rises = F.pad(mean.diff(dim=1) > 0, (0, 1), value=True)
     foot = rises.float().argmax(1, keepdim=True)
     low = mean.gather(1, foot)
     rise = mean[:, :1] - low
-    darkest = torch.where(inside, patch, torch.inf).flatten(1).amin(1, keepdim=True)
+    darkest = torch.where(ring < basis.size / 2, patch, torch.inf).flatten(1).amin(1, keepdim=True)
     # Of identical patches nothing is left but rounding.
     there = (foot > 0) & (rise > 1e-6 * patch.flatten(1).abs().amax(1, keepdim=True))
     height = torch.where(there, (mean[:, :1] - darkest) / rise.clamp(min=1e-30), 0.0)
-    within = ring.to(patch.device) <= foot[..., None]
+    within = ring.floor() <= foot[..., None]
     column = torch.where(within, patch - low[..., None], 0.0).clamp(min=0) * height[..., None]
     alone: Tensor = basis(column).to(moments)
     return alone

@@ -4,11 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,14 +23,15 @@ from torchmotif.motifs._noise import (
     noise_edge,
     principal_axes,
 )
-from torchmotif.zernike import ZernikeBasis
+from torchmotif.zernike import ZernikeBasis, orders
 
 __all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
 
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
-_STEPS_OF_ALL, _MOST_STEPS = 8, 100  # of expectation and maximisation: of all starts, and of the best of them
+_STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
+_MOST_LEAPS = 6  # of the best of them, each of three steps
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
@@ -110,16 +113,37 @@ class Blocks(ABC):
     def __init__(self, finer: Float[Tensor, "n l"], rows: Sequence[Int[Tensor, " _"]], used: int) -> None:
         self.used = used  # splits are looked for in the first so many values; the means are of all
         self.counts = [len(mine) for mine in rows]
-        self._blocks = [-(-count // _BLOCK) for count in self.counts]
-        starts = np.concatenate([[0], np.cumsum(self._blocks)[:-1]]) * _BLOCK
-        self.slices = [slice(int(i), int(i) + count) for i, count in zip(starts, self.counts, strict=True)]
-        self.moments = finer.new_zeros(sum(self._blocks) * _BLOCK, finer.shape[1])  # what is left over is 0
-        means = []
-        for where, mine in zip(self.slices, rows, strict=True):
-            self.moments[where] = finer[mine]
-            means.append(self.moments[where].mean(0))
-            self.moments[where] -= means[-1]
-        self.means = torch.stack(means).double()
+        blocks = [-(-count // _BLOCK) for count in self.counts]
+        starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
+        self.slices = [slice(i, i + count) for i, count in zip(starts, self.counts, strict=True)]
+        # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
+        group = np.repeat(np.arange(len(blocks)), blocks)
+        before = np.cumsum([0, *self.counts[:-1]])
+        layout = np.concatenate([self.counts, np.subtract(starts, before), group]).astype(np.int64)
+        counts, shift, group_ = (
+            torch.from_numpy(layout).to(finer.device).tensor_split((len(blocks), 2 * len(blocks)))
+        )
+        self.order, self.group = torch.cat(list(rows)), group_
+        n = len(self.order)
+        self.set = torch.repeat_interleave(counts, output_size=n)  # of each column
+        self.place = torch.arange(n, device=finer.device) + shift[self.set]
+        self.size = counts.double()
+        moments = finer.new_zeros(sum(blocks) * _BLOCK, finer.shape[1] + 1)  # what is left over is 0
+        moments[self.place] = F.pad(finer[self.order], (0, 1), value=1.0)
+        moments = moments.view(-1, _BLOCK, moments.shape[1])
+        self.present = moments[..., -1:]
+        self.means = self.total(moments[..., :-1].sum(1).double()) / self.size[:, None]
+        self.blocks = moments[..., :-1] - self.means.float()[group_][:, None] * self.present
+
+    @property
+    def moments(self) -> Float[Tensor, "m l"]:
+        """Of the columns of all sets, less the mean of each; those of a set are in its slice, and 0 in between."""
+        return self.blocks.flatten(0, 1)
+
+    def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
+        """Sum over the blocks of each set."""
+        sums = of_blocks.new_zeros(len(self.counts), *of_blocks.shape[1:])
+        return sums.index_add_(0, self.group, of_blocks)
 
     @property
     @abstractmethod
@@ -129,9 +153,8 @@ class Blocks(ABC):
     @cached_property
     def scatter(self) -> Float[Tensor, "g k k"]:
         """Mean squares and products of the values that are used."""
-        each = [self.moments[where, : self.used] for where in self.slices]
-        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(self.moments.device)
-        return torch.stack([mine.T @ mine for mine in each]).double() / count
+        each = self.blocks[..., : self.used]
+        return self.total(torch.bmm(each.mT, each).double()) / self.size[:, None, None]
 
     @cached_property
     def axes(self) -> Float[Tensor, "g k q"]:
@@ -141,20 +164,14 @@ class Blocks(ABC):
     @cached_property
     def points(self) -> Points:
         """The columns in these coordinates."""
-        x = self.moments.new_zeros(len(self.moments), self.axes.shape[2] + 1)
-        for where, axes in zip(self.slices, self.axes.float(), strict=True):
-            x[where, :-1] = self.moments[where, : self.used] @ axes
-            x[where, -1] = 1.0
-        x = x.view(-1, _BLOCK, x.shape[1])
-        group = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self._blocks))
+        x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
+        x = torch.cat([x, self.present], -1)
         variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        count = torch.tensor(self.counts, dtype=torch.float32)
-        return Points(x, x, group.to(x.device), count.to(x.device), torch.where(variance > 0, variance, 1.0))
+        return Points(x, x, self.group, self.size.float(), torch.where(variance > 0, variance, 1.0))
 
     def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
         """What was computed of every point, for the columns in their order."""
-        flat = of_points.reshape(-1)
-        return torch.cat([flat[where] for where in self.slices])
+        return of_points.reshape(-1)[self.place]
 
 
 class Groups(Blocks):
@@ -183,15 +200,20 @@ class Groups(Blocks):
         orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
         which the fewest columns suffice.
         """
-        k, device, scatter = self.used, self.moments.device, self.scatter
-        count = torch.tensor(self.counts, dtype=torch.float64)[:, None, None].to(device)
-        radial = torch.nonzero(self.basis.orders[:, 1] == 0).flatten().to(device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(count, k)[..., 0])
+        k, scatter = self.used, self.scatter
+        radial = _radial(self.basis.n_max, scatter.device)
+        values, axes = _leading(scatter, self.covariance, noise_edge(self.size[:, None], k))
         within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
         inner_values, inner_axes = _leading(within, noise, 1e-9)
         whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
         power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
         return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
+
+
+@lru_cache(maxsize=16)
+def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
+    """Which moments are radial, of m = 0."""
+    return torch.nonzero(orders(n_max)[:, 1] == 0).flatten().to(device)
 
 
 def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -212,27 +234,19 @@ class Candidates(NamedTuple):
 
 def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, followed until they no longer change."""
-    points, widths = groups.points, [values.shape[1] for values, _ in groups.spaces]
-    usable, device = torch.cat([values for values, _ in groups.spaces], 1) > 0, points.x.device
-    space = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
-    of_start = space.repeat_interleave(len(_STARTS))
-    along = (of_start[:, None] == space).float().to(device)
+    points, widths = groups.points, tuple(values.shape[1] for values, _ in groups.spaces)
+    usable = torch.cat([values for values, _ in groups.spaces], 1) > 0
+    along, sign, least, first = _starts(widths, points.x.device)
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
-    starts = torch.tensor(_STARTS)
-    sign = torch.where(starts < 0, -1.0, 1.0).to(device)
-    parted = sign * scores[..., None] > starts.abs().to(device)
+    parted = sign * scores[..., None] > least
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
-    pairs = Pairs.maximising(points, points.sums(second), along)
-    pairs, _ = pairs.stepped(points, along, _STEPS_OF_ALL - 1)
+    pairs = Pairs.after(points, points.sums(second), along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
-    found = [
-        _distinct(value, pairs.share, torch.nonzero(of_start == i).flatten().to(device))
-        for i in range(len(widths))
-    ]
+    found = [_distinct(value, pairs.share, slice(*ends)) for ends in pairwise(first)]
     which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     pairs, along = pairs.at(which), along[which]
-    pairs = pairs.settled(points, along, _MOST_STEPS)
+    pairs = pairs.settled(points, along, _MOST_LEAPS)
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
@@ -240,7 +254,20 @@ def propose(groups: Blocks) -> Candidates:
     return Candidates(pairs, odds, usable, evidence)
 
 
-def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: Int[Tensor, " s"]) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=16)
+def _starts(
+    widths: tuple[int, ...], device: torch.device
+) -> tuple[Float[Tensor, "b q"], Float[Tensor, " s"], Float[Tensor, " s"], list[int]]:
+    """The axes of each start's space, the signs and the least scores of the starts along an axis, and each space's first start."""
+    space = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
+    along = (space.repeat_interleave(len(_STARTS))[:, None] == space).float()
+    starts = torch.tensor(_STARTS)
+    sign = torch.where(starts < 0, -1.0, 1.0)
+    first = [len(_STARTS) * sum(widths[:i]) for i in range(len(widths) + 1)]
+    return along.to(device), sign.to(device), starts.abs().to(device), first
+
+
+def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: slice) -> tuple[Tensor, Tensor]:
     """Indices of the mixtures of highest value among some, one of each kind, and whether there are so many."""
     order = torch.argsort(value[:, of], dim=1, descending=True, stable=True)
     value, share = value[:, of].gather(1, order), share[:, of].gather(1, order)
@@ -249,40 +276,52 @@ def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: Int[Tensor, " s"])
     alike = near & ((spread[:, :, None] - spread[:, None]).abs() < 1e-3 + 0.02 * spread[:, :, None])
     kept = ~alike.tril(-1).any(2) & (value > -math.inf)
     first = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)[:, :_MOST_KEPT]
-    return of[order.gather(1, first)], kept.gather(1, first)
+    return of.start + order.gather(1, first), kept.gather(1, first)
 
 
 def splits_of(
     groups: Blocks, found: Candidates, which: Int[Tensor, "g b"]
 ) -> tuple[list[list[Split]], Tensor]:
     """The chosen candidates as splits on the host, and which column belongs to the second component of the first one."""
-    points, orders = groups.points, groups.means.shape[1]
+    points = groups.points
     odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
     second = odds.sigmoid()
     pairs = found.pairs.at(which)
-    sums = points.total(second.mT @ groups.moments.view(len(points.x), -1, orders)).double()
+    sums = points.total(second.mT @ groups.blocks).double()
     n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
-    sides = (sides + groups.means[:, None, None]).cpu()
-    used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2])).cpu()
-    parts = [pairs.share, pairs.explained, pairs.narrowest, found.evidence.gather(1, which)]
-    numbers = torch.cat([torch.stack(parts, -1), pairs.first, pairs.step], -1).double().cpu()
-    means_ = groups.means.cpu()
-    axes, variance = groups.axes.cpu(), groups.points.variance.clamp(min=1.0).double().cpu()
+    sides = sides + groups.means[:, None, None]
+    used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2]))
+    evidence = found.evidence.gather(1, which)
+    numbers = torch.stack([pairs.share, pairs.explained, pairs.narrowest, evidence], -1)
+    # Read at once.
+    told = [
+        sides,
+        used,
+        numbers,
+        pairs.first,
+        pairs.step,
+        groups.means,
+        groups.axes,
+        points.variance.clamp(min=1.0),
+    ]
+    flat = torch.cat([part.double().flatten() for part in told]).cpu().split([part.numel() for part in told])
+    shaped = [values.view(part.shape) for values, part in zip(flat, told, strict=True)]
+    sides, used, numbers, first, step, means_, axes, variance = shaped
+    used = used > 0
     splits: list[list[Split]] = []
     for i, columns in enumerate(groups.counts):
         splits.append([])
         for j in range(which.shape[1]):
-            mine, (share, explained, narrowest, evidence) = used[i, j], numbers[i, j, :4]
-            first, step = (part[mine] for part in numbers[i, j, 4:].view(2, -1))
-            intrinsic = _intrinsic(variance[i, mine], step, explained, narrowest)
+            mine, (share, explained, narrowest, evidence_) = used[i, j], numbers[i, j]
+            intrinsic = _intrinsic(variance[i, mine], step[i, j, mine], explained, narrowest)
             # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
             basis = axes[i][:, mine]
-            middle = means_[i, : len(basis)] @ basis
-            means = torch.stack([middle + first, middle + first + step])
+            middle = means_[i, : len(basis)] @ basis + first[i, j, mine]
+            means = torch.stack([middle, middle + step[i, j, mine]])
             share = min(max(float(share), 1e-9), 1 - 1e-9)
             splits[-1].append(
-                Split(basis, means, intrinsic, share, float(evidence), columns, sides[i, j].clone())
+                Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone())
             )
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 

@@ -517,8 +517,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             chosen = np.arange(n)
             if n > sample.MOST:
                 chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
-                if self.n_motifs is None:
-                    chosen = sample.with_unlike(chosen, outliers, self.random_state)
+                chosen = sample.with_unlike(chosen, outliers, self.random_state)
             self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
         batches = moments.split(_BATCH)
         k = len(self.basis_.basis)
@@ -550,7 +549,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._told = None
         self.electrons_per_count_ = 1 / (self._model.scale * unit)
         self.n_motifs_ = len(self._model.counts)
-        self.folds_ = self._model.shapes.folds.cpu().numpy()
+        self.folds_ = np.ones(self.n_motifs_, dtype=np.int64)
+        if self._model.reference is not None:
+            self.folds_ = self._model.shapes.folds.cpu().numpy()
         if self.n_motifs is not None and self.n_motifs_ < self.n_motifs:
             message = (
                 f"n_motifs: only {self.n_motifs_} of {self.n_motifs} motifs differ at all; ask for fewer"

@@ -167,8 +167,12 @@ class Middle(NamedTuple):
         ]
         at = torch.tensor(QUANTILES).to(groups.moments.device)
         values = torch.stack([torch.quantile(mine, at) for mine in along])
-        parts = [part.cpu() for part in (groups.means, groups.column, groups.filter)]
-        return list(map(cls, groups.counts, *parts, values.tolist()))
+        told = [groups.means, groups.column, groups.filter, values.double()]
+        means, columns, axes, places = torch.cat(told, 1).cpu().split([part.shape[1] for part in told], 1)
+        return [
+            cls(count, means[i].clone(), columns[i].clone(), axes[i].clone(), places[i].tolist())
+            for i, count in enumerate(groups.counts)
+        ]
 
 
 @dataclass(frozen=True)

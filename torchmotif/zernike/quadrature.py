@@ -58,16 +58,16 @@ def _unfold(quadrant: Tensor, n_max: int, size: int) -> Tensor:
 
 
 def mirrored(
-    kernels: Float[Tensor, "k h w"], n_max: int, *, rows: bool, columns: bool
-) -> Float[Tensor, "k h w"]:
+    kernels: Float[Tensor, "... k h w"], n_max: int, *, rows: bool, columns: bool
+) -> Float[Tensor, "... k h w"]:
     """The kernels of a disk mirrored with its window: every polynomial is then itself, or its negative."""
-    m = orders(n_max)[:, 1].to(kernels.device)
+    m = orders(n_max)[:, 1]
     sign = torch.ones_like(m)
     if rows:  # theta to -theta
         sign = torch.where(m < 0, -sign, sign)
     if columns:  # theta to pi - theta
         sign = torch.where((m % 2 == 0) == (m < 0), -sign, sign)
-    along = [axis for axis, chosen in ((1, rows), (2, columns)) if chosen]
+    along = [axis for axis, chosen in ((-2, rows), (-1, columns)) if chosen]
     return kernels.flip(along) * sign.to(kernels)[:, None, None]
 
 

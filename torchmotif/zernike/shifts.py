@@ -81,7 +81,8 @@ class ShiftedKernels:
     Parameters
     ----------
     make : function
-        From an offset (row, col) in pixels, neither negative, to kernels of shape (k, size, size).
+        From an offset (row, col) in pixels, neither negative, to kernels of shape (k, size, size). Those at no offset lie where
+        all shall be.
     mirror : function
         From kernels, and whether `rows` and whether `columns` run the other way, to the kernels at the mirrored offset.
     subpixel : int
@@ -105,10 +106,15 @@ class ShiftedKernels:
 
     def at(self, step: tuple[int, int]) -> Tensor:
         """The kernels at an offset of `step` / subpixel pixels."""
+        if self._bank is not None:
+            return self._bank[(step[0] + self.reach) * (2 * self.reach + 1) + step[1] + self.reach]
         if step not in self._made:
             row, column = map(abs, step)
-            if step == (row, column):
-                self._made[step] = self.make((row / self.subpixel, column / self.subpixel))
+            if step == (0, 0):
+                self._made[step] = self.make((0.0, 0.0))
+            elif step == (row, column):
+                made = self.make((row / self.subpixel, column / self.subpixel))
+                self._made[step] = made.to(self.at((0, 0)).device)
             else:  # ten times faster than to make them
                 made = self.at((row, column))
                 self._made[step] = self.mirror(made, rows=step[0] < 0, columns=step[1] < 0)
@@ -204,8 +210,21 @@ class ShiftedKernels:
     def _all(self) -> Tensor:
         """Kernels at every offset, (g, k, size, size)."""
         if self._bank is None:
-            self._bank = torch.stack(
-                [self.at(self._step(number)) for number in range((2 * self.reach + 1) ** 2)]
-            )
+            first, reach = self.at((0, 0)), self.reach
+            steps = [
+                (row / self.subpixel, column / self.subpixel)
+                for row in range(reach + 1)
+                for column in range(reach + 1)
+            ]
+            # Sent there at once, and mirrored there.
+            others = torch.stack([self.make(step) for step in steps[1:]]).to(first.device)
+            made = torch.cat([first[None], others]).view(reach + 1, reach + 1, *first.shape)
+            for axis, mirror in (
+                (1, {"rows": False, "columns": True}),
+                (0, {"rows": True, "columns": False}),
+            ):
+                beyond = self.mirror(made.narrow(axis, 1, reach), **mirror)
+                made = torch.cat([beyond.flip(axis), made], axis)
+            self._bank = made.flatten(0, 1)
             self._made.clear()
         return self._bank

@@ -1,7 +1,7 @@
 """The module that takes patches, positions or whole images to Zernike moments, and back."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,20 @@ from torchmotif.zernike.quadrature import mirrored
 from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
+
+
+# Kernels at an offset that is no pixel take 10 ms to make, half of the time in which a thousand patches are learnt. Those of
+# the last offsets are kept for the next basis: 64 MiB at most of float32, in which two tables of patches up to 40 px have room.
+_KEPT, _KEPT_VALUES = 64, 1 << 18
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept(
+    n_max: int, size: int, offset: tuple[float, float], dtype: torch.dtype, *, orthonormal: bool
+) -> Float[Tensor, "k size size"]:
+    """The kernels of a shifted disk over the disk's area, on the host; not to be written to."""
+    exact = zernike_basis(n_max, size, orthonormal=orthonormal, offset=offset, dtype=torch.float64)
+    return (exact / disk_area(size)).to(dtype)
 
 
 class ZernikeBasis(nn.Module):
@@ -328,14 +342,11 @@ class ZernikeBasis(nn.Module):
         return self._shifted.project(windows, steps, self.basis.device, place)
 
     def _at(self, offset: tuple[float, float]) -> Tensor:
-        """The kernels of a shifted disk, over the disk's area: sums with them are moments."""
-        area = disk_area(self.size)
+        """The kernels of a shifted disk, over the disk's area: sums with them are moments. On the host, but for the disk in the middle."""
         if not any(offset):
-            return self.basis.view(-1, self.size, self.size) / area
-        exact = zernike_basis(
-            self.n_max, self.size, orthonormal=self.orthonormal, offset=offset, dtype=torch.float64
-        )
-        return (exact / area).to(self.basis)
+            return self.basis.view(-1, self.size, self.size) / disk_area(self.size)
+        make = _kept if len(self.basis) * self.size**2 <= _KEPT_VALUES else _kept.__wrapped__
+        return make(self.n_max, self.size, offset, self.basis.dtype, orthonormal=self.orthonormal)
 
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
         """The image and the kernels of a disk centred on a pixel, whose window may be even."""
@@ -345,7 +356,7 @@ class ZernikeBasis(nn.Module):
                 f"image must have at least {self.size} pixels a side, the window's size, got {tuple(data.shape)}"
             )
         shift = 0.0 if self.size % 2 else -0.5
-        return data, self._at((shift, shift))
+        return data, self._at((shift, shift)).to(self.basis)
 
     def _make_synthesis(self) -> Tensor:
         kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
