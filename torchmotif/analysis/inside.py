@@ -30,6 +30,9 @@ Flags = NDArray[np.bool_]
 Selection = Any  # a motif or sublattice, several of them, or a boolean array
 
 
+# Widths within which columns share information, as in `columns._fit`, and spacings within which neighbours are. Nearer to the border,
+# a column beyond it moves those of simulated MoSe2 by up to 0.2 px.
+_SHARED, _NEIGHBOUR = 5.0, 1.25
 _BRIGHTER = 1.25  # times, from which sublattices are of different columns; motifs of one differ by less
 
 
@@ -259,12 +262,29 @@ class Inside:
         variance = np.asarray(columns.position_errors, np.float64) ** 2 * scale**2
         good = np.isfinite(variance).all(axis=1) & (variance > 0).all(axis=1)
         fixed = columns.is_predicted if columns.is_fixed is None else columns.is_fixed
-        for flags in (columns.is_rim, columns.is_saturated, fixed):
+        for flags in (columns.is_rim, columns.is_saturated, fixed, self._beside_unseen):
             if flags is not None:
                 good &= ~np.asarray(flags, bool)
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
         return measured(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
+
+    @property
+    def _beside_unseen(self) -> Flags | None:
+        """Columns so near to the border, or to pixels that were not measured, that columns beyond draw them aside unseen."""
+        columns, mask = self.columns, self.image.mask
+        if columns.width is None:
+            return None
+        far = np.minimum(_SHARED * np.array(columns.width), _NEIGHBOUR * columns.spacing)
+        angle = np.arange(8) * np.pi / 4
+        around = np.stack([np.sin(angle), np.cos(angle)], axis=1) * far
+        place = np.rint(np.asarray(columns.positions, np.float64)[:, None] + around).astype(np.int64)
+        last = np.array(self.image.shape) - 1
+        unseen = ((place < 0) | (place > last)).any(axis=2)
+        if mask is not None:
+            row, col = np.moveaxis(place.clip(0, last), 2, 0)
+            unseen |= np.asarray(mask, bool)[row, col]
+        return np.asarray(unseen.any(axis=1), bool)
 
     def _chosen(self, selection: Selection, name: str) -> Flags:
         """Which columns a selection names."""

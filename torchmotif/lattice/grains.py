@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, cKDTree
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._grains import POLAR, aligned, mean_lattice, polarity_angle, same_lattice
+from torchmotif.lattice._grains import POLAR, aligned, inwards, mean_lattice, polarity_angle, same_lattice
 from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, start_bases
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Grain:
     columns : int
         How many it has.
     a_px, b_px, gamma_deg : (float, float)
-        Lattice constants of the reduced cell, and their standard errors: of the mean lattice of all columns inside the grain.
+        Lattice constants of the reduced cell, and their standard errors: of the mean lattice of the columns inside the grain, those
+        farther from its edge counting more, as in a least-squares fit of one lattice to all of them. Of cells that are square or
+        hexagonal to 3 %, a is the translation of least direction, of others the shortest.
     a_nm, b_nm : (float, float) or None
     orientation_deg : (float, float)
         Direction of a, counter-clockwise from that in which columns count up, and its standard error; of equivalent
@@ -282,9 +284,10 @@ def find_grains(
     shifted, move = aligned(fits, labels, inside)
     nm = None if pixel_size_nm is None else pixel_size_nm[1] / stretch[1]
     areas = _areas(points.positions, triangles, labels, len(order))
+    weights = inwards(points.positions, triangles, np.where(inside, labels, -1), spacing)
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar)
+        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar, weights)
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
