@@ -67,7 +67,7 @@ class Inside:
         within : int, sequence of int, or boolean array of shape (n,), optional
             The columns that make the lattice; by default the sublattice that the columns sit on.
         radius : float, optional
-            Of the local fits in pixels; by default 1.6 translations.
+            Of the local fits in pixels; by default 1.65 translations.
         reference : {"centre", "mean"}
             Zero is the middle of the cage in the lattice of `within`, or the mean place of all columns in such a middle.
 
@@ -148,7 +148,7 @@ class Inside:
             What is unstrained: the mean lattice of each grain, that of one grain, lattice constants such as
             ``{"a_nm": 0.3289, "gamma_deg": 120}``, or the mean lattice of some columns.
         radius : float, optional
-            Within which columns make a fit, in pixels; by default 1.6 translations, the first shell of each sublattice. Errors
+            Within which columns make a fit, in pixels; by default 1.65 translations, the first shell of each sublattice. Errors
             fall with its square, and what is finer than it is averaged.
 
         Returns

@@ -174,6 +174,7 @@ def mean_lattice(
         for p in (0, 1):
             for q in (0, 1):
                 covariance[2 * p + axis, 2 * q + axis] = (paths[p] * paths[q]) @ points.variance[:, axis]
+    covariance *= points.together
     a, b = np.linalg.norm(basis, axis=1)
     directions = np.arctan2(-basis[:, 0], basis[:, 1])
     gamma = float((directions[1] - directions[0]) % (2 * np.pi))

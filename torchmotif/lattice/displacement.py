@@ -122,7 +122,7 @@ def displacements_within(
     scale : (float, float)
         By how much `points` are stretched along (row, col).
     radius : float, optional
-        Of the fits, in pixels; by default 1.6 times the longer translation. A larger one is surer, and follows bends of the
+        Of the fits, in pixels; by default 1.65 times the longer translation. A larger one is surer, and follows bends of the
         lattice less closely.
     reference : {"centre", "mean"}
         Zero is the middle of the cage, or the mean place of all columns in the same middle.
