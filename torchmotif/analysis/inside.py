@@ -15,7 +15,7 @@ from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
-from torchmotif.lattice.field import ColumnField
+from torchmotif.lattice.field import ColumnField, of_columns
 from torchmotif.lattice.grains import find_grains
 from torchmotif.motifs import FinerClasses, finer_classes
 
@@ -168,6 +168,44 @@ class Inside:
             radius=radius,
             scale=scale,
             pixel_size_nm=self.image.pixel_size_nm,
+        )
+
+    def intensities(self, of: Selection = None) -> ColumnField:
+        """How bright columns are, with errors, for means and profiles along a direction or with the distance from a boundary.
+
+        Parameters
+        ----------
+        of : int, sequence of int, or boolean array of shape (n,), optional
+            The columns to look at, as of `displacements`; by default all. Take one sublattice at a time: means over unlike columns
+            follow how many of each there are.
+
+        Returns
+        -------
+        ColumnField
+            One component, in the units of `Columns.intensities`. Columns cut off by the border or saturated have none.
+
+        Raises
+        ------
+        InputError
+            If a choice names no columns, or the columns were not fitted and have no errors.
+        """
+        columns = self.columns
+        if columns.intensity_errors is None:
+            raise InputError("the columns were not fitted and have no errors: find them with refine=True")
+        rows = np.flatnonzero(np.ones(len(self.labels), bool) if of is None else self._chosen(of, "of"))
+        bright, errors = (
+            np.asarray(one, np.float64) for one in (columns.intensities, columns.intensity_errors)
+        )
+        good = np.isfinite(bright) & np.isfinite(errors) & (errors > 0)
+        for flags in (columns.is_rim, columns.is_saturated):
+            if flags is not None:
+                good &= ~np.asarray(flags, bool)
+        return of_columns(
+            rows,
+            np.asarray(columns.positions, np.float64)[rows],
+            np.where(good, bright, np.nan)[rows],
+            np.where(good, errors, 0.0),
+            "intensity",
         )
 
     @cached_property
