@@ -87,6 +87,7 @@ class Inside:
             "radius": None if radius is None else radius * scale[1],
             "reference": reference,
             "pixel_size_nm": self.image.pixel_size_nm,
+            "grains": self._grain_of_each,
         }
         if of is not None:
             chosen = self._chosen(of, "of")
@@ -306,6 +307,14 @@ class Inside:
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
         return measured(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
+
+    @property
+    def _grain_of_each(self) -> NDArray[np.int64] | None:
+        """Grain of each column, None where no lattice is found."""
+        try:
+            return self.grains.labels
+        except InputError:
+            return None
 
     @property
     def _beside_unseen(self) -> Flags | None:

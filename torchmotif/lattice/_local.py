@@ -271,7 +271,13 @@ def reduced(bases: Floats) -> Floats:
 
 
 def fit_around(
-    points: Points, centres: Floats, start: Floats, radius: Any, *, own: Ints | None = None
+    points: Points,
+    centres: Floats,
+    start: Floats,
+    radius: Any,
+    *,
+    own: Ints | None = None,
+    grains: tuple[Ints, Ints] | None = None,
 ) -> LocalFits:
     """Lattices of the columns within a radius of places, by weighted least squares.
 
@@ -289,6 +295,8 @@ def fit_around(
         In pixels.
     own : array of shape (m,), int, optional
         Column that each place is and that its fit leaves out.
+    grains : (array of shape (n,), array of shape (m,)), int64, optional
+        Grain of each column, and of each place: only columns of its own make its lattice.
 
     Returns
     -------
@@ -306,6 +314,8 @@ def fit_around(
         part = slice(low, low + _BATCH)
         excluded = None if own is None else own[part]
         columns, there, distance = _within(tree, used, centres[part], radius, excluded)
+        if grains is not None:
+            there &= grains[0][columns] == grains[1][part, None]
         basis = start[part]
         if radius > first:
             near = there & (distance <= first)

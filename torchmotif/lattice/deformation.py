@@ -98,7 +98,7 @@ def lattice_strain(
         )
     rows = np.flatnonzero((grains.labels >= 0) & (points.group >= 0))
     grain = grains.labels[rows]
-    fits = fit_around(points, points.positions[rows], cells[grain], reach)
+    fits = fit_around(points, points.positions[rows], cells[grain], reach, grains=(grains.labels, grain))
     unstrained, words = _reference(reference, grains, cells, stretch, pixel_size_nm)
     whole = np.rint(fits.basis @ np.linalg.inv(cells[grain]))
     known = np.abs(np.abs(np.linalg.det(np.nan_to_num(whole))) - 1) < 0.5
