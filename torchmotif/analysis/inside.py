@@ -364,9 +364,12 @@ class Inside:
         return np.asarray(self._sublattice == np.bincount(on[on >= 0]).argmax(), bool)
 
     def _levels(self) -> list[list[int]]:
-        """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell."""
+        """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell.
+
+        Those of which no column was measured well enough, such as ones too faint for a fit of their place, are left out.
+        """
         sublattice = self._sublattice
-        numbers = np.unique(sublattice[sublattice >= 0])
+        numbers = np.unique(sublattice[(sublattice >= 0) & (self._points[0].group >= 0)])
         intensities = np.asarray(self.columns.intensities, np.float64)
         bright = np.array([np.median(intensities[sublattice == one]) for one in numbers.tolist()])
         order = np.argsort(-bright, kind="stable")

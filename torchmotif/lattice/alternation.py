@@ -27,13 +27,14 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
     Returns
     -------
     array of shape (n,), int64
-        -1 for columns without a grain, or that no translations join with most others of it.
+        -1 for columns without a grain, that fits of lattices do not use, or that no translations join with most others of it.
     """
     n = len(grains.labels)
     found = np.full(n, -1)
     bright = np.nan_to_num(np.asarray(intensities, np.float64))
     for grain in grains.grains:
-        rows = np.flatnonzero((grains.labels == grain.number) & np.isfinite(grains.bases).all(axis=(1, 2)))
+        known = np.isfinite(grains.bases).all(axis=(1, 2)) & grains.used
+        rows = np.flatnonzero((grains.labels == grain.number) & known)
         if not len(rows):
             continue
         place = grains.positions[rows] * grains.scale
