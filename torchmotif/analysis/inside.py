@@ -1,5 +1,6 @@
 """What the columns do inside a motif: displacement, polarisation, strain, grains and finer classes of a result."""
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif import plot
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
 from torchmotif.lattice._local import Points, measured
 from torchmotif.lattice.alternation import chessboard
@@ -213,7 +214,7 @@ class Inside:
     def grains(self) -> Grains:
         """Columns grouped by lattice and orientation, with lattice constants, boundaries and misorientations."""
         points, scale = self._points
-        return find_grains(
+        found = find_grains(
             points,
             np.asarray(self.columns.intensities, np.float64),
             self.columns.spacing * scale[1],
@@ -221,6 +222,9 @@ class Inside:
             pixel_size_nm=self.image.pixel_size_nm,
             on_sites=self._sublattice >= 0,
         )
+        for said in found.warnings:
+            warnings.warn(said, TorchMotifWarning, stacklevel=2)
+        return found
 
     @cached_property
     def dislocations(self) -> Dislocations:
