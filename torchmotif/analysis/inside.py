@@ -131,11 +131,11 @@ class Inside:
             levels: list[Any] = self._levels()
             if len(levels) < 2 and any(grain.fold == 4 for grain in self.grains.grains):
                 halves = chessboard(self.grains, np.asarray(self.columns.intensities, np.float64))
-                levels = [halves == side for side in (0, 1)]
+                levels = [halves == side for side in (0, 1) if (halves == side).any()]
             if len(levels) < 2:
                 raise InputError(
-                    "a cage and what is in it make two sublattices, and one was found: say which columns with of and within, or look "
-                    "for weaker columns with a lower threshold"
+                    "a cage and what is in it make two sublattices of columns whose places were measured, and one was found: say which "
+                    "columns with of and within, or look for weaker columns with a lower threshold, or with guided=False"
                 )
             within = levels[0] if within is None else within
             of = levels[1] if of is None else of

@@ -32,7 +32,7 @@ _EXACT = 0.01  # unless that is less than this
 _SIDED = 0.5  # of the usual share by which the brighter columns are on one side, below which a column is between two grains
 _SURE = 4.0  # standard errors by which the lattices of neighbouring columns of a grain may differ, if that is more than the tolerance
 _LINK = 1.6  # spacings within which columns may link a grain
-_NEXT = 1.1  # shortest translations, if that is more
+_NEXT = 1.1  # shortest translations, where nothing is linked by that
 _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
 _REACH = 4.0  # spacings within which the lattice of a grain decides about a column
 _ANCHORS = 24  # columns inside grains that do
@@ -290,10 +290,11 @@ def find_grains(
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
     # Fits may use fewer columns than there are, which are farther apart.
     apart = max(spacing, _usual_distance(points.positions[inside]))
-    # Pairs of columns, as in dumbbells, are nearer to each other than to the next pair.
-    shortest = float(np.nanmedian(np.linalg.norm(bases, axis=2).min(axis=1)))
-    reach = max(_LINK * apart, _NEXT * shortest)
-    labels = _linked(points, fits, polar, inside, reach=reach, tolerance=tolerance)
+    labels = _linked(points, fits, polar, inside, reach=_LINK * apart, tolerance=tolerance)
+    if (labels < 0).all():
+        # Pairs of columns, as in dumbbells, are nearer to each other than to the next pair.
+        reach = _NEXT * float(np.nanmedian(np.linalg.norm(bases, axis=2).min(axis=1)))
+        labels = _linked(points, fits, polar, inside, reach=reach, tolerance=tolerance)
     inside &= labels >= 0
     if not inside.any():
         raise InputError(
