@@ -83,12 +83,8 @@ def test_profiles_of_intensities(made: Any) -> None:
     places = grid(20, 20 * np.eye(2))
     rng = np.random.default_rng(0)
     true = 10.0 + (places[:, 1] > 190)
-    result = made(
-        places, np.zeros(400, int), noise=0.0, intensities=true + rng.normal(scale=0.2, size=400)
-    )
-    result = replace(
-        result, columns=replace(result.columns, intensity_errors=np.full(400, 0.2, np.float32))
-    )
+    result = made(places, np.zeros(400, int), noise=0.0, intensities=true + rng.normal(scale=0.2, size=400))
+    result = replace(result, columns=replace(result.columns, intensity_errors=np.full(400, 0.2, np.float32)))
     field = result.intensities()
     profile = field.profile(0.0, bins=20)
     expected = 10.0 + (np.arange(20) > 9.5)

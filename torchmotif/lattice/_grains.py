@@ -97,7 +97,9 @@ def _cell(bases: Floats) -> Floats:
     if fold == 2:
         return cell
     # Of translations that are equal but for their errors, the shortest would be too short: take them by their direction.
-    steps = np.concatenate([cell, -cell] if fold == 4 else [cell, cell[:1] + cell[1:], -cell, -cell[:1] - cell[1:]])
+    steps = np.concatenate(
+        [cell, -cell] if fold == 4 else [cell, cell[:1] + cell[1:], -cell, -cell[:1] - cell[1:]]
+    )
     angle = np.arctan2(-steps[:, 0], steps[:, 1]) % (2 * np.pi)
     order = np.argsort(angle)
     return np.asarray(steps[order[[0, 1 if fold == 4 else 2]]], np.float64)
@@ -156,6 +158,7 @@ def mean_lattice(
     move: Floats,
     here: NDArray[np.bool_],
     polar: NDArray[np.complex128],
+    *,
     importance: Floats,
 ) -> tuple[Floats, dict[str, tuple[float, float]]]:
     """Mean translations (2, 2) of some columns, and a, b, gamma_deg, orientation_deg and fold with their standard errors.

@@ -11,7 +11,17 @@ from scipy.spatial import cKDTree
 
 from torchmotif.columns.lattice import find_lattice
 
-__all__ = ["RADIUS", "SEEN", "LocalFits", "Points", "fit_around", "measured", "reduced", "sparse_rows", "start_bases"]
+__all__ = [
+    "RADIUS",
+    "SEEN",
+    "LocalFits",
+    "Points",
+    "fit_around",
+    "measured",
+    "reduced",
+    "sparse_rows",
+    "start_bases",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,7 +39,10 @@ _LEAST = 0.7  # of an error, as which it may turn out
 _CLEAR = 2.0  # standard errors of the scatter by which it must be less than stated
 _SIGMA = 1.4826  # standard deviations of a Gaussian in one median of its absolute values
 _SELF = 0.6  # of a site that its own column decides, from which the others do not
-_AROUND, _BESIDE = 9, 1.2  # columns among which the nearest of other sublattices are, and times the usual distance of these
+_AROUND, _BESIDE = (
+    9,
+    1.2,
+)  # columns among which the nearest of other sublattices are, and times the usual distance of these
 # Of the correlation of neighbours, what is left of it about the lattice of a first shell, which follows the rest: 0.51 in a simulated
 # honeycomb, 0.41 in two square lattices. Errors of lattice constants go with the root of what is added.
 SEEN = 0.45
@@ -179,9 +192,7 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
         off[rows] /= _SIGMA * np.maximum(np.nanmedian(np.abs(off[rows]), axis=0), 1e-12)
     jitter = np.where(np.isfinite(least), least, 0.0)
     together = _together(positions, off, group)
-    return replace(
-        points, variance=points.variance + jitter, jitter=np.sqrt(jitter), together=together
-    )
+    return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter), together=together)
 
 
 def _without_itself(fits: LocalFits, positions: Floats) -> Floats:

@@ -58,7 +58,9 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
             for side in (0, 1)
             if (joined & (colour == side)).any()
         ]
-        if len(light) < 2 or abs(light[1] - light[0]) < _CLEAR * _median_error(bright[rows[joined]], colour[joined]):
+        if len(light) < 2 or abs(light[1] - light[0]) < _CLEAR * _median_error(
+            bright[rows[joined]], colour[joined]
+        ):
             continue
         found[rows[joined]] = (colour[joined] + int(light[1] > light[0])) % 2
     return found

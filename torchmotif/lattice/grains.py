@@ -317,7 +317,9 @@ def find_grains(
     weights = inwards(points.positions, triangles, np.where(inside, labels, -1), spacing)
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar, weights)
+        basis, found = mean_lattice(
+            points, fits, move, (labels == number) & inside, polar, importance=weights
+        )
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
