@@ -221,7 +221,7 @@ def _together(positions: Floats, off: Floats, group: Ints) -> float:
     if len(np.unique(group[rows])) < 2:
         return 1.0
     k = min(_AROUND, len(rows))
-    away, near = cKDTree(positions[rows]).query(positions[rows], k=range(2, k + 1))
+    away, near = map(np.asarray, cKDTree(positions[rows]).query(positions[rows], k=range(2, k + 1)))
     unlike = group[rows][near] != group[rows][:, None]
     first = np.where(unlike, away, np.inf).min(axis=1)
     pairs = unlike & (away < _BESIDE * np.median(first))
