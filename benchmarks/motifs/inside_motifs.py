@@ -350,7 +350,7 @@ def speed() -> None:
     print(f"6. seconds for {n:,} columns (wall, processor)")
     total = 0.0
     steps: dict[str, Callable[[], Any]] = {
-        "sites": lambda: result.sites,
+        "sublattices": lambda: result._sublattices,  # noqa: SLF001
         "errors from scatter": lambda: result._points,  # noqa: SLF001
         "grains": lambda: result.grains,
         "dislocations": lambda: result.dislocations,
@@ -363,9 +363,9 @@ def speed() -> None:
         wall, lap = time.perf_counter(), time.process_time()
         step()
         wall, lap = time.perf_counter() - wall, time.process_time() - lap
-        total += wall if name not in {"sites", "smoothed"} else 0.0
+        total += wall if name not in {"sublattices", "smoothed"} else 0.0
         print(f"   {name}: {wall:.2f} {lap:.2f}", flush=True)
-    print(f"   all but sites and smoothing: {total:.2f}")
+    print(f"   all but sublattices and smoothing: {total:.2f}")
 
 
 def field() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,25 @@ def test_smoothing_and_profiles_know_their_errors(made: Any, perovskite: Any) ->
     assert np.concatenate(smooth).std() == pytest.approx(1, abs=0.15)
     assert np.concatenate(bins).std() == pytest.approx(1, abs=0.2)
     assert profile.to_dataframe()["columns"].sum() == field.known.sum()
+
+
+def test_profiles_of_intensities(made: Any) -> None:
+    places = grid(20, 20 * np.eye(2))
+    rng = np.random.default_rng(0)
+    true = 10.0 + (places[:, 1] > 190)
+    result = made(places, np.zeros(400, int), noise=0.0, intensities=true + rng.normal(scale=0.2, size=400))
+    result = replace(result, columns=replace(result.columns, intensity_errors=np.full(400, 0.2, np.float32)))
+    field = result.intensities()
+    profile = field.profile(0.0, bins=20)
+    expected = 10.0 + (np.arange(20) > 9.5)
+    z = (profile.values[:, 0] - expected) / profile.errors[:, 0]
+    assert profile.errors == pytest.approx(0.2 / np.sqrt(20))
+    assert np.abs(z).max() < 4
+    assert z.std() == pytest.approx(1, abs=0.4)
+    assert profile.to_dataframe()["intensity"].iloc[-1] == pytest.approx(11, abs=0.2)
+    assert len(result.intensities(result.columns.positions[:, 1] > 200)) < 220
+    with pytest.raises(tm.errors.InputError, match="no errors"):
+        made(places, np.zeros(400, int)).intensities()
 
 
 def test_a_column_in_its_own_sublattice(made: Any) -> None:

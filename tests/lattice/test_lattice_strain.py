@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import columns_of, grid
+from scipy.spatial import cKDTree
 
 import torchmotif as tm
 
@@ -104,3 +105,34 @@ def test_errors_of_sublattices_that_scatter_unlike(made: Any, perovskite: Any) -
         assert np.allclose(field.operators[1].toarray() @ np.ones(len(places)), 0, atol=1e-9)
         assert (np.abs(mean[0, :3]) < 5 * np.sqrt(np.diag(covariance[0])[:3])).all()
     assert np.concatenate(z).std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("error", [0.1, 0.3])
+def test_noise_makes_no_lattice_smaller(made: Any, perovskite: Any, error: float) -> None:
+    # Columns at the rim of a fit are in it or not as noise has it: of (sigma / radius)^2, were the rim at a shell.
+    places, labels = perovskite(16)
+    means = [made(places, labels, error=error, seed=seed).strain({"a_nm": 0.4}).values for seed in range(12)]
+    one = np.array([np.nanmean(each[:, :3], axis=0) for each in means])
+    usual = one.std(axis=0) / np.sqrt(len(one))
+    assert (np.abs(one.mean(axis=0)) < 3.5 * usual + 5e-5).all()
+
+
+def test_errors_of_columns_that_are_drawn_aside_together(made: Any, honeycomb: Any) -> None:
+    places, labels = honeycomb(16, 20.0, 0.3)
+    rng = np.random.default_rng(1)
+    pairs = cKDTree(places).query_pairs(15, output_type="ndarray")
+    along = places[pairs[:, 1]] - places[pairs[:, 0]]
+    along /= np.linalg.norm(along, axis=1)[:, None]
+    constants, strains = [], []
+    for seed in range(24):
+        noise = rng.normal(scale=0.1, size=places.shape)
+        both = rng.normal(scale=0.05, size=(len(pairs), 1)) * along
+        np.add.at(noise, pairs[:, 0], both)
+        np.add.at(noise, pairs[:, 1], both)
+        result = made(places + noise, labels, error=float(noise.std()), noise=0.0, seed=seed)
+        grain, field = result.grains[0], result.strain({"a_nm": 0.4, "gamma_deg": 120})
+        constants += [(grain.a_px[0] - 20) / grain.a_px[1], (grain.b_px[0] - 20) / grain.b_px[1]]
+        strains.append((field.values / field.errors)[field.known, :3])
+    assert np.concatenate(strains).std() == pytest.approx(1, abs=0.05)
+    assert np.std(constants) == pytest.approx(1, abs=0.25)
+    assert np.mean(constants) == pytest.approx(0, abs=0.7)

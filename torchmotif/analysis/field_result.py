@@ -144,8 +144,9 @@ class FieldResult(Naming):
     def _without_pixels(self) -> MotifResult:
         """The result of the only image for what needs none of its pixels; columns are in the order of `positions`."""
         known = self.images[0]
-        unread = np.broadcast_to(np.uint8(0), known["shape"])
-        return self._one(0, Micrograph(unread, known["pixel_size_nm"]))
+        unread, hidden = np.broadcast_to(np.uint8(0), known["shape"]), known.get("unmeasured")
+        mask = None if hidden is None else Unmeasured.from_dict(hidden).mask
+        return self._one(0, Micrograph(unread, known["pixel_size_nm"], mask=mask))
 
     @cached_property
     def positions(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the columns do inside a motif: displacement, polarisation, strain, grains and finer classes of a result."""
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif import plot
-from torchmotif.errors import InputError
+from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
 from torchmotif.lattice._local import Points, measured
 from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
-from torchmotif.lattice.field import ColumnField
+from torchmotif.lattice.field import ColumnField, of_columns
 from torchmotif.lattice.grains import find_grains
 from torchmotif.motifs import FinerClasses, finer_classes
 
@@ -30,6 +31,9 @@ Flags = NDArray[np.bool_]
 Selection = Any  # a motif or sublattice, several of them, or a boolean array
 
 
+# Widths within which columns share information, as in `columns._fit`, and spacings within which neighbours are. Nearer to the border,
+# a column beyond it moves those of simulated MoSe2 by up to 0.2 px.
+_SHARED, _NEIGHBOUR = 5.0, 1.25
 _BRIGHTER = 1.25  # times, from which sublattices are of different columns; motifs of one differ by less
 
 
@@ -64,7 +68,7 @@ class Inside:
         within : int, sequence of int, or boolean array of shape (n,), optional
             The columns that make the lattice; by default the sublattice that the columns sit on.
         radius : float, optional
-            Of the local fits in pixels; by default 1.6 translations.
+            Of the local fits in pixels; by default 1.65 translations.
         reference : {"centre", "mean"}
             Zero is the middle of the cage in the lattice of `within`, or the mean place of all columns in such a middle.
 
@@ -84,6 +88,7 @@ class Inside:
             "radius": None if radius is None else radius * scale[1],
             "reference": reference,
             "pixel_size_nm": self.image.pixel_size_nm,
+            "grains": self._grain_of_each,
         }
         if of is not None:
             chosen = self._chosen(of, "of")
@@ -126,11 +131,11 @@ class Inside:
             levels: list[Any] = self._levels()
             if len(levels) < 2 and any(grain.fold == 4 for grain in self.grains.grains):
                 halves = chessboard(self.grains, np.asarray(self.columns.intensities, np.float64))
-                levels = [halves == side for side in (0, 1)]
+                levels = [halves == side for side in (0, 1) if (halves == side).any()]
             if len(levels) < 2:
                 raise InputError(
-                    "a cage and what is in it make two sublattices, and one was found: say which columns with of and within, or look "
-                    "for weaker columns with a lower threshold"
+                    "a cage and what is in it make two sublattices of columns whose places were measured, and one was found: say which "
+                    "columns with of and within, or look for weaker columns with a lower threshold, or with guided=False"
                 )
             within = levels[0] if within is None else within
             of = levels[1] if of is None else of
@@ -145,7 +150,7 @@ class Inside:
             What is unstrained: the mean lattice of each grain, that of one grain, lattice constants such as
             ``{"a_nm": 0.3289, "gamma_deg": 120}``, or the mean lattice of some columns.
         radius : float, optional
-            Within which columns make a fit, in pixels; by default 1.6 translations, the first shell of each sublattice. Errors
+            Within which columns make a fit, in pixels; by default 1.65 translations, the first shell of each sublattice. Errors
             fall with its square, and what is finer than it is averaged.
 
         Returns
@@ -167,11 +172,49 @@ class Inside:
             pixel_size_nm=self.image.pixel_size_nm,
         )
 
+    def intensities(self, of: Selection = None) -> ColumnField:
+        """How bright columns are, with errors, for means and profiles along a direction or with the distance from a boundary.
+
+        Parameters
+        ----------
+        of : int, sequence of int, or boolean array of shape (n,), optional
+            The columns to look at, as of `displacements`; by default all. Take one sublattice at a time: means over unlike columns
+            follow how many of each there are.
+
+        Returns
+        -------
+        ColumnField
+            One component, in the units of `Columns.intensities`. Columns cut off by the border or saturated have none.
+
+        Raises
+        ------
+        InputError
+            If a choice names no columns, or the columns were not fitted and have no errors.
+        """
+        columns = self.columns
+        if columns.intensity_errors is None:
+            raise InputError("the columns were not fitted and have no errors: find them with refine=True")
+        rows = np.flatnonzero(np.ones(len(self.labels), bool) if of is None else self._chosen(of, "of"))
+        bright, errors = (
+            np.asarray(one, np.float64) for one in (columns.intensities, columns.intensity_errors)
+        )
+        good = np.isfinite(bright) & np.isfinite(errors) & (errors > 0)
+        for flags in (columns.is_rim, columns.is_saturated):
+            if flags is not None:
+                good &= ~np.asarray(flags, bool)
+        return of_columns(
+            rows,
+            np.asarray(columns.positions, np.float64)[rows],
+            np.where(good, bright, np.nan)[rows],
+            np.where(good, errors, 0.0),
+            "intensity",
+        )
+
     @cached_property
     def grains(self) -> Grains:
         """Columns grouped by lattice and orientation, with lattice constants, boundaries and misorientations."""
         points, scale = self._points
-        return find_grains(
+        found = find_grains(
             points,
             np.asarray(self.columns.intensities, np.float64),
             self.columns.spacing * scale[1],
@@ -179,6 +222,9 @@ class Inside:
             pixel_size_nm=self.image.pixel_size_nm,
             on_sites=self._sublattice >= 0,
         )
+        for said in found.warnings:
+            warnings.warn(said, TorchMotifWarning, stacklevel=2)
+        return found
 
     @cached_property
     def dislocations(self) -> Dislocations:
@@ -259,12 +305,37 @@ class Inside:
         variance = np.asarray(columns.position_errors, np.float64) ** 2 * scale**2
         good = np.isfinite(variance).all(axis=1) & (variance > 0).all(axis=1)
         fixed = columns.is_predicted if columns.is_fixed is None else columns.is_fixed
-        for flags in (columns.is_rim, columns.is_saturated, fixed):
+        for flags in (columns.is_rim, columns.is_saturated, fixed, self._beside_unseen):
             if flags is not None:
                 good &= ~np.asarray(flags, bool)
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
         return measured(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
+
+    @property
+    def _grain_of_each(self) -> NDArray[np.int64] | None:
+        """Grain of each column, None where no lattice is found."""
+        try:
+            return self.grains.labels
+        except InputError:
+            return None
+
+    @property
+    def _beside_unseen(self) -> Flags | None:
+        """Columns so near to the border, or to pixels that were not measured, that columns beyond draw them aside unseen."""
+        columns, mask = self.columns, self.image.mask
+        if columns.width is None:
+            return None
+        far = np.minimum(_SHARED * np.array(columns.width), _NEIGHBOUR * columns.spacing)
+        angle = np.arange(8) * np.pi / 4
+        around = np.stack([np.sin(angle), np.cos(angle)], axis=1) * far
+        place = np.rint(np.asarray(columns.positions, np.float64)[:, None] + around).astype(np.int64)
+        last = np.array(self.image.shape) - 1
+        unseen = ((place < 0) | (place > last)).any(axis=2)
+        if mask is not None:
+            row, col = np.moveaxis(place.clip(0, last), 2, 0)
+            unseen |= np.asarray(mask, bool)[row, col]
+        return np.asarray(unseen.any(axis=1), bool)
 
     def _chosen(self, selection: Selection, name: str) -> Flags:
         """Which columns a selection names."""
@@ -297,9 +368,12 @@ class Inside:
         return np.asarray(self._sublattice == np.bincount(on[on >= 0]).argmax(), bool)
 
     def _levels(self) -> list[list[int]]:
-        """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell."""
+        """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell.
+
+        Those of which no column was measured well enough, such as ones too faint for a fit of their place, are left out.
+        """
         sublattice = self._sublattice
-        numbers = np.unique(sublattice[sublattice >= 0])
+        numbers = np.unique(sublattice[(sublattice >= 0) & (self._points[0].group >= 0)])
         intensities = np.asarray(self.columns.intensities, np.float64)
         bright = np.array([np.median(intensities[sublattice == one]) for one in numbers.tolist()])
         order = np.argsort(-bright, kind="stable")

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from torchmotif.lattice._local import LocalFits, Points, reduced, sparse_rows
 
-__all__ = ["POLAR", "aligned", "mean_lattice", "polarity_angle", "same_lattice"]
+__all__ = ["POLAR", "aligned", "inwards", "mean_lattice", "polarity_angle", "same_lattice"]
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,64 @@ def _cell(bases: Floats) -> Floats:
     cells = np.rint(bases @ np.linalg.inv(first))
     whole = np.abs(np.abs(np.linalg.det(cells)) - 1) < 0.5
     mean = np.median(np.linalg.solve(cells[whole], bases[whole]), axis=0)
-    return np.asarray(reduced(mean[None])[0], np.float64)
+    cell = np.asarray(reduced(mean[None])[0], np.float64)
+    fold = _fold(cell)
+    if fold == 2:
+        return cell
+    # Of translations that are equal but for their errors, the shortest would be too short: take them by their direction.
+    steps = np.concatenate(
+        [cell, -cell] if fold == 4 else [cell, cell[:1] + cell[1:], -cell, -cell[:1] - cell[1:]]
+    )
+    angle = np.arctan2(-steps[:, 0], steps[:, 1]) % (2 * np.pi)
+    order = np.argsort(angle)
+    return np.asarray(steps[order[[0, 1 if fold == 4 else 2]]], np.float64)
+
+
+def _fold(cell: Floats) -> int:
+    """How often a turn brings a reduced cell (2, 2) back onto itself: 6, 4, or else 2."""
+    a, b = np.linalg.norm(cell, axis=1)
+    if not abs(a - b) < _EQUAL * (a + b) / 2:
+        return 2
+    gamma = np.arccos(np.clip(cell[0] @ cell[1] / (a * b), -1, 1))
+    return 4 if abs(gamma - np.pi / 2) < _RIGHT else 6 if abs(gamma - 2 * np.pi / 3) < _RIGHT else 2
+
+
+def inwards(
+    positions: Floats, triangles: NDArray[np.int64], labels: NDArray[np.int64], spacing: float
+) -> Floats:
+    """Weights of local lattices in the mean lattice of their grain, shape (n,): a parabola of the distance from its outline.
+
+    The mean of all slopes of a line is what its ends say, which have the errors of two points. The slope of the least-squares line is
+    the mean of local slopes with weights that fall to zero at its ends as a parabola does; in the plane, those of a disc do.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+    triangles : array of shape (t, 3), int64
+        Between neighbouring columns.
+    labels : array of shape (n,), int64
+        Grain of each column inside one, -1 for others.
+    spacing : float
+        Distance between neighbouring columns: half of it beyond the outermost the grain ends.
+    """
+    corner = labels[triangles]
+    own = triangles[(corner >= 0).all(axis=1) & (corner == corner[:, :1]).all(axis=1)]
+    sides = np.sort(np.concatenate([own[:, [0, 1]], own[:, [1, 2]], own[:, [2, 0]]]), axis=1)
+    once, count = np.unique(sides, axis=0, return_counts=True)
+    outline = np.unique(once[count == 1])
+    n, weights = len(positions), np.ones(len(positions))
+    rows = np.flatnonzero(np.isin(labels, labels[outline]) & (labels >= 0))
+    if not len(rows):
+        return weights
+    # The grain as a third coordinate: one search for all of them.
+    far = 2 * np.ptp(positions, axis=0).max()
+    apart = np.column_stack([positions, far * labels])
+    depth = np.zeros(n)
+    depth[rows] = cKDTree(apart[outline]).query(apart[rows])[0] + spacing / 2
+    deepest = np.zeros(int(labels.max()) + 1)
+    np.maximum.at(deepest, labels[rows], depth[rows])
+    weights[rows] = depth[rows] * (2 * deepest[labels[rows]] - depth[rows])
+    return weights
 
 
 def mean_lattice(
@@ -101,12 +158,17 @@ def mean_lattice(
     move: Floats,
     here: NDArray[np.bool_],
     polar: NDArray[np.complex128],
+    *,
+    importance: Floats,
 ) -> tuple[Floats, dict[str, tuple[float, float]]]:
-    """Mean translations (2, 2) of some columns, and a, b, gamma_deg, orientation_deg and fold with their standard errors."""
+    """Mean translations (2, 2) of some columns, and a, b, gamma_deg, orientation_deg and fold with their standard errors.
+
+    The mean is weighted by the importance (n,) of each, see `inwards`.
+    """
     rows = np.flatnonzero(here & (np.abs(np.linalg.det(move)) > 0.5))
     n = len(points.positions)
     weights = np.einsum("mpq,mkq->mkp", move[rows], fits.weights[rows])
-    kernel = csr_array(np.full((1, len(rows)), 1 / len(rows)))
+    kernel = csr_array(importance[None, rows] / importance[rows].sum())
     paths = [(kernel @ sparse_rows(fits.neighbours[rows], weights[..., p], n)).toarray()[0] for p in (0, 1)]
     basis = np.stack([path @ points.positions for path in paths])
     # Covariance of (a_row, a_col, b_row, b_col): positions along rows and columns are independent.
@@ -115,6 +177,7 @@ def mean_lattice(
         for p in (0, 1):
             for q in (0, 1):
                 covariance[2 * p + axis, 2 * q + axis] = (paths[p] * paths[q]) @ points.variance[:, axis]
+    covariance *= points.together
     a, b = np.linalg.norm(basis, axis=1)
     directions = np.arctan2(-basis[:, 0], basis[:, 1])
     gamma = float((directions[1] - directions[0]) % (2 * np.pi))
@@ -147,16 +210,13 @@ def _orientation(
 
     Of square and hexagonal cells, the mean of a and of b turned back by 90 or 120 degrees, which is surer.
     """
-    a, b = np.linalg.norm(basis, axis=1)
-    equal = abs(a - b) < _EQUAL * (a + b) / 2
-    square, hexagonal = (equal and abs(gamma - right) < _RIGHT for right in (np.pi / 2, 2 * np.pi / 3))
-    if not (square or hexagonal):
+    fold = _fold(basis)
+    if fold == 2:
         return 2, float(directions[0] % np.pi), np.concatenate([turn[0], np.zeros(2)])
-    angle = directions[0] + (gamma - (np.pi / 2 if square else 2 * np.pi / 3)) / 2
+    angle = directions[0] + (gamma - (np.pi / 2 if fold == 4 else 2 * np.pi / 3)) / 2
     slope = np.concatenate([turn[0], turn[1]]) / 2
-    fold = 4 if square else 6
     side = polar.mean()
-    if hexagonal and abs(side) > POLAR:
+    if fold == 6 and abs(side) > POLAR:
         # Bonds lie midway between translations: the side of the brighter columns is that of a, or of its opposite.
         fold = 3
         if (side * np.exp(-3j * (angle + np.pi / 6))).real < 0:

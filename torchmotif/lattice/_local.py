@@ -11,7 +11,17 @@ from scipy.spatial import cKDTree
 
 from torchmotif.columns.lattice import find_lattice
 
-__all__ = ["LocalFits", "Points", "fit_around", "measured", "reduced", "sparse_rows", "start_bases"]
+__all__ = [
+    "RADIUS",
+    "SEEN",
+    "LocalFits",
+    "Points",
+    "fit_around",
+    "measured",
+    "reduced",
+    "sparse_rows",
+    "start_bases",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,9 +30,23 @@ _FINER = 0.7  # of its own spacing is what a sublattice's lattice is looked for 
 _OFF = 0.3  # shortest translations beside its site from which a column is none of the lattice
 _SHELL = 1.3  # longest translations within which the first fit looks, before indices reach farther
 _SPARE = 3  # columns needed beyond one for each sublattice: two translations, and one to tell their misfit
-RADIUS = 1.6  # longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours
+# Longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours. Noise decides which
+# columns at that distance are in a fit, and makes it too small: 1.65 lies between the shells of honeycombs (1.53 and 1.73) and of
+# square lattices one within the other (1.58 and 1.8).
+RADIUS = 1.65
 _MANY = 50  # columns of a sublattice that tell how far they scatter, to a tenth
 _LEAST = 0.7  # of an error, as which it may turn out
+_CLEAR = 2.0  # standard errors of the scatter by which it must be less than stated
+_SIGMA = 1.4826  # standard deviations of a Gaussian in one median of its absolute values
+_SELF = 0.6  # of a site that its own column decides, from which the others do not
+_AROUND, _BESIDE = (
+    9,
+    1.2,
+)  # columns among which the nearest of other sublattices are, and times the usual distance of these
+# Of the correlation of neighbours, what is left of it about the lattice of a first shell, which follows the rest: 0.51 in a simulated
+# honeycomb, 0.41 in two square lattices. Errors of lattice constants go with the root of what is added.
+SEEN = 0.45
+_FAR = 3.0  # usual distances from its site beyond which a column counts as no farther: displaced columns are no noise
 _MOST = 96  # neighbours of one fit
 _FLAT = 1e-3  # of a fit's spread along its longest direction: with less along the other, there is one translation only
 _BATCH = 4_096  # fits that are made together
@@ -43,6 +67,9 @@ class Points:
     jitter : array of shape (2,)
         Standard deviation along (row, col) in pixels by which columns of all sublattices scatter beyond their errors; the variance
         has it.
+    together : float
+        By how many times the variance of the mean lattice of many columns exceeds that from independent errors: neighbours that
+        overlap are drawn aside together.
     start : (array of shape (n, 2, 2), array of shape (n,)), optional
         What `start_bases` has found for them.
     """
@@ -51,6 +78,7 @@ class Points:
     variance: Floats
     group: Ints
     jitter: Floats
+    together: float = 1.0
     start: tuple[Floats, Ints] | None = None
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
@@ -146,7 +174,7 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
     points = Points(positions, variance.copy(), group, np.zeros(2))
     points = replace(points, start=start_bases(points))
     numbers, counts = np.unique(group[group >= 0], return_counts=True)
-    least = np.full(2, np.inf)
+    least, off = np.full(2, np.inf), np.full(positions.shape, np.nan)
     for number in numbers[counts >= _MANY].tolist():
         own = points.only(group == number)
         bases, _ = start_bases(own)
@@ -156,10 +184,54 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
             continue
         fits = fit_around(own, positions[rows], bases[rows], RADIUS * float(np.nanmedian(size)))
         scatter, usual = fits.scatter, np.median(variance[rows], axis=0)
-        points.variance[rows] *= scatter.clip(_LEAST**2, 1)
+        # Of a variance from the median of squares, with an efficiency of about two thirds.
+        less = scatter * (1 + _CLEAR * np.sqrt(3 / len(rows))) < 1
+        points.variance[rows] *= np.where(less, scatter.clip(_LEAST**2, 1), 1.0)
         least = np.minimum(least, np.maximum(scatter - 1, 0) * usual)
+        off[rows] = _without_itself(fits, positions[rows])
+        off[rows] /= _SIGMA * np.maximum(np.nanmedian(np.abs(off[rows]), axis=0), 1e-12)
     jitter = np.where(np.isfinite(least), least, 0.0)
-    return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter))
+    together = _together(positions, off, group)
+    return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter), together=together)
+
+
+def _without_itself(fits: LocalFits, positions: Floats) -> Floats:
+    """How far columns (m, 2) are from where the others of the fit around each put them."""
+    basis = np.where(fits.known[:, None, None], fits.basis, np.eye(2))
+    cells = np.einsum("mi,mij->mj", positions - fits.middle, np.linalg.inv(basis)) + fits.middle_index
+    step = np.rint(np.where(fits.known[:, None], cells, 0.0)) - np.nan_to_num(fits.middle_index)
+    off = positions - fits.middle - np.einsum("mi,mij->mj", step, basis)
+    # A column is the nearest of its own fit, and draws it.
+    own = fits.middle_weights[:, 0] + np.einsum("mp,mp->m", fits.weights[:, 0], step)
+    off[~fits.known | (own > _SELF)] = np.nan
+    return np.asarray(off / (1 - np.minimum(own, _SELF))[:, None], np.float64)
+
+
+def _together(positions: Floats, off: Floats, group: Ints) -> float:
+    """One plus the sum of the correlations of a column with its nearest neighbours of other sublattices, 1 where none is seen.
+
+    Parameters
+    ----------
+    positions : array of shape (n, 2)
+    off : array of shape (n, 2)
+        How far columns are from where their sublattice puts them, over how far that usually is; NaN where it is not known.
+    group : array of shape (n,), int64
+    """
+    rows = np.flatnonzero(np.isfinite(off).all(axis=1))
+    if len(np.unique(group[rows])) < 2:
+        return 1.0
+    k = min(_AROUND, len(rows))
+    away, near = map(np.asarray, cKDTree(positions[rows]).query(positions[rows], k=range(2, k + 1)))
+    unlike = group[rows][near] != group[rows][:, None]
+    first = np.where(unlike, away, np.inf).min(axis=1)
+    pairs = unlike & (away < _BESIDE * np.median(first))
+    i, nth = np.nonzero(pairs)
+    if len(i) < _MANY:
+        return 1.0
+    one, other = rows[i], rows[near[i, nth]]
+    # The mean over directions of what is correlated along and across the step.
+    both = (np.clip(off[one], -_FAR, _FAR) * np.clip(off[other], -_FAR, _FAR)).sum(axis=1) / 2
+    return float(max(1 + both.mean() * len(i) / len(rows) / SEEN, 1.0))
 
 
 def start_bases(points: Points) -> tuple[Floats, Ints]:
@@ -210,7 +282,13 @@ def reduced(bases: Floats) -> Floats:
 
 
 def fit_around(
-    points: Points, centres: Floats, start: Floats, radius: Any, *, own: Ints | None = None
+    points: Points,
+    centres: Floats,
+    start: Floats,
+    radius: Any,
+    *,
+    own: Ints | None = None,
+    grains: tuple[Ints, Ints] | None = None,
 ) -> LocalFits:
     """Lattices of the columns within a radius of places, by weighted least squares.
 
@@ -228,6 +306,8 @@ def fit_around(
         In pixels.
     own : array of shape (m,), int, optional
         Column that each place is and that its fit leaves out.
+    grains : (array of shape (n,), array of shape (m,)), int64, optional
+        Grain of each column, and of each place: only columns of its own make its lattice.
 
     Returns
     -------
@@ -245,6 +325,8 @@ def fit_around(
         part = slice(low, low + _BATCH)
         excluded = None if own is None else own[part]
         columns, there, distance = _within(tree, used, centres[part], radius, excluded)
+        if grains is not None:
+            there &= grains[0][columns] == grains[1][part, None]
         basis = start[part]
         if radius > first:
             near = there & (distance <= first)

@@ -10,6 +10,8 @@ from torchmotif.lattice.grains import Grains
 
 __all__ = ["chessboard"]
 
+_CLEAR = 5.0  # standard errors by which halves must differ in brightness: else all are of one kind
+_SIGMA = 1.4826  # standard deviations of a Gaussian in one median of its absolute values
 _NEAR = 0.25  # translations from where a translation leads, within which the column there is met
 
 
@@ -27,13 +29,14 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
     Returns
     -------
     array of shape (n,), int64
-        -1 for columns without a grain, or that no translations join with most others of it.
+        -1 for columns of grains whose halves are equally bright, without a grain, that fits of lattices do not use, or that no translations join with most others of it.
     """
     n = len(grains.labels)
     found = np.full(n, -1)
     bright = np.nan_to_num(np.asarray(intensities, np.float64))
     for grain in grains.grains:
-        rows = np.flatnonzero((grains.labels == grain.number) & np.isfinite(grains.bases).all(axis=(1, 2)))
+        known = np.isfinite(grains.bases).all(axis=(1, 2)) & grains.used
+        rows = np.flatnonzero((grains.labels == grain.number) & known)
         if not len(rows):
             continue
         place = grains.positions[rows] * grains.scale
@@ -55,6 +58,16 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
             for side in (0, 1)
             if (joined & (colour == side)).any()
         ]
-        brighter = int(len(light) == 2 and light[1] > light[0])
-        found[rows[joined]] = (colour[joined] + brighter) % 2
+        if len(light) < 2 or abs(light[1] - light[0]) < _CLEAR * _median_error(
+            bright[rows[joined]], colour[joined]
+        ):
+            continue
+        found[rows[joined]] = (colour[joined] + int(light[1] > light[0])) % 2
     return found
+
+
+def _median_error(bright: NDArray[np.float64], colour: NDArray[np.int64]) -> float:
+    """Standard error of the difference between the medians of two halves."""
+    halves = [bright[colour == side] for side in (0, 1)]
+    scatter = [_SIGMA * float(np.median(np.abs(one - np.median(one)))) / np.sqrt(len(one)) for one in halves]
+    return float(np.sqrt(np.pi / 2) * np.hypot(*scatter))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._local import RADIUS, Points, fit_around, reduced, sparse_rows
+from torchmotif.lattice._local import RADIUS, SEEN, Points, fit_around, reduced, sparse_rows
 from torchmotif.lattice.field import ColumnField
 from torchmotif.lattice.grains import Grains
 
@@ -73,7 +73,7 @@ def lattice_strain(
         What is unstrained: the mean lattice of each grain; that of one grain; a structure by its lattice constants
         ``{"a_nm": ..., "b_nm": ..., "gamma_deg": ...}``, in the mean orientation of each grain; the mean lattice of some columns.
     radius : float, optional
-        Of the fits in pixels along the rows; by default 1.6 translations. Errors fall with its square, and so does the
+        Of the fits in pixels along the rows; by default 1.65 translations. Errors fall with its square, and so does the
         resolution with it.
     scale : (float, float)
         By how much `points` are stretched along (row, col).
@@ -98,7 +98,7 @@ def lattice_strain(
         )
     rows = np.flatnonzero((grains.labels >= 0) & (points.group >= 0))
     grain = grains.labels[rows]
-    fits = fit_around(points, points.positions[rows], cells[grain], reach)
+    fits = fit_around(points, points.positions[rows], cells[grain], reach, grains=(grains.labels, grain))
     unstrained, words = _reference(reference, grains, cells, stretch, pixel_size_nm)
     whole = np.rint(fits.basis @ np.linalg.inv(cells[grain]))
     known = np.abs(np.abs(np.linalg.det(np.nan_to_num(whole))) - 1) < 0.5
@@ -109,6 +109,8 @@ def lattice_strain(
     values, jacobian = _strained(basis, np.asarray(np.linalg.inv(unstrained), np.float64)[grain])
     values[~(np.abs(values[:, :3]) < _MOST).all(axis=1)] = np.nan
     n = len(points.positions)
+    # Fits of a first shell see a part of what neighbours have in common, large ones nearly all.
+    together = 1 + (points.together - 1) * (1 - (1 - SEEN) * min(RADIUS * longest / reach, 1.0) ** 2)
     return LatticeStrain(
         rows,
         points.positions[rows] / stretch,
@@ -117,7 +119,7 @@ def lattice_strain(
         points.jitter / stretch,
         tuple(sparse_rows(fits.neighbours, weights[..., p], n) for p in (0, 1)),
         jacobian,
-        points.variance,
+        points.variance * together,
         reach / stretch[1],
         words,
     )

@@ -107,6 +107,7 @@ def displacements_within(
     radius: float | None = None,
     reference: Reference = "centre",
     pixel_size_nm: tuple[float, float] | None = None,
+    grains: NDArray[np.int64] | None = None,
 ) -> Displacements:
     """Displacements of some columns from places in the lattice that others make around them.
 
@@ -122,11 +123,13 @@ def displacements_within(
     scale : (float, float)
         By how much `points` are stretched along (row, col).
     radius : float, optional
-        Of the fits, in pixels; by default 1.6 times the longer translation. A larger one is surer, and follows bends of the
+        Of the fits, in pixels; by default 1.65 times the longer translation. A larger one is surer, and follows bends of the
         lattice less closely.
     reference : {"centre", "mean"}
         Zero is the middle of the cage, or the mean place of all columns in the same middle.
     pixel_size_nm : (float, float), optional
+    grains : array of shape (n,), int64, optional
+        Grain of each column: only columns of its own make the lattice around it.
 
     Returns
     -------
@@ -151,7 +154,8 @@ def displacements_within(
     radius = RADIUS * longest if radius is None else radius
     if not longest <= radius < np.inf:
         raise InputError(f"radius must be at least {longest:.1f} pixels, one translation, got {radius}")
-    fits = fit_around(lattice, points.positions[target], bases[target], radius, own=target)
+    own = None if grains is None else (grains, grains[target])
+    fits = fit_around(lattice, points.positions[target], bases[target], radius, own=target, grains=own)
     place, which = _places(fits, points.positions[target])
     shift, operator = _shifts(fits, points, target, place)
     near = np.linalg.norm(shift, axis=1) < _NEAR * np.linalg.norm(fits.basis, axis=2).min(axis=1)

@@ -14,7 +14,7 @@ from torchmotif.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ColumnField", "Profile"]
+__all__ = ["ColumnField", "Profile", "of_columns"]
 
 Floats = NDArray[np.float64]
 
@@ -321,6 +321,31 @@ class ColumnField:
         for i, name in enumerate(self.names):
             table |= {name: self.values[:, i], f"{name}_error": errors[:, i]}
         return pd.DataFrame(table | {"p_value": p, "significant": _discovered(p, 0.05)})
+
+
+def of_columns(
+    columns: NDArray[np.int64], positions: Floats, values: Floats, errors: Floats, name: str
+) -> ColumnField:
+    """The field of a quantity that each column has by itself, with independent errors.
+
+    Parameters
+    ----------
+    columns : array of shape (m,), int64
+    positions : array of shape (m, 2)
+    values : array of shape (m,)
+        NaN where nothing is known.
+    errors : array of shape (n,)
+        Standard errors, of all columns of the result.
+    name : str
+    """
+    m, n = len(columns), len(errors)
+    itself = csr_array((np.ones(m), (np.arange(m), columns)), shape=(m, n))
+    # What stands along rows is the quantity, and nothing stands along columns.
+    jacobian = np.broadcast_to(np.array([1.0, 0.0]), (m, 1, 1, 2))
+    variance = np.column_stack([errors**2, np.zeros(n)])
+    return ColumnField(
+        columns, positions, values[:, None], (name,), np.zeros(2), (itself,), jacobian, variance
+    )
 
 
 def _chance(values: Floats, covariance: Floats) -> Floats:

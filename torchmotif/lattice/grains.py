@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, cKDTree
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._grains import POLAR, aligned, mean_lattice, polarity_angle, same_lattice
+from torchmotif.lattice._grains import POLAR, aligned, inwards, mean_lattice, polarity_angle, same_lattice
 from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, start_bases
 
 if TYPE_CHECKING:
@@ -32,10 +32,15 @@ _EXACT = 0.01  # unless that is less than this
 _SIDED = 0.5  # of the usual share by which the brighter columns are on one side, below which a column is between two grains
 _SURE = 4.0  # standard errors by which the lattices of neighbouring columns of a grain may differ, if that is more than the tolerance
 _LINK = 1.6  # spacings within which columns may link a grain
+_NEXT = 1.1  # shortest translations, where nothing is linked by that
 _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
 _REACH = 4.0  # spacings within which the lattice of a grain decides about a column
 _ANCHORS = 24  # columns inside grains that do
 _ON = 0.35  # spacings from a site beyond which a column belongs to no grain
+_NONE = 0.1  # of the columns in no grain, from which a warning says so
+# Of the columns around which there is not one lattice, from which a warning says so: of 1,200 of MoSe2 in four grains 0.25, in a
+# twisted bilayer of MoS2 0.38.
+_LOST = 0.33
 _EDGE = 2.6  # spacings: longer sides make no triangle between neighbouring columns; boundaries may gape
 
 
@@ -50,7 +55,9 @@ class Grain:
     columns : int
         How many it has.
     a_px, b_px, gamma_deg : (float, float)
-        Lattice constants of the reduced cell, and their standard errors: of the mean lattice of all columns inside the grain.
+        Lattice constants of the reduced cell, and their standard errors: of the mean lattice of the columns inside the grain, those
+        farther from its edge counting more, as in a least-squares fit of one lattice to all of them. Of cells that are square or
+        hexagonal to 3 %, a is the translation of least direction; a, b are right-handed, and the angle between them is 90 to 120 degrees.
     a_nm, b_nm : (float, float) or None
     orientation_deg : (float, float)
         Direction of a, counter-clockwise from that in which columns count up, and its standard error; of equivalent
@@ -97,6 +104,10 @@ class Grains:
         The two grains on their sides, the lower number first.
     bases : array of shape (n, 2, 2)
         Translations around each column in the cell of its grain, in pixels of the image; NaN where they are not known.
+    scale : array of shape (2,)
+        By how much (row, col) are stretched to square pixels.
+    used : boolean array of shape (n,)
+        Columns that fits of lattices use: those measured well, on a sublattice.
     """
 
     labels: Ints
@@ -107,6 +118,7 @@ class Grains:
     between: Ints
     bases: Floats
     scale: Floats
+    used: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Count the grains."""
@@ -115,6 +127,22 @@ class Grains:
     def __getitem__(self, number: int) -> Grain:
         """One grain."""
         return self.grains[number]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful, with what to do."""
+        found, used = [], self.labels >= 0
+        none, lost = 1 - float(used.mean()), 1 - float(self.inside[self.used].mean())
+        if none > _NONE:
+            found.append(
+                f"grains: {none:.0%} of the columns lie in no grain; look at the map of grains and at the sublattices of the motifs"
+            )
+        if lost > _LOST and len(self) > 1:  # of a small crystal, many columns are at its edge
+            found.append(
+                f"grains: around {lost:.0%} of the columns there is not one lattice: many boundaries, or layers over one another, "
+                "which are not told apart; what is said of grains, strain and displacement there means little"
+            )
+        return found
 
     def __repr__(self) -> str:
         """Say how many there are."""
@@ -263,6 +291,10 @@ def find_grains(
     # Fits may use fewer columns than there are, which are farther apart.
     apart = max(spacing, _usual_distance(points.positions[inside]))
     labels = _linked(points, fits, polar, inside, reach=_LINK * apart, tolerance=tolerance)
+    if (labels < 0).all():
+        # Pairs of columns, as in dumbbells, are nearer to each other than to the next pair.
+        reach = _NEXT * float(np.nanmedian(np.linalg.norm(bases, axis=2).min(axis=1)))
+        labels = _linked(points, fits, polar, inside, reach=reach, tolerance=tolerance)
     inside &= labels >= 0
     if not inside.any():
         raise InputError(
@@ -282,9 +314,12 @@ def find_grains(
     shifted, move = aligned(fits, labels, inside)
     nm = None if pixel_size_nm is None else pixel_size_nm[1] / stretch[1]
     areas = _areas(points.positions, triangles, labels, len(order))
+    weights = inwards(points.positions, triangles, np.where(inside, labels, -1), spacing)
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(points, fits, move, (labels == number) & inside, polar)
+        basis, found = mean_lattice(
+            points, fits, move, (labels == number) & inside, polar, importance=weights
+        )
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
@@ -312,6 +347,7 @@ def find_grains(
         between,
         shifted / stretch,
         stretch,
+        points.group >= 0,
     )
 
 

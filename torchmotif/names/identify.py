@@ -357,4 +357,8 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
         "single columns may be either"
         for row in unclear
     ]
+    if unclear:
+        said.append(
+            "names: such columns count as the likelier of the two in the composition, whose error does not hold that the other may be meant"
+        )
     return said

@@ -372,7 +372,10 @@ def profile(
             at, values, errors, color=style.colour, marker=style.marker, ms=4, lw=1.2, capsize=2, mec="black", mew=0.3,
             label=name,
         )  # fmt: skip
-    axes.axhline(0, color="black", lw=0.6)
+    shown = [found.names.index(name) for name in components]
+    low, high = found.values[:, shown].min(), found.values[:, shown].max()
+    if low - (high - low) <= 0 <= high + (high - low):  # else a line at zero would flatten what is shown
+        axes.axhline(0, color="black", lw=0.6)
     axes.set_xlabel(f"{xlabel}, {'nm' if pixel_size_nm else 'px'}")
     axes.spines[["top", "right"]].set_visible(False)
     if len(components) > 1:
