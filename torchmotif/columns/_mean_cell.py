@@ -36,7 +36,7 @@ def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h 
     real = np.linalg.inv(np.array(cell.orders)).T
     bins = _bins(real)
     model = rendered(np.array(cell.sites), np.array(cell.intensities), cell.width, bins, real)
-    table = torch.from_numpy(model - model.mean()).to(place).flatten()
+    table = torch.from_numpy(model).to(place).flatten()
     return table[_bin_of(place, bins)]
 
 
