@@ -16,7 +16,9 @@ _FAINTEST, _TRACE = 0.04, 0.01
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
-_FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
+_FINEST = (
+    0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
+)
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.columns._cell_fit import cells_around, rendered, sites_of
-from torchmotif.columns._local_phase import agreement, local_orders, placed
-from torchmotif.columns._reciprocal import lattices
+from torchmotif.columns._local_phase import Placed, agreement, local_orders, placed
+from torchmotif.columns._reciprocal import Lattice, alike, lattices
 from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = ["cells_of", "expected", "lattice_constant", "nearest_sites"]
@@ -25,6 +25,7 @@ _ADDS = 0.05  # of the agreement of the best lattice: what another must add
 _AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crystal, which may show what the other does not
 _FULL = 8  # pixels in every bin of a mean cell
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
+_SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 _LOOKED_AT = 64  # nodes along each axis at which the agreements of several lattices are compared
 _NOT_ONE = (
     0.6  # of the spacing, at least: two sites; of maxima nearer to each other than `CLOSEST` one counts
@@ -43,25 +44,31 @@ def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h 
 def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
     level, usable = tiles.level, tiles.usable
-    found = []
-    for vectors in lattices(level, usable, spacing):
-        cell = _cell(level, usable, vectors)
+    found: list[Cell] = []
+    gains = []
+    for lattice in lattices(level, usable, spacing):
+        first = _first_cell(level, usable, lattice)
+        if first is None or _is_known(first, found):
+            continue
+        at = placed(level, usable, torch.tensor(first.orders).to(level), first.window)
+        agrees = agreement(at.level, usable, expected(first, at.place), lattice_constant(first)).field
+        cell = _cell(at, _above(usable, agrees[:, :1], _AGREES), np.array(first.orders), first.window)
         if cell is not None:
+            gained = F.interpolate(agrees[:, 1:], (_LOOKED_AT, _LOOKED_AT), mode="bilinear")[:, 0]
+            gains.append(gained.clamp(min=0).cpu().numpy())
             found.append(cell)
     if not found:
         return ()
-    gains = []
-    for cell in found:
-        at = placed(level, usable, torch.tensor(cell.orders).to(level), cell.window)
-        gain = agreement(at.level, usable, expected(cell, at.place), lattice_constant(cell))
-        gained = F.interpolate(gain.field[:, 1:], (_LOOKED_AT, _LOOKED_AT), mode="bilinear")[:, 0]
-        gains.append(gained.clamp(min=0).cpu().numpy())
     kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
     for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
         if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
             kept.append(found[number])
             best = np.maximum(best, gains[number])
     return tuple(kept)
+
+
+def _is_known(cell: Cell, found: list[Cell]) -> bool:
+    return any(alike(np.array(cell.orders), np.array(one.orders)) is not None for one in found)
 
 
 def lattice_constant(cell: Cell) -> float:
@@ -89,37 +96,42 @@ def _bin_of(place: Float[Tensor, "t 2 h w"], bins: tuple[int, int]) -> Int[Tenso
     return row * bins[1] + col
 
 
-def _cell(level: Tensor, usable: Tensor, vectors: np.ndarray) -> Cell | None:
-    """The mean cell of one crystal, if it shows sites: first where its orders are strong, then where the image agrees with it."""
-    longest = float(np.linalg.norm(np.linalg.inv(vectors), axis=0).max())
-    sigma = _WINDOW * longest
+def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
+    """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong."""
+    longest = float(np.linalg.norm(np.linalg.inv(lattice.vectors), axis=0).max())
+    sigma, side = _WINDOW * longest, max(lattice.side, math.ceil(_SHOWN_IN * longest))
+    corner = (
+        min(max(first - (side - lattice.side) // 2, 0), max(length - side, 0))
+        for first, length in zip(lattice.corner, level.shape[1:], strict=True)
+    )
+    rows, cols = (slice(first, first + side) for first in corner)
+    level, usable = (one[lattice.window, None, rows, cols] for one in (level, usable))
     if 2 * sigma > min(level.shape[1:]):
         return None
-    chosen = _refined(level, usable, _strongest(level, usable, vectors, sigma), sigma)
-    real = np.linalg.inv(chosen).T
+    chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
     at = placed(level, usable, torch.from_numpy(chosen).to(level), sigma)
     usual = at.amplitude.transpose(0, 1).flatten(1).quantile(0.9, dim=1)[:, None, None]
-    strong = (at.amplitude / usual).amin(1, keepdim=True)
-    cell = None
-    for least in (_CRYSTAL, _AGREES):
-        inside = usable & (
-            F.interpolate(strong, level.shape[1:], mode="bilinear", align_corners=True)[:, 0] > least
-        )
-        folded = _folded(at.level, inside, at.place, real)
-        sites, strength, width = (
-            sites_of(*folded, real) if folded is not None else (np.zeros((0, 2)), np.zeros(0), 0.0)
-        )
-        if len(sites) == 0:
-            return None
-        cell = Cell(
-            ((chosen[0, 0], chosen[0, 1]), (chosen[1, 0], chosen[1, 1])),
-            sigma,
-            tuple((float(a), float(b)) for a, b in sites),
-            tuple(strength.tolist()),
-            width,
-        )
-        strong = agreement(at.level, usable, expected(cell, at.place), longest).field[:, :1]
-    return cell
+    return _cell(at, _above(usable, (at.amplitude / usual).amin(1, keepdim=True), _CRYSTAL), chosen, sigma)
+
+
+def _above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tensor:
+    """Usable pixels where something known at nodes is more than that."""
+    values = F.interpolate(field, usable.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    return usable & (values > least)
+
+
+def _cell(at: Placed, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
+    """The mean cell of some pixels, if it shows sites."""
+    real = np.linalg.inv(vectors).T
+    folded = _folded(at.level, inside, at.place, real)
+    if folded is None:
+        return None
+    sites, strength, width = sites_of(*folded, real)
+    if len(sites) == 0:
+        return None
+    orders = ((vectors[0, 0], vectors[0, 1]), (vectors[1, 0], vectors[1, 1]))
+    places = tuple((float(a), float(b)) for a, b in sites)
+    return Cell(orders, sigma, places, tuple(strength.tolist()), width)
 
 
 def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
