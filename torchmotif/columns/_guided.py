@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._local_phase import Windowed, Windows, agreement, placed
-from torchmotif.columns._mean_cell import expected, lattice_constant
+from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
+from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["Sites", "predicted"]
@@ -245,7 +245,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     axes = at.new_tensor(model.axes)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
-    for number, (cell, where) in enumerate(zip(model.cells, _located(tiles, model.cells), strict=True)):
+    for number, (cell, where) in enumerate(zip(model.cells, located(tiles, model.cells), strict=True)):
         positions, home, site = _places(where.place, cell)
         coefficient, gain = where.agrees.at(positions, home).unbind(1)
         good = (coefficient > _AGREES) & tiles.at(where.inside & tiles.measured, positions, home)
@@ -270,61 +270,6 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     return Sites(
         tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, counts[1] >= counts[0]
     )
-
-
-class _Located(NamedTuple):
-    """A cell in a batch of tiles."""
-
-    place: Float[Tensor, "t 2 h w"]
-    agrees: Windowed
-    inside: Bool[Tensor, "t h w"]  # pixels of its crystal
-
-
-def _located(tiles: Tiles, cells: tuple[Cell, ...]) -> list[_Located]:
-    """Every cell in some tiles; with several, each is measured once more in the crystals of its own, up to their boundaries."""
-    level, usable = tiles.level, tiles.usable
-
-    def at(cell: Cell, inside: Tensor) -> tuple[_Located, Tensor]:
-        where = placed(level, inside, level.new_tensor(cell.orders), cell.window)
-        model = expected(cell, where.place)
-        agrees = agreement(where.level, inside, model, lattice_constant(cell))
-        return _Located(where.place, agrees, inside), model
-
-    once = [at(cell, usable) for cell in cells]
-    if len(cells) < 2:
-        return [one for one, _ in once]
-    territories = _territories(tiles, [model for _, model in once], min(map(lattice_constant, cells)))
-    return [at(cell, usable & inside)[0] for cell, inside in zip(cells, territories, strict=True)]
-
-
-def _territories(
-    tiles: Tiles, models: list[Float[Tensor, "t h w"]], sigma: float
-) -> list[Bool[Tensor, "t h w"]]:
-    """Pixels in which each of several models makes the squared difference to the image less, given those that do so more.
-
-    Of two crystals each has its own; two layers on each other, whose models have nothing in common, both have all. In Gaussian
-    windows of standard deviation `sigma`.
-    """
-    windows, mask = Windows.of(tiles.data, sigma), tiles.usable.to(tiles.data.dtype)
-    mean = windows.mean(tiles.level, mask)
-    shape = (tiles.shape[1], tiles.shape[2])
-    level = (tiles.level - Windowed(mean[:, None], windows.step).at_pixels(shape)[:, 0]) * mask
-    gains = torch.stack([windows.sums((2 * level - model) * model * mask) for model in models])
-    common = torch.zeros(len(models), *gains.shape, dtype=gains.dtype, device=gains.device)
-    for i, one in enumerate(models):
-        for j, other in enumerate(models[:i]):
-            common[i, j] = common[j, i] = windows.sums(one * other * mask)
-    own = torch.zeros_like(gains)
-    left, free = gains, torch.ones_like(gains, dtype=torch.bool)
-    for _ in models:
-        best = torch.where(free, left, -torch.inf).argmax(0, keepdim=True)
-        chosen = torch.zeros_like(free).scatter(0, best, value=True)
-        own = torch.where(chosen, left, own)
-        free = free & ~chosen
-        taken = chosen & (left > 0)
-        left = left - 2 * torch.einsum("kt...,jkt...->jt...", taken.to(left.dtype), common)
-    fields = Windowed(own.transpose(0, 1), windows.step).at_pixels(shape)
-    return list((fields > 0).unbind(1))
 
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:

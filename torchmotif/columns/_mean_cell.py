@@ -5,75 +5,50 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif.columns._cell_fit import cells_around, rendered, sites_of
-from torchmotif.columns._local_phase import Placed, agreement, local_orders, placed
+from torchmotif.columns._cell_fit import cells_around, sites_of
+from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice, alike, lattices
+from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, located
 from torchmotif.columns.model import Cell, Pair, Tiles
 
-__all__ = ["cells_of", "expected", "lattice_constant", "nearest_sites"]
+__all__ = ["cells_of", "nearest_sites"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
-_WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
-_SIDE = 2.0  # bins of the mean cell per pixel
 _CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
 _AGREES = 0.6  # the same by the regression of the image on the mean cell
-_ADDS = 0.05  # of the agreement of the best lattice: what another must add
-_AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crystal, which may show what the other does not
-_FULL = 8  # pixels in every bin of a mean cell
+_ADDS = 0.05  # of the pixels of the largest crystal: what another has at least
+_FULL = 8  # pixels in a bin of a mean cell, on average
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
-_LOOKED_AT = 64  # nodes along each axis at which the agreements of several lattices are compared
 _NOT_ONE = (
     0.6  # of the spacing, at least: two sites; of maxima nearer to each other than `CLOSEST` one counts
 )
 
 
-def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
-    """What the mean cell lets expect of every pixel, less its mean."""
-    real = np.linalg.inv(np.array(cell.orders)).T
-    bins = _bins(real)
-    model = rendered(np.array(cell.sites), np.array(cell.intensities), cell.width, bins, real)
-    table = torch.from_numpy(model).to(place).flatten()
-    return table[_bin_of(place, bins)]
-
-
 def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
     level, usable = tiles.level, tiles.usable
-    found: list[Cell] = []
-    gains = []
+    first: list[Cell] = []
     for lattice in lattices(level, usable, spacing):
-        first = _first_cell(level, usable, lattice)
-        if first is None or _is_known(first, found):
-            continue
-        at = placed(level, usable, torch.tensor(first.orders).to(level), first.window)
-        agrees = agreement(at.level, usable, expected(first, at.place), lattice_constant(first)).field
-        cell = _cell(at, _above(usable, agrees[:, :1], _AGREES), np.array(first.orders), first.window)
-        if cell is not None:
-            gained = F.interpolate(agrees[:, 1:], (_LOOKED_AT, _LOOKED_AT), mode="bilinear")[:, 0]
-            gains.append(gained.clamp(min=0).cpu().numpy())
-            found.append(cell)
-    if not found:
-        return ()
-    kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
-    for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
-        if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
-            kept.append(found[number])
-            best = np.maximum(best, gains[number])
-    return tuple(kept)
+        cell = _first_cell(level, usable, lattice)
+        if cell is not None and not _is_known(cell, first):
+            first.append(cell)
+    found = []
+    for cell, where in zip(first, located(tiles, first), strict=True):
+        inside = _above(where.inside, where.agrees.field[:, :1], _AGREES)
+        refined = _cell(where, inside, np.array(cell.orders), cell.window)
+        if refined is not None:
+            found.append((refined, int(inside.sum())))
+    found.sort(key=lambda one: -one[1])
+    return tuple(cell for cell, seen in found if seen > _ADDS * found[0][1])
 
 
 def _is_known(cell: Cell, found: list[Cell]) -> bool:
     return any(alike(np.array(cell.orders), np.array(one.orders)) is not None for one in found)
-
-
-def lattice_constant(cell: Cell) -> float:
-    """The longer one of a cell in pixels, by which its window was chosen."""
-    return cell.window / _WINDOW
 
 
 def nearest_sites(cell: Cell, axes: Pair) -> float:
@@ -86,20 +61,10 @@ def nearest_sites(cell: Cell, axes: Pair) -> float:
     return float(min(np.median(nearest), nearest.min() / _NOT_ONE))
 
 
-def _bins(real: np.ndarray) -> tuple[int, int]:
-    a, b = (max(8, round(_SIDE * float(np.linalg.norm(v)))) for v in real)
-    return a, b
-
-
-def _bin_of(place: Float[Tensor, "t 2 h w"], bins: tuple[int, int]) -> Int[Tensor, "t h w"]:
-    row, col = ((place[:, i] * bins[i]).long().clamp(max=bins[i] - 1) for i in (0, 1))
-    return row * bins[1] + col
-
-
 def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
     """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong."""
     longest = float(np.linalg.norm(np.linalg.inv(lattice.vectors), axis=0).max())
-    sigma, side = _WINDOW * longest, max(lattice.side, math.ceil(_SHOWN_IN * longest))
+    sigma, side = WINDOW * longest, max(lattice.side, math.ceil(_SHOWN_IN * longest))
     corner = (
         min(max(first - (side - lattice.side) // 2, 0), max(length - side, 0))
         for first, length in zip(lattice.corner, level.shape[1:], strict=True)
@@ -120,7 +85,7 @@ def _above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Ten
     return usable & (values > least)
 
 
-def _cell(at: Placed, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
+def _cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
     """The mean cell of some pixels, if it shows sites."""
     real = np.linalg.inv(vectors).T
     folded = _folded(at.level, inside, at.place, real)
@@ -169,14 +134,14 @@ def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -
 def _folded(
     level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean of the pixels in every bin of the cell, and its variance; None where some bin has few."""
-    a, b = _bins(real)
-    index = torch.where(inside, _bin_of(place, (a, b)), a * b).flatten()
+    """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
+    a, b = bins_of(real)
+    index = torch.where(inside, bin_of(place, (a, b)), a * b).flatten()
     values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
     sums.index_add_(1, index, torch.stack([torch.ones_like(values), values, values.square()]))
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
-    if count.min() < _FULL:
+    if count.mean() < _FULL or count.min() == 0:
         return None
     mean = total / count
     # What noise has on average, with the columns' own scatter.
