@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["cells_around", "rendered", "sites_of"]
+__all__ = ["Waves", "cells_around", "rendered", "sites_of"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -46,7 +46,7 @@ def sites_of(
     area = abs(float(np.linalg.det(real)))
     best = _CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), np.zeros(bins))
     mean = mean - mean.mean()
-    waves = _Waves.of(bins, real, _FINEST)
+    waves = Waves.of(bins, real, _FINEST)
     open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
         score = _matched(mean - best.model, variance, real, best.width) * open_
@@ -89,7 +89,7 @@ def rendered(
     sites: np.ndarray, strength: np.ndarray, width: float, bins: tuple[int, int], real: np.ndarray
 ) -> np.ndarray:
     """Gaussians at the sites of a cell, on its bins, less their mean."""
-    waves = _Waves.of(bins, real)
+    waves = Waves.of(bins, real)
     return waves.image(waves.factors(sites, strength, width), bins)
 
 
@@ -123,7 +123,7 @@ def _matched(residual: np.ndarray, variance: np.ndarray, real: np.ndarray, width
     return score
 
 
-class _Waves(NamedTuple):
+class Waves(NamedTuple):
     """Orders of a cell but the zeroth, one of each pair of opposite ones."""
 
     order: np.ndarray  # (n, 2) whole numbers
@@ -131,14 +131,18 @@ class _Waves(NamedTuple):
     area: float  # of the cell in square pixels
 
     @staticmethod
-    def of(bins: tuple[int, ...], real: np.ndarray, finest: float = math.inf) -> "_Waves":
+    def of(bins: tuple[int, ...], real: np.ndarray, finest: float = math.inf) -> "Waves":
         """Those that some bins tell, up to so many periods per pixel."""
         most = [(n - 1) // 2 for n in bins]
         order = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), -1).reshape(-1, 2)
         order = order[len(order) // 2 + 1 :]
         square = ((order @ np.linalg.inv(real).T) ** 2).sum(1)
         kept = square < finest**2
-        return _Waves(order[kept], square[kept], abs(float(np.linalg.det(real))))
+        return Waves(order[kept], square[kept], abs(float(np.linalg.det(real))))
+
+    def some(self, which: np.ndarray) -> "Waves":
+        """Some of them."""
+        return Waves(self.order[which], self.square[which], self.area)
 
     def of_image(self, image: np.ndarray) -> np.ndarray:
         """Structure factors of a cell: (n,), complex, of which the sum over all orders is the image."""
@@ -166,7 +170,7 @@ class _Waves(NamedTuple):
         return found
 
 
-def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: _Waves) -> _CellFit:
+def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: Waves) -> _CellFit:
     """Least squares of structure factors by the steps of Levenberg and Marquardt from a start."""
     k, y = len(start.sites), waves.of_image(mean)
     # By Parseval's theorem the squares that all bins would give, which have the same noise, about.

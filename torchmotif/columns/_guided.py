@@ -26,7 +26,7 @@ _AGREES = 0.5  # regression of the image on the mean cell, from which on a place
 _ON_SITES, _FEW = 0.6, 2.0
 # Intensity over that in the cell which half of the places of a kind must hold, and the fewest that tell: medians are 0.6 to 1.2 in WS2,
 # MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it.
-_SHOWN, _HELD, _FEW_PLACES = 1 / 3, 1 / 4, 20
+_SHOWN, _FEW_PLACES = 1 / 3, 20
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
 _ALIKE = 1.0  # the same, in which those of its kind tell whether the crystal has such sites there
 _COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
@@ -113,7 +113,7 @@ class Sites:
         sums = held.new_zeros(2, self.kinds)
         for one, values in zip(sums, (shown.to(held), torch.ones_like(held)), strict=True):
             one.index_add_(0, self.kind[here], values)
-        empty = (sums[0] < _HELD * sums[1]) & (sums[1] >= _FEW_PLACES)
+        empty = (sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)
         return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
 
     def judged(

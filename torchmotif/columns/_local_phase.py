@@ -114,7 +114,7 @@ def placed(
     # What rounds to 1 is 0.
     place = torch.where(place >= 1, 0.0, place)
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
-    return Placed(place, (level - mean) * usable, amplitude)
+    return Placed(place, level - mean, amplitude)
 
 
 def agreement(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif.columns._cell_fit import cells_around, sites_of
+from torchmotif.columns._contents import contents
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice, alike, lattices
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, located
@@ -21,6 +22,10 @@ __all__ = ["cells_of", "nearest_sites"]
 _CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
 _AGREES = 0.6  # the same by the regression of the image on the mean cell
 _ADDS = 0.05  # of the pixels of the largest crystal: what another has at least
+# Times that what a lattice holds is told apart, and the least share of the pixels of each of the two kinds.
+_DEPTH, _PART = 2, 0.15
+# Widths by which sites, and share of the brightest by which intensities differ between the two.
+_MOVED, _BRIGHTER = 0.5, 0.15
 _FULL = 8  # pixels in a bin of a mean cell, on average
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -40,11 +45,36 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     found = []
     for cell, where in zip(first, located(tiles, first), strict=True):
         inside = _above(where.inside, where.agrees.field[:, :1], _AGREES)
-        refined = _cell(where, inside, np.array(cell.orders), cell.window)
-        if refined is not None:
-            found.append((refined, int(inside.sum())))
+        found += _by_contents(cell, where, inside)
     found.sort(key=lambda one: -one[1])
     return tuple(cell for cell, seen in found if seen > _ADDS * found[0][1])
+
+
+def _by_contents(cell: Cell, where: Located, inside: Tensor, depth: int = _DEPTH) -> list[tuple[Cell, int]]:
+    """The mean cell of some pixels of a lattice, or those of the two kinds that it has there, and so on; and how many pixels each tells."""
+    refined = _cell(where, inside, np.array(cell.orders), cell.window)
+    if refined is None:
+        return []
+    every = int(inside.sum())
+    if depth:
+        groups = contents(where, inside, np.linalg.inv(np.array(cell.orders)).T, refined.width)
+        parts = [_by_contents(cell, where, group, depth - 1) for group in groups if len(groups) > 1]
+        if len(parts) == 2 and min(sum(n for _, n in part) for part in parts) > _PART * every:
+            if any(_differ(one, other) for one, _ in parts[0] for other, _ in parts[1]):
+                return parts[0] + parts[1]
+    return [(refined, every)]
+
+
+def _differ(one: Cell, other: Cell) -> bool:
+    """Whether two cells on one lattice have columns in different places, or of different brightness."""
+    real = np.linalg.inv(np.array(one.orders)).T
+    gap = np.array(one.sites)[:, None] - np.array(other.sites)
+    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    if len(set(nearest.tolist())) < max(away.shape) or away.min(1).max() > _MOVED * one.width:
+        return True
+    bright, beside = (np.array(cell.intensities) / sum(cell.intensities) for cell in (one, other))
+    return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())
 
 
 def _is_known(cell: Cell, found: list[Cell]) -> bool:

@@ -31,20 +31,28 @@ class Located(NamedTuple):
 
 
 def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
-    """Every cell in some tiles; of several, each is measured once more in the crystals of its own, up to their boundaries."""
-    once = [_at(tiles, cell, tiles.usable) for cell in cells]
+    """Every cell in some tiles; of several, each is measured once more in its own crystals, and from there up to their boundaries."""
+    at, own = _places(tiles, cells, [tiles.usable] * len(cells))
+    if len(cells) > 1:
+        at, own = _places(tiles, cells, [tiles.usable & one for one in own])
+    found = []
+    for cell, (place, level, model), inside in zip(cells, at, own, strict=True):
+        inside = inside & tiles.usable
+        found.append(Located(place, level, agreement(level, inside, model, lattice_constant(cell)), inside))
+    return found
+
+
+def _places(
+    tiles: Tiles, cells: Sequence[Cell], inside: list[Bool[Tensor, "t h w"]]
+) -> tuple[list[tuple[Tensor, Tensor, Tensor]], list[Bool[Tensor, "t h w"]]]:
+    """Place, level and model of every cell, whose phases are measured inside some pixels, and the pixels that are its own."""
+    found = []
+    for cell, pixels in zip(cells, inside, strict=True):
+        at = placed(tiles.level, pixels, tiles.data.new_tensor(cell.orders), cell.window)
+        found.append((at.place, at.level, expected(cell, at.place)))
     if len(cells) < 2:
-        return [one for one, _ in once]
-    territories = _territories(tiles, [model for _, model in once], min(map(lattice_constant, cells)))
-    return [_at(tiles, cell, tiles.usable & own)[0] for cell, own in zip(cells, territories, strict=True)]
-
-
-def _at(tiles: Tiles, cell: Cell, inside: Bool[Tensor, "t h w"]) -> tuple[Located, Float[Tensor, "t h w"]]:
-    """A cell in some pixels, and what it lets expect there."""
-    where = placed(tiles.level, inside, tiles.data.new_tensor(cell.orders), cell.window)
-    model = expected(cell, where.place)
-    agrees = agreement(where.level, inside, model, lattice_constant(cell))
-    return Located(where.place, where.level, agrees, inside), model
+        return found, list(inside)
+    return found, _territories(tiles, [model for *_, model in found], min(map(lattice_constant, cells)))
 
 
 def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
