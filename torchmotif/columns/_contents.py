@@ -14,6 +14,7 @@ __all__ = ["contents"]
 # these may be changed is not recorded.
 _BLOCK = 5.0  # lattice constants: side of the blocks whose cells are compared
 _CLEAR = 7.0  # standard deviations by which what tells two kinds of block in half of their pixels shows in the other half
+_FINEST = 0.15  # square of the periods per width up to which structure factors count
 _ROUNDS = 6  # of two means
 
 
@@ -30,7 +31,10 @@ def contents(
     down, across = (h - 1) // side + 1, (w - 1) // side + 1
     block = (torch.arange(t, device=inside.device)[:, None, None] * down + row[:, None]) * across + col
     bins = bins_of(real)
-    factors, noise = _factors(where, inside, block, t * down * across, bins, real, width)
+    waves = Waves.of(bins, real)
+    waves = waves.some(waves.square < _FINEST / width**2)
+    factors, noise = _factors(where, inside, block, bins, waves)
+    factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them
     kept = np.flatnonzero((noise > 0).all(0) & np.isfinite(noise).all(0))
     if len(kept) < 4:
         return [inside]
@@ -38,7 +42,6 @@ def contents(
     first, second = (_less_mean(one, noise[n, kept]) for n, one in enumerate((first, second)))
     component = np.linalg.svd(first, full_matrices=False)[2][0]
     told, again = first @ component, second @ component
-    print("   z", told @ again / np.sqrt(told @ told))
     if told @ again < _CLEAR * np.sqrt(told @ told):
         return [inside]
     score = told * noise[0, kept] + again * noise[1, kept]
@@ -66,12 +69,11 @@ def _factors(
     where: Located,
     inside: Tensor,
     block: Tensor,
-    count: int,
     bins: tuple[int, int],
-    real: np.ndarray,
-    width: float,
+    waves: Waves,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Structure factors (2, count, k) of blocks from both colours of a chessboard, as a column of that width weighs them, and their noise."""
+    """Structure factors (2, blocks, k) of blocks from both colours of a chessboard, and their noise."""
+    count = int(block.max()) + 1
     _, h, w = inside.shape
     colour = (torch.arange(h, device=inside.device)[:, None] + torch.arange(w, device=inside.device)) % 2
     cells = bins[0] * bins[1]
@@ -84,14 +86,11 @@ def _factors(
     few = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device)
     few.index_add_(1, index // cells, torch.stack([mask, level.square()]))
     number, square = few.view(2, 2, count).cpu().numpy()
-    waves = Waves.of(bins, real)
-    shape = np.exp(-2 * np.pi**2 * width**2 * waves.square)
-    waves = waves.some(shape > 0.05)
     image = sums.view(2 * count, *bins).cpu().numpy()
     found = np.fft.fft2(image)[:, waves.order[:, 0], waves.order[:, 1]].reshape(2, count, -1)
     enough = number > 0.3 * number.max()
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = found * shape[shape > 0.05] / number[..., None]
+        found = found / number[..., None]
         # Of both parts of a factor: the pixels' scatter, most of which is noise.
         noise = np.where(enough, np.sqrt(square / number / number / 2), np.nan)
     return np.concatenate([found.real, found.imag], axis=2), noise

@@ -37,36 +37,64 @@ _NOT_ONE = (
 def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
     level, usable = tiles.level, tiles.usable
-    first: list[Cell] = []
-    for lattice in lattices(level, usable, spacing):
-        cell = _first_cell(level, usable, lattice)
-        if cell is not None and not _is_known(cell, first):
-            first.append(cell)
+    first = _first_cells(level, usable, lattices(level, usable, spacing), [])
+    if not first:
+        return ()
+    where = located(tiles, first)
+    rest = usable & ~_crystals(where)
+    if int(rest.sum()) > _ADDS * int(usable.sum()):
+        # Small grains that the spectra do not show beside large ones.
+        more = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
+        where = located(tiles, first + more) if more else where
+        first += more
     found = []
-    for cell, where in zip(first, located(tiles, first), strict=True):
-        inside = _above(where.inside, where.agrees.field[:, :1], _AGREES)
-        found += _by_contents(cell, where, inside)
+    for cell, at in zip(first, where, strict=True):
+        agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
+        found += _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing)
     found.sort(key=lambda one: -one[1])
     return tuple(cell for cell, seen in found if seen > _ADDS * found[0][1])
 
 
-def _by_contents(cell: Cell, where: Located, inside: Tensor, depth: int = _DEPTH) -> list[tuple[Cell, int]]:
-    """The mean cell of some pixels of a lattice, or those of the two kinds that it has there, and so on; and how many pixels each tells."""
-    refined = _cell(where, inside, np.array(cell.orders), cell.window)
-    if refined is None:
+def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:
+    """Cells of lattices where these are seen best, but of those that are known."""
+    found: list[Cell] = []
+    for lattice in seen:
+        cell = _first_cell(level, usable, lattice)
+        if cell is not None and not _is_known(cell, known + found):
+            found.append(cell)
+    return found
+
+
+def _crystals(where: list[Located]) -> Tensor:
+    """Pixels where some cell agrees with the image."""
+    return torch.stack([_above(at.inside, at.agrees.field[:, :1], _AGREES) for at in where]).any(0)
+
+
+def _by_contents(
+    cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH
+) -> list[tuple[Cell, int]]:
+    """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
+
+    With each, how many pixels tell it. None where they differ without end, as those of layers on each other do.
+    """
+    vectors = np.array(cell.orders)
+    refined = _cell(at, agreeing, vectors, cell.window)
+    groups = [] if refined is None else contents(at, inside, np.linalg.inv(vectors).T, refined.width)
+    if refined is None or len(groups) < 2:
+        return [] if refined is None else [(refined, int(agreeing.sum()))]
+    least = _PART * int(inside.sum())
+    kinds = [(_cell(at, group, vectors, cell.window), int(group.sum())) for group in groups]
+    if any(one is None or seen < least for one, seen in kinds) or not _differ(*(one for one, _ in kinds)):
+        return [(refined, int(agreeing.sum()))]
+    if not depth:
         return []
-    every = int(inside.sum())
-    if depth:
-        groups = contents(where, inside, np.linalg.inv(np.array(cell.orders)).T, refined.width)
-        parts = [_by_contents(cell, where, group, depth - 1) for group in groups if len(groups) > 1]
-        if len(parts) == 2 and min(sum(n for _, n in part) for part in parts) > _PART * every:
-            if any(_differ(one, other) for one, _ in parts[0] for other, _ in parts[1]):
-                return parts[0] + parts[1]
-    return [(refined, every)]
+    return [found for group in groups for found in _by_contents(cell, at, group, group, depth - 1)]
 
 
-def _differ(one: Cell, other: Cell) -> bool:
+def _differ(one: Cell | None, other: Cell | None) -> bool:
     """Whether two cells on one lattice have columns in different places, or of different brightness."""
+    if one is None or other is None:
+        return False
     real = np.linalg.inv(np.array(one.orders)).T
     gap = np.array(one.sites)[:, None] - np.array(other.sites)
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
@@ -105,8 +133,13 @@ def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
         return None
     chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
     at = placed(level, usable, torch.from_numpy(chosen).to(level), sigma)
+    return _cell(at, _above(usable, _strength(at), _CRYSTAL), chosen, sigma)
+
+
+def _strength(at: Placed | Located) -> Float[Tensor, "t 1 m n"]:
+    """Amplitude of the weaker order, as a share of what it usually has where it is strong."""
     usual = at.amplitude.transpose(0, 1).flatten(1).quantile(0.9, dim=1)[:, None, None]
-    return _cell(at, _above(usable, (at.amplitude / usual).amin(1, keepdim=True), _CRYSTAL), chosen, sigma)
+    return (at.amplitude / usual).amin(1, keepdim=True)
 
 
 def _above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tensor:

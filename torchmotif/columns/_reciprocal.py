@@ -15,11 +15,12 @@ __all__ = ["Lattice", "alike", "lattices"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
-# Sides of the blocks whose power spectra tell lattices, and pixels of the least of them: small grains fill but the smaller ones, few
-# electrons show a lattice in the larger ones only.
-_BLOCK_SPACINGS, _LEAST_BLOCK = (5.0, 10.0, 20.0), 128
+# Sides of the blocks whose power spectra tell lattices, and pixels of the least of them. Where those looked at first do not all show the
+# same lattice, small grains fill but smaller ones, and few electrons show a lattice in the larger ones only.
+_BLOCK_SPACINGS, _LEAST_BLOCK = (10.0, 5.0, 20.0), 128
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
-_PEAKS, _RISE = 24, 18.0  # peaks of a power spectrum that count, and their least height over the noise
+# Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
+_PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 # Periods per block, and share of its own frequency, by which a peak may miss a lattice.
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
@@ -39,17 +40,25 @@ class Lattice(NamedTuple):
     side: int
 
 
-def lattices(level: Tensor, usable: Tensor, spacing: float) -> list[Lattice]:
-    """Lattices of the crystals in windows, the most frequent first."""
+def lattices(level: Tensor, usable: Tensor, spacing: float, *, beside: bool = False) -> list[Lattice]:
+    """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much."""
     sides = dict.fromkeys(
         min(max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)), *level.shape[1:])
         for times in _BLOCK_SPACINGS
     )
-    return _clustered([one for side in sides for one in _of_blocks(level, usable, side)])
+    found: list[tuple[Lattice, float]] = []
+    for side in sides:
+        more, blocks = _of_blocks(level, usable, side, _RISE_BESIDE if beside else _RISE)
+        found += more
+        if len(found) == blocks and len(_clustered(found)) == 1:
+            break
+    return _clustered(found)
 
 
-def _of_blocks(level: Tensor, usable: Tensor, side: int) -> list[tuple[Lattice, float]]:
-    """Lattices of overlapping blocks, and the evidence for each."""
+def _of_blocks(
+    level: Tensor, usable: Tensor, side: int, least: float
+) -> tuple[list[tuple[Lattice, float]], int]:
+    """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length in level.shape[1:])
     where = [(n, r, c) for r in rows for c in cols for n in range(len(level))]
 
@@ -60,16 +69,16 @@ def _of_blocks(level: Tensor, usable: Tensor, side: int) -> list[tuple[Lattice, 
     full = torch.nonzero(mask.mean((1, 2)) > 0.5)[:, 0]
     part, mask = part[full], mask[full]
     if len(part) == 0:
-        return []
+        return [], 0
     hann = torch.hann_window(side, periodic=False, dtype=level.dtype, device=level.device)
     window = hann[:, None] * hann * mask
     mean = (part * window).sum((1, 2), keepdim=True) / window.sum((1, 2), keepdim=True)
-    power = torch.fft.rfft2((part - mean) * window).abs().square()
-    rise = power / incoherent(power, (1.0, 1.0))
-    # Both halves of the plane of frequencies, zero in the middle.
+    power = torch.fft.fft2((part - mean) * window).abs().square()
     half = side // 2
-    whole = torch.fft.irfft2(torch.complex(rise, torch.zeros_like(rise)), s=(side, side))
-    rise = torch.fft.fftshift(torch.fft.fft2(whole).real, dim=(1, 2))
+    floor = incoherent(power[:, :, : half + 1], (1.0, 1.0))
+    # Both halves of the plane of frequencies, zero in the middle.
+    column = torch.fft.fftfreq(side, 1 / side).abs().long().to(level.device)
+    rise = torch.fft.fftshift(power / floor[:, :, column], dim=(1, 2))
     top = F.max_pool2d(rise[:, None], 5, 1, 2)[:, 0]
     at = torch.arange(-(side // 2), side - side // 2, device=level.device)
     radius = torch.hypot(at[:, None].float(), at[None].float())
@@ -89,13 +98,13 @@ def _of_blocks(level: Tensor, usable: Tensor, side: int) -> list[tuple[Lattice, 
         curvature = (before - 2 * middle + after).clamp(max=-1e-3)
         shifts.append((0.5 * (before - after) / curvature).clamp(-0.5, 0.5))
     g = torch.stack([row + shifts[0], col + shifts[1]], dim=2) - side // 2
-    weight = torch.where(height > _RISE, height.clamp(min=1).log(), 0.0)
+    weight = torch.where(height > least, height.clamp(min=1).log(), 0.0)
     bases, evidence, block = _several(g.double(), weight.double())
     found = []
     for basis, strength, number in zip(bases / side, evidence, full.cpu().numpy()[block], strict=True):
         window, row, col = where[number]
         found.append((Lattice(basis, window, (row, col), side), float(strength)))
-    return found
+    return found, len(part)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._cell_fit import rendered
-from torchmotif.columns._local_phase import Windowed, Windows, agreement, placed
+from torchmotif.columns._local_phase import Placed, Windowed, Windows, agreement, placed
 from torchmotif.columns.model import Cell, Tiles
 
 __all__ = ["WINDOW", "Located", "bin_of", "bins_of", "expected", "lattice_constant", "located"]
@@ -28,6 +28,7 @@ class Located(NamedTuple):
     level: Float[Tensor, "t h w"]  # pixels less their local mean
     agrees: Windowed  # see `agreement`
     inside: Bool[Tensor, "t h w"]  # usable pixels of its crystal
+    amplitude: Float[Tensor, "t 2 m n"]  # of both orders on the coarse grid
 
 
 def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
@@ -36,23 +37,24 @@ def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
     if len(cells) > 1:
         at, own = _places(tiles, cells, [tiles.usable & one for one in own])
     found = []
-    for cell, (place, level, model), inside in zip(cells, at, own, strict=True):
-        inside = inside & tiles.usable
-        found.append(Located(place, level, agreement(level, inside, model, lattice_constant(cell)), inside))
+    for cell, (where, model), one in zip(cells, at, own, strict=True):
+        inside = one & tiles.usable
+        agrees = agreement(where.level, inside, model, lattice_constant(cell))
+        found.append(Located(where.place, where.level, agrees, inside, where.amplitude))
     return found
 
 
 def _places(
     tiles: Tiles, cells: Sequence[Cell], inside: list[Bool[Tensor, "t h w"]]
-) -> tuple[list[tuple[Tensor, Tensor, Tensor]], list[Bool[Tensor, "t h w"]]]:
-    """Place, level and model of every cell, whose phases are measured inside some pixels, and the pixels that are its own."""
+) -> tuple[list[tuple[Placed, Tensor]], list[Bool[Tensor, "t h w"]]]:
+    """Place and model of every cell, whose phases are measured inside some pixels, and the pixels that are its own."""
     found = []
     for cell, pixels in zip(cells, inside, strict=True):
         at = placed(tiles.level, pixels, tiles.data.new_tensor(cell.orders), cell.window)
-        found.append((at.place, at.level, expected(cell, at.place)))
+        found.append((at, expected(cell, at.place)))
     if len(cells) < 2:
         return found, list(inside)
-    return found, _territories(tiles, [model for *_, model in found], min(map(lattice_constant, cells)))
+    return found, _territories(tiles, [model for _, model in found], min(map(lattice_constant, cells)))
 
 
 def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
