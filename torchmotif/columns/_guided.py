@@ -28,10 +28,10 @@ _ON_SITES, _FEW = 0.6, 2.0
 # MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it.
 _SHOWN, _FEW_PLACES = 1 / 3, 20
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
-_ALIKE = 1.0  # the same, in which those of its kind tell whether the crystal has such sites there
+_ALIKE = 1.5  # the same, in which those of its kind tell whether the crystal has such sites there
 _COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
 # Log of the odds that the sites of a cell are there, before neighbours are asked, and the most that one of these tells.
-_USUAL, _MOST_TOLD = 2.2, 3.0
+_USUAL, _MOST_TOLD = 3.0, 3.0
 _FREE = 6.0  # standard deviations of its intensity from which on the place of a predicted column is fitted
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least

@@ -12,7 +12,7 @@ from torchmotif.columns._cell_fit import cells_around, sites_of
 from torchmotif.columns._contents import contents
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice, alike, lattices
-from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, located
+from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, expected, located
 from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = ["cells_of", "nearest_sites"]
@@ -24,8 +24,12 @@ _AGREES = 0.6  # the same by the regression of the image on the mean cell
 _ADDS = 0.05  # of the pixels of the largest crystal: what another has at least
 # Times that what a lattice holds is told apart, and the least share of the pixels of each of the two kinds.
 _DEPTH, _PART = 2, 0.15
+# Share of the squares of its structure factors that differs from place to place, from which on a lattice holds no crystal: up to 0.004 in
+# simulated MX2, perovskites and strain gradients, 0.04 to 0.13 in twisted bilayers and in average cells of the pentagonal oxide.
+_UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
+_EXPLAINED = 0.65
 _FULL = 8  # pixels in a bin of a mean cell, on average
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -47,12 +51,27 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
         more = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
         where = located(tiles, first + more) if more else where
         first += more
-    found = []
+    found, model = [], torch.zeros_like(level)
     for cell, at in zip(first, where, strict=True):
         agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
-        found += _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing)
-    found.sort(key=lambda one: -one[1])
-    return tuple(cell for cell, seen in found if seen > _ADDS * found[0][1])
+        for one, inside in _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing):
+            model += torch.where(inside, expected(one, at.place), 0.0)
+            found.append((one, inside, int(inside.sum()), at.level))
+    found.sort(key=lambda one: -one[2])
+    return tuple(
+        cell
+        for cell, inside, seen, own in found
+        if seen > _ADDS * found[0][2] and _explains(model, own, inside, cell.width)
+    )
+
+
+def _explains(model: Tensor, level: Tensor, inside: Tensor, width: float) -> bool:
+    """Whether a model has most of what some pixels share with those a column's width away, which is not noise."""
+    lag = max(1, round(width))
+    pairs = inside[:, lag:] & inside[:, :-lag]
+    rest, every = ((one[:, lag:] * one[:, :-lag] * pairs).sum() for one in (level - model, level))
+    own = every - rest
+    return bool(own > _EXPLAINED * every)
 
 
 def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:
@@ -72,23 +91,24 @@ def _crystals(where: list[Located]) -> Tensor:
 
 def _by_contents(
     cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH
-) -> list[tuple[Cell, int]]:
+) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, how many pixels tell it. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
     refined = _cell(at, agreeing, vectors, cell.window)
-    groups = [] if refined is None else contents(at, inside, np.linalg.inv(vectors).T, refined.width)
-    if refined is None or len(groups) < 2:
-        return [] if refined is None else [(refined, int(agreeing.sum()))]
-    least = _PART * int(inside.sum())
-    kinds = [(_cell(at, group, vectors, cell.window), int(group.sum())) for group in groups]
-    if any(one is None or seen < least for one, seen in kinds) or not _differ(*(one for one, _ in kinds)):
-        return [(refined, int(agreeing.sum()))]
-    if not depth:
+    if refined is None:
         return []
-    return [found for group in groups for found in _by_contents(cell, at, group, group, depth - 1)]
+    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width)
+    if len(held.groups) == 2 and depth:
+        least = _PART * int(inside.sum())
+        kinds = [_cell(at, group, vectors, cell.window) for group in held.groups]
+        if min(int(group.sum()) for group in held.groups) > least and _differ(*kinds):
+            return [
+                found for group in held.groups for found in _by_contents(cell, at, group, group, depth - 1)
+            ]
+    return [(refined, agreeing)] if held.uneven < _UNEVEN else []
 
 
 def _differ(one: Cell | None, other: Cell | None) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["Lattice", "alike", "lattices"]
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
 # Sides of the blocks whose power spectra tell lattices, and pixels of the least of them. Where those looked at first do not all show the
 # same lattice, small grains fill but smaller ones, and few electrons show a lattice in the larger ones only.
-_BLOCK_SPACINGS, _LEAST_BLOCK = (10.0, 5.0, 20.0), 128
+_BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
 _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
