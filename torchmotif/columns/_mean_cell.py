@@ -1,6 +1,7 @@
 """The mean cell of a crystal: the image folded with the local phase of two orders of its lattice, and the sites it shows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,6 +31,12 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
+# Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
+_HALVES = (
+    ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
+    ((0.0, 0.5), ((1.0, 0.0), (0.0, 2.0))),
+    ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
+)
 _FULL = 8  # pixels in a bin of a mean cell, on average
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -108,7 +115,36 @@ def _by_contents(
             return [
                 found for group in held.groups for found in _by_contents(cell, at, group, group, depth - 1)
             ]
+    refined = _with_faint(refined, at, agreeing)
     return [(refined, agreeing)] if held.uneven < _UNEVEN else []
+
+
+def _with_faint(cell: Cell, at: Located, inside: Tensor) -> Cell:
+    """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
+    orders, sites = np.array(cell.orders), np.array(cell.sites)
+    for half, folding in _HALVES:
+        if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
+            continue
+        place = torch.einsum("ij,tjhw->tihw", at.place.new_tensor(folding), at.place) % 1
+        folded = at._replace(place=torch.where(place >= 1, 0.0, place))
+        smaller = _cell(folded, inside, np.array(folding) @ orders, cell.window)
+        if smaller is None:
+            continue
+        once = np.array(smaller.sites) @ np.linalg.inv(folding).T
+        every = np.concatenate([once, once + half]) % 1
+        new = _off(orders, every, sites) > cell.width
+        bright = np.tile(smaller.intensities, 2)[new].tolist()
+        places = tuple((float(a), float(b)) for a, b in every[new])
+        return replace(cell, sites=cell.sites + places, intensities=cell.intensities + tuple(bright))
+    return cell
+
+
+def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each of some sites to the nearest of others, in pixels."""
+    gap = sites[:, None] - others
+    steps = (gap - np.round(gap))[:, :, None] + cells_around(1)
+    off: np.ndarray = np.linalg.norm(steps @ np.linalg.inv(orders).T, axis=3).min((1, 2))
+    return off
 
 
 def _differ(one: Cell | None, other: Cell | None) -> bool:
