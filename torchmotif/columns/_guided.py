@@ -39,6 +39,7 @@ _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
 # lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
 _PRIOR, _COUNTS = (0.93, 0.05, 0.02), 20.0
+_APART = 2.2  # standard deviations between full and empty sites of a kind, from which on the share of empty ones is learnt
 _LOCAL = 2.0  # sites that the share of empty ones in the whole tile counts for beside those around
 
 
@@ -209,6 +210,9 @@ def _emptiness(
     scatter = (_SCATTER * full) ** 2
     weight = prior.expand(groups, 3)
     share = prior.expand(len(group), 3)
+    # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
+    apart = full / (total(variance) / count.clamp(min=1) + scatter).sqrt()
+    most = torch.where(apart > _APART, 1.0, _PRIOR[2])
     for number in range(_EMS):
         mean = full[group]
         means = torch.stack([mean, mean / 2, torch.zeros_like(mean)], dim=1)
@@ -220,6 +224,7 @@ def _emptiness(
         if number:  # the neighbours tell whether the crystal goes on here
             alone = around.sums(share[:, 2]).clamp(min=0) + _LOCAL * local[:, 2]
             empty = alone / (around.sums(torch.ones_like(mean)).clamp(min=0) + _LOCAL)
+            empty = torch.maximum(empty, local[:, 2])  # a vacancy is one beside full sites
             # And those of its kind, together, whether the crystal has this site here at all.
             ratio = mean * (intensity - mean / 2) / spread[:, 0]
             here = torch.sigmoid(_USUAL + alike.sums(ratio.clamp(-_MOST_TOLD, _MOST_TOLD)))
@@ -228,7 +233,7 @@ def _emptiness(
             local = torch.cat([rest * (1 - empty[:, None]), empty[:, None]], dim=1)
         share = torch.softmax(logits + local.log(), dim=1)
         weight = (total(share) + _COUNTS * prior) / (count[:, None] + _COUNTS)
-        weight = torch.cat([weight[:, :2], weight[:, 2:].clamp(max=_PRIOR[2])], dim=1)
+        weight = torch.cat([weight[:, :2], torch.minimum(weight[:, 2:], most[:, None])], dim=1)
         known = share[:, 0] / spread[:, 0]
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
