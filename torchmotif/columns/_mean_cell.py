@@ -162,7 +162,7 @@ def _differ(one: Cell | None, other: Cell | None) -> bool:
 
 
 def _is_known(cell: Cell, found: list[Cell]) -> bool:
-    return any(alike(np.array(cell.orders), np.array(one.orders)) is not None for one in found)
+    return any(alike(np.array(cell.orders), np.array(one.orders)) for one in found)
 
 
 def nearest_sites(cell: Cell, axes: Pair) -> float:

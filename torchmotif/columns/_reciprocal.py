@@ -25,6 +25,7 @@ _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
 _ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
+_SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
 _IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
@@ -164,10 +165,13 @@ def _clustered(found: list[tuple[Lattice, float]]) -> list[Lattice]:
     for lattice, weight in sorted(found, key=lambda one: -one[1]):
         basis = _reduced(lattice.vectors)
         for number, (mean, total, best) in enumerate(groups):
-            whole = alike(basis, mean / total)
-            if whole is not None:
+            whole = _orders(basis, mean / total)
+            if whole is None:
+                continue
+            # Peaks that are some of the orders of a lattice with more evidence are no other.
+            if abs(np.linalg.det(whole)) < _SAME:
                 groups[number] = (mean + weight * np.linalg.inv(whole) @ basis, total + weight, best)
-                break
+            break
         else:
             groups.append((weight * basis, weight, lattice))
     groups.sort(key=lambda one: -one[1])
@@ -178,12 +182,18 @@ def _clustered(found: list[tuple[Lattice, float]]) -> list[Lattice]:
     ]
 
 
-def alike(basis: np.ndarray, other: np.ndarray) -> np.ndarray | None:
-    """The whole numbers by which another basis of the same lattice gives this one; None where it is another lattice."""
+def alike(basis: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two bases are of the same lattice."""
+    whole = _orders(basis, other)
+    return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
+
+
+def _orders(basis: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """The whole numbers by which another basis gives this one, if they are such and independent."""
     order = basis @ np.linalg.inv(other)
     whole: np.ndarray = np.round(order)
     off = np.linalg.norm((order - whole) @ other, axis=1) / np.linalg.norm(basis, axis=1)
-    return whole if abs(abs(np.linalg.det(whole)) - 1) < 0.1 and (off < _ALIKE).all() else None
+    return whole if abs(np.linalg.det(whole)) > 0.5 and (off < _ALIKE).all() else None
 
 
 def _reduced(basis: np.ndarray) -> np.ndarray:
