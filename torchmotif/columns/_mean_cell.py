@@ -184,7 +184,7 @@ def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
         for first, length in zip(lattice.corner, level.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    level, usable = (one[lattice.window, None, rows, cols] for one in (level, usable))
+    level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
     if 2 * sigma > min(level.shape[1:]):
         return None
     chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
@@ -213,9 +213,9 @@ def _cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: floa
     sites, strength, width = sites_of(*folded, real)
     if len(sites) == 0:
         return None
-    orders = ((vectors[0, 0], vectors[0, 1]), (vectors[1, 0], vectors[1, 1]))
-    places = tuple((float(a), float(b)) for a, b in sites)
-    return Cell(orders, sigma, places, tuple(strength.tolist()), width)
+    (a, b), (c, d) = vectors.tolist()
+    places = tuple((float(row), float(col)) for row, col in sites)
+    return Cell(((a, b), (c, d)), sigma, places, tuple(strength.tolist()), width)
 
 
 def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
@@ -233,21 +233,19 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float)
 
 def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
     """Reciprocal vectors whose local phases have no slope on the whole."""
+    chosen = torch.from_numpy(vectors).to(level.device)
     for _ in range(_REFINED):
-        orders = local_orders(level, usable, torch.from_numpy(vectors).to(level), sigma)
-        wave = torch.complex(orders.field[:, 0:4:2].double(), orders.field[:, 1:4:2].double())
-        turns = [
-            (wave.narrow(d, 1, wave.shape[d] - 1) * wave.narrow(d, 0, wave.shape[d] - 1).conj()).sum(
-                (0, 2, 3)
-            )
-            for d in (2, 3)
-        ]
-        slope = torch.stack(
-            [turn.angle() / (2 * math.pi * step) for turn, step in zip(turns, orders.step, strict=True)],
-            dim=1,
-        )
-        vectors = vectors + slope.cpu().numpy()
-    return vectors
+        orders = local_orders(level, usable, chosen.to(level.dtype), sigma)
+        real, imaginary = (orders.field[:, i:4:2].double() for i in (0, 1))
+        slopes = []
+        for axis, step in zip((2, 3), orders.step, strict=True):
+            count = real.shape[axis] - 1
+            a, b, c, d = (one.narrow(axis, first, count) for first in (0, 1) for one in (real, imaginary))
+            turn = torch.atan2((d * a - c * b).sum((0, 2, 3)), (c * a + d * b).sum((0, 2, 3)))
+            slopes.append(turn / (2 * math.pi * step))
+        chosen = chosen + torch.stack(slopes, dim=1)
+    found: np.ndarray = chosen.cpu().numpy()
+    return found
 
 
 def _folded(
