@@ -256,7 +256,8 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         good = (coefficient > _AGREES) & tiles.at(where.inside & tiles.measured, positions, home)
         intensity = tiles.data.new_tensor(cell.intensities)[site]
         every = (positions, home, site + first, intensity, gain, torch.full_like(site, number))
-        parts.append(tuple(one[good] for one in every))
+        chosen = as_index(good)
+        parts.append(tuple(one[chosen] for one in every))
         first += len(cell.sites)
     positions, home, kind, intensity, gain, cell_of = (torch.cat(one) for one in zip(*parts, strict=True))
     places = tiles.spread(positions, home) / axes
