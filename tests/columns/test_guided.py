@@ -1,6 +1,7 @@
 """Columns that only the mean cell of the crystal around them shows, and what must stay empty."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torchmotif as tm
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns.model import Cell, ImageModel
 from torchmotif.columns.pixels import levels
+from torchmotif.datasets.mx2 import LATTICE_NM
 
 SIDE = 320
 
@@ -22,7 +24,8 @@ def drawn(specimen: tm.datasets.Specimen, dose: float = 1.0, seed: int = 1) -> t
 
 def recall(columns: tm.Columns, specimen: tm.datasets.Specimen, *kinds: str) -> float:
     at, which = np.asarray(specimen.truth.positions), np.asarray(specimen.truth.kinds).astype(str)
-    inner = ((at > 20) & (at < SIDE - 21)).all(axis=1) & np.isin(which, kinds)
+    last = np.array(specimen.shape) - 21
+    inner = ((at > 20) & (at < last)).all(axis=1) & np.isin(which, kinds)
     return float((cKDTree(np.asarray(columns.positions)).query(at[inner])[0] < 3.5).mean())
 
 
@@ -31,7 +34,7 @@ def false(columns: tm.Columns, specimen: tm.datasets.Specimen) -> int:
     at = np.asarray(specimen.truth.positions)
     atoms = at[[not (kind.startswith("V_") and kind.endswith("2")) for kind in specimen.truth.kinds.tolist()]]
     found = np.asarray(columns.positions)
-    found = found[((found > 20) & (found < SIDE - 21)).all(axis=1)]
+    found = found[((found > 20) & (found < np.array(specimen.shape) - 21)).all(axis=1)]
     return int((cKDTree(atoms).query(found)[0] > 3.5).sum())
 
 
@@ -77,6 +80,38 @@ def test_vacancies_and_holes_stay_empty() -> None:
     assert false(columns, specimen) == 0
     away = np.linalg.norm(columns.positions.numpy() - [170, 150], axis=1)
     assert away.min() > 46
+
+
+def test_double_vacancies_at_a_tenth_of_the_dose_stay_empty() -> None:
+    specimen = tm.datasets.mx2(
+        "Mo", "S", (SIDE, SIDE), vacancy_rate=0.03, divacancy_rate=0.06, background=0.2, random_state=0
+    )
+    columns = tm.find_columns(drawn(specimen, 1 / 10))
+    assert recall(columns, specimen, "Mo", "S2") >= 0.99
+    assert recall(columns, specimen, "V_S") >= 0.9
+    assert false(columns, specimen) <= 2  # of 17
+
+
+@pytest.mark.parametrize("grains", [{"grains": 4}, {"grains": 2, "boundary": "mirror"}])
+@pytest.mark.parametrize(("metal", "chalcogen", "dose"), [("W", "S", 1 / 10), ("Mo", "Se", 1 / 50)])
+def test_grains_are_followed_to_their_boundaries(
+    grains: dict[str, Any], metal: str, chalcogen: str, dose: float
+) -> None:
+    specimen = tm.datasets.mx2(metal, chalcogen, (420, 420), background=0.2, random_state=0, **grains)
+    columns = tm.find_columns(drawn(specimen, dose))
+    assert recall(columns, specimen, metal, chalcogen + "2") >= 0.97
+    assert false(columns, specimen) <= 0.03 * len(columns)
+    constant = LATTICE_NM[metal + chalcogen + "2"] / 0.015
+    assert columns.spacing == pytest.approx(constant / math.sqrt(3), rel=0.06)
+
+
+@pytest.mark.parametrize("dose", [1.0, 1 / 10, 1 / 50])
+@pytest.mark.parametrize("angle", [0.052, 0.26])
+def test_nothing_is_invented_where_two_layers_lie_on_each_other(angle: float, dose: float) -> None:
+    specimen = tm.datasets.twisted_bilayer_mos2(angle, (420, 420), 0.015, background=0.2)
+    columns = tm.find_columns(drawn(specimen, dose))
+    # Without guidance as many are none: maxima between two columns of different layers.
+    assert false(columns, specimen) <= 0.05 * len(columns)
 
 
 def test_strain_is_followed() -> None:

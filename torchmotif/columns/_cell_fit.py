@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["cells_around", "rendered", "sites_of"]
+__all__ = ["Waves", "cells_around", "rendered", "sites_of"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -16,7 +16,9 @@ _FAINTEST, _TRACE = 0.04, 0.01
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
-_FAR = 7.0  # widths: a column further away than this does not reach into a cell
+_FINEST = (
+    0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
+)
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
@@ -29,20 +31,22 @@ class _CellFit(NamedTuple):
     sites: np.ndarray
     strength: np.ndarray
     width: float
-    flat: float
     model: np.ndarray
 
 
 def sites_of(
     mean: np.ndarray, variance: np.ndarray, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Places, intensities and width of the columns of a mean cell: what their joint fit leaves over, one after another."""
+    """Places, intensities and width of the columns of a mean cell: what their joint fit leaves over, one after another.
+
+    Their fit is one of its structure factors, of which there are tens where a cell has a thousand bins and more.
+    """
     bins = mean.shape
     at = _middles(bins)
     area = abs(float(np.linalg.det(real)))
-    best = _CellFit(
-        np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), float(mean.min()), mean * 0 + mean.mean()
-    )
+    best = _CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), np.zeros(bins))
+    mean = mean - mean.mean()
+    waves = Waves.of(bins, real, _FINEST)
     open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
         score = _matched(mean - best.model, variance, real, best.width) * open_
@@ -55,7 +59,7 @@ def sites_of(
         start = best._replace(
             sites=np.vstack([best.sites, at[top]]), strength=np.append(best.strength, height)
         )
-        found = _fitted(mean, variance, start, real)
+        found = _fitted(mean, variance, start, waves)
         near = min(
             (float(_away(found.sites[-1:], one, real)[0]) for one in found.sites[:-1]), default=math.inf
         )
@@ -76,7 +80,7 @@ def sites_of(
             break
         kept = np.delete(np.arange(len(best.sites)), best.strength.argmin())
         best = _fitted(
-            mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), real
+            mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), waves
         )
     return best.sites, best.strength, best.width
 
@@ -84,11 +88,9 @@ def sites_of(
 def rendered(
     sites: np.ndarray, strength: np.ndarray, width: float, bins: tuple[int, int], real: np.ndarray
 ) -> np.ndarray:
-    """Gaussians at the sites of a cell, on its bins."""
-    away = ((_middles(bins)[:, None, None] - sites[None, :, None] + cells_around(2)) @ real) ** 2
-    value = np.exp(-away.sum(-1) / (2 * width**2)).sum(2) / (2 * math.pi * width**2)
-    image: np.ndarray = (value @ strength).reshape(bins)
-    return image
+    """Gaussians at the sites of a cell, on its bins, less their mean."""
+    waves = Waves.of(bins, real)
+    return waves.image(waves.factors(sites, strength, width), bins)
 
 
 def cells_around(reach: int) -> np.ndarray:
@@ -101,18 +103,11 @@ def _middles(bins: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
 
 
-def _shifts(real: np.ndarray, width: float) -> np.ndarray:
-    """Cells around one whose columns reach into it, in pixels."""
-    reach = 1 if abs(np.linalg.det(real)) / np.linalg.norm(real, axis=1).max() > _FAR * width else 2
-    shifts: np.ndarray = cells_around(reach) @ real
-    return shifts
-
-
 def _away(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Distances in pixels to a site of a cell that repeats."""
     gap = at - site
     away: np.ndarray = np.linalg.norm(
-        ((gap - np.round(gap)) @ real)[:, None] + _shifts(real, 0.0), axis=2
+        ((gap - np.round(gap)) @ real)[:, None] + cells_around(1) @ real, axis=2
     ).min(1)
     return away
 
@@ -128,43 +123,89 @@ def _matched(residual: np.ndarray, variance: np.ndarray, real: np.ndarray, width
     return score
 
 
-def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, real: np.ndarray) -> _CellFit:
-    """Least squares by the steps of Levenberg and Marquardt from a start."""
-    bins, k = mean.shape, len(start.sites)
-    shifts = _shifts(real, start.width)
-    pixel = _middles(bins) @ real
-    weight, y = 1 / variance.ravel(), mean.ravel()
+class Waves(NamedTuple):
+    """Orders of a cell but the zeroth, one of each pair of opposite ones."""
 
-    def parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        away = pixel[:, None, None] - p[k : 3 * k].reshape(k, 1, 2) - shifts
-        square = (away**2).sum(-1) / p[-2] ** 2
-        return away, square, np.exp(-square / 2) / (2 * math.pi * p[-2] ** 2)
+    order: np.ndarray  # (n, 2) whole numbers
+    square: np.ndarray  # (n,) of its length in periods per pixel
+    area: float  # of the cell in square pixels
 
-    def slopes(p: np.ndarray, away: np.ndarray, square: np.ndarray, value: np.ndarray) -> np.ndarray:
-        moved = (value[..., None] * away).sum(2) / p[-2] ** 2 * p[:k, None]
-        wider = ((value * (square - 2)).sum(2) @ p[:k])[:, None] / p[-2]
-        return np.concatenate([value.sum(2), moved.reshape(len(y), -1), wider, np.ones((len(y), 1))], axis=1)
+    @staticmethod
+    def of(bins: tuple[int, ...], real: np.ndarray, finest: float = math.inf) -> "Waves":
+        """Those that some bins tell, up to so many periods per pixel."""
+        most = [(n - 1) // 2 for n in bins]
+        order = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), -1).reshape(-1, 2)
+        order = order[len(order) // 2 + 1 :]
+        square = ((order @ np.linalg.inv(real).T) ** 2).sum(1)
+        kept = square < finest**2
+        return Waves(order[kept], square[kept], abs(float(np.linalg.det(real))))
 
-    p = np.concatenate([start.strength, (start.sites @ real).ravel(), [start.width, start.flat]])
-    now = parts(p)
-    model = now[2].sum(2) @ p[:k] + p[-1]
-    cost, damping = float(weight @ (y - model) ** 2), 1e-5
+    def some(self, which: np.ndarray) -> "Waves":
+        """Some of them."""
+        return Waves(self.order[which], self.square[which], self.area)
+
+    def of_image(self, image: np.ndarray) -> np.ndarray:
+        """Structure factors of a cell: (n,), complex, of which the sum over all orders is the image."""
+        # Middles of bins are half a bin from where they begin.
+        half = np.exp(-1j * math.pi * (self.order / np.array(image.shape)).sum(1))
+        found: np.ndarray = np.fft.fft2(image)[tuple(self.order.T)] * half / image.size
+        return found
+
+    def image(self, factors: np.ndarray, bins: tuple[int, ...]) -> np.ndarray:
+        """The cell that has these."""
+        full = np.zeros(bins, complex)
+        full[tuple(self.order.T)] = factors * np.exp(1j * math.pi * (self.order / np.array(bins)).sum(1))
+        image: np.ndarray = 2 * np.fft.ifft2(full).real * math.prod(bins)
+        return image
+
+    def parts(self, sites: np.ndarray, width: float) -> np.ndarray:
+        """Factors (n, k) of Gaussians of intensity 1."""
+        shape = np.exp(-2 * math.pi**2 * width**2 * self.square) / self.area
+        found: np.ndarray = shape[:, None] * np.exp(-2j * math.pi * (self.order @ sites.T))
+        return found
+
+    def factors(self, sites: np.ndarray, strength: np.ndarray, width: float) -> np.ndarray:
+        """Those of all of them together."""
+        found: np.ndarray = self.parts(sites, width) @ strength
+        return found
+
+
+def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: Waves) -> _CellFit:
+    """Least squares of structure factors by the steps of Levenberg and Marquardt from a start."""
+    k, y = len(start.sites), waves.of_image(mean)
+    # By Parseval's theorem the squares that all bins would give, which have the same noise, about.
+    weight = 2 * mean.size / float(variance.mean())
+
+    def slopes(p: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        moved = -2j * math.pi * waves.order[:, None] * (parts * p[:k])[:, :, None]
+        wider = -4 * math.pi**2 * p[-1] * waves.square * (parts @ p[:k])
+        found = np.concatenate([parts, moved.reshape(len(y), -1), wider[:, None]], axis=1)
+        return np.concatenate([found.real, found.imag])
+
+    def misfit(p: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        gap = y - parts @ p[:k]
+        return np.concatenate([gap.real, gap.imag])
+
+    p = np.concatenate([start.strength, start.sites.ravel(), [start.width]])
+    parts = waves.parts(start.sites, start.width)
+    gap = misfit(p, parts)
+    cost, damping = weight * float(gap @ gap), 1e-5
     for _ in range(_ROUNDS):
-        jacobian = slopes(p, *now)
-        normal = (jacobian * weight[:, None]).T @ jacobian
-        right = jacobian.T @ (weight * (y - model))
+        jacobian = slopes(p, parts)
+        normal, right = weight * jacobian.T @ jacobian, weight * jacobian.T @ gap
         gain = 0.0
         while damping < _STUCK:
             change = np.linalg.solve(normal + damping * np.diag(normal.diagonal() + 1e-12), right)
-            change[-2] = np.clip(change[-2], -0.2 * p[-2], 0.2 * p[-2])
-            tried = parts(p + change)
-            reached = tried[2].sum(2) @ (p + change)[:k] + (p + change)[-1]
-            gain = cost - float(weight @ (y - reached) ** 2)
+            change[-1] = np.clip(change[-1], -0.2 * p[-1], 0.2 * p[-1])
+            tried = p + change
+            moved = waves.parts(tried[k:-1].reshape(k, 2), tried[-1])
+            left = misfit(tried, moved)
+            gain = cost - weight * float(left @ left)
             damping = damping / 10 if gain > 0 else damping * 10
             if gain > 0:
-                p, now, model, cost = p + change, tried, reached, cost - gain
+                p, parts, gap, cost = tried, moved, left, cost - gain
                 break
         if gain < _SETTLED:
             break
-    sites = (p[k : 3 * k].reshape(k, 2) @ np.linalg.inv(real)) % 1
-    return _CellFit(sites, p[:k], float(p[-2]), float(p[-1]), model.reshape(bins))
+    model = waves.image(parts @ p[:k], mean.shape)
+    return _CellFit(p[k:-1].reshape(k, 2) % 1, p[:k], float(p[-1]), model)

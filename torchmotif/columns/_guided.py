@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._local_phase import Windowed, Windows, agreement, placed
-from torchmotif.columns._mean_cell import expected, lattice_constant
+from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._search import FAINTEST
+from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["Sites", "predicted"]
@@ -29,6 +29,10 @@ _ON_SITES, _FEW = 0.6, 2.0
 # MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it.
 _SHOWN, _FEW_PLACES = 1 / 3, 20
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
+_ALIKE = 1.5  # the same, in which those of its kind tell whether the crystal has such sites there
+_COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
+# Log of the odds that the sites of a cell are there, before neighbours are asked, and the most that one of these tells.
+_USUAL, _MOST_TOLD = 3.0, 3.0
 # Standard deviations of its intensity from which on the place of a column is fitted: with 6, Ti in PbTiO3 at one electron per pixel has no place of
 # its own; recall and precision of four MX2 at 1/20 to 1/100 of the dose stay within 0.003 from 4 to 8.
 _FREE = 5.0
@@ -38,6 +42,7 @@ _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
 # lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
 _PRIOR, _COUNTS = (0.93, 0.05, 0.02), 20.0
+_APART = 2.2  # standard deviations between full and empty sites of a kind, from which on the share of empty ones is learnt
 _LOCAL = 2.0  # sites that the share of empty ones in the whole tile counts for beside those around
 
 
@@ -58,8 +63,8 @@ class Sites:
         Whether a maximum lies there.
     spacing, kinds, reach
         Spacing of the model, number of its sites, and lattice constant in pixels.
-    doubted : boolean Tensor of shape ()
-        Whether maxima contradict more places than they leave.
+    doubted : boolean Tensor of shape (cells,)
+        Of which cells maxima contradict as many places as they leave, or more.
     """
 
     tiles: Tiles
@@ -71,7 +76,7 @@ class Sites:
     spacing: float
     kinds: int
     reach: float
-    doubted: Bool[Tensor, ""]
+    doubted: Bool[Tensor, " c"]
 
     def with_maxima(
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
@@ -96,8 +101,10 @@ class Sites:
             fixed,
         )
 
-    def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> bool:
-        """Whether a kind of place holds nothing once a part of a window is fitted: what the cell shows there are others' columns.
+    def are_empty(
+        self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]
+    ) -> Bool[Tensor, " c"]:
+        """Which cells have a kind of place that holds nothing once a part of a window is fitted: what they show there are others' columns.
 
         Columns that have no fixed place in a cell leave traces between its sites.
         """
@@ -109,10 +116,11 @@ class Sites:
         # Columns that the fit has found to be nothing count as none.
         held = self.intensity.new_zeros(len(here)).index_add_(0, site[rows], fit.intensity[rows].float())
         shown = held > _SHOWN * self.intensity[here]
-        sums = held.new_zeros(2, max(self.kinds, 1))
+        sums = held.new_zeros(2, self.kinds)
         for one, values in zip(sums, (shown.to(held), torch.ones_like(held)), strict=True):
             one.index_add_(0, self.kind[here], values)
-        return bool(((sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)).any())
+        empty = (sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)
+        return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
 
     def judged(
         self, fit: Fit, covariance: Float[Tensor, "n 3 3"]
@@ -131,12 +139,16 @@ class Sites:
         rows = as_index(site >= 0)
         site = site[rows]
         variance = covariance[rows, 0, 0].double().clamp(min=1e-12)
+        tile, group, tiles = self.tile[site], self.tile[site] * self.kinds + self.kind[site], len(fit.data)
         empty = _emptiness(
             fit.intensity[rows].double(),
             variance,
-            self.tile[site] * self.kinds + self.kind[site],
+            group,
             self.intensity[site].double(),
-            _Around.of(fit, rows, _AROUND * self.reach),
+            (
+                _Around.of(fit, rows, tile, tiles, _AROUND * self.reach),
+                _Around.of(fit, rows, group, tiles * self.kinds, _ALIKE * self.reach),
+            ),
         )
         there = none.index_fill(0, rows[empty < 0.5], value=True)
         return there, none.index_fill(0, rows[~self.seen[site]], value=True)
@@ -152,18 +164,20 @@ class _Around(NamedTuple):
     own: Float[Tensor, " n"]
 
     @staticmethod
-    def of(fit: Fit, rows: Int[Tensor, " n"], sigma: float) -> "_Around":
-        """Of some columns of a fit."""
-        t, h, w = fit.tiles.shape
-        windows = Windows.of(fit.data, sigma)
-        row, col = fit.positions[rows].unbind(1)
-        tile = fit.tile[rows]
-        pixel = (tile * h + row.round().long().clamp(0, h - 1)) * w + col.round().long().clamp(0, w - 1)
+    def of(
+        fit: Fit, rows: Int[Tensor, " n"], sheet: Int[Tensor, " n"], sheets: int, sigma: float
+    ) -> "_Around":
+        """Of some columns of a fit; neighbours of each are those on its sheet."""
+        coarse = max(1, int(sigma / _COARSE))
+        _, h, w = ((length - 1) // coarse + 1 for length in fit.tiles.shape)
+        windows = Windows.of(fit.data.new_zeros(1, h, w), sigma / coarse)
+        row, col = (fit.positions[rows] / coarse).unbind(1)
+        pixel = (sheet * h + row.round().long().clamp(0, h - 1)) * w + col.round().long().clamp(0, w - 1)
         i, j = ((at / step).round().long() for at, step in ((row, windows.step[0]), (col, windows.step[1])))
         i, j = i.clamp(0, len(windows.rows) - 1), j.clamp(0, len(windows.cols) - 1)
         at_row, at_col = pixel // w % h, pixel % w
         own = windows.rows[i, at_row] * windows.cols[j, at_col]
-        return _Around(windows, pixel, (tile, i, j), (t, h, w), own.double())
+        return _Around(windows, pixel, (sheet, i, j), (sheets, h, w), own.double())
 
     def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Weighted sums of the neighbours' values."""
@@ -171,7 +185,7 @@ class _Around(NamedTuple):
             0, self.pixel, values.float()
         )
         every = self.windows.sums(image.view(self.shape))[self.nodes].double()
-        return (every - self.own * values).clamp(min=0)
+        return every - self.own * values
 
 
 def _emptiness(
@@ -179,9 +193,13 @@ def _emptiness(
     variance: Float[Tensor, " n"],
     group: Int[Tensor, " n"],
     start: Float[Tensor, " n"],
-    around: _Around,
+    neighbours: tuple[_Around, _Around],
 ) -> Float[Tensor, " n"]:
-    """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites."""
+    """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites.
+
+    Neighbours are those of any kind, and those of its own.
+    """
+    around, alike = neighbours
     groups = int(group.max()) + 1
     prior = intensity.new_tensor(_PRIOR)
 
@@ -197,6 +215,9 @@ def _emptiness(
     scatter = (_SCATTER * full) ** 2
     weight = prior.expand(groups, 3)
     share = prior.expand(len(group), 3)
+    # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
+    apart = full / (total(variance) / count.clamp(min=1) + scatter).sqrt()
+    most = torch.where(apart > _APART, 1.0, _PRIOR[2])
     for number in range(_EMS):
         mean = full[group]
         means = torch.stack([mean, mean / 2, torch.zeros_like(mean)], dim=1)
@@ -206,13 +227,18 @@ def _emptiness(
         logits = -0.5 * ((intensity[:, None] - means) ** 2 / spread + spread.log())
         local = weight[group]
         if number:  # the neighbours tell whether the crystal goes on here
-            alone = around.sums(share[:, 2]) + _LOCAL * local[:, 2]
-            empty = (alone / (around.sums(torch.ones_like(mean)) + _LOCAL)).clamp(1e-6, 1 - 1e-6)
+            alone = around.sums(share[:, 2]).clamp(min=0) + _LOCAL * local[:, 2]
+            empty = alone / (around.sums(torch.ones_like(mean)).clamp(min=0) + _LOCAL)
+            empty = torch.maximum(empty, local[:, 2])  # a vacancy is one beside full sites
+            # And those of its kind, together, whether the crystal has this site here at all.
+            ratio = mean * (intensity - mean / 2) / spread[:, 0]
+            here = torch.sigmoid(_USUAL + alike.sums(ratio.clamp(-_MOST_TOLD, _MOST_TOLD)))
+            empty = (1 - here * (1 - empty)).clamp(1e-6, 1 - 1e-6)
             rest = local[:, :2] / local[:, :2].sum(1, keepdim=True)
             local = torch.cat([rest * (1 - empty[:, None]), empty[:, None]], dim=1)
         share = torch.softmax(logits + local.log(), dim=1)
         weight = (total(share) + _COUNTS * prior) / (count[:, None] + _COUNTS)
-        weight = torch.cat([weight[:, :2], weight[:, 2:].clamp(max=_PRIOR[2])], dim=1)
+        weight = torch.cat([weight[:, :2], torch.minimum(weight[:, 2:], most[:, None])], dim=1)
         known = share[:, 0] / spread[:, 0]
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
@@ -229,36 +255,37 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     axes = at.new_tensor(model.axes)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
-    doubted, held = torch.zeros(2, dtype=torch.long, device=at.device)
-    for cell in model.cells:
-        where = placed(tiles.level, tiles.usable, tiles.data.new_tensor(cell.orders), cell.window)
-        agrees = agreement(where.level, tiles.usable, expected(cell, where.place), lattice_constant(cell))
-        positions, home, number = _places(where.place, cell)
-        coefficient, gain = agrees.at(positions, home).unbind(1)
-        good = (coefficient > _AGREES) & tiles.at(tiles.measured, positions, home)
-        support = _on_sites(tiles, model, cell, (at, tile), (positions[good], home[good]))
-        contradicted = good & (support.at(positions, home)[:, 0] <= 0)
-        good &= ~contradicted
-        doubted, held = doubted + contradicted.sum(), held + good.sum()
-        intensity = tiles.data.new_tensor(cell.intensities)
-        every = (positions, home, number + first, intensity[number], gain)
-        parts.append(tuple(one[good] for one in every))
+    for number, (cell, where) in enumerate(zip(model.cells, located(tiles, model.cells), strict=True)):
+        positions, home, site = _places(where.place, cell)
+        coefficient, gain = where.agrees.at(positions, home).unbind(1)
+        good = (coefficient > _AGREES) & tiles.at(where.inside & tiles.measured, positions, home)
+        intensity = tiles.data.new_tensor(cell.intensities)[site]
+        every = (positions, home, site + first, intensity, gain, torch.full_like(site, number))
+        chosen = as_index(good)
+        parts.append(tuple(one[chosen] for one in every))
         first += len(cell.sites)
-    positions, home, kind, intensity, gain = (torch.cat(one) for one in zip(*parts, strict=True))
+    positions, home, kind, intensity, gain, cell_of = (torch.cat(one) for one in zip(*parts, strict=True))
     places = tiles.spread(positions, home) / axes
+    supported = _on_sites(tiles, model, (at, tile), (positions, home))
+    held = torch.stack([supported, ~supported]).long()
+    counts = torch.zeros(2, max(len(model.cells), 1), dtype=torch.long, device=at.device)
+    counts.index_add_(1, cell_of, held)
     # Of places that several lattices predict, that of the lattice that fits the image better there.
-    kept = strongest_first(places, gain, CLOSEST * model.spacing)
+    kept = as_index(supported)
+    kept = kept[as_index(strongest_first(places[kept], gain[kept], CLOSEST * model.spacing))]
     positions, home, kind, intensity, places = (
         one[kept] for one in (positions, home, kind, intensity, places)
     )
     seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
     reach = max((lattice_constant(cell) for cell in model.cells), default=1.0)
-    return Sites(tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, doubted > held)
+    return Sites(
+        tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, counts[1] >= counts[0]
+    )
 
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
     number, value = torch.zeros(0, dtype=torch.long, device=at.device), torch.zeros(0, device=at.device)
-    return at[:0], number, number, value, value
+    return at[:0], number, number, value, value, number
 
 
 def _places(
@@ -284,27 +311,32 @@ def _places(
 def _on_sites(
     tiles: Tiles,
     model: ImageModel,
-    cell: Cell,
     maxima: tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]],
     sites: tuple[Float[Tensor, "m 2"], Int[Tensor, " m"]],
-) -> Windowed:
-    """Above 0 where maxima lie at the sites of a cell, more than by chance, or there are hardly any.
+) -> Bool[Tensor, " m"]:
+    """Which places have maxima around them that lie at places, more than by chance, or hardly any.
 
     Where two layers lie on each other, or a cell is none of this crystal, they do not.
     """
+    if not model.cells:
+        return torch.zeros_like(sites[1], dtype=torch.bool)
     axes = maxima[0].new_tensor(model.axes)
     near, places = (tiles.spread(*one) / axes for one in (maxima, sites))
     hit = nearest_within(near, places, _SAME * model.spacing) >= 0
     _, h, w = tiles.shape
-    row, col = maxima[0].round().long().unbind(1)
-    images = torch.zeros(2, *tiles.shape, device=near.device)
-    index = (maxima[1], row.clamp(0, h - 1), col.clamp(0, w - 1))
-    images[0].index_put_(index, torch.ones_like(row, dtype=images.dtype), accumulate=True)
-    images[1].index_put_(index, hit.to(images.dtype), accumulate=True)
-    windows = Windows.of(tiles.data, cell.window)
-    every, right = windows.sums(images[0]), windows.sums(images[1])
-    area = abs(float(torch.linalg.det(torch.tensor(cell.orders, dtype=torch.float64))))
-    chance = min(0.9, len(cell.sites) * math.pi * (_SAME * model.spacing) ** 2 * area)
+    windows = Windows.of(tiles.data, max(cell.window for cell in model.cells))
+
+    def sums(one: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
+        row, col = one[0].round().long().unbind(1)
+        image = torch.zeros(tiles.shape, device=near.device)
+        image.index_put_(
+            (one[1], row.clamp(0, h - 1), col.clamp(0, w - 1)), weight.to(image), accumulate=True
+        )
+        return windows.sums(image)
+
+    every, right = (sums(maxima, weight) for weight in (torch.ones_like(hit), hit))
+    density = sums(sites, torch.ones_like(sites[1])) / (2 * math.pi * windows.sigma**2)
+    chance = (density * math.pi * (_SAME * model.spacing) ** 2 * axes.prod()).clamp(max=0.9)
     share = (right / every.clamp(min=1e-6) - chance) / (1 - chance)
     good = torch.where(every < _FEW, 1.0, share - _ON_SITES)
-    return Windowed(good[:, None], windows.step)
+    return Windowed(good[:, None], windows.step).at(*sites)[:, 0] > 0

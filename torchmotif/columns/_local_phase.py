@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Windowed", "Windows", "agreement", "local_orders", "placed"]
+__all__ = ["Placed", "Windowed", "Windows", "agreement", "local_orders", "placed"]
 
 _STEP = 2.0  # nodes of the orders' grid per standard deviation
 
@@ -43,6 +43,7 @@ class Windows(NamedTuple):
     rows: Float[Tensor, "m h"]
     cols: Float[Tensor, "n w"]
     step: tuple[float, float]
+    sigma: float
 
     @staticmethod
     def of(like: Float[Tensor, "t h w"], sigma: float) -> "Windows":
@@ -54,11 +55,16 @@ class Windows(NamedTuple):
             node = torch.arange(count, device=like.device, dtype=like.dtype) * steps[-1]
             pixel = torch.arange(length, device=like.device, dtype=like.dtype)
             parts.append(torch.exp(-((node[:, None] - pixel) ** 2) / (2 * sigma**2)))
-        return Windows(parts[0], parts[1], (steps[0], steps[1]))
+        return Windows(parts[0], parts[1], (steps[0], steps[1]), sigma)
 
     def sums(self, image: Float[Tensor, "t h w"]) -> Float[Tensor, "t m n"]:
         """Weighted sums of the pixels."""
         return self.rows @ image @ self.cols.mT
+
+    def mean(self, image: Float[Tensor, "t h w"], mask: Float[Tensor, "t h w"]) -> Float[Tensor, "t m n"]:
+        """Weighted means of the pixels of a mask."""
+        least = 1e-3 * 2 * math.pi * self.sigma**2
+        return self.sums(image * mask) / self.sums(mask).clamp(min=least)
 
 
 def local_orders(
@@ -108,7 +114,7 @@ def placed(
     # What rounds to 1 is 0.
     place = torch.where(place >= 1, 0.0, place)
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
-    return Placed(place, (level - mean) * usable, amplitude)
+    return Placed(place, level - mean, amplitude)
 
 
 def agreement(

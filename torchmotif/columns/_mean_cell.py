@@ -1,72 +1,168 @@
 """The mean cell of a crystal: the image folded with the local phase of two orders of its lattice, and the sites it shows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif.columns._cell_fit import cells_around, rendered, sites_of
-from torchmotif.columns._local_phase import agreement, local_orders, placed
-from torchmotif.columns._reciprocal import lattices
+from torchmotif.columns._cell_fit import cells_around, sites_of
+from torchmotif.columns._contents import contents
+from torchmotif.columns._local_phase import Placed, local_orders, placed
+from torchmotif.columns._reciprocal import Lattice, alike, lattices
+from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, expected, located
 from torchmotif.columns.model import Cell, Pair, Tiles
 
-__all__ = ["cells_of", "expected", "lattice_constant", "nearest_sites"]
+__all__ = ["cells_of", "nearest_sites"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
-_WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
-_SIDE = 2.0  # bins of the mean cell per pixel
 _CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
 _AGREES = 0.6  # the same by the regression of the image on the mean cell
-_ADDS = 0.05  # of the agreement of the best lattice: what another must add
-_AS_GOOD = 0.8  # of that agreement: a smaller or larger cell of the same crystal, which may show what the other does not
-_FULL = 8  # pixels in every bin of a mean cell
+_ADDS = 0.05  # of the pixels of the largest crystal: what another has at least
+# Times that what a lattice holds is told apart, and the least share of the pixels of each of the two kinds.
+_DEPTH, _PART = 2, 0.15
+# Share of the squares of its structure factors that differs from place to place, from which on a lattice holds no crystal: up to 0.004 in
+# simulated MX2, perovskites and strain gradients, 0.04 to 0.13 in twisted bilayers and in average cells of the pentagonal oxide.
+_UNEVEN = 0.025
+# Widths by which sites, and share of the brightest by which intensities differ between the two.
+_MOVED, _BRIGHTER = 0.5, 0.15
+_EXPLAINED = 0.65
+# Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
+_HALVES = (
+    ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
+    ((0.0, 0.5), ((1.0, 0.0), (0.0, 2.0))),
+    ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
+)
+_FULL = 8  # pixels in a bin of a mean cell, on average
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
-_LOOKED_AT = 64  # nodes along each axis at which the agreements of several lattices are compared
+_SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 _NOT_ONE = (
     0.6  # of the spacing, at least: two sites; of maxima nearer to each other than `CLOSEST` one counts
 )
 
 
-def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
-    """What the mean cell lets expect of every pixel, less its mean."""
-    real = np.linalg.inv(np.array(cell.orders)).T
-    bins = _bins(real)
-    model = rendered(np.array(cell.sites), np.array(cell.intensities), cell.width, bins, real)
-    table = torch.from_numpy(model - model.mean()).to(place).flatten()
-    return table[_bin_of(place, bins)]
-
-
 def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
     level, usable = tiles.level, tiles.usable
-    found = []
-    for vectors in lattices(level, usable, spacing):
-        cell = _cell(level, usable, vectors)
-        if cell is not None:
-            found.append(cell)
-    if not found:
+    first = _first_cells(level, usable, lattices(level, usable, spacing), [])
+    if not first:
         return ()
-    gains = []
-    for cell in found:
-        at = placed(level, usable, torch.tensor(cell.orders).to(level), cell.window)
-        gain = agreement(at.level, usable, expected(cell, at.place), lattice_constant(cell))
-        gained = F.interpolate(gain.field[:, 1:], (_LOOKED_AT, _LOOKED_AT), mode="bilinear")[:, 0]
-        gains.append(gained.clamp(min=0).cpu().numpy())
-    kept, best, most = [], np.zeros_like(gains[0]), max(gain.sum() for gain in gains)
-    for number in sorted(range(len(found)), key=lambda i: -gains[i].sum()):
-        if np.maximum(gains[number] - best, 0).sum() > _ADDS * most or gains[number].sum() > _AS_GOOD * most:
-            kept.append(found[number])
-            best = np.maximum(best, gains[number])
-    return tuple(kept)
+    where = located(tiles, first)
+    rest = usable & ~_crystals(where)
+    if int(rest.sum()) > _ADDS * int(usable.sum()):
+        # Small grains that the spectra do not show beside large ones.
+        more = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
+        where = located(tiles, first + more) if more else where
+        first += more
+    found, model = [], torch.zeros_like(level)
+    for cell, at in zip(first, where, strict=True):
+        agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
+        for one, inside in _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing):
+            model += torch.where(inside, expected(one, at.place), 0.0)
+            found.append((one, inside, int(inside.sum()), at.level))
+    found.sort(key=lambda one: -one[2])
+    return tuple(
+        cell
+        for cell, inside, seen, own in found
+        if seen > _ADDS * found[0][2] and _explains(model, own, inside, cell.width)
+    )
 
 
-def lattice_constant(cell: Cell) -> float:
-    """The longer one of a cell in pixels, by which its window was chosen."""
-    return cell.window / _WINDOW
+def _explains(model: Tensor, level: Tensor, inside: Tensor, width: float) -> bool:
+    """Whether a model has most of what some pixels share with those a column's width away, which is not noise."""
+    lag = max(1, round(width))
+    pairs = inside[:, lag:] & inside[:, :-lag]
+    rest, every = ((one[:, lag:] * one[:, :-lag] * pairs).sum() for one in (level - model, level))
+    own = every - rest
+    return bool(own > _EXPLAINED * every)
+
+
+def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:
+    """Cells of lattices where these are seen best, but of those that are known."""
+    found: list[Cell] = []
+    for lattice in seen:
+        cell = _first_cell(level, usable, lattice)
+        if cell is not None and not _is_known(cell, known + found):
+            found.append(cell)
+    return found
+
+
+def _crystals(where: list[Located]) -> Tensor:
+    """Pixels where some cell agrees with the image."""
+    return torch.stack([_above(at.inside, at.agrees.field[:, :1], _AGREES) for at in where]).any(0)
+
+
+def _by_contents(
+    cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH
+) -> list[tuple[Cell, Tensor]]:
+    """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
+
+    With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
+    """
+    vectors = np.array(cell.orders)
+    refined = _cell(at, agreeing, vectors, cell.window)
+    if refined is None:
+        return []
+    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width)
+    if len(held.groups) == 2 and depth:
+        least = _PART * int(inside.sum())
+        kinds = [_cell(at, group, vectors, cell.window) for group in held.groups]
+        if min(int(group.sum()) for group in held.groups) > least and _differ(*kinds):
+            return [
+                found for group in held.groups for found in _by_contents(cell, at, group, group, depth - 1)
+            ]
+    refined = _with_faint(refined, at, agreeing)
+    return [(refined, agreeing)] if held.uneven < _UNEVEN else []
+
+
+def _with_faint(cell: Cell, at: Located, inside: Tensor) -> Cell:
+    """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
+    orders, sites = np.array(cell.orders), np.array(cell.sites)
+    for half, folding in _HALVES:
+        if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
+            continue
+        place = torch.einsum("ij,tjhw->tihw", at.place.new_tensor(folding), at.place) % 1
+        folded = at._replace(place=torch.where(place >= 1, 0.0, place))
+        smaller = _cell(folded, inside, np.array(folding) @ orders, cell.window)
+        if smaller is None:
+            continue
+        once = np.array(smaller.sites) @ np.linalg.inv(folding).T
+        every = np.concatenate([once, once + half]) % 1
+        new = _off(orders, every, sites) > cell.width
+        bright = np.tile(smaller.intensities, 2)[new].tolist()
+        places = tuple((float(a), float(b)) for a, b in every[new])
+        return replace(cell, sites=cell.sites + places, intensities=cell.intensities + tuple(bright))
+    return cell
+
+
+def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each of some sites to the nearest of others, in pixels."""
+    gap = sites[:, None] - others
+    steps = (gap - np.round(gap))[:, :, None] + cells_around(1)
+    off: np.ndarray = np.linalg.norm(steps @ np.linalg.inv(orders).T, axis=3).min((1, 2))
+    return off
+
+
+def _differ(one: Cell | None, other: Cell | None) -> bool:
+    """Whether two cells on one lattice have columns in different places, or of different brightness."""
+    if one is None or other is None:
+        return False
+    real = np.linalg.inv(np.array(one.orders)).T
+    gap = np.array(one.sites)[:, None] - np.array(other.sites)
+    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    if len(set(nearest.tolist())) < max(away.shape) or away.min(1).max() > _MOVED * one.width:
+        return True
+    bright, beside = (np.array(cell.intensities) / sum(cell.intensities) for cell in (one, other))
+    return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())
+
+
+def _is_known(cell: Cell, found: list[Cell]) -> bool:
+    return any(alike(np.array(cell.orders), np.array(one.orders)) for one in found)
 
 
 def nearest_sites(cell: Cell, axes: Pair) -> float:
@@ -79,47 +175,47 @@ def nearest_sites(cell: Cell, axes: Pair) -> float:
     return float(min(np.median(nearest), nearest.min() / _NOT_ONE))
 
 
-def _bins(real: np.ndarray) -> tuple[int, int]:
-    a, b = (max(8, round(_SIDE * float(np.linalg.norm(v)))) for v in real)
-    return a, b
-
-
-def _bin_of(place: Float[Tensor, "t 2 h w"], bins: tuple[int, int]) -> Int[Tensor, "t h w"]:
-    row, col = ((place[:, i] * bins[i]).long().clamp(max=bins[i] - 1) for i in (0, 1))
-    return row * bins[1] + col
-
-
-def _cell(level: Tensor, usable: Tensor, vectors: np.ndarray) -> Cell | None:
-    """The mean cell of one crystal, if it shows sites: first where its orders are strong, then where the image agrees with it."""
-    longest = float(np.linalg.norm(np.linalg.inv(vectors), axis=0).max())
-    sigma = _WINDOW * longest
+def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
+    """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong."""
+    longest = float(np.linalg.norm(np.linalg.inv(lattice.vectors), axis=0).max())
+    sigma, side = WINDOW * longest, max(lattice.side, math.ceil(_SHOWN_IN * longest))
+    corner = (
+        min(max(first - (side - lattice.side) // 2, 0), max(length - side, 0))
+        for first, length in zip(lattice.corner, level.shape[1:], strict=True)
+    )
+    rows, cols = (slice(first, first + side) for first in corner)
+    level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
     if 2 * sigma > min(level.shape[1:]):
         return None
-    chosen = _refined(level, usable, _strongest(level, usable, vectors, sigma), sigma)
-    real = np.linalg.inv(chosen).T
+    chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
     at = placed(level, usable, torch.from_numpy(chosen).to(level), sigma)
+    return _cell(at, _above(usable, _strength(at), _CRYSTAL), chosen, sigma)
+
+
+def _strength(at: Placed | Located) -> Float[Tensor, "t 1 m n"]:
+    """Amplitude of the weaker order, as a share of what it usually has where it is strong."""
     usual = at.amplitude.transpose(0, 1).flatten(1).quantile(0.9, dim=1)[:, None, None]
-    strong = (at.amplitude / usual).amin(1, keepdim=True)
-    cell = None
-    for least in (_CRYSTAL, _AGREES):
-        inside = usable & (
-            F.interpolate(strong, level.shape[1:], mode="bilinear", align_corners=True)[:, 0] > least
-        )
-        folded = _folded(at.level, inside, at.place, real)
-        sites, strength, width = (
-            sites_of(*folded, real) if folded is not None else (np.zeros((0, 2)), np.zeros(0), 0.0)
-        )
-        if len(sites) == 0:
-            return None
-        cell = Cell(
-            ((chosen[0, 0], chosen[0, 1]), (chosen[1, 0], chosen[1, 1])),
-            sigma,
-            tuple((float(a), float(b)) for a, b in sites),
-            tuple(strength.tolist()),
-            width,
-        )
-        strong = agreement(at.level, usable, expected(cell, at.place), longest).field[:, :1]
-    return cell
+    return (at.amplitude / usual).amin(1, keepdim=True)
+
+
+def _above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tensor:
+    """Usable pixels where something known at nodes is more than that."""
+    values = F.interpolate(field, usable.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    return usable & (values > least)
+
+
+def _cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
+    """The mean cell of some pixels, if it shows sites."""
+    real = np.linalg.inv(vectors).T
+    folded = _folded(at.level, inside, at.place, real)
+    if folded is None:
+        return None
+    sites, strength, width = sites_of(*folded, real)
+    if len(sites) == 0:
+        return None
+    (a, b), (c, d) = vectors.tolist()
+    places = tuple((float(row), float(col)) for row, col in sites)
+    return Cell(((a, b), (c, d)), sigma, places, tuple(strength.tolist()), width)
 
 
 def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
@@ -137,34 +233,32 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float)
 
 def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
     """Reciprocal vectors whose local phases have no slope on the whole."""
+    chosen = torch.from_numpy(vectors).to(level.device)
     for _ in range(_REFINED):
-        orders = local_orders(level, usable, torch.from_numpy(vectors).to(level), sigma)
-        wave = torch.complex(orders.field[:, 0:4:2].double(), orders.field[:, 1:4:2].double())
-        turns = [
-            (wave.narrow(d, 1, wave.shape[d] - 1) * wave.narrow(d, 0, wave.shape[d] - 1).conj()).sum(
-                (0, 2, 3)
-            )
-            for d in (2, 3)
-        ]
-        slope = torch.stack(
-            [turn.angle() / (2 * math.pi * step) for turn, step in zip(turns, orders.step, strict=True)],
-            dim=1,
-        )
-        vectors = vectors + slope.cpu().numpy()
-    return vectors
+        orders = local_orders(level, usable, chosen.to(level.dtype), sigma)
+        real, imaginary = (orders.field[:, i:4:2].double() for i in (0, 1))
+        slopes = []
+        for axis, step in zip((2, 3), orders.step, strict=True):
+            count = real.shape[axis] - 1
+            a, b, c, d = (one.narrow(axis, first, count) for first in (0, 1) for one in (real, imaginary))
+            turn = torch.atan2((d * a - c * b).sum((0, 2, 3)), (c * a + d * b).sum((0, 2, 3)))
+            slopes.append(turn / (2 * math.pi * step))
+        chosen = chosen + torch.stack(slopes, dim=1)
+    found: np.ndarray = chosen.cpu().numpy()
+    return found
 
 
 def _folded(
     level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean of the pixels in every bin of the cell, and its variance; None where some bin has few."""
-    a, b = _bins(real)
-    index = torch.where(inside, _bin_of(place, (a, b)), a * b).flatten()
+    """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
+    a, b = bins_of(real)
+    index = torch.where(inside, bin_of(place, (a, b)), a * b).flatten()
     values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
     sums.index_add_(1, index, torch.stack([torch.ones_like(values), values, values.square()]))
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
-    if count.min() < _FULL:
+    if count.mean() < _FULL or count.min() == 0:
         return None
     mean = total / count
     # What noise has on average, with the columns' own scatter.

@@ -1,6 +1,7 @@
 """Reciprocal lattices of the crystals in an image, from the power spectra of overlapping blocks of it."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,51 +11,75 @@ from torch import Tensor
 
 from torchmotif.columns._periodic import incoherent
 
-__all__ = ["lattices"]
+__all__ = ["Lattice", "alike", "lattices"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
-_BLOCK_SPACINGS = 10.0  # least side of the blocks whose power spectra tell lattices
+# Sides of the blocks whose power spectra tell lattices, and pixels of the least of them. Where those looked at first do not all show the
+# same lattice, small grains fill but smaller ones, and few electrons show a lattice in the larger ones only.
+_BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
-_PEAKS, _RISE = 16, 18.0  # peaks of a power spectrum that count, and their least height over the noise
+# Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
+_PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 # Periods per block, and share of its own frequency, by which a peak may miss a lattice.
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
 _ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
+_SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
-_EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what a lattice of a block has
-_LATTICES, _RARE = 6, 0.05  # of an image, at most, and of the evidence for the first: what each has
+_EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
+_IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
+_LATTICES, _RARE = 12, 0.03  # of an image, at most, and of the evidence for the first: what each has
 
 
-def lattices(level: Tensor, usable: Tensor, spacing: float) -> list[np.ndarray]:
-    """Reciprocal vectors (2, 2) of the crystals in windows, the most frequent first."""
-    least = 64 * max(2, math.ceil(_BLOCK_SPACINGS * spacing / 64))
-    sides = dict.fromkeys(min(scale * least, *level.shape[1:]) for scale in (1, 2))
-    found = [_of_blocks(level, usable, side) for side in sides]
-    return _clustered(*(np.concatenate(part) for part in zip(*found, strict=True)))
+class Lattice(NamedTuple):
+    """A crystal's lattice in some windows, and where it is seen best."""
+
+    vectors: np.ndarray  # (2, 2) reciprocal, in periods per pixel
+    window: int
+    corner: tuple[int, int]  # first row and column of a block of that window
+    side: int
 
 
-def _of_blocks(level: Tensor, usable: Tensor, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reciprocal bases (k, 2, 2), in periods per pixel, of overlapping blocks, and the evidence for each."""
+def lattices(level: Tensor, usable: Tensor, spacing: float, *, beside: bool = False) -> list[Lattice]:
+    """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much."""
+    sides = dict.fromkeys(
+        min(max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)), *level.shape[1:])
+        for times in _BLOCK_SPACINGS
+    )
+    found: list[tuple[Lattice, float]] = []
+    for side in sides:
+        more, blocks = _of_blocks(level, usable, side, _RISE_BESIDE if beside else _RISE)
+        found += more
+        if len(found) == blocks and len(_clustered(found)) == 1:
+            break
+    return _clustered(found)
+
+
+def _of_blocks(
+    level: Tensor, usable: Tensor, side: int, least: float
+) -> tuple[list[tuple[Lattice, float]], int]:
+    """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
+    rows, cols = (_starts(length, side) for length in level.shape[1:])
+    where = [(n, r, c) for r in rows for c in cols for n in range(len(level))]
 
     def blocks(image: Tensor) -> Tensor:
-        rows, cols = (_starts(length, side) for length in image.shape[1:])
         return torch.cat([image[:, r : r + side, c : c + side] for r in rows for c in cols])
 
     part, mask = blocks(level), blocks(usable).to(level.dtype)
     full = torch.nonzero(mask.mean((1, 2)) > 0.5)[:, 0]
     part, mask = part[full], mask[full]
     if len(part) == 0:
-        return np.zeros((0, 2, 2)), np.zeros(0)
+        return [], 0
     hann = torch.hann_window(side, periodic=False, dtype=level.dtype, device=level.device)
     window = hann[:, None] * hann * mask
     mean = (part * window).sum((1, 2), keepdim=True) / window.sum((1, 2), keepdim=True)
-    power = torch.fft.rfft2((part - mean) * window).abs().square()
-    rise = power / incoherent(power, (1.0, 1.0))
-    # Both halves of the plane of frequencies, zero in the middle.
+    power = torch.fft.fft2((part - mean) * window).abs().square()
     half = side // 2
-    whole = torch.fft.irfft2(torch.complex(rise, torch.zeros_like(rise)), s=(side, side))
-    rise = torch.fft.fftshift(torch.fft.fft2(whole).real, dim=(1, 2))
+    floor = incoherent(power[:, :, : half + 1], (1.0, 1.0))
+    # Both halves of the plane of frequencies, zero in the middle.
+    column = torch.fft.fftfreq(side, 1 / side).abs().long().to(level.device)
+    rise = torch.fft.fftshift(power / floor[:, :, column], dim=(1, 2))
     top = F.max_pool2d(rise[:, None], 5, 1, 2)[:, 0]
     at = torch.arange(-(side // 2), side - side // 2, device=level.device)
     radius = torch.hypot(at[:, None].float(), at[None].float())
@@ -74,9 +99,13 @@ def _of_blocks(level: Tensor, usable: Tensor, side: int) -> tuple[np.ndarray, np
         curvature = (before - 2 * middle + after).clamp(max=-1e-3)
         shifts.append((0.5 * (before - after) / curvature).clamp(-0.5, 0.5))
     g = torch.stack([row + shifts[0], col + shifts[1]], dim=2) - side // 2
-    weight = torch.where(height > _RISE, height.clamp(min=1).log(), 0.0)
-    bases, evidence = _bases(g.double(), weight.double())
-    return bases / side, evidence
+    weight = torch.where(height > least, height.clamp(min=1).log(), 0.0)
+    bases, evidence, block = _several(g.double(), weight.double())
+    found = []
+    for basis, strength, number in zip(bases / side, evidence, full.cpu().numpy()[block], strict=True):
+        window, row, col = where[number]
+        found.append((Lattice(basis, window, (row, col), side), float(strength)))
+    return found, len(part)
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -84,8 +113,31 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / max(count - 1, 1)) for i in range(count)]
 
 
-def _bases(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[np.ndarray, np.ndarray]:
-    """Reciprocal bases (k, 2, 2), in periods per block, that explain peaks best, one of each block, and their evidence."""
+def _several(
+    g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reciprocal bases (k, 2, 2), in periods per block, of which all peaks of a block are orders, the evidence for each, and its block.
+
+    One lattice after another, of the peaks that those before do not explain: blocks may hold two grains, or two layers.
+    """
+    total, left = weight.sum(1), weight
+    bases, evidence = [], []
+    for _ in range(_IN_BLOCK):
+        basis, gained, hit = _best_basis(g, left)
+        explained = (left * hit).sum(1)
+        good = (gained > 0) & (explained >= _SHARE * total)
+        left = torch.where(good[:, None] & hit, 0.0, left)
+        bases.append(basis)
+        evidence.append(torch.where(good, explained, 0.0))
+    known = left.sum(1) <= (1 - _EXPLAINED) * total
+    strength = torch.where(known, torch.stack(evidence), 0.0)
+    told = torch.cat([torch.stack(bases).flatten(2), strength[..., None]], dim=2).cpu().numpy()  # one wait
+    number, block = np.nonzero(told[..., 4])
+    return told[number, block, :4].reshape(-1, 2, 2), told[number, block, 4], block
+
+
+def _best_basis(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[Tensor, Tensor, Tensor]:
+    """For every block the pair of peaks (b, 2, 2) that explains most, by how much beyond chance (b,), and which peaks (b, p)."""
     i, j = torch.triu_indices(_PEAKS, _PEAKS, 1).to(g.device)
     bases = torch.stack([g[:, i], g[:, j]], dim=2)
     determinant = bases[..., 0, 0] * bases[..., 1, 1] - bases[..., 0, 1] * bases[..., 1, 0]
@@ -100,30 +152,48 @@ def _bases(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[np.
     hit = miss < _OFF + _STRAINED * g.norm(dim=2)[:, None]
     chance = (math.pi * _OFF**2 / determinant.abs().clamp(min=1e-9)).clamp(max=1)
     weighted = (hit.double() * weight[:, None]).sum(2)
-    fewest = (hit & (weight[:, None] > 0)).sum(2) >= _FEWEST
-    good &= fewest & (weighted >= _EXPLAINED * weight.sum(1, keepdim=True))
+    good &= (hit & (weight[:, None] > 0)).sum(2) >= _FEWEST
     score = torch.where(good, weighted - chance * weight.sum(1, keepdim=True), 0.0)
     best, number = score.max(1)
-    every = bases[torch.arange(len(g), device=g.device), number]
-    return every[best > 0].cpu().numpy(), best[best > 0].cpu().numpy()
+    block = torch.arange(len(g), device=g.device)
+    return bases[block, number], best, hit[block, number]
 
 
-def _clustered(bases: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-    """Bases that are one crystal's, as the mean of those of its blocks."""
-    groups: list[tuple[np.ndarray, float]] = []
-    for index in np.argsort(-strength, kind="stable"):
-        basis, weight = _reduced(bases[index]), float(strength[index])
-        for number, (mean, total) in enumerate(groups):
-            order = basis @ np.linalg.inv(mean / total)
-            whole = np.round(order)
-            off = np.linalg.norm((order - whole) @ (mean / total), axis=1) / np.linalg.norm(basis, axis=1)
-            if abs(abs(np.linalg.det(whole)) - 1) < 0.1 and (off < _ALIKE).all():
-                groups[number] = (mean + weight * np.linalg.inv(whole) @ basis, total + weight)
-                break
+def _clustered(found: list[tuple[Lattice, float]]) -> list[Lattice]:
+    """One lattice for each crystal: the mean of those of its blocks, seen best where there is most evidence."""
+    groups: list[tuple[np.ndarray, float, Lattice]] = []
+    for lattice, weight in sorted(found, key=lambda one: -one[1]):
+        basis = _reduced(lattice.vectors)
+        for number, (mean, total, best) in enumerate(groups):
+            whole = _orders(basis, mean / total)
+            if whole is None:
+                continue
+            # Peaks that are some of the orders of a lattice with more evidence are no other.
+            if abs(np.linalg.det(whole)) < _SAME:
+                groups[number] = (mean + weight * np.linalg.inv(whole) @ basis, total + weight, best)
+            break
         else:
-            groups.append((weight * basis, weight))
+            groups.append((weight * basis, weight, lattice))
     groups.sort(key=lambda one: -one[1])
-    return [mean / total for mean, total in groups[:_LATTICES] if total > _RARE * groups[0][1]]
+    return [
+        best._replace(vectors=mean / total)
+        for mean, total, best in groups[:_LATTICES]
+        if total > _RARE * groups[0][1]
+    ]
+
+
+def alike(basis: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two bases are of the same lattice."""
+    whole = _orders(basis, other)
+    return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
+
+
+def _orders(basis: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """The whole numbers by which another basis gives this one, if they are such and independent."""
+    order = basis @ np.linalg.inv(other)
+    whole: np.ndarray = np.round(order)
+    off = np.linalg.norm((order - whole) @ other, axis=1) / np.linalg.norm(basis, axis=1)
+    return whole if abs(np.linalg.det(whole)) > 0.5 and (off < _ALIKE).all() else None
 
 
 def _reduced(basis: np.ndarray) -> np.ndarray:

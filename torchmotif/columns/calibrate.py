@@ -228,15 +228,22 @@ def _with_cells(
         model = replace(model, least=math.inf)
         at = torch.zeros(0, 2, dtype=torch.float64, device=tiles.data.device)
         tile = torch.zeros(0, dtype=torch.long, device=tiles.data.device)
-    sites = predicted(tiles, model, at, tile)
-    if bool(sites.doubted) or len(at) + len(sites.tile) == 0:
-        return None
-    learned = _learned(tiles, model, *sites.with_maxima(at, tile, model))
-    wide, high = learned.model.width
-    # A cell whose column is a pair is longer than wide, and as wide as a gap; of one that is none, places are empty.
-    if max(wide / high, high / wide) > _LONG or max(wide, high) > _WIDEST * spacing:
-        return None
-    return None if sites.are_empty(learned.fit, learned.window, learned.origin) else learned.model
+    while model.cells:
+        sites = predicted(tiles, model, at, tile)
+        wrong = sites.doubted
+        if not bool(wrong.any()):
+            learned = _learned(tiles, model, *sites.with_maxima(at, tile, model))
+            wide, high = learned.model.width
+            # A cell whose column is a pair is longer than wide, and as wide as a gap.
+            if max(wide / high, high / wide) > _LONG or max(wide, high) > _WIDEST * spacing:
+                return None
+            # Of one that is none, places are empty.
+            wrong = sites.are_empty(learned.fit, learned.window, learned.origin, model.cells)
+            if not bool(wrong.any()):
+                return learned.model
+        right = zip(model.cells, (~wrong).tolist(), strict=True)
+        model = replace(model, cells=tuple(cell for cell, kept in right if kept))
+    return None
 
 
 def spacing_of(tiles: Tiles, axes: Pair) -> float:
