@@ -77,12 +77,11 @@ def nearest_within(
 ) -> Int[Tensor, " m"]:
     """Number of the nearest of some positions within a radius of each query, the first of equally near ones; -1 for none."""
     i, j, near = _candidates(queries, positions, radius)
-    i, j = i[near], j[near]
-    square = (queries[i] - positions[j]).square().sum(dim=1)
+    square = torch.where(near, (queries[i] - positions[j]).square().sum(dim=1), torch.inf)
     least = square.new_full((len(queries),), torch.inf).scatter_reduce_(0, i, square, "amin")
     n = len(positions)
     number = torch.full((len(queries),), n, device=i.device)
-    number.scatter_reduce_(0, i, torch.where(square <= least[i], j, n), "amin")
+    number.scatter_reduce_(0, i, torch.where(near & (square <= least[i]), j, n), "amin")
     return torch.where(number < n, number, -1)
 
 
