@@ -38,6 +38,15 @@ def test_errors_are_those_of_many_draws(made: Any, perovskite: Any) -> None:
     assert field.errors[field.known].mean() < 0.13
 
 
+def test_a_field_says_in_a_line_what_it_holds(made: Any, perovskite: Any) -> None:
+    places, labels = perovskite(16, shift=(0.5, 0.0))
+    field = made(places, labels, error=0.1, seed=0).polarisation()
+    said = repr(field)
+    assert said.startswith("Displacements(row_shift_px, col_shift_px; ")
+    assert f"{int(field.known.sum())} known" in said
+    assert len(said) < 100
+
+
 def test_errors_that_were_stated_too_large_are_put_right(made: Any, perovskite: Any) -> None:
     places, labels = perovskite(20)
     field = made(places, labels, error=0.1, noise=0.085).polarisation()

@@ -20,7 +20,7 @@ _MOST = 0.2  # strain beyond which the lattice of a column is taken for another 
 _STRUCTURE = ("a_nm", "b_nm", "gamma_deg")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LatticeStrain(ColumnField):
     """Strain and rotation of the lattice around columns: components row, col, their shear, and the rotation, with errors.
 

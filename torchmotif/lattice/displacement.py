@@ -27,7 +27,7 @@ _ANGLE = 0.2  # radians from 120 degrees within which a cell counts as hexagonal
 _NEAR = 0.2  # of the shortest translation, within which a column belongs to the middle of a cage
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Displacements(ColumnField):
     """Displacements of columns from where the lattice around them puts them, (row, col) in pixels, with their errors.
 

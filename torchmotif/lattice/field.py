@@ -22,7 +22,7 @@ _REACH = 3.0  # standard deviations of the Gaussian that smooths, beyond which n
 _FEWEST = 3  # columns of a mean
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     """Means of a quantity in bins along a direction, or of the distance from a boundary.
 
@@ -47,6 +47,10 @@ class Profile:
     counts: NDArray[np.int64]
     names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """What it is of, and how many bins."""
+        return f"Profile({', '.join(self.names)}; {len(self.at)} bins)"
+
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each bin: at_px, columns, and of each quantity the mean, its error and the spread."""
         import pandas as pd
@@ -58,7 +62,7 @@ class Profile:
         return pd.DataFrame(table)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ColumnField:
     """A quantity of m columns with c components, linear in the positions of all n columns near its value.
 
@@ -95,6 +99,10 @@ class ColumnField:
     def __len__(self) -> int:
         """Count the columns."""
         return len(self.columns)
+
+    def __repr__(self) -> str:
+        """What it is of, and how much of it is known."""
+        return f"{type(self).__name__}({', '.join(self.names)}; {len(self)} columns, {int(self.known.sum())} known)"
 
     @property
     def known(self) -> NDArray[np.bool_]:
