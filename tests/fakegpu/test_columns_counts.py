@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 Counts = Callable[[str, int], dict[str, Any]]
-MOST_OPERATIONS, MOST_WAITS = (
-    39_000,
-    260,
-)  # 38,422 and 255 at 1024: cells of several crystals cost 8,000 and 60
+# 38,422 and 255 at 1024: cells of several crystals cost 8,000 and 60.
+MOST_OPERATIONS, MOST_WAITS = 39_000, 260
 GROWTH = 1.5  # of four times the pixels
 
 
