@@ -314,6 +314,22 @@ def oxide_tiling() -> Found:
     return Found(f"{other}; " + ", ".join(f"{name} {n:,}" for name, n in figures), other == 0)
 
 
+@row(INSIDE, "Names by composition, MoS2 with W, 3 % vacancies and rare defects, 10 and 1 e/px, 4 draws: columns named right of kinds of 20 and more; a wrong formula refused",
+     ANALYSIS, "torchmotif.names.identify", target=">= 0.95", readme=True)  # fmt: skip
+def names() -> Found:
+    from names import tally_of
+
+    said, least = [], 1.0
+    for electrons in (10.0, 1.0):
+        got = tally_of("MoS2", "W", electrons, 4, 512)
+        shares = {
+            kind: found[kind] / found.total() for kind, found in got.words.items() if found.total() >= 20
+        }
+        least = min(least, *shares.values())
+        said.append(f"at {electrons:g}: {listed(shares, 2)}, refused {got.refused} of 4")
+    return Found("; ".join(said), least >= 0.95)
+
+
 @row(INSIDE, "Displacement of Ti by 10 pm in its cage of Pb, two domains, 10 and 1 e/px: bias, errors over stated errors", ANALYSIS,
      "torchmotif.lattice.displacement", target="<= 0.3 pm, 0.9 to 1.1", readme=True)  # fmt: skip
 def polarisation() -> Found:

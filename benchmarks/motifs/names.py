@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,18 @@ def calibration(sure: np.ndarray, right: np.ndarray) -> None:
             )
 
 
-def identify(formula: str, dopant: str, electrons: float, draws: int, side: int) -> None:
+class Tally(NamedTuple):
+    """Names of many draws against the truth."""
+
+    names: Any  # of the last draw
+    words: dict[str, Counter[str]]  # names of the columns of each true kind
+    sure: np.ndarray  # probabilities of the names
+    right: np.ndarray
+    z: np.ndarray  # errors of the composition over stated ones, (draws, elements)
+    refused: int  # draws in which a wrong formula is refused
+
+
+def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int) -> Tally:
     metal, chalcogen = re.findall("[A-Z][a-z]?", formula)
     tally: dict[str, Counter[str]] = {}
     sure, right, scores, refused = [], [], [], 0
@@ -73,19 +84,22 @@ def identify(formula: str, dopant: str, electrons: float, draws: int, side: int)
         atoms = Counter(a for one in specimen.truth.species[mine] for a in one.split("+") if a)
         true = np.array([100 * atoms[e] / sum(atoms.values()) for e in table["element"]])
         scores.append((table["at_percent"].to_numpy() - true) / table["error"].to_numpy())
+    return Tally(names, tally, np.concatenate(sure), np.concatenate(right), np.array(scores), refused)
+
+
+def identify(formula: str, dopant: str, electrons: float, draws: int, side: int) -> None:
+    got = tally_of(formula, dopant, electrons, draws, side)
     print(
-        f"{formula} with {dopant}, {electrons} e/px, {draws} draws of {side} px; a wrong formula refused in {refused}"
+        f"{formula} with {dopant}, {electrons} e/px, {draws} draws of {side} px; a wrong formula refused in {got.refused}"
     )
-    print(names.table()[["name", "site", "contrast", "next"]].round(1).to_string())
-    for kind, found in tally.items():
+    print(got.names.table()[["name", "site", "contrast", "next"]].round(1).to_string())
+    for kind, found in got.words.items():
         if not found:  # all of them are at the border
             continue
         print(f"  {kind:8} {found.total():6,}  named right {found[kind] / found.total():.3f}  {dict(found)}")
-    calibration(np.concatenate(sure), np.concatenate(right))
-    z = np.array(scores)
-    print(
-        f"  composition within two standard errors: {(np.abs(z) < 2).mean(axis=0)}, rms z {np.sqrt((z**2).mean(axis=0))}"
-    )
+    calibration(got.sure, got.right)
+    within, rms = (np.abs(got.z) < 2).mean(axis=0), np.sqrt((got.z**2).mean(axis=0))
+    print(f"  composition within two standard errors: {within}, rms z {rms}")
 
 
 def f1(found: np.ndarray, true: np.ndarray, kind: str) -> float:
