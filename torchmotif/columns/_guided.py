@@ -33,9 +33,9 @@ _ALIKE = 1.5  # the same, in which those of its kind tell whether the crystal ha
 _COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
 # Log of the odds that the sites of a cell are there, before neighbours are asked, and the most that one of these tells.
 _USUAL, _MOST_TOLD = 3.0, 3.0
-# Standard deviations of its intensity from which on the place of a column is fitted: with 6, Ti in PbTiO3 at one electron per pixel has no place of
-# its own; recall and precision of four MX2 at 1/20 to 1/100 of the dose stay within 0.003 from 4 to 8.
-_FREE = 5.0
+# Standard deviations of its intensity from which on the place of a column is fitted, twice that where no maximum is: with 6, Ti in PbTiO3 at
+# one electron per pixel has no place of its own, with 4 vacancies of MoSe2 are lost at 1/50 of the dose.
+_FREE = 4.5
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 _EMS = 8  # rounds of the mixture
@@ -88,13 +88,15 @@ class Sites:
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
         trace = 1.5 * FAINTEST * self.intensity.max() if len(self.intensity) else error
         faint = self.intensity < torch.maximum(_FREE * error, trace)
+        # Where no maximum is, there may be half of a column.
+        held = torch.where(self.seen, faint, self.intensity < torch.maximum(2 * _FREE * error, trace))
         chosen = as_index(~self.seen | faint)
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = at.new_tensor(model.axes)
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
         site = nearest_within(near, places, _SAME * self.spacing)
         free = as_index((site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site])
-        fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), faint[chosen]])
+        fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), held[chosen]])
         return (
             torch.cat([at[free], self.positions[chosen]]),
             torch.cat([tile[free], self.tile[chosen]]),
