@@ -199,7 +199,7 @@ def nothing_there() -> Found:
         speckle = gaussian_filter(rng.standard_normal((256, 256)), 2.0)
         for pixels in (
             rng.poisson(5.0, (256, 256)),
-            rng.poisson(5 + 2 * speckle / speckle.std().clip(0)).clip(0),
+            rng.poisson((5 + 2 * speckle / speckle.std()).clip(0)),
         ):
             try:
                 found.append(len(tm.find_columns(pixels.astype(np.float32))))
