@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torchmotif import plot
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
-from torchmotif.lattice._local import Points, measured
+from torchmotif.lattice._errors import measured
+from torchmotif.lattice._local import Points
 from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations

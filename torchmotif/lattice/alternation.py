@@ -6,12 +6,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
 
+from torchmotif.lattice._errors import SIGMA
 from torchmotif.lattice.grains import Grains
 
 __all__ = ["chessboard"]
 
 _CLEAR = 5.0  # standard errors by which halves must differ in brightness: else all are of one kind
-_SIGMA = 1.4826  # standard deviations of a Gaussian in one median of its absolute values
 _NEAR = 0.25  # translations from where a translation leads, within which the column there is met
 
 
@@ -69,5 +69,5 @@ def chessboard(grains: Grains, intensities: NDArray[np.float64]) -> NDArray[np.i
 def _median_error(bright: NDArray[np.float64], colour: NDArray[np.int64]) -> float:
     """Standard error of the difference between the medians of two halves."""
     halves = [bright[colour == side] for side in (0, 1)]
-    scatter = [_SIGMA * float(np.median(np.abs(one - np.median(one)))) / np.sqrt(len(one)) for one in halves]
+    scatter = [SIGMA * float(np.median(np.abs(one - np.median(one)))) / np.sqrt(len(one)) for one in halves]
     return float(np.sqrt(np.pi / 2) * np.hypot(*scatter))

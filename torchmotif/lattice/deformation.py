@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
-from torchmotif.lattice._local import RADIUS, SEEN, Points, fit_around, reduced, sparse_rows
+from torchmotif.lattice._errors import SEEN
+from torchmotif.lattice._local import RADIUS, Points, fit_around, reduced, sparse_rows
 from torchmotif.lattice.field import ColumnField
 from torchmotif.lattice.grains import Grains
 

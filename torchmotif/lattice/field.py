@@ -345,6 +345,11 @@ def of_columns(
     errors : array of shape (n,)
         Standard errors, of all columns of the result.
     name : str
+        Of the quantity, with its unit.
+
+    Returns
+    -------
+    ColumnField
     """
     m, n = len(columns), len(errors)
     itself = csr_array((np.ones(m), (np.arange(m), columns)), shape=(m, n))
