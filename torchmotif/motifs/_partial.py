@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,12 +73,13 @@ def assign_partial(
     parts = _Parts.of(absent[some], whole.group[some])
     first = 0
     for number, last in enumerate(parts.ends):
-        known = _Known.of(model, scale, motifs, whole, **parts.some(number))
+        known = _Known.of(whole, *parts.some(number))
         for columns in parts.columns[first:last].split(_BATCH):
             rows = some[columns]
             values = (patches[rows].double().flatten(1) - scale.level) / scale.unit
             part = _Told.of(whole, whole.group[rows], values, absent[rows])
-            score, log = _likelihoods(model, motifs, known, parts.kind[columns] - number * _KINDS, part)
+            moments = part.moments(known, parts.kind[columns] - number * _KINDS)
+            score, log = _likelihoods(model, motifs, whole.loads, moments)
             probability, leaf = log.exp().max(1)
             fits = score.gather(1, leaf[:, None])[:, 0] <= outlier_distance
             labels[rows] = torch.where(fits, motifs.number[leaf], -1)
@@ -113,10 +114,10 @@ class _Parts:
         ends, most = torch.stack([counts.cumsum(0)[last], missing[order][last]]).tolist()
         return cls(kind, absent[one], group[one], torch.argsort(kind, stable=True), ends, most)
 
-    def some(self, number: int) -> dict[str, Any]:
+    def some(self, number: int) -> tuple[Tensor, Tensor, int]:
         """The absent pixels and offsets of a batch of kinds, and how many pixels that are at most."""
         rows = slice(number * _KINDS, (number + 1) * _KINDS)
-        return {"absent": self.absent[rows], "group": self.group[rows], "most": self.most[number]}
+        return self.absent[rows], self.group[rows], self.most[number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,8 @@ class _Whole:
     disks: Bool[Tensor, "g p"]
     weight: Float[Tensor, "g p"]  # one over the variance of a pixel
     information: Float[Tensor, "g l l"]
+    ridge: Float[Tensor, " l"]  # information on a moment that is there before any pixel
+    loads: Float[Tensor, "e k"]  # axes along which the columns of a motif scatter, times how far
 
     @classmethod
     def of(
@@ -140,7 +143,16 @@ class _Whole:
         expected = shapes[..., : centres.shape[1]] @ mean + scale.counts_at_level
         least = (_LEAST_COUNT * expected.mean(1, keepdim=True)).clamp(min=1e-6)
         weight = disks / (model.scale * torch.maximum(expected, least))
-        return cls(group, shapes, disks, weight, (shapes * weight[..., None]).mT @ shapes)
+        information = (shapes * weight[..., None]).mT @ shapes
+        # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
+        k = centres.shape[1]
+        highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
+        ridge = torch.zeros_like(information[0, 0])
+        ridge[k:] = 1 / highest.square().mean().clamp(min=1e-12)
+        # Moments scatter about the mean of their motif along the axes along which there is more than noise.
+        along = model.spread.excess > 0
+        loads = torch.linalg.inv(model.spread.axes)[along] * model.spread.excess[along].sqrt()[:, None]
+        return cls(group, shapes, disks, weight, information, ridge, loads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,43 +161,23 @@ class _Known:
 
     inverse: Float[Tensor, "q l l"]  # of the information on all moments
     own: Float[Tensor, "q k k"]  # information on those of the basis, whatever the finer ones are
-    loads: Float[Tensor, "e k"]  # axes along which the columns of a motif scatter, times how far
-    scatter: Float[Tensor, "q e e"]  # `own` along these
+    scatter: Float[Tensor, "q e e"]  # `own` along the loads
 
     @classmethod
-    def of(
-        cls,
-        model: MotifModel,
-        scale: MomentScale,
-        motifs: _Motifs,
-        whole: _Whole,
-        *,
-        absent: Bool[Tensor, "q p"],
-        group: Int[Tensor, " q"],
-        most: int,
-    ) -> "_Known":
+    def of(cls, whole: _Whole, absent: Bool[Tensor, "q p"], group: Int[Tensor, " q"], most: int) -> "_Known":
         """The information of a whole patch less what the absent pixels, at most so many, would tell."""
         index = torch.argsort(~absent, dim=1, stable=True)[:, :most]
         at = group[:, None] * absent.shape[1] + index
         lost, weight = whole.shapes.flatten(0, 1)[at], whole.weight.flatten()[at] * absent.gather(1, index)
         information = whole.information[group] - (lost * weight[..., None]).mT @ lost
-        # Finer structure, which motifs are not told from, is of the size of the finest of them at most, and else not known.
-        centres = motifs.centres
-        k = centres.shape[1]
+        least = _REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
+        information = information + torch.diag_embed(torch.where(whole.ridge > 0, whole.ridge, least))
+        k = whole.loads.shape[1]
         own, finer = slice(0, k), slice(k, None)
-        highest = centres[:, k - 2 * scale.basis.n_max - 1 :]  # of the two highest orders
-        ridge = (_REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).repeat(
-            1, information.shape[1]
-        )
-        ridge[:, finer] = 1 / highest.square().mean().clamp(min=1e-12)
-        information = information + torch.diag_embed(ridge)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
         others = torch.linalg.solve(information[:, finer, finer], information[:, finer, own])
         information = information[:, own, own] - information[:, own, finer] @ others
-        # Moments scatter about the mean of their motif along the axes along which there is more than noise.
-        along = model.spread.excess > 0
-        loads = torch.linalg.inv(model.spread.axes)[along] * model.spread.excess[along].sqrt()[:, None]
-        return cls(inverse, information, loads, loads @ information @ loads.T)
+        return cls(inverse, information, whole.loads @ information @ whole.loads.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,22 +205,34 @@ class _Told:
         pull = (table @ whole.shapes[runs // n])[run, place % length]
         return cls(pull, (values * weighted).sum(1), (whole.disks[group] & ~absent).sum(1))
 
+    def moments(self, known: _Known, kind: Int[Tensor, " n"]) -> "_Moments":
+        """By least squares; what they do not follow is noise, too."""
+        told = (known.inverse[kind] @ self.pull[..., None])[..., 0]
+        k = known.own.shape[1]
+        squares = self.squares - (self.pull * told).sum(1)
+        rougher = (squares / (self.pixels - k)).clamp(min=1.0)[:, None, None]
+        return _Moments(told[:, :k], known.own[kind] / rougher, known.scatter[kind] / rougher)
+
+
+class _Moments(NamedTuple):
+    """Moments that some pixels tell, the information on them, and that along the loads."""
+
+    told: Float[Tensor, "n k"]
+    information: Float[Tensor, "n k k"]
+    scatter: Float[Tensor, "n e e"]
+
 
 def _likelihoods(
-    model: MotifModel, motifs: _Motifs, known: _Known, kind: Int[Tensor, " n"], part: _Told
+    model: MotifModel, motifs: _Motifs, loads: Float[Tensor, "e k"], moments: _Moments
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
     """Distance from every motif on the scale of a standard normal variable, and its log-probability; in the order of the leaves."""
     spread, (_, centres, count) = model.spread, motifs
     k = centres.shape[1]
-    told = (known.inverse[kind] @ part.pull[..., None])[..., 0]
-    squares = part.squares - (part.pull * told).sum(1)
-    rougher = (squares / (part.pixels - k)).clamp(min=1.0)[:, None, None]
-    away = told[:, None, :k] - centres  # (n, m, k)
-    slope = away @ known.own[kind] / rougher
+    away = moments.told[:, None] - centres  # (n, m, k)
+    slope = away @ moments.information
     squared = (slope * away).sum(2)
-    shared = slope @ known.loads.T  # (n, m, e)
-    inner = torch.eye(len(known.loads), dtype=shared.dtype, device=shared.device)
-    inner = inner + known.scatter[kind] / rougher
+    shared = slope @ loads.T  # (n, m, e)
+    inner = torch.eye(len(loads), dtype=shared.dtype, device=shared.device) + moments.scatter
     distance = squared - (shared * torch.linalg.solve(inner, shared.mT).mT).sum(2)
     distance = distance / spread.stretch
     log = (torch.log(count) - 0.5 * distance).log_softmax(1)
