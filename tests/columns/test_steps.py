@@ -90,16 +90,14 @@ def test_a_step_is_found_where_it_is() -> None:
     torch.testing.assert_close(fall.median(), height, rtol=0.1, atol=0.0)
 
 
+def stepping(height: float, edge_px: float) -> Specimen:
+    """A square crystal across whose middle column the background steps."""
+    crystal = square((SIDE, SIDE), electrons_per_pixel=50.0)
+    return with_edge(crystal, height, at=0.5, angle_rad=0.0, edge_px=edge_px, crystal="everywhere")
+
+
 def test_columns_across_a_high_step_are_rim() -> None:
-    specimen = with_edge(
-        square((SIDE, SIDE), electrons_per_pixel=50.0),
-        1000.0,
-        at=0.5,
-        angle_rad=0.0,
-        edge_px=3.0,
-        crystal="everywhere",
-    )
-    columns = tm.find_columns(drawn(specimen).numpy())
+    columns = tm.find_columns(drawn(stepping(1000.0, edge_px=3.0)).numpy())
     away = np.abs(columns.positions[:, 1] - (SIDE - 1) / 2)
     assert columns.is_rim[away < 4].all()
     inner = ((columns.positions > 12) & (columns.positions < SIDE - 13)).all(axis=1)
@@ -130,14 +128,7 @@ def test_columns_of_a_steep_wedge_and_no_others() -> None:
 
 
 def test_errors_are_wider_beside_a_step() -> None:
-    specimen = with_edge(
-        square((SIDE, SIDE), electrons_per_pixel=50.0),
-        500.0,
-        at=0.5,
-        angle_rad=0.0,
-        edge_px=10.0,
-        crystal="everywhere",
-    )
+    specimen = stepping(500.0, edge_px=10.0)
     columns = tm.find_columns(drawn(specimen).numpy())
     off, kind = cKDTree(np.asarray(specimen.truth.positions)).query(columns.positions)
     assert (off < 5).mean() > 0.95

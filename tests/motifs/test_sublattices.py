@@ -11,9 +11,9 @@ import torchmotif as tm
 @pytest.mark.parametrize("dose", [1.0, 0.1])
 def test_lead_titanium_and_oxygen_are_no_one_motif(dose: float) -> None:
     specimen = tm.datasets.polar_perovskite((384, 384), displacement_pm=0.0)
-    truth, kinds = np.asarray(specimen.truth.positions), np.asarray(specimen.truth.kinds).astype(str)
-    at = truth[((truth > 24) & (truth < 359)).all(axis=1)]
-    kinds = kinds[((truth > 24) & (truth < 359)).all(axis=1)]
+    truth = np.asarray(specimen.truth.positions)
+    inner = ((truth > 24) & (truth < 359)).all(axis=1)
+    at, kinds = truth[inner], np.asarray(specimen.truth.kinds).astype(str)[inner]
     pixels = np.asarray(specimen.draw(dose, torch.Generator().manual_seed(2)).data, np.float32)
     nearest = float(np.median(cKDTree(at).query(at, k=2)[0][:, 1]))
     size = tm.patches.first_shell(nearest)

@@ -36,6 +36,9 @@ _USUAL, _MOST_TOLD = 3.0, 3.0
 # Standard deviations of its intensity from which on the place of a column is fitted, twice that where no maximum is: with 6, Ti in PbTiO3 at
 # one electron per pixel has no place of its own, with 4 vacancies of MoSe2 are lost at 1/50 of the dose.
 _FREE = 4.5
+# Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
+# 0.23 of it, is not.
+_HELD = 1.5
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 _EMS = 8  # rounds of the mixture
@@ -86,7 +89,7 @@ class Sites:
         variance = noise.variance(noise.low + self.intensity / (2 * model.area))  # half as high as the column
         error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
-        trace = 1.5 * FAINTEST * self.intensity.max() if len(self.intensity) else error
+        trace = _HELD * FAINTEST * self.intensity.max() if len(self.intensity) else error
         faint = self.intensity < torch.maximum(_FREE * error, trace)
         # Where no maximum is, there may be half of a column.
         held = torch.where(self.seen, faint, self.intensity < torch.maximum(2 * _FREE * error, trace))
