@@ -9,23 +9,20 @@ where the modules that it runs, or its own script, have changed in anything but 
 """
 
 import argparse
-import ast
-import hashlib
 import importlib
-import inspect
 import json
 import os
 import platform
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ages import codes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -63,6 +60,12 @@ class Row:
 
 
 ROWS: dict[str, Row] = {}
+COLUMNS, ANALYSIS = "torchmotif.columns.find", "torchmotif.analysis.analyze"  # what most rows run
+
+
+def listed(values: dict[str, float], digits: int = 3) -> str:
+    """Names and numbers as text."""
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
 
 
 def row(
@@ -84,75 +87,6 @@ def row(
     return named
 
 
-def bare(source: str) -> str:
-    """A module's syntax without comments and docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-def digest(files: Iterable[Path]) -> str:
-    """Of what the files do: changes with a constant, not with a comment."""
-    return hashlib.sha256("".join(map(_digest, sorted(files))).encode()).hexdigest()[:16]
-
-
-@cache
-def _digest(path: Path) -> str:
-    return hashlib.sha256((path.name + bare(path.read_text(encoding="utf-8"))).encode()).hexdigest()
-
-
-@cache
-def _scripts() -> dict[str | None, Path]:
-    return {path.stem: path for path in HERE.rglob("*.py")}
-
-
-def scripts_of(measure: Callable[[], Found]) -> set[Path]:
-    """Files of benchmarks/ that a row's function imports, and those that they import."""
-    waiting = [textwrap.dedent(inspect.getsource(measure))]
-    found: set[Path] = set()
-    while waiting:
-        for node in ast.walk(ast.parse(waiting.pop())):
-            names = (
-                [node.module]
-                if isinstance(node, ast.ImportFrom)
-                else [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else []
-            )
-            for name in names:
-                path = _scripts().get(name)
-                if path is not None and path not in found:
-                    found.add(path)
-                    waiting.append(path.read_text(encoding="utf-8"))
-    return found
-
-
-def codes(rows: Iterable[Row]) -> dict[str, str]:
-    """What stands for the code of each row now."""
-    import grimp
-
-    graph = grimp.build_graph("torchmotif", cache_dir=None)
-
-    def file_of(module: str) -> Path:
-        path = ROOT.joinpath(*module.split("."))
-        return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-    found = {}
-    for one in rows:
-        modules = set().union(*({name, *graph.find_upstream_modules(name)} for name in one.runs))
-        own = hashlib.sha256(bare(textwrap.dedent(inspect.getsource(one.measure))).encode()).hexdigest()
-        found[one.key] = digest({*map(file_of, modules), *scripts_of(one.measure)}) + own[:8]
-    return found
-
-
 def commit() -> str:
     """The commit, and whether the code differs from it."""
 
@@ -168,15 +102,9 @@ def commit() -> str:
 
 def machine(threads: int) -> str:
     import torch
+    from cpuinfo import get_cpu_info  # comes with pytest-benchmark
 
-    name = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
+    name = get_cpu_info().get("brand_raw", platform.processor())
     return f"{name}, {threads} of {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 

@@ -4,10 +4,8 @@ Run ``python benchmarks/motifs/motifs_more.py SECTION [SECTION ...]`` (--help li
 rows in results/motifs_more.json. Real images are looked for in $TORCHMOTIF_DATA or ../shared/data.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from scipy.spatial import cKDTree
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from clock import medians
+from sections import run
 
 import torchmotif as tm
 from torchmotif.metrics import ami, site_f1
@@ -240,24 +239,5 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name}: {section.__doc__}" for name, section in SECTIONS.items()),
-    )
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="default: all")
-    for name in parser.parse_args().sections or SECTIONS:
-        rows: list[Row] = []
-        print(f"\n**{name}**: {SECTIONS[name].__doc__}\n", flush=True)
-        for row in SECTIONS[name]():
-            if not rows:
-                print("| " + " | ".join(row) + " |\n" + "|---" * len(row) + "|")
-            rows.append(row)
-            print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps({**kept, name: rows}, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(SECTIONS, RESULTS, __doc__)

@@ -1,7 +1,6 @@
 """Occupancy of sites: vacancies at low dose beside an oracle, calibration, real TiWSe2 against its labels, the border's motifs."""
 
-import argparse
-import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,9 @@ import numpy as np
 import torch
 from dose_sweep import DATA
 from scipy.spatial import cKDTree
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from sections import run
 
 import torchmotif as tm
 from torchmotif._elements import GAMMA, atomic_number
@@ -239,20 +241,5 @@ SECTIONS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="default: all")
-    for name in parser.parse_args().sections or SECTIONS:
-        rows: list[Row] = []
-        print(f"\n**{name}**: {SECTIONS[name].__doc__.splitlines()[0]}\n", flush=True)
-        for row in SECTIONS[name]():
-            if not rows:
-                print("| " + " | ".join(row) + " |\n" + "|---" * len(row) + "|")
-            rows.append(row)
-            print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps({**kept, name: rows}, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(SECTIONS, RESULTS, __doc__)
