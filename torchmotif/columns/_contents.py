@@ -1,5 +1,6 @@
 """Whether a lattice holds the same in all places: of mirror twins, stackings and phases on one lattice each has a cell of its own."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -36,9 +37,9 @@ def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, wi
     """
     side = max(16, round(_BLOCK * float(np.linalg.norm(real, axis=1).max())))
     t, h, w = inside.shape
-    row, col = (torch.arange(n, device=inside.device) // side for n in (h, w))
+    tile, row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (t, h, w))
     down, across = (h - 1) // side + 1, (w - 1) // side + 1
-    block = (torch.arange(t, device=inside.device)[:, None, None] * down + row[:, None]) * across + col
+    block = (tile[:, None, None] * down + row[:, None] // side) * across + col // side
     bins = bins_of(real)
     waves = Waves.of(bins, real)
     waves = waves.some(waves.square < _FINEST / width**2)
@@ -100,16 +101,14 @@ def _factors(
     """Structure factors (2, blocks, k) of blocks from both colours of a chessboard, and their noise."""
     count = int(block.max()) + 1
     _, h, w = inside.shape
-    colour = (torch.arange(h, device=inside.device)[:, None] + torch.arange(w, device=inside.device)) % 2
-    cells = bins[0] * bins[1]
-    index = ((colour * count + block) * cells + bin_of(where.place, bins)).flatten()
-    mask = inside.flatten().double()
-    level = where.level.flatten().double() * mask
-    sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device).index_add_(
-        0, index, level
-    )
-    few = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device)
-    few.index_add_(1, index // cells, torch.stack([mask, level.square()]))
+    row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
+    part = ((row[:, None] + col) % 2 * count + block).flatten()
+    few, cells = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device), math.prod(bins)
+    few[0].index_add_(0, part, inside.flatten().double())
+    level = (where.level * inside).flatten().double()
+    sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device)
+    sums.index_add_(0, part * cells + bin_of(where.place, bins).flatten(), level)
+    few[1].index_add_(0, part, level.square_())
     number, square = few.view(2, 2, count).cpu().numpy()
     image = sums.view(2 * count, *bins).cpu().numpy()
     found = np.fft.fft2(image)[:, waves.order[:, 0], waves.order[:, 1]].reshape(2, count, -1)

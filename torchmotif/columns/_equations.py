@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -166,62 +167,77 @@ class Equations:
 
     def solve(self, right: Float[Tensor, " v"]) -> Float[Tensor, " v"]:
         """The solution for `right` by conjugate gradients, preconditioned with the blocks of columns and background."""
-        times, precondition, (dot, spread) = self._product(), self._preconditioner(), self._sums()
         # On a CPU the answer costs nothing; an accelerator's host would wait for it, and a step too many changes nothing.
         asked = right.device.type == "cpu"
-        x, residual, direction = torch.zeros_like(right), right, precondition(right)
-        none = right.new_zeros(())
-        size = dot(residual, direction)
+        # What every round needs has its memory, and its parts are named, once.
+        x, residual = torch.zeros_like(right), right.clone()
+        step, direction, image = torch.empty_like(right), torch.empty_like(right), torch.zeros_like(right)
+        multiply, precondition = self._product(direction, image), self._preconditioner(residual, step)
+        dot, spread = self._sums()
+        along, left = dot(direction, image), dot(residual, step)
+        precondition()
+        direction.copy_(step)
+        none, size = right.new_zeros(()), left()
         small = size * _TOLERANCE**2 + torch.finfo(size.dtype).tiny
         moving = size > small
         for _ in range(_MOST if asked else _MOST_ON_ACCELERATOR):
-            image = times(direction)
-            share = size / dot(direction, image)
+            multiply()
+            share = size / along()
             # Of what no longer moves nothing changes where others go on.
             length = spread(torch.where(moving, share, none) if asked else share)
-            x = x.addcmul(length, direction)
-            residual = residual.addcmul(length, image, value=-1)
-            step = precondition(residual)
-            before, size = size, dot(residual, step)
+            x.addcmul_(length, direction)
+            residual.addcmul_(length, image, value=-1)
+            precondition()
+            before, size = size, left()
             share = size / before
             if asked:
                 moving = size > small
                 if not bool(moving.any()):
                     break
                 share = torch.where(moving, share, none)
-            direction = step.addcmul(spread(share), direction)
+            torch.addcmul(step, spread(share), direction, out=direction)
         return x
 
-    def _sums(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """Scalar products of the unknowns in every tile, and from numbers of the tiles to those of the unknowns."""
-        tiles, home = self.unknowns.spline[0], self.unknowns.home
+    def _sums(self) -> tuple[Callable[[Tensor, Tensor], Callable[[], Tensor]], Callable[[Tensor], Tensor]]:
+        """Scalar products of two vectors, as they are when asked, in every tile; and from numbers of the tiles to those of the unknowns."""
+        tiles = self.unknowns.spline[0]
         none = self.own.new_full((tiles,), torch.finfo(self.own.dtype).tiny)  # what is nothing stays so
         if tiles == 1:
-            return lambda x, y: torch.addmv(none, x[None], y), lambda number: number
-        return lambda x, y: none.index_add(0, home, x * y), lambda number: number[home]
+            return lambda x, y: partial(torch.addmv, none, x[None], y), lambda number: number
+        home = self.unknowns.home
+        return lambda x, y: lambda: none.index_add(0, home, x * y), lambda number: number[home]
 
-    def _product(self) -> Callable[[Float[Tensor, " v"]], Float[Tensor, " v"]]:
-        """From a vector to the matrix times it."""
-        (columns, *_, widths), rows = self.unknowns.parts, self.rows
+    def _product(self, x: Float[Tensor, " v"], product: Float[Tensor, " v"]) -> Callable[[], None]:
+        """Sets one vector to the matrix times the other."""
+        (columns, zeros, splines, widths), rows = self.unknowns.parts, self.rows
         under = rows[:, :, 3 : 3 + self.splines].contiguous()
         nodes = (self.index[:, 3 : 3 + self.splines] - (columns + 3)).flatten()
-        index, none = self.index[:, :, None], rows.new_zeros(3)
+        index, band = self.index.flatten(), self.band_index.flatten()
+        near, around = x.new_empty(*self.index.shape, 1), x.new_empty(self.band.shape)
+        upward = x.new_empty(len(rows), 1, self.splines)
+        flat = near.view(-1), around.view(-1), upward.view(-1)
+        own, _, spline, _ = product.split(self.unknowns.parts)
+        own, each, width = own.view(-1, 3, 1), x[:columns].view(-1, 1, 3), x[columns + zeros + splines :]
+        last = product[columns + zeros + splines :]
         down = self.border.clone()
         down[:, len(down.mT) - widths :] = 0.0  # of the widths with themselves once
+        down = down.mT
 
-        def times(x: Tensor) -> Tensor:
-            along = torch.bmm(rows, x[index]).view(-1)
-            upward = torch.bmm(x[:columns].view(-1, 1, 3), under).view(-1)
-            spline = (self.band * x[self.band_index]).sum(1).index_add_(0, nodes, upward)
-            if not widths:
-                return torch.cat([along, none, spline])
-            every = torch.cat([along, none, spline, torch.mv(self.border, x)])
-            return torch.addmv(every, down.mT, x[-widths:])
+        def multiply() -> None:
+            torch.index_select(x, 0, index, out=flat[0])
+            torch.bmm(rows, near, out=own)
+            torch.index_select(x, 0, band, out=flat[1])
+            torch.bmm(each, under, out=upward)
+            torch.sum(around.mul_(self.band), dim=1, out=spline)
+            spline.index_add_(0, nodes, flat[2])
+            if widths:
+                torch.mv(self.border, x, out=last)
+                product.addmv_(down, width)
 
-        return times
+        return multiply
 
-    def _preconditioner(self) -> Callable[[Float[Tensor, " v"]], Float[Tensor, " v"]]:
-        """From a vector to about the inverse of the matrix times it."""
+    def _preconditioner(self, x: Float[Tensor, " v"], near: Float[Tensor, " v"]) -> Callable[[], None]:
+        """Sets one vector to about the inverse of the matrix times the other."""
         inverse, unknowns, tiny = inverse3(self.own), self.unknowns, torch.finfo(self.own.dtype).tiny
         rows, cols = (one.expand(unknowns.spline[0], -1, -1) for one in self.smoothing[:2])
         # The weights of a tile are not equal: their local means scale what would be the inverse if they were.
@@ -230,13 +246,19 @@ class Equations:
         scale = torch.maximum(weight, least).rsqrt() * self.free[:, None, None]
         # Where no column has an intensity yet, the image says nothing of their width.
         width_scale = 1 / self.border[:, -unknowns.widths :].diagonal().clamp(min=tiny)
+        near.zero_()
+        columns, _, spline, width = x.split(unknowns.parts)
+        to_columns, _, to_spline, to_width = near.split(unknowns.parts)
+        columns, to_columns = columns.view(-1, 3, 1), to_columns.view(-1, 3, 1)
+        spline, to_spline = spline.view(unknowns.spline), to_spline.view(unknowns.spline)
+        scaled, half = torch.empty_like(spline), torch.empty_like(spline)
 
-        def precondition(x: Tensor) -> Tensor:
-            columns, none, spline, width = x.split(unknowns.parts)
-            smooth = torch.bmm(torch.bmm(rows, scale * spline.view(unknowns.spline)), cols) * scale
-            along = torch.bmm(inverse, columns.view(-1, 3, 1)).view(-1)
-            every = [along, none, smooth.view(-1)]
-            return torch.cat([*every, width * width_scale] if unknowns.widths else every)
+        def precondition() -> None:
+            torch.bmm(inverse, columns, out=to_columns)
+            torch.bmm(rows, torch.mul(scale, spline, out=scaled), out=half)
+            torch.mul(torch.bmm(half, cols, out=scaled), scale, out=to_spline)
+            if unknowns.widths:
+                torch.mul(width, width_scale, out=to_width)
 
         return precondition
 

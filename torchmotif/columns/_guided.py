@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -41,6 +42,7 @@ _FREE = 4.5
 _HELD = 1.5
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
+_PIXEL = 0.55  # half a pixel and a little, so that no site is lost between two; what is found twice is one later
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
 # lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
@@ -208,51 +210,53 @@ def _emptiness(
     groups = int(group.max()) + 1
     prior = intensity.new_tensor(_PRIOR)
 
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros(groups, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(
-            0, group, values
-        )
+    def total(*values: Tensor) -> tuple[Tensor, ...]:
+        """Sums over every group, of some values or rows of them."""
+        rows = torch.stack(values) if len(values) > 1 else values[0][None]
+        return torch.zeros(len(rows), groups, dtype=rows.dtype, device=rows.device).index_add_(1, group, rows).unbind(0)
 
-    count = total(torch.ones_like(intensity))
+    count, claimed, full = total(torch.ones_like(intensity), variance, start)
+    count = count.clamp(min=1)
     # Where chance left few electrons the fit claims too small an error: no less than the mean of the kind.
-    variance = torch.maximum(variance, (total(variance) / count.clamp(min=1))[group])
-    full = total(start) / count.clamp(min=1)
-    scatter = (_SCATTER * full) ** 2
-    weight = prior.expand(groups, 3)
-    share = prior.expand(len(group), 3)
+    variance, full = torch.maximum(variance, (claimed / count)[group]), full / count
+    least = (_SCATTER * full) ** 2
+    scatter = least
+    weight = prior[:, None].expand(3, groups)
     # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
-    apart = full / (total(variance) / count.clamp(min=1) + scatter).sqrt()
+    apart = full / (total(variance)[0] / count + scatter).sqrt()
     most = torch.where(apart > _APART, 1.0, _PRIOR[2])
-    for number in range(_EMS):
-        mean = full[group]
-        means = torch.stack([mean, mean / 2, torch.zeros_like(mean)], dim=1)
+    beside = around.sums(torch.ones_like(intensity)).clamp(min=0) + _LOCAL
+    share: Tensor | None = None
+    for _ in range(_EMS):
         # What full columns scatter beyond their own share of it is error that claims do not hold, and empty ones have that too.
-        beyond = (scatter - (_SCATTER * full) ** 2)[group]
-        spread = torch.stack([scatter[group], scatter[group], beyond], dim=1) + variance[:, None]
-        logits = -0.5 * ((intensity[:, None] - means) ** 2 / spread + spread.log())
-        local = weight[group]
-        if number:  # the neighbours tell whether the crystal goes on here
-            alone = around.sums(share[:, 2]).clamp(min=0) + _LOCAL * local[:, 2]
-            empty = alone / (around.sums(torch.ones_like(mean)).clamp(min=0) + _LOCAL)
-            empty = torch.maximum(empty, local[:, 2])  # a vacancy is one beside full sites
+        mean, wide, beyond, *local = torch.cat([torch.stack([full, scatter, scatter - least]), weight])[:, group]
+        spread = torch.stack([wide, wide, beyond]) + variance
+        off = intensity - torch.stack([mean, mean / 2, torch.zeros_like(mean)])
+        logits = -0.5 * (off.square() / spread + spread.log())
+        if share is None:
+            odds = torch.stack(local)
+        else:  # the neighbours tell whether the crystal goes on here
+            alone = around.sums(share[2]).clamp(min=0) + _LOCAL * local[2]
+            empty = torch.maximum(alone / beside, local[2])  # a vacancy is one beside full sites
             # And those of its kind, together, whether the crystal has this site here at all.
-            ratio = mean * (intensity - mean / 2) / spread[:, 0]
+            ratio = mean * off[1] / spread[0]
             here = torch.sigmoid(_USUAL + alike.sums(ratio.clamp(-_MOST_TOLD, _MOST_TOLD)))
             empty = (1 - here * (1 - empty)).clamp(1e-6, 1 - 1e-6)
-            rest = local[:, :2] / local[:, :2].sum(1, keepdim=True)
-            local = torch.cat([rest * (1 - empty[:, None]), empty[:, None]], dim=1)
-        share = torch.softmax(logits + local.log(), dim=1)
-        weight = (total(share) + _COUNTS * prior) / (count[:, None] + _COUNTS)
-        weight = torch.cat([weight[:, :2], torch.minimum(weight[:, 2:], most[:, None])], dim=1)
-        known = share[:, 0] / spread[:, 0]
+            rest = (1 - empty) / (local[0] + local[1])
+            odds = torch.stack([local[0] * rest, local[1] * rest, empty])
+        share = torch.softmax(logits + odds.log(), dim=0)
+        known = share[0] / spread[0]
+        *held, sure, seen = total(*share, known, known * intensity)
+        weight = (torch.stack(held) + _COUNTS * prior[:, None]) / (count + _COUNTS)
+        weight = torch.cat([weight[:2], torch.minimum(weight[2:], most)])
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
-        full = (total(known * intensity) + rest * full) / (total(known) + rest)
-        off = total(share[:, 0] * ((intensity - full[group]) ** 2 - variance)) / total(share[:, 0]).clamp(
-            min=1
-        )
-        scatter = torch.maximum(off, (_SCATTER * full) ** 2)
-    return share[:, 2]
+        full = (seen + rest * full) / (sure + rest)
+        beyond = total(share[0] * ((intensity - full[group]).square() - variance))[0]
+        least = (_SCATTER * full) ** 2
+        scatter = torch.maximum(beyond / held[0].clamp(min=1), least)
+    assert share is not None  # noqa: S101
+    return share[2]
 
 
 def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Sites:
@@ -297,20 +301,28 @@ def _places(
     place: Float[Tensor, "t 2 h w"], cell: Cell
 ) -> tuple[Float[Tensor, "m 2"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Positions, tiles and numbers of all sites: from the pixel that each lies in."""
-    real = torch.linalg.inv(place.new_tensor(cell.orders).double()).mT.to(place.dtype)
-    found = []
-    for number, site in enumerate(cell.sites):
-        gap = place - place.new_tensor(site)[:, None, None]
-        gap = gap - gap.round()
-        row = gap[:, 0] * real[0, 0] + gap[:, 1] * real[1, 0]
-        col = gap[:, 0] * real[0, 1] + gap[:, 1] * real[1, 1]
-        # A little more than the pixel, so that none is lost between two; what is found twice is one later.
-        index = torch.nonzero((row.abs() <= 0.55) & (col.abs() <= 0.55))
-        tile, i, j = index.unbind(1)
-        off = torch.stack([row[tile, i, j], col[tile, i, j]], dim=1)
-        found.append((index[:, 1:].double() - off.double(), tile, torch.full_like(tile, number)))
-    positions, tiles, numbers = (torch.cat(one) for one in zip(*found, strict=True))
-    return positions, tiles, numbers
+    (a, b), (c, d) = np.linalg.inv(np.array(cell.orders)).tolist()
+    sites = place.new_tensor(cell.sites)
+
+    def off(place: Float[Tensor, "... 2"], site: Float[Tensor, "... 2"]) -> tuple[Tensor, Tensor]:
+        """From sites to places, in pixels along rows and columns."""
+        gap = place - site
+        u, v = (gap - gap.round()).unbind(-1)
+        return u * a + v * b, u * c + v * d
+
+    def within(row: Tensor, col: Tensor) -> Tensor:
+        return torch.maximum(row.abs(), col.abs()) <= _PIXEL
+
+    # Those of few pixels are looked at one by one.
+    near = torch.zeros_like(place[:, 0], dtype=torch.bool)
+    for site in sites.unbind(0):
+        near |= within(*off(place.movedim(1, -1), site))
+    pixel = torch.nonzero(near)
+    tile, i, j = pixel.unbind(1)
+    gaps = off(place[tile, :, i, j], sites[:, None])
+    number, one = torch.nonzero(within(*gaps)).unbind(1)
+    away = torch.stack([gap[number, one] for gap in gaps], dim=1)
+    return pixel[one, 1:].double() - away.double(), tile[one], number
 
 
 def _on_sites(

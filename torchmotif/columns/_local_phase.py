@@ -78,17 +78,20 @@ def local_orders(
     m, n = len(windows.rows), len(windows.cols)
     total = windows.sums(mask).clamp(min=1e-3 * 2 * math.pi * sigma**2)
     mean = windows.sums(level * mask) / total
-    row, col = (torch.arange(length, device=level.device, dtype=level.dtype) for length in level.shape[1:])
-    parts = []
-    for g in vectors:
-        along, across = -2 * math.pi * g[0] * row, -2 * math.pi * g[1] * col
-        left = torch.cat([windows.rows * along.cos(), windows.rows * along.sin()])
-        right = torch.cat([windows.cols * across.cos(), windows.cols * across.sin()])
-        both = [left @ image @ right.mT for image in (level * mask, mask)]
-        real = [one[:, :m, :n] - one[:, m:, n:] for one in both]
-        imaginary = [one[:, :m, n:] + one[:, m:, :n] for one in both]
-        parts += [(one - mean * ones) / total for one, ones in (real, imaginary)]
-    return Windowed(torch.stack([*parts, mean], dim=1), windows.step)
+    # The carrier of an order is a product along both axes: of each the cosine and, below it, the sine, in the windows.
+    sides = []
+    for node, g in zip(windows[:2], vectors.mT, strict=True):
+        turn = torch.arange(node.shape[1], device=level.device, dtype=level.dtype) * (-2 * math.pi * g[:, None])
+        sides.append((torch.stack([turn.cos(), turn.sin()], dim=1)[:, :, None] * node).flatten(1, 2))
+    (k, *_), (t, _, w) = sides[0].shape, level.shape
+    along = torch.bmm(sides[0].flatten(0, 1).expand(2 * t, -1, -1), torch.cat([level * mask, mask]))
+    along = along.view(2 * t, k, 2 * m, w).transpose(0, 1).flatten(1, 2)
+    both = torch.bmm(along, sides[1].mT).view(k, 2, t, 2, m, 2, n)
+    real = both[:, :, :, 0, :, 0] - both[:, :, :, 1, :, 1]
+    imaginary = both[:, :, :, 0, :, 1] + both[:, :, :, 1, :, 0]
+    ordered, ones = torch.stack([real, imaginary], dim=1).unbind(2)
+    field = ((ordered - mean * ones) / total).flatten(0, 1).transpose(0, 1)
+    return Windowed(torch.cat([field, mean[:, None]], dim=1), windows.step)
 
 
 class Placed(NamedTuple):

@@ -256,7 +256,9 @@ def _folded(
     index = torch.where(inside, bin_of(place, (a, b)), a * b).flatten()
     values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
-    sums.index_add_(1, index, torch.stack([torch.ones_like(values), values, values.square()]))
+    sums[0].index_add_(0, index, values.new_ones(()).expand_as(values))
+    sums[1].index_add_(0, index, values)
+    sums[2].index_add_(0, index, values.square())
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
     if count.mean() < _FULL or count.min() == 0:
         return None

@@ -29,6 +29,7 @@ _SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
 _IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
+_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 20, 1 << 26  # pixels of blocks at a time
 _LATTICES, _RARE = 12, 0.03  # of an image, at most, and of the evidence for the first: what each has
 
 
@@ -61,10 +62,24 @@ def _of_blocks(
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length in level.shape[1:])
-    where = [(n, r, c) for r in rows for c in cols for n in range(len(level))]
+    corners = [(r, c) for r in rows for c in cols]
+    pixels = _CHUNK if level.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    some = max(1, pixels // (len(level) * side**2))
+    parts = [
+        _of_corners(level, usable, corners[first : first + some], side, least)
+        for first in range(0, len(corners), some)
+    ]
+    return [one for found, _ in parts for one in found], sum(count for _, count in parts)
+
+
+def _of_corners(
+    level: Tensor, usable: Tensor, corners: list[tuple[int, int]], side: int, least: float
+) -> tuple[list[tuple[Lattice, float]], int]:
+    """The same of the blocks of all windows with their first pixels at some corners."""
+    where = [(n, r, c) for r, c in corners for n in range(len(level))]
 
     def blocks(image: Tensor) -> Tensor:
-        return torch.cat([image[:, r : r + side, c : c + side] for r in rows for c in cols])
+        return torch.cat([image[:, r : r + side, c : c + side] for r, c in corners])
 
     part, mask = blocks(level), blocks(usable).to(level.dtype)
     full = torch.nonzero(mask.mean((1, 2)) > 0.5)[:, 0]

@@ -31,7 +31,9 @@ FAINTEST = 0.05  # of the 90th percentile of intensities: no column is fainter
 _FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
 _MEDIAN = 1.75  # median height of the maxima of matched-filtered noise, in standard deviations
-_REVISIONS = 3  # times that a fit is searched for what it has left over or taken for one
+# Times that a fit is searched for what it has left over or taken for one, before its end. Of 35 simulated and real images of all kinds a third
+# time changed the recall of none by more than 0.005, but of a disordered packing at a twentieth of the dose, 0.03 down.
+_REVISIONS = 2
 _ROUGH = 2  # steps after which the residual shows what is missing
 STEPS = 9  # at most, to the end
 _REASSEMBLED = 2  # steps after which the matrix of those that still move is made anew

@@ -50,8 +50,9 @@ _FIRST_LOOK, _SECOND_LOOK = 3, 8  # windows along each axis, and where those sho
 _MEASURED = 5  # of the first windows, that tell the spacing
 _LEAST_SIDE = 256  # pixels of it
 # Steps that learn the shape, at most, before columns are revised: fewer where the width no longer changes, and no further ones where
-# the revision has not changed it either. With (4, 2, 3) wide, blurred columns come out up to 2.8 % narrower.
-_LESSONS = (6, 3, 3)
+# the revision has not changed it either. With (4, 2, 3) wide, blurred columns come out up to 2.8 % narrower. Where mean cells give the width and the
+# places at first two do: of 39 simulated and real images of all kinds a third moves no recall and no precision by more than 0.001.
+_LESSONS, _LESSONS_WITH_CELLS = (6, 3, 3), (6, 3)
 # Distances of nearest columns after the fit, over the spacing before it: those that agree, and those for which the width need not
 # be learned anew; how often it is, and how far neighbours are looked for in spacings.
 _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
@@ -331,13 +332,14 @@ def _learned(
         one,
         one * 0,
     )
-    for number, steps in enumerate(_LESSONS, start=1):
+    lessons = _LESSONS_WITH_CELLS if model.cells else _LESSONS
+    for number, steps in enumerate(lessons, start=1):
         fit = Fit(part, start, shape, spacing)
         usual, settled = converge_common(fit, steps, fresh=number == 1)
         fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
-        if (settled and number > 1) or number == len(_LESSONS):
+        if (settled and number > 1) or number == len(lessons):
             break
         fit.assemble(fit.expected)
         start, _, _, _ = revised(fit, FAINTEST * usual)
