@@ -23,6 +23,7 @@ __all__ = [
     "keeps_digits",
     "like",
     "pixels_of",
+    "sent",
     "solvable",
 ]
 
@@ -168,6 +169,17 @@ def as_positions(positions: Any, *, device: DeviceLike = None, name: str = "posi
     if not all(map(math.isfinite, torch.stack(torch.aminmax(tensor.detach())).tolist())):
         raise InputError(f"{name} has values that are not finite; drop those rows first")
     return tensor
+
+
+def sent(values: Any, to: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A few numbers of the host's on the device of a tensor, by default with its dtype, without a wait for what is queued there.
+
+    CUDA copies memory that is not pinned to a buffer of its own before the call returns, so it may change or go afterwards
+    (CUDA runtime API, "API synchronization behavior").
+    """
+    return torch.as_tensor(values, dtype=to.dtype if dtype is None else dtype).to(
+        to.device, non_blocking=True
+    )
 
 
 def like(result: Tensor, original: Any) -> Any:

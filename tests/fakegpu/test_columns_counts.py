@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 Counts = Callable[[str, int], dict[str, Any]]
-# 38,422 and 255 at 1024: cells of several crystals cost 8,000 and 60.
-MOST_OPERATIONS, MOST_WAITS = 39_000, 260
+# 29,289 and 150 at 2048.
+MOST_OPERATIONS, MOST_WAITS = 30_000, 150
 GROWTH = 1.5  # of four times the pixels
 
 

@@ -19,7 +19,7 @@ from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_two
 from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polarity_of, skewness
-from torchmotif.columns.spacing import measure
+from torchmotif.columns.spacing import measured_spacing
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
 from torchmotif.noise import dose_doubts, suspected_offset
@@ -247,7 +247,7 @@ def _shown(source: Source, look: dict[str, Any], model: ImageModel) -> float | N
     window = as_tensor(_reader(source, _hidden_of(look))(Grid.samples(source.shape, 1)[0]))[None]
     with single_threaded():
         try:
-            return measure(model.normalised(window), model.axes).pixels
+            return measured_spacing(model.normalised(window), model.axes)
         except InputError:
             return None
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import Waves
 from torchmotif.columns._territories import Located, bin_of, bins_of
 
@@ -43,7 +44,7 @@ def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, wi
     bins = bins_of(real)
     waves = Waves.of(bins, real)
     waves = waves.some(waves.square < _FINEST / width**2)
-    factors, noise = _factors(where, inside, block, bins, waves)
+    factors, noise = _factors(where, inside, (block, t * down * across), bins, waves)
     factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them
     kept = np.flatnonzero(np.isfinite(noise).all(0) & (noise > 0).all(0))
     if len(kept) < _FEWEST or len(waves.square) == 0:
@@ -65,7 +66,7 @@ def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, wi
     for mine in (~upper, upper):
         chosen = torch.zeros(t * down * across, dtype=torch.bool)
         chosen[kept[mine]] = True
-        groups.append(inside & chosen.to(inside.device)[block])
+        groups.append(inside & sent(chosen, inside)[block])
     return Contents(groups, uneven)
 
 
@@ -94,12 +95,12 @@ def _less_mean(scaled: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def _factors(
     where: Located,
     inside: Tensor,
-    block: Tensor,
+    blocks: tuple[Tensor, int],
     bins: tuple[int, int],
     waves: Waves,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Structure factors (2, blocks, k) of blocks from both colours of a chessboard, and their noise."""
-    count = int(block.max()) + 1
+    """Structure factors (2, blocks, k) of blocks (each pixel's, and how many) from both colours of a chessboard, and their noise."""
+    block, count = blocks
     _, h, w = inside.shape
     row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
     part = ((row[:, None] + col) % 2 * count + block).flatten()

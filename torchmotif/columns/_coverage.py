@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchmotif._arrays import sent
+
 __all__ = ["fully_covered"]
 
 _LINES = 256  # pixels across, that tell the level of a row or column
@@ -33,7 +35,7 @@ def fully_covered(image: Any, filled: np.ndarray) -> tuple[int, int, int, int]:
     few = [
         np.linspace(n // 4, n - 1 - n // 4, min(_LINES, n - 2 * (n // 4))).round().astype(int) for n in (h, w)
     ]
-    rows, cols = torch.from_numpy(np.concatenate(few)).to(pixels.device).split([len(few[0]), len(few[1])])
+    rows, cols = sent(np.concatenate(few), pixels, torch.long).split([len(few[0]), len(few[1])])
     sums = torch.cat([_sums(pixels[:, cols]), _sums(pixels[rows].mT)], dim=1).cpu().numpy()
     top, bottom = _ends(sums[:, :h], filled[:, few[1]])
     left, right = _ends(sums[:, h:], filled[few[0]].T)

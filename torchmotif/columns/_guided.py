@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
-from torchmotif.columns._neighbours import as_index, nearest_within, strongest_first
+from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, strongest_first
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._search import FAINTEST
@@ -42,7 +43,10 @@ _FREE = 4.5
 _HELD = 1.5
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
-_PIXEL = 0.55  # half a pixel and a little, so that no site is lost between two; what is found twice is one later
+_PIXEL = (
+    0.55  # half a pixel and a little, so that no site is lost between two; what is found twice is one later
+)
+_FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
 # lower tail of the full ones would pass for empty, so that these never weigh more but where neighbours are empty too.
@@ -95,12 +99,12 @@ class Sites:
         faint = self.intensity < torch.maximum(_FREE * error, trace)
         # Where no maximum is, there may be half of a column.
         held = torch.where(self.seen, faint, self.intensity < torch.maximum(2 * _FREE * error, trace))
-        chosen = as_index(~self.seen | faint)
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
-        axes = at.new_tensor(model.axes)
+        axes = sent(model.axes, at)
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
         site = nearest_within(near, places, _SAME * self.spacing)
-        free = as_index((site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site])
+        alone = (site < 0) | ~torch.cat([faint, faint[:0].new_zeros(1)])[site]
+        free, chosen = as_indices(alone, ~self.seen | faint)
         fixed = torch.cat([torch.zeros_like(free, dtype=torch.bool), held[chosen]])
         return (
             torch.cat([at[free], self.positions[chosen]]),
@@ -117,15 +121,14 @@ class Sites:
         """
         _, h, w = fit.tiles.shape
         at = self.positions - origin
-        here = as_index((self.tile == window) & ((at >= 0) & (at < at.new_tensor([h, w]))).all(1))
-        site = nearest_within(fit.spread, at[here] / fit.axes, _SAME * self.spacing)
-        rows = as_index(site >= 0)
+        here = (self.tile == window) & ((at >= 0) & (at < sent([h, w], at))).all(1)
+        places = torch.where(here[:, None], at / fit.axes, _FAR)
+        site = nearest_within(fit.spread, places, _SAME * self.spacing)
         # Columns that the fit has found to be nothing count as none.
-        held = self.intensity.new_zeros(len(here)).index_add_(0, site[rows], fit.intensity[rows].float())
-        shown = held > _SHOWN * self.intensity[here]
-        sums = held.new_zeros(2, self.kinds)
-        for one, values in zip(sums, (shown.to(held), torch.ones_like(held)), strict=True):
-            one.index_add_(0, self.kind[here], values)
+        intensity = torch.where(site < 0, 0.0, fit.intensity).float()
+        held = torch.zeros_like(self.intensity).index_add_(0, site.clamp(min=0), intensity)
+        shown = here & (held > _SHOWN * self.intensity)
+        sums = held.new_zeros(2, self.kinds).index_add_(1, self.kind, torch.stack([shown, here]).to(held))
         empty = (sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)
         return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
 
@@ -150,15 +153,14 @@ class Sites:
         empty = _emptiness(
             fit.intensity[rows].double(),
             variance,
-            group,
+            (group, tiles * self.kinds),
             self.intensity[site].double(),
             (
                 _Around.of(fit, rows, tile, tiles, _AROUND * self.reach),
                 _Around.of(fit, rows, group, tiles * self.kinds, _ALIKE * self.reach),
             ),
         )
-        there = none.index_fill(0, rows[empty < 0.5], value=True)
-        return there, none.index_fill(0, rows[~self.seen[site]], value=True)
+        return none.index_copy(0, rows, empty < 0.5), none.index_copy(0, rows, ~self.seen[site])
 
 
 class _Around(NamedTuple):
@@ -198,22 +200,22 @@ class _Around(NamedTuple):
 def _emptiness(
     intensity: Float[Tensor, " n"],
     variance: Float[Tensor, " n"],
-    group: Int[Tensor, " n"],
+    groups: tuple[Int[Tensor, " n"], int],
     start: Float[Tensor, " n"],
     neighbours: tuple[_Around, _Around],
 ) -> Float[Tensor, " n"]:
     """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites.
 
-    Neighbours are those of any kind, and those of its own.
+    Groups are the number of each site's and how many there are; neighbours are those of any kind, and those of its own.
     """
-    around, alike = neighbours
-    groups = int(group.max()) + 1
-    prior = intensity.new_tensor(_PRIOR)
+    (around, alike), (group, number) = neighbours, groups
+    prior = sent(_PRIOR, intensity)
 
     def total(*values: Tensor) -> tuple[Tensor, ...]:
         """Sums over every group, of some values or rows of them."""
         rows = torch.stack(values) if len(values) > 1 else values[0][None]
-        return torch.zeros(len(rows), groups, dtype=rows.dtype, device=rows.device).index_add_(1, group, rows).unbind(0)
+        sums = torch.zeros(len(rows), number, dtype=rows.dtype, device=rows.device)
+        return sums.index_add_(1, group, rows).unbind(0)
 
     count, claimed, full = total(torch.ones_like(intensity), variance, start)
     count = count.clamp(min=1)
@@ -221,7 +223,7 @@ def _emptiness(
     variance, full = torch.maximum(variance, (claimed / count)[group]), full / count
     least = (_SCATTER * full) ** 2
     scatter = least
-    weight = prior[:, None].expand(3, groups)
+    weight = prior[:, None].expand(3, number)
     # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
     apart = full / (total(variance)[0] / count + scatter).sqrt()
     most = torch.where(apart > _APART, 1.0, _PRIOR[2])
@@ -229,7 +231,9 @@ def _emptiness(
     share: Tensor | None = None
     for _ in range(_EMS):
         # What full columns scatter beyond their own share of it is error that claims do not hold, and empty ones have that too.
-        mean, wide, beyond, *local = torch.cat([torch.stack([full, scatter, scatter - least]), weight])[:, group]
+        mean, wide, beyond, *local = torch.cat([torch.stack([full, scatter, scatter - least]), weight])[
+            :, group
+        ]
         spread = torch.stack([wide, wide, beyond]) + variance
         off = intensity - torch.stack([mean, mean / 2, torch.zeros_like(mean)])
         logits = -0.5 * (off.square() / spread + spread.log())
@@ -261,14 +265,14 @@ def _emptiness(
 
 def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Sites:
     """The places of the mean cells in a batch of tiles, where the image agrees with the cell and the maxima lie at its places."""
-    axes = at.new_tensor(model.axes)
+    axes = sent(model.axes, at)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
     for number, (cell, where) in enumerate(zip(model.cells, located(tiles, model.cells), strict=True)):
         positions, home, site = _places(where.place, cell)
         coefficient, gain = where.agrees.at(positions, home).unbind(1)
         good = (coefficient > _AGREES) & tiles.at(where.inside & tiles.measured, positions, home)
-        intensity = tiles.data.new_tensor(cell.intensities)[site]
+        intensity = sent(cell.intensities, tiles.data)[site]
         every = (positions, home, site + first, intensity, gain, torch.full_like(site, number))
         chosen = as_index(good)
         parts.append(tuple(one[chosen] for one in every))
@@ -280,8 +284,8 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     counts = torch.zeros(2, max(len(model.cells), 1), dtype=torch.long, device=at.device)
     counts.index_add_(1, cell_of, held)
     # Of places that several lattices predict, that of the lattice that fits the image better there.
-    kept = as_index(supported)
-    kept = kept[as_index(strongest_first(places[kept], gain[kept], CLOSEST * model.spacing))]
+    gain = torch.where(supported, gain, -torch.inf)
+    kept = as_index(supported & strongest_first(places, gain, CLOSEST * model.spacing))
     positions, home, kind, intensity, places = (
         one[kept] for one in (positions, home, kind, intensity, places)
     )
@@ -302,7 +306,7 @@ def _places(
 ) -> tuple[Float[Tensor, "m 2"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Positions, tiles and numbers of all sites: from the pixel that each lies in."""
     (a, b), (c, d) = np.linalg.inv(np.array(cell.orders)).tolist()
-    sites = place.new_tensor(cell.sites)
+    sites = sent(cell.sites, place)
 
     def off(place: Float[Tensor, "... 2"], site: Float[Tensor, "... 2"]) -> tuple[Tensor, Tensor]:
         """From sites to places, in pixels along rows and columns."""
@@ -337,7 +341,7 @@ def _on_sites(
     """
     if not model.cells:
         return torch.zeros_like(sites[1], dtype=torch.bool)
-    axes = maxima[0].new_tensor(model.axes)
+    axes = sent(model.axes, maxima[0])
     near, places = (tiles.spread(*one) / axes for one in (maxima, sites))
     hit = nearest_within(near, places, _SAME * model.spacing) >= 0
     _, h, w = tiles.shape

@@ -81,7 +81,9 @@ def local_orders(
     # The carrier of an order is a product along both axes: of each the cosine and, below it, the sine, in the windows.
     sides = []
     for node, g in zip(windows[:2], vectors.mT, strict=True):
-        turn = torch.arange(node.shape[1], device=level.device, dtype=level.dtype) * (-2 * math.pi * g[:, None])
+        turn = torch.arange(node.shape[1], device=level.device, dtype=level.dtype) * (
+            -2 * math.pi * g[:, None]
+        )
         sides.append((torch.stack([turn.cos(), turn.sin()], dim=1)[:, :, None] * node).flatten(1, 2))
     (k, *_), (t, _, w) = sides[0].shape, level.shape
     along = torch.bmm(sides[0].flatten(0, 1).expand(2 * t, -1, -1), torch.cat([level * mask, mask]))

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around, sites_of
 from torchmotif.columns._contents import contents
 from torchmotif.columns._local_phase import Placed, local_orders, placed
@@ -53,7 +54,7 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
         return ()
     where = located(tiles, first)
     rest = usable & ~_crystals(where)
-    if int(rest.sum()) > _ADDS * int(usable.sum()):
+    if bool(rest.sum() > _ADDS * usable.sum()):
         # Small grains that the spectra do not show beside large ones.
         more = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
         where = located(tiles, first + more) if more else where
@@ -63,22 +64,25 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
         agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
         for one, inside in _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing):
             model += torch.where(inside, expected(one, at.place), 0.0)
-            found.append((one, inside, int(inside.sum()), at.level))
-    found.sort(key=lambda one: -one[2])
-    return tuple(
-        cell
-        for cell, inside, seen, own in found
-        if seen > _ADDS * found[0][2] and _explains(model, own, inside, cell.width)
-    )
+            found.append((one, inside, at.level))
+    if not found:
+        return ()
+    asked = [
+        torch.stack([inside.sum(), _explains(model, own, inside, cell.width)]) for cell, inside, own in found
+    ]
+    told = torch.stack(asked).tolist()
+    least = _ADDS * max(seen for seen, _ in told)
+    order = sorted(range(len(found)), key=lambda number: -told[number][0])
+    return tuple(found[number][0] for number in order if told[number][0] > least and told[number][1])
 
 
-def _explains(model: Tensor, level: Tensor, inside: Tensor, width: float) -> bool:
+def _explains(model: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool[Tensor, ""]:
     """Whether a model has most of what some pixels share with those a column's width away, which is not noise."""
     lag = max(1, round(width))
     pairs = inside[:, lag:] & inside[:, :-lag]
     rest, every = ((one[:, lag:] * one[:, :-lag] * pairs).sum() for one in (level - model, level))
     own = every - rest
-    return bool(own > _EXPLAINED * every)
+    return own > _EXPLAINED * every
 
 
 def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:
@@ -109,9 +113,9 @@ def _by_contents(
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width)
     if len(held.groups) == 2 and depth:
-        least = _PART * int(inside.sum())
         kinds = [_cell(at, group, vectors, cell.window) for group in held.groups]
-        if min(int(group.sum()) for group in held.groups) > least and _differ(*kinds):
+        every, *shares = torch.stack([one.sum() for one in (inside, *held.groups)]).tolist()
+        if min(shares) > _PART * every and _differ(*kinds):
             return [
                 found for group in held.groups for found in _by_contents(cell, at, group, group, depth - 1)
             ]
@@ -125,7 +129,7 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor) -> Cell:
     for half, folding in _HALVES:
         if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
             continue
-        place = torch.einsum("ij,tjhw->tihw", at.place.new_tensor(folding), at.place) % 1
+        place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1
         folded = at._replace(place=torch.where(place >= 1, 0.0, place))
         smaller = _cell(folded, inside, np.array(folding) @ orders, cell.window)
         if smaller is None:
@@ -188,7 +192,7 @@ def _first_cell(level: Tensor, usable: Tensor, lattice: Lattice) -> Cell | None:
     if 2 * sigma > min(level.shape[1:]):
         return None
     chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
-    at = placed(level, usable, torch.from_numpy(chosen).to(level), sigma)
+    at = placed(level, usable, sent(chosen, level), sigma)
     return _cell(at, _above(usable, _strength(at), _CRYSTAL), chosen, sigma)
 
 
@@ -221,7 +225,7 @@ def _cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: floa
 def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
     """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest."""
     numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
-    orders = local_orders(level, usable, torch.from_numpy(numbers @ vectors).to(level), sigma)
+    orders = local_orders(level, usable, sent(numbers @ vectors, level), sigma)
     strength = torch.hypot(orders.field[:, 0:-1:2], orders.field[:, 1:-1:2]).mean((0, 2, 3)).tolist()
     pairs = [
         (a, b) for a in range(8) for b in range(a) if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1
@@ -233,7 +237,7 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float)
 
 def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
     """Reciprocal vectors whose local phases have no slope on the whole."""
-    chosen = torch.from_numpy(vectors).to(level.device)
+    chosen = sent(vectors, level, torch.float64)
     for _ in range(_REFINED):
         orders = local_orders(level, usable, chosen.to(level.dtype), sigma)
         real, imaginary = (orders.field[:, i:4:2].double() for i in (0, 1))

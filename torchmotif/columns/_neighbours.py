@@ -12,6 +12,8 @@ from torchmotif._groups import within_group
 __all__ = [
     "Neighbours",
     "as_index",
+    "as_indices",
+    "distances_within",
     "is_near",
     "nearest_within",
     "pairs_within",
@@ -26,6 +28,12 @@ _LOOK = 2  # rounds after which it is asked whether any position is undecided: o
 def as_index(which: Tensor) -> Int[Tensor, " k"]:
     """Numbers of the rows that a mask or an index picks: each indexing by a mask has the host wait for its size."""
     return torch.nonzero(which)[:, 0] if which.dtype == torch.bool else which
+
+
+def as_indices(*masks: Bool[Tensor, " _"]) -> list[Int[Tensor, " k"]]:
+    """Numbers of the rows that each of several masks picks, for one wait."""
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    return [torch.argsort(~mask, stable=True)[:count] for mask, count in zip(masks, counts, strict=True)]
 
 
 def _candidates(
@@ -70,6 +78,13 @@ def is_near(few: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: floa
     i, _, near = _candidates(few, other, radius)
     hits = torch.zeros(len(few), dtype=torch.int32, device=few.device)
     return hits.index_add_(0, i, near.int()) > 0
+
+
+def distances_within(positions: Float[Tensor, "n 2"], radius: float) -> Float[Tensor, " n"]:
+    """Distance of each position to the nearest other one within a radius; infinite where there is none."""
+    i, j, near = _candidates(positions, positions, radius)
+    away = torch.where(near & (i != j), (positions[i] - positions[j]).norm(dim=1), torch.inf)
+    return away.new_full((len(positions),), torch.inf).scatter_reduce_(0, i, away, "amin")
 
 
 def nearest_within(

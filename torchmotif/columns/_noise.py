@@ -31,7 +31,7 @@ class Noise:
     @staticmethod
     def of(values: tuple[float, float, float, float], device: torch.device | None = None) -> "Noise":
         """From four numbers."""
-        return Noise(*torch.tensor(values, dtype=torch.float64).to(device).unbind())
+        return Noise(*torch.tensor(values, dtype=torch.float64).to(device, non_blocking=True).unbind())
 
     def numbers(self) -> tuple[float, float, float, float]:
         """The four numbers."""

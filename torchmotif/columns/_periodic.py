@@ -10,6 +10,7 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._filters import passed
 from torchmotif.columns.model import Pair
 
@@ -212,7 +213,7 @@ def mean_of_cells(
     size = (int(next_fast_len(h + reach, real=True)), int(next_fast_len(w + reach, real=True)))
     fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
     fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
-    steps = torch.tensor(np.stack(both), dtype=flat.dtype).to(flat.device)[..., None, None]
+    steps = sent(np.stack(both), flat)[..., None, None]
     phase = 2 * math.pi * (steps[:, :, 0] * fy + steps[:, :, 1] * fx)
     comb = sum((phase * n).cos() for n in range(1, cells + 1)) * 2 + 1
     comb = comb[:, 0] * torch.where(steps[:, 1].abs().sum(1) > 0, comb[:, 1], 1.0)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._periodic import incoherent
 
 __all__ = ["Lattice", "alike", "lattices"]
@@ -93,7 +94,7 @@ def _of_corners(
     half = side // 2
     floor = incoherent(power[:, :, : half + 1], (1.0, 1.0))
     # Both halves of the plane of frequencies, zero in the middle.
-    column = torch.fft.fftfreq(side, 1 / side).abs().long().to(level.device)
+    column = torch.fft.fftfreq(side, 1 / side, device=level.device).abs().long()
     rise = torch.fft.fftshift(power / floor[:, :, column], dim=(1, 2))
     top = F.max_pool2d(rise[:, None], 5, 1, 2)[:, 0]
     at = torch.arange(-(side // 2), side - side // 2, device=level.device)
@@ -115,9 +116,9 @@ def _of_corners(
         shifts.append((0.5 * (before - after) / curvature).clamp(-0.5, 0.5))
     g = torch.stack([row + shifts[0], col + shifts[1]], dim=2) - side // 2
     weight = torch.where(height > least, height.clamp(min=1).log(), 0.0)
-    bases, evidence, block = _several(g.double(), weight.double())
+    bases, evidence, block = _several(g.double(), weight.double(), full)
     found = []
-    for basis, strength, number in zip(bases / side, evidence, full.cpu().numpy()[block], strict=True):
+    for basis, strength, number in zip(bases / side, evidence, block, strict=True):
         window, row, col = where[number]
         found.append((Lattice(basis, window, (row, col), side), float(strength)))
     return found, len(part)
@@ -129,9 +130,9 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _several(
-    g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]
+    g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"], block: Int[Tensor, " b"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reciprocal bases (k, 2, 2), in periods per block, of which all peaks of a block are orders, the evidence for each, and its block.
+    """Reciprocal bases (k, 2, 2), in periods per block, of which all peaks of a block are orders, the evidence for each, and the number of its block.
 
     One lattice after another, of the peaks that those before do not explain: blocks may hold two grains, or two layers.
     """
@@ -146,14 +147,16 @@ def _several(
         evidence.append(torch.where(good, explained, 0.0))
     known = left.sum(1) <= (1 - _EXPLAINED) * total
     strength = torch.where(known, torch.stack(evidence), 0.0)
-    told = torch.cat([torch.stack(bases).flatten(2), strength[..., None]], dim=2).cpu().numpy()  # one wait
-    number, block = np.nonzero(told[..., 4])
-    return told[number, block, :4].reshape(-1, 2, 2), told[number, block, 4], block
+    numbers = block.to(strength.dtype).expand_as(strength)
+    told = torch.cat([torch.stack(bases).flatten(2), torch.stack([strength, numbers], dim=2)], dim=2)
+    host = told.cpu().numpy()  # one wait
+    host = host[host[..., 4] > 0]
+    return host[:, :4].reshape(-1, 2, 2), host[:, 4], host[:, 5].astype(int)
 
 
 def _best_basis(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tuple[Tensor, Tensor, Tensor]:
     """For every block the pair of peaks (b, 2, 2) that explains most, by how much beyond chance (b,), and which peaks (b, p)."""
-    i, j = torch.triu_indices(_PEAKS, _PEAKS, 1).to(g.device)
+    i, j = sent(torch.triu_indices(_PEAKS, _PEAKS, 1), g, torch.long)
     bases = torch.stack([g[:, i], g[:, j]], dim=2)
     determinant = bases[..., 0, 0] * bases[..., 1, 1] - bases[..., 0, 1] * bases[..., 1, 0]
     length = bases.norm(dim=3)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index, is_near
+from torchmotif.columns._neighbours import as_index, as_indices, is_near
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns._profiles import window_reach
@@ -73,10 +73,11 @@ def fit_tiles(
     for number in range(_REVISIONS):
         start, kept, gone, changes = revised(fit, faintest, judged)
         fit = fit.continued(start, kept, gone)
-        touched = fit.touched & (changes > 0)[fit.tile]
-        if number == _REVISIONS - 1 or not bool(touched.any()):
+        if number == _REVISIONS - 1:
             break
-        judged = converge(fit, _ROUGH, touched)
+        judged = converge(fit, _ROUGH, fit.touched & (changes > 0)[fit.tile])
+        if judged is None:
+            break
     converge(fit, STEPS)
     start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
@@ -85,17 +86,19 @@ def fit_tiles(
     return fit
 
 
-def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> Bool[Tensor, " n"]:
+def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> Bool[Tensor, " n"] | None:
     """Steps until they no longer lead far; those that make the fit of a tile worse are taken back there.
 
     The columns that are `active` are fitted as long as they move, and all of a tile, with its background, as long as many of
-    them do. By default all. Returns which columns were fitted.
+    them do. By default all. Returns which columns were fitted, None if there was none to fit.
     """
     moves = torch.ones_like(fit.fixed) if active is None else active
     fitted = torch.zeros_like(moves)
     best, most = fit.state, fit.misfit()
     mask, whole, numbers = _chosen(fit, moves, most < 0)
     local, rest = (0, len(fit)) if active is None else numbers[:2].tolist()
+    if local + rest == 0:
+        return None
     for number in range(steps):
         if local + rest == 0:
             break
@@ -163,13 +166,14 @@ def _halved(
     return misfit
 
 
-def converge_common(fit: Fit, steps: int, *, fresh: bool) -> tuple[Float[Tensor, ""], bool]:
-    """Steps that fit what all columns of one tile have in common as well: their width and the noise.
+def converge_common(
+    fit: Fit, steps: int, usable: Int[Tensor, " p"], *, fresh: bool
+) -> tuple[Float[Tensor, ""], bool]:
+    """Steps that fit what all columns of one tile have in common as well: their width and, by its `usable` pixels, the noise.
 
     Returns the upper decile of their intensities, and whether the width is what it was at first. A `fresh` fit sets out from nothing:
     its first covariances mean nothing.
     """
-    usable = as_index(fit.usable.flatten())
     one = torch.ones_like(fit.usable[:, 0, 0])
 
     def learn(*, converged: bool) -> Tensor:
@@ -223,13 +227,14 @@ def revised(
     standing = ~pairs.replaced
     keep = standing & (is_significant(fit, covariance, faintest, pairs.resolved) | ~judged | fit.fixed)
     keep &= fit.strongest(standing) | ~judged
-    kept, at, tile = as_index(keep), fit.positions, fit.tile
-    new, new_tile = pairs.columns[:, 1:], pairs.tile
+    at, tile, new, new_tile = fit.positions, fit.tile, pairs.columns[:, 1:], pairs.tile
     if more:
         open_ = fit.in_tiles(judged.long()) > 0
-        extra, extra_tile = _left_over(fit, open_, torch.cat([at, new]), torch.cat([tile, new_tile]))
+        found = _left_over(fit, open_, torch.cat([at, new]), torch.cat([tile, new_tile]))
+        kept, chosen = as_indices(keep, found[2])
+        extra, extra_tile = found[0][chosen], found[1][chosen]
     else:
-        extra, extra_tile = at[:0], tile[:0]
+        kept, extra, extra_tile = as_index(keep), at[:0], tile[:0]
     changes = pairs.changes.index_add(0, extra_tile, torch.ones_like(extra_tile))
     none = torch.zeros_like(extra_tile, dtype=torch.bool)
     no = torch.zeros_like(new_tile, dtype=torch.bool)
@@ -250,8 +255,8 @@ def revised(
 
 def _left_over(
     fit: Fit, open_: Bool[Tensor, " t"], others: Float[Tensor, "m 2"], other_tile: Int[Tensor, " m"]
-) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
-    """Columns that the residual shows: those too near to brighter ones to be maxima themselves; not near to `others`."""
+) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Maxima of the residual, and which are columns: those too near to brighter ones to be maxima themselves; not near to `others`."""
     score = (fit.data - fit.expected) * fit.usable * fit.weights.sqrt()
     at, height, tile = maxima(fit.tiles, score, fit.spacing, fit.shape.axes)
     # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
@@ -263,8 +268,7 @@ def _left_over(
     clear = (expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile]
     spread = fit.tiles.spread(at, tile) / fit.axes
     known = fit.tiles.spread(others, other_tile) / fit.axes
-    chosen = as_index(clear & ~is_near(spread, known, _APART * fit.spacing))
-    return at[chosen], tile[chosen]
+    return at, tile, clear & ~is_near(spread, known, _APART * fit.spacing)
 
 
 def _medians(values: Float[Tensor, " n"], tile: Int[Tensor, " n"], tiles: int) -> Float[Tensor, " t"]:

@@ -31,7 +31,7 @@ class Shape:
         numbers = torch.tensor(
             [*model.width, model.overdispersion, model.faintest / faintest], dtype=torch.float32
         )
-        width, over, usual = numbers.to(device).split([2, 1, 1])
+        width, over, usual = numbers.to(device, non_blocking=True).split([2, 1, 1])
         side = math.sqrt(model.width[0] * model.width[1])
         axes = model.width[0] / side, model.width[1] / side
         return Shape(width, max(model.width), axes, Noise.of(model.noise, device), over[0], usual[0])

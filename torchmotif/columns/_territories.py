@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import rendered
 from torchmotif.columns._local_phase import Placed, Windowed, Windows, agreement, placed
 from torchmotif.columns.model import Cell, Tiles
@@ -50,7 +51,7 @@ def _places(
     """Place and model of every cell, whose phases are measured inside some pixels, and the pixels that are its own."""
     found = []
     for cell, pixels in zip(cells, inside, strict=True):
-        at = placed(tiles.level, pixels, tiles.data.new_tensor(cell.orders), cell.window)
+        at = placed(tiles.level, pixels, sent(cell.orders, tiles.data), cell.window)
         found.append((at, expected(cell, at.place)))
     if len(cells) < 2:
         return found, list(inside)
@@ -62,7 +63,7 @@ def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h 
     real = np.linalg.inv(np.array(cell.orders)).T
     bins = bins_of(real)
     model = rendered(np.array(cell.sites), np.array(cell.intensities), cell.width, bins, real)
-    table = torch.from_numpy(model).to(place).flatten()
+    table = sent(model, place).flatten()
     return table[bin_of(place, bins)]
 
 

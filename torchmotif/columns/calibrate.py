@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_tensor
+from torchmotif._arrays import DeviceLike, as_tensor, sent
 from torchmotif.columns._amorphous import is_amorphous
 from torchmotif.columns._filters import filter_gain, level_between_peaks, noise_level, significance
 from torchmotif.columns._fit import Fit
@@ -27,7 +27,7 @@ from torchmotif.columns._steps import stepped
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
-from torchmotif.columns.spacing import UNEVEN, flattened, measure, nearest_quartiles
+from torchmotif.columns.spacing import UNEVEN, flattened, measured_spacing, nearest_quartiles
 from torchmotif.errors import InputError
 
 __all__ = [
@@ -251,7 +251,7 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
     """The spacing in some windows, without the steps of the background if there are any."""
     usual = _HIDDEN * min(tiles.shape[1:])
     try:
-        found = measure(tiles, axes).pixels
+        found = measured_spacing(tiles, axes)
     except InputError:
         if stepped(tiles, usual, axes).step is None:
             raise
@@ -259,7 +259,7 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
     if stepped(tiles, found, axes).step is None and not _is_of_a_step(tiles, found, usual, axes):
         return found
     flat = stepped(tiles, usual, axes).level
-    return measure(replace(tiles, data=flat, step=None), axes).pixels
+    return measured_spacing(replace(tiles, data=flat, step=None), axes)
 
 
 def _is_of_a_step(tiles: Tiles, found: float, usual: float, axes: Pair) -> bool:
@@ -286,10 +286,12 @@ def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Te
     # Where most are but a few electrons together, only those that are rare even then.
     keep = torch.where(rare.sum() < _SIGNIFICANT * keep.sum(), rare, keep)
     keep &= tiles.at(tiles.measured, at, tile)
-    least = float(torch.where(keep, height, torch.inf).min()) if len(height) else np.inf
-    if least == np.inf:
+    if len(height) == 0:
         raise NoColumnsError(model)
-    kept = as_index(keep)
+    least, count = torch.stack([torch.where(keep, height, torch.inf).min(), keep.sum()]).tolist()
+    if count == 0:
+        raise NoColumnsError(model)
+    kept = torch.argsort(~keep, stable=True)[: int(count)]
     return replace(model, least=least), at[kept], tile[kept]
 
 
@@ -322,7 +324,7 @@ def _learned(
     one_tile = torch.zeros_like(positions[:, 0], dtype=torch.long)
     start = Start.at(positions, one_tile, None if fixed is None else fixed[chosen])
     around = model.cells[0].width if model.cells else START_WIDTH * spacing
-    width = torch.tensor(model.axes, dtype=torch.float32).to(device) * around
+    width = sent(model.axes, part.data) * around
     one = width.new_ones(())
     shape = Shape(
         width,
@@ -332,10 +334,11 @@ def _learned(
         one,
         one * 0,
     )
+    usable = as_index(part.usable.flatten())
     lessons = _LESSONS_WITH_CELLS if model.cells else _LESSONS
     for number, steps in enumerate(lessons, start=1):
         fit = Fit(part, start, shape, spacing)
-        usual, settled = converge_common(fit, steps, fresh=number == 1)
+        usual, settled = converge_common(fit, steps, usable, fresh=number == 1)
         fit.weigh(fit.expected)
         shape = replace(fit.shape, overdispersion=overdispersion(fit), usual=usual)
         fit.shape = shape
@@ -346,11 +349,12 @@ def _learned(
     quartiles = nearest_quartiles(
         fit.spread[as_index(fit.intensity > FAINTEST * fit.shape.usual)], _FAR * spacing
     )
+    noise = shape.noise
     numbers = [*shape.width, shape.overdispersion, FAINTEST * shape.usual, *quartiles]
-    wide, high, over, faintest, lower, nearest, upper = torch.stack([n.double() for n in numbers]).tolist()
-    model = replace(
-        model, width=(wide, high), noise=shape.noise.numbers(), faintest=faintest, overdispersion=over
-    )
+    numbers += [noise.low, noise.high, noise.at_low, noise.at_high]
+    told = torch.stack([n.double() for n in numbers]).tolist()
+    wide, high, over, faintest, lower, nearest, upper, *ends = told
+    model = replace(model, width=(wide, high), noise=tuple(ends), faintest=faintest, overdispersion=over)
     # Noise makes the nearest distances shorter, by less than their spread; false columns make them uneven. Where they are longer,
     # columns that only the mean of cells shows were not fitted.
     even, off = upper - lower <= UNEVEN * nearest, abs(nearest - spacing) > upper - lower
@@ -366,14 +370,14 @@ def _densest(
     t, h, w = tiles.shape
     grid = Grid((h, w), side, model.margin)
     parts = [grid[number] for number in range(len(grid))]
-    cores = torch.tensor([part.core for part in parts], dtype=at.dtype).to(at.device)
+    cores = sent([part.core for part in parts], at)
     inside = ((at[:, None] >= cores[:, :2] - 0.5) & (at[:, None] < cores[:, 2:] - 0.5)).all(2)
     count = torch.zeros(t, len(parts), dtype=torch.long, device=at.device).index_add_(0, tile, inside.long())
     window, part = divmod(int(count.argmax()), len(parts))
     top, left, bottom, right = parts[part].window
     chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
-    origin = torch.tensor([top, left], dtype=at.dtype).to(at.device)
-    number = as_index(tile == window)
-    local = at[number] - origin
-    within = ((local >= -0.5) & (local <= torch.tensor([bottom - top, right - left]).to(local) - 0.5)).all(1)
-    return window, origin, chosen, local[within], number[within]
+    origin = sent([top, left], at)
+    local = at - origin
+    end = sent([bottom - top, right - left], local) - 0.5
+    number = as_index((tile == window) & ((local >= -0.5) & (local <= end)).all(1))
+    return window, origin, chosen, local[number], number

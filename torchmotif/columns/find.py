@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of
+from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, sent
 from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns._crystal import SEEN, speckle
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
@@ -168,7 +168,7 @@ def _in_tiles(
     def work(numbers: range) -> dict[str, Tensor]:
         boxes = [grid[number].window for number in numbers]
         windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])
-        corners = torch.tensor(boxes).to(pixels.device)
+        corners = sent(boxes, pixels, torch.long)
         found = stage(windows, corners)
         tile = found.pop("tile")
         return found | {"tile": tile + numbers[0], "positions": found["positions"] + corners[tile, :2]}
@@ -180,7 +180,7 @@ def _in_tiles(
     kept = kept_columns(
         grid, host[:, 0].astype(int), host[:, 1:3], host[:, 3], spacing=model.spacing, axes=model.axes
     )
-    keep = torch.from_numpy(kept).to(pixels.device)
+    keep = sent(kept, pixels, torch.long)
     return {name: values[keep] for name, values in found.items() if name != "tile"}
 
 
@@ -199,7 +199,7 @@ def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) ->
     none = speckle(host, model.spacing, model.axes, (pixels.shape[0], pixels.shape[1]))
     if not none.any():
         return found
-    kept = torch.from_numpy(np.flatnonzero(~none)).to(pixels.device)
+    kept = sent(np.flatnonzero(~none), pixels, torch.long)
     return {name: values[kept] for name, values in found.items()}
 
 
@@ -207,9 +207,9 @@ def _completed(
     pixels: Float[Tensor, "h w"], model: ImageModel, positions: Float[Tensor, "n 2"]
 ) -> dict[str, Tensor]:
     """Columns together with the sites that the lattice around them predicts, fitted anew with these fixed."""
-    axes = torch.tensor(model.axes, dtype=torch.float64).to(pixels.device)
+    axes = sent(model.axes, pixels, torch.float64)
     sites = dark_sites(positions / axes, model.spacing) * axes
-    last = sites.new_tensor(pixels.shape) - 0.5
+    last = sent(pixels.shape, sites) - 0.5
     sites = sites[((sites >= -0.5) & (sites <= last)).all(dim=1)]
     every = torch.cat([positions, sites])
 

@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge, converge_common, set_out
 from torchmotif.columns._start import Start
 from torchmotif.columns._steps import stepped
@@ -73,8 +75,9 @@ def model_at(pixels: Float[Tensor, "h w"], model: ImageModel, positions: NDArray
     with single_threaded():
         tiles = stepped(model.normalised(pixels[None, top:bottom, left:right]), model.spacing, model.axes)
         fit = _fixed(tiles, model, at, torch.zeros(len(at), dtype=torch.long, device=pixels.device))
+        usable = as_index(tiles.usable.flatten())
         for _ in range(_LESSONS):
-            converge_common(fit, 2, fresh=True)
+            converge_common(fit, 2, usable, fresh=True)
     wide, high = fit.shape.width.tolist()
     return replace(model, width=(wide, high), noise=fit.shape.noise.numbers())
 
@@ -88,8 +91,8 @@ def intensities_at(
 
     def work(numbers: range) -> Tensor:
         boxes = [grid[number].window for number in numbers]
-        cores = torch.tensor([grid[number].core for number in numbers]).to(pixels.device)
-        corners = torch.tensor(boxes).to(pixels.device)
+        cores = sent([grid[number].core for number in numbers], pixels, torch.long)
+        corners = sent(boxes, pixels, torch.long)
         inside = (every >= corners[:, None, :2] - 0.5) & (every <= corners[:, None, 2:] - 0.5)
         tile, which = torch.nonzero(inside.all(dim=2)).unbind(1)
         tiles = stepped(

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from torchmotif._arrays import as_positions, keeps_digits, like
+from torchmotif._arrays import as_positions, keeps_digits, like, sent
 from torchmotif.columns._neighbours import pairs_within, strongest_first
 from torchmotif.errors import InputError
 
@@ -124,7 +124,7 @@ def dark_sites(
     needed = torch.full_like(votes, moves.shape[1] / 2)
     if shape is not None:
         origin = mean[:, None] - moves[grain]
-        last = origin.new_tensor(shape) - 0.5
+        last = sent(shape, origin) - 0.5
         within = ((origin >= -0.5) & (origin <= last)).all(dim=2).sum(dim=1)
         needed = torch.where(within < moves.shape[1], (within / 2).clamp(min=_LEAST_VOTES), needed)
     chosen = strongest_first(target, votes, 2 * _NEAR * spacing) & (votes >= needed)

@@ -1,5 +1,6 @@
 """From what a user holds to pixels that can be calibrated: what was measured, their levels, their saturation."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_tensor, pixels_of
+from torchmotif._arrays import DeviceLike, as_tensor, pixels_of, sent
 from torchmotif.columns.model import ImageModel, Pair
 from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
@@ -72,13 +73,13 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
     """Mean, standard deviation and usual range of the pixels; the rest of the model is still to be measured."""
     flat = windows.flatten()
     sample = flat[:: max(1, len(flat) // _SAMPLE)]
-    sample = sample[torch.isfinite(sample)].double()
-    if len(sample) == 0:
+    sample = torch.where(torch.isfinite(sample), sample, torch.nan).double()
+    shares = sent([0.001, 0.02, 0.5, 0.98, 0.999], sample)
+    low, lower, middle, upper, high = sample.nanquantile(shares).tolist()
+    if math.isnan(middle):
         raise InputError(
             "image has no finite pixel where it was looked at: all are NaN or infinite; check how it was exported"
         )
-    shares = torch.tensor([0.001, 0.02, 0.5, 0.98, 0.999], dtype=torch.float64).to(sample.device)
-    low, lower, middle, upper, high = sample.quantile(shares).tolist()
     reach = _OUTLIER * (high - low) if high > low else np.inf
     if _LONE * (upper - lower) < min(reach, max(high - middle, middle - low)) and _alone(
         windows, middle, _LONE * (upper - lower)

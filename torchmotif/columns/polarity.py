@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike
+from torchmotif._arrays import DeviceLike, sent
 from torchmotif.columns._crystal import supports
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
@@ -109,7 +109,7 @@ def _is_regular(tiles: Tiles, model: ImageModel, *, shared: bool) -> bool:
     """Whether the clear maxima keep a distance to their nearest, or have the vectors of their neighbours if these may be `shared`."""
     at, height, tile = maxima(tiles, tiles.data, model.spacing, model.axes)
     keep = as_index((height >= model.least) & tiles.at(tiles.measured, at, tile))
-    square = at[keep] / torch.tensor(model.axes, dtype=at.dtype, device=at.device)
+    square = at[keep] / sent(model.axes, at)
     quartiles = nearest_quartiles(tiles.spread(square, tile[keep]), 2 * model.spacing)
     lower, middle, upper = torch.stack(quartiles).tolist()
     if middle > 0 and upper - lower <= _IRREGULAR * middle:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, keeps_digits
+from torchmotif._arrays import DeviceLike, keeps_digits, sent
 from torchmotif.columns._filters import blur, filter_gain, noise_level
-from torchmotif.columns._neighbours import as_index, pairs_within
+from torchmotif.columns._neighbours import as_index, distances_within
 from torchmotif.columns._peaks import FAINTEST_MAXIMUM, maxima, outstanding
 from torchmotif.columns._periodic import Repeats, mean_of_cells, repeats, without_rows
 from torchmotif.columns.grid import Grid
@@ -20,7 +20,14 @@ from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.pixels import levels, pixels_and_mask
 from torchmotif.errors import InputError
 
-__all__ = ["UNEVEN", "Spacing", "characteristic_spacing", "flattened", "measure", "nearest_quartiles"]
+__all__ = [
+    "UNEVEN",
+    "Spacing",
+    "characteristic_spacing",
+    "flattened",
+    "measured_spacing",
+    "nearest_quartiles",
+]
 
 # Of those below, 0.7 or 1.4 times their value moves the spacings of 20 simulated images of 15 kinds by more than 1 % for _SPLIT (two and
 # seven of them), and in one of them for _PLAIN, UNEVEN (0.7) and _WHOLE (1.4): `benchmarks/columns/constants.py`.
@@ -123,24 +130,28 @@ def characteristic_spacing(image: Any, *, device: DeviceLike = None) -> Spacing:
     pixels, axes, nm = pixels_and_mask(image, None, device)
     boxes = Grid.samples((pixels.shape[0], pixels.shape[1]))
     windows = torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])
-    found = measure(levels(windows, axes=axes, limit=None, dark=False).normalised(windows), axes)
-    return replace(found, nm=None if nm is None else found.pixels * nm)
+    tiles = levels(windows, axes=axes, limit=None, dark=False).normalised(windows)
+    ring, found, shown = _measured(tiles, axes)
+    lags, profile, _ = _radial_autocorrelation(shown, axes)
+    told = torch.stack([lags, profile]).cpu().numpy()
+    return Spacing(found, None if nm is None else found * nm, ring, told[0], told[1])
 
 
-def measure(tiles: Tiles, axes: Pair) -> Spacing:
+def measured_spacing(tiles: Tiles, axes: Pair) -> float:
     """The spacing in some windows of an image, in pixels; see `characteristic_spacing`."""
+    return _measured(tiles, axes)[1]
+
+
+def _measured(tiles: Tiles, axes: Pair) -> tuple[float, float, Float[Tensor, "t h w"]]:
+    """The first period, or the first ring, the spacing, and the windows whose autocorrelation shows them."""
     flat, measured = flattened(tiles)
     found = repeats(flat, measured, axes)
-    repeated = any(one is not None for one in found)
-    # The ring of stripes is none of columns.
-    lags, profile, noise = _radial_autocorrelation(flat if repeated else without_rows(flat, measured), axes)
-    if repeated:
-        ring, pixels = _from_cells(tiles, flat, found, axes)
-    else:
-        ring = _first_ring(profile, noise)
-        seen = _Seen(tiles, noise_level(tiles.data).median(), axes)
-        pixels = _split(seen, ring, (_WHOLE,))
-    return Spacing(pixels, None, ring, lags.cpu().numpy(), profile.cpu().numpy())
+    if any(one is not None for one in found):
+        return *_from_cells(tiles, flat, found, axes), flat
+    flat = without_rows(flat, measured)  # the ring of stripes is none of columns
+    _, profile, noise = _radial_autocorrelation(flat, axes)
+    ring = _first_ring(profile, noise)
+    return ring, _split(_Seen(tiles, noise_level(tiles.data).median(), axes), ring, (_WHOLE,)), flat
 
 
 def flattened(tiles: Tiles) -> tuple[Tensor, Tensor]:
@@ -153,7 +164,7 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
     """Distances in pixels, the radial mean of the autocorrelation there, and its standard deviation in pure noise."""
     reach = min(data.shape[1:]) // 2
     axis = torch.arange(-reach, reach + 1, device=data.device, dtype=data.dtype)
-    correlation = torch.stack([_autocorrelation(part, axis) for part in data]).mean(0)
+    correlation = _autocorrelation(data, axis)
     radius = torch.hypot(axis[:, None] / axes[0], axis[None, :] / axes[1])
     bins = torch.round(radius * _STEPS).long().flatten()
     most = math.ceil(1.5 * _STEPS * reach / min(axes)) + 2
@@ -170,10 +181,10 @@ def _radial_autocorrelation(data: Float[Tensor, "t h w"], axes: Pair) -> tuple[T
     return lags, profile / scale, noise / scale
 
 
-def _autocorrelation(data: Float[Tensor, "h w"], axis: Tensor) -> Float[Tensor, "k k"]:
+def _autocorrelation(data: Float[Tensor, "t h w"], axis: Tensor) -> Float[Tensor, "k k"]:
     """Mean product of pixels `axis` apart along rows and columns."""
-    (h, w), reach = data.shape, len(axis) // 2
-    power = torch.fft.rfft2(data, s=(h + reach, w + reach)).abs().square()
+    (_, h, w), reach = data.shape, len(axis) // 2
+    power = torch.fft.rfft2(data, s=(h + reach, w + reach)).abs().square().mean(0)
     product: Tensor = torch.fft.irfft2(power, s=(h + reach, w + reach)).roll((reach, reach), dims=(0, 1))
     return product[: len(axis), : len(axis)] / ((h - axis.abs())[:, None] * (w - axis.abs())[None, :])
 
@@ -223,8 +234,8 @@ def _from_cells(
     which = [i for i, one in enumerate(found) if one is not None]
     vectors = [one.vectors for one in found if one is not None]
     ring = float(np.median([np.hypot(*(one[0] / axes)) for one in vectors]))
-    chosen = tiles if len(which) == len(found) else tiles.some(torch.tensor(which).to(flat.device))
-    flat = flat if len(which) == len(found) else flat[torch.tensor(which).to(flat.device)]
+    chosen = tiles if len(which) == len(found) else tiles.some(sent(which, flat, torch.long))
+    flat = flat if len(which) == len(found) else flat[sent(which, flat, torch.long)]
     level = noise_level(chosen.data).median()
     for reach in _CELLS:
         mean, cells = mean_of_cells(flat, chosen.measured.to(flat.dtype), vectors, reach)
@@ -272,10 +283,7 @@ def _distances(seen: _Seen, scale: float, radius: float) -> tuple[float, float, 
 
 def nearest_quartiles(positions: Float[Tensor, "n 2"], radius: float) -> tuple[Tensor, Tensor, Tensor]:
     """Quartiles of the distances to the nearest other position within a radius; 0 where fewer than three have one."""
-    i, j = pairs_within(positions, radius)
-    nearest = positions.new_full((len(positions),), torch.inf)
-    nearest.scatter_reduce_(0, i, (positions[i] - positions[j]).norm(dim=1), "amin")
-    ordered = nearest.sort().values
+    ordered = distances_within(positions, radius).sort().values
     count = (ordered < torch.inf).sum()
     if len(ordered) < 3:
         return (positions.new_zeros(()),) * 3
