@@ -34,7 +34,7 @@ _FEWEST = 10  # clear columns that are a crystal
 # in colloids, oxides, implanted and low-dose crystals, whose columns without a shared vector are columns all the same, it is
 # 0.4 to 0.82.
 _BRIGHTER = 0.88
-_CHUNK = 2048  # columns at a time: some ten megabytes of trials
+_CHUNK = 1024  # columns at a time: some ten megabytes of trials
 
 
 def speckle(
@@ -109,25 +109,26 @@ class _Around:
         most = min(_LOOKS[-1][2], len(at) - 1)
         found: Any = cKDTree(at).query(at, most + 1)
         self.distance, self.index = found[0][:, 1:], found[1][:, 1:]
+        self.ends = np.stack([one[self.index] for one in at.T])  # what is looked up together lies together
 
     def score(self, some: np.ndarray, neighbours: int, trials: int, ends: int) -> np.ndarray:
         """Log likelihood ratio of the second best vector by which a neighbour leads to each of some columns."""
         most = self.index.shape[1]
         k, j, m = (min(count, most) for count in (neighbours, trials, ends))
         hits, tried = np.zeros((2, len(some), k))
-        near = self.index[some, :k]
+        near, tolerance = self.index[some, :k], self.tolerance[some][:, None]
         vector = self.at[some][:, None] - self.at[near]
-        length, tolerance = np.hypot(*vector.transpose(2, 0, 1)), self.tolerance[some][:, None]
+        length = np.hypot(*vector.transpose(2, 0, 1))
         for number in range(j):
             other = self.index[near, number]
             end = self.at[other] + vector
             known = ((end > 0) & (end < self.last)).all(2) & (other != some[:, None])
             known &= self.distance[other, m - 1] > length + tolerance
-            nearest = np.full(length.shape, np.inf)
-            for last in range(m):
-                away = end - self.at[self.index[other, last]]
-                np.minimum(nearest, np.einsum("nkd,nkd->nk", away, away), out=nearest)
-            hits += known & (nearest < tolerance**2)
+            row, col = (end[:, :, axis, None] - self.ends[axis, :, :m][other] for axis in (0, 1))
+            row *= row
+            col *= col
+            row += col
+            hits += known & (row.min(2) < tolerance**2)
             tried += known
         density = k / (np.pi * self.distance[some, k - 1] ** 2)
         chance = np.minimum(density[:, None] * np.pi * tolerance**2, 0.5)

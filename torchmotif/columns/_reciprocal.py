@@ -90,23 +90,26 @@ def _of_corners(
     hann = torch.hann_window(side, periodic=False, dtype=level.dtype, device=level.device)
     window = hann[:, None] * hann * mask
     mean = (part * window).sum((1, 2), keepdim=True) / window.sum((1, 2), keepdim=True)
-    power = torch.fft.fft2((part - mean) * window).abs().square()
+    # Half of the plane of frequencies, whose other half is the same: rows from 0 on, and all columns.
+    power = torch.fft.rfft2((part - mean) * window, dim=(2, 1)).abs().square()
     half = side // 2
-    floor = incoherent(power[:, :, : half + 1], (1.0, 1.0))
-    # Both halves of the plane of frequencies, zero in the middle.
-    column = torch.fft.fftfreq(side, 1 / side, device=level.device).abs().long()
-    rise = torch.fft.fftshift(power / floor[:, :, column], dim=(1, 2))
+    rise = power / incoherent(power.mT, (1.0, 1.0)).mT
+    # Two rows of the other half, so that each frequency has all around it; zero in the middle of the columns.
+    turned = -torch.arange(side, device=level.device) % side
+    rise = torch.cat([rise[:, 1:3, turned].flip(1), rise], dim=1)
+    rise = torch.fft.fftshift(rise, dim=2)
     top = F.max_pool2d(rise[:, None], 5, 1, 2)[:, 0]
-    at = torch.arange(-(side // 2), side - side // 2, device=level.device)
-    radius = torch.hypot(at[:, None].float(), at[None].float())
+    down = torch.arange(-2, half + 1, device=level.device)[:, None]
+    across = torch.arange(-half, side - half, device=level.device)[None]
+    radius = torch.hypot(down.float(), across.float())
     allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half)
-    allowed &= (at[:, None] > 0) | ((at[:, None] == 0) & (at[None] > 0))
+    allowed &= (down > 0) | ((down == 0) & (across > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side
     which = torch.arange(len(rise), device=level.device)[:, None]
 
     def log(i: Tensor, j: Tensor) -> Tensor:
-        values: Tensor = rise[which, i.clamp(0, side - 1), j.clamp(0, side - 1)].clamp(min=1e-6).log()
+        values: Tensor = rise[which, i.clamp(0, half + 2), j.clamp(0, side - 1)].clamp(min=1e-6).log()
         return values
 
     middle, shifts = log(row, col), []
@@ -114,7 +117,7 @@ def _of_corners(
         before, after = log(row - i, col - j), log(row + i, col + j)
         curvature = (before - 2 * middle + after).clamp(max=-1e-3)
         shifts.append((0.5 * (before - after) / curvature).clamp(-0.5, 0.5))
-    g = torch.stack([row + shifts[0], col + shifts[1]], dim=2) - side // 2
+    g = torch.stack([row - 2 + shifts[0], col - half + shifts[1]], dim=2)
     weight = torch.where(height > least, height.clamp(min=1).log(), 0.0)
     bases, evidence, block = _several(g.double(), weight.double(), full)
     found = []
