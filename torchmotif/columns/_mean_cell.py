@@ -81,8 +81,8 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
         if seen > _ADDS * found[0][2]
         and (
             _explains(own - model, own, inside, cell.width)
-            # What a step leaves beside it is no crystal's, and is more than its columns.
-            or (tiles.step is not None and _explains(*_fine((own - model, own), cell), inside, cell.width))
+            # What a step leaves beside it is no crystal's, and may be more than its columns.
+            or _explains(*_fine((own - model, own), cell), inside, cell.width)
         )
     )
 

@@ -33,7 +33,7 @@ def unexplained(
     drawn = profiles(positions, tile, width, tiles.shape, window_reach(max(model.width)))
     canvas = drawn.canvas()
     drawn.add(canvas, intensity.float()[:, None, None])
-    flat = stepped(tiles, model.spacing, model.axes)
+    flat = stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
     return float(left_over(flat, drawn.crop(canvas), model.spacing, model.axes, model.width))
 
 

@@ -190,7 +190,7 @@ def calibrate(
     if cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
-        guided_model = _with_cells(stepped(tiles, nearest, axes), model, cells, nearest)
+        guided_model = _with_cells(stepped(tiles, nearest, axes, crystal=True), model, cells, nearest)
         if guided_model is not None:
             return guided_model
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
