@@ -62,7 +62,7 @@ def columns_of_tiles(
     there, unseen = sites.judged(fit, covariance)
     keep |= there
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
-    keep &= ~_faded(fit, model) & (there | ~_lost_in_steps(fit, covariance, model))
+    keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
     if threshold is not None:
         keep &= fit.intensity >= threshold / model.scale * model.area
     keep = as_index(fit.strongest(keep))
@@ -192,23 +192,29 @@ def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
         return torch.zeros_like(fit.fixed)
     over, low = _over_step(fit, model)
     faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
-    at = fit.spread
-    i, j = pairs_within(at, _BESIDE * fit.spacing)
-    away = (at[j] - at[i]) * (~faint)[j, None]
-    away = away / away.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    total = torch.zeros_like(at).index_add_(0, i, away)
-    count = torch.zeros_like(at[:, 0]).index_add_(0, i, (~faint)[j].to(at.dtype))
-    last: Tensor = faint & (total.norm(dim=1) >= _ONE_SIDE * count)
-    return last
+    return faint & _beside(fit, ~faint)
 
 
-def _lost_in_steps(fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel) -> Bool[Tensor, " n"]:
-    """Which columns a step of the background hides, in a crystal whose mean cells say where columns are."""
+def _lost_in_steps(
+    fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel, there: Bool[Tensor, " n"]
+) -> Bool[Tensor, " n"]:
+    """Which columns a step of the background hides, in a crystal whose mean cells say that columns are `there` and not here."""
     if fit.tiles.step is None or not model.cells:
         return torch.zeros_like(fit.fixed)
     error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), _of_steps(fit, model)[:, 0])
-    lost: Tensor = fit.intensity < _HIDDEN * error
-    return lost
+    return ~there & (fit.intensity < _HIDDEN * error) & ~_beside(fit, there)
+
+
+def _beside(fit: Fit, others: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Which columns have some others on one side alone, or none."""
+    at = fit.spread
+    i, j = pairs_within(at, _BESIDE * fit.spacing)
+    away = (at[j] - at[i]) * others[j, None]
+    away = away / away.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    total = torch.zeros_like(at).index_add_(0, i, away)
+    count = torch.zeros_like(at[:, 0]).index_add_(0, i, others[j].to(at.dtype))
+    last: Tensor = total.norm(dim=1) >= _ONE_SIDE * count
+    return last
 
 
 def _within(fit: Fit) -> Bool[Tensor, " n"]:
