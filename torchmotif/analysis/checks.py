@@ -37,6 +37,9 @@ _MISFIT = 4.0  # median of the squared residual under columns over its expected 
 # Of what repeats in the image, left over by its columns. Simulated specimens of thirteen kinds at relative doses 10 to 0.05 have up to 0.005, real
 # images up to 0.05, whose columns are no Gaussians; twisted bilayers, of which half of the columns are found, 0.06 to 0.8.
 _UNEXPLAINED = 0.06
+# Of the columns, and interquartile range over median of their nearest distances: twisted bilayers have 0.23 to 0.49 and 0.16 to 0.36, other simulated
+# crystals up to 0.16 and 0.05, thirteen real images up to 0.23 and 0.11.
+_OVERLAPPING, _AT_ALL_DISTANCES = 0.2, 0.15
 # Times the height of the columns, by which the background steps: of 72 images with steps of 1 to 10 times and edges of 1 to 40 px at most one column in
 # twenty is missing, with 30 times one in six, or a sublattice.
 _STEP = 15.0
@@ -61,6 +64,8 @@ class Looked:
     whole : boolean array of shape (n,)
     inner : boolean array of shape (n,)
         Columns all of whose neighbours were looked at, too.
+    overlapping : boolean array of shape (n,)
+        See `Columns`.
     supported : boolean array of shape (n,)
         Columns whose neighbours share the vectors that lead to them, see `supports`.
     area : float
@@ -76,6 +81,7 @@ class Looked:
     labels: np.ndarray
     whole: np.ndarray
     inner: np.ndarray
+    overlapping: np.ndarray
     supported: np.ndarray
     area: float
     rest: Rest
@@ -85,7 +91,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     """Some batches of an image, spread evenly."""
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
     axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
-    found: list[list[np.ndarray]] = [[] for _ in range(8)]
+    found: list[list[np.ndarray]] = [[] for _ in range(9)]
     area, rests = 0.0, [Rest(0.0, 0.0)]
     for batch in few:
         known, columns = batch.load("labels"), batch.load("columns")
@@ -108,16 +114,19 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
             inner,
             columns["position_errors"][rows],
             columns["is_rim"][rows],
+            columns["is_overlapping"][rows],
         )
         for every, new in zip(found, parts, strict=True):
             every.append(new)
-    at, quality, significance, labels, whole, inner, errors, rim = (np.concatenate(one) for one in found)
+    at, quality, significance, labels, whole, inner, errors, rim, over = (
+        np.concatenate(one) for one in found
+    )
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
     _, supported = supports(seen, model.spacing, model.axes, image.survey.shape)
     shares, steps = (np.array(one) for one in zip(*rests, strict=True))
     rest = Rest(float(shares.sum()) / max(len(shares) - 1, 1), float(steps.max()))
-    return Looked(image, at, quality, significance, labels, whole, inner, supported, area, rest)
+    return Looked(image, at, quality, significance, labels, whole, inner, over, supported, area, rest)
 
 
 def _rest(image: Image, core: np.ndarray, positions: np.ndarray, intensities: np.ndarray) -> Rest:
@@ -159,6 +168,7 @@ def findings(looked: Looked) -> list[str]:
         _gaps,
         _residual,
         _left_over,
+        _close,
         _step,
         _extent,
         _motifs,
@@ -269,6 +279,20 @@ def _left_over(looked: Looked) -> str | None:
     return (
         f"the columns leave {min(looked.rest.unexplained, 1.0):.0%} of what repeats in the image: some are missing, or lie so close together that several "
         "were taken for one; look at the map, set spacing= to the distance of the nearest, or take an image of higher resolution"
+    )
+
+
+def _close(looked: Looked) -> str | None:
+    """Where layers lie on each other, columns of one are found at all distances from those of the other, down to the least that is told apart."""
+    if looked.inner.sum() < _FEW or looked.supported[looked.inner].mean() < _WITHOUT_LATTICE:
+        return None
+    share = float(looked.overlapping[looked.inner].mean())
+    lower, middle, upper = np.quantile(_nearest(looked), (0.25, 0.5, 0.75))
+    if share <= _OVERLAPPING or upper - lower <= _AT_ALL_DISTANCES * middle:
+        return None
+    return (
+        f"{share:.0%} of the columns overlap with a neighbour, at uneven distances, as where layers lie on each other: others so close to a column may be "
+        "taken for one with it; take an image of higher resolution, and do not rely on what is rare"
     )
 
 
