@@ -80,7 +80,9 @@ def test_what_was_not_measured_is_kept_with_the_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("angle", [0.0524, 0.1, 0.3])
 def test_layers_on_each_other_are_said(angle: float) -> None:
     bilayer = tm.datasets.twisted_bilayer_mos2(angle, (384, 384), 0.015, background=0.2)
-    with pytest.warns(TorchMotifWarning, match="several were taken for one|layers lie on each other"):
+    with pytest.warns(
+        TorchMotifWarning, match="several were taken for one|layers lie on each other|no regular neighbours"
+    ):
         tm.analyze(bilayer.draw(1.0, torch.Generator().manual_seed(1)), progress=False)
 
 
