@@ -42,7 +42,6 @@ MAKE: dict[str, Callable[[tuple[int, int], int], Specimen]] = {
 }
 WEAK = {
     "perovskite": 0.45,
-    "bilayer": 0.2,
     "oxide": 0.75,
 }  # share of the truth that is bright enough to be seen
 

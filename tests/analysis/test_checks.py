@@ -75,3 +75,26 @@ def test_what_was_not_measured_is_kept_with_the_result(tmp_path: Path) -> None:
     assert (result.columns.positions[:, 1] > 38).all()
     result.save(tmp_path / "out", report=False)
     np.testing.assert_array_equal(tm.MotifResult.load(tmp_path / "out").image.mask, hidden)
+
+
+@pytest.mark.parametrize("angle", [0.0524, 0.1, 0.3])
+def test_layers_on_each_other_are_said(angle: float) -> None:
+    bilayer = tm.datasets.twisted_bilayer_mos2(angle, (384, 384), 0.015, background=0.2)
+    with pytest.warns(
+        TorchMotifWarning, match="several were taken for one|layers lie on each other|no regular neighbours"
+    ):
+        tm.analyze(bilayer.draw(1.0, torch.Generator().manual_seed(1)), progress=False)
+
+
+def test_a_step_far_higher_than_the_columns_is_said() -> None:
+    square = tm.datasets.square((256, 256), electrons_per_pixel=50.0)
+    high = 30 * float(np.ptp(np.asarray(square.image)))
+    specimen = tm.datasets.with_edge(square, high, edge_px=10.0, crystal="everywhere")
+    with pytest.warns(TorchMotifWarning, match="times the height of the columns"):
+        tm.analyze(specimen.draw(1.0, torch.Generator().manual_seed(1)), progress=False)
+
+
+def test_columns_left_out_by_a_threshold_are_not_missed() -> None:
+    pixels = scan("rock salt").numpy()
+    result = tm.analyze(pixels, threshold=0.3 * float(np.ptp(pixels)), progress=False)
+    assert not any("what repeats" in one for one in result.warnings)

@@ -140,3 +140,16 @@ def test_errors_are_wider_beside_a_step() -> None:
     assert np.median(beside) > 3 * np.median(far)
     assert 1.48 * np.median(np.abs(scatter[inner & (away < 6)])) < 3
     assert 0.7 < 1.48 * np.median(np.abs(scatter[inner & (away > 30)])) < 1.4
+
+
+@pytest.mark.parametrize("kind", ["edge", "substrate", "patch"])
+@pytest.mark.parametrize("wide", [1.0, 40.0])
+def test_light_columns_beside_a_step(kind: str, wide: float) -> None:
+    rocksalt = tm.datasets.rocksalt("Sr", "O", (SIDE, SIDE), lattice_nm=0.516, electrons_per_pixel=50.0)
+    high = 3 * float(np.ptp(np.asarray(rocksalt.image)))
+    specimen = STEPPED[kind](rocksalt, high, wide)
+    truth = np.asarray(specimen.truth.positions)
+    truth = truth[((truth >= 0) & (truth <= SIDE - 1)).all(axis=1)]
+    found = tm.find_columns(drawn(specimen).numpy()).positions
+    assert (cKDTree(found).query(truth)[0] < 3.0).mean() >= 0.95
+    assert (cKDTree(truth).query(found)[0] < 3.0).mean() >= 0.95

@@ -12,9 +12,18 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around, sites_of
 from torchmotif.columns._contents import contents
+from torchmotif.columns._filters import blur
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice, alike, lattices
-from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of, expected, located
+from torchmotif.columns._territories import (
+    WINDOW,
+    Located,
+    bin_of,
+    bins_of,
+    expected,
+    lattice_constant,
+    located,
+)
 from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = ["cells_of", "nearest_sites"]
@@ -32,6 +41,7 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
+_SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 # Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
 _HALVES = (
     ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
@@ -68,21 +78,36 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     if not found:
         return ()
     asked = [
-        torch.stack([inside.sum(), _explains(model, own, inside, cell.width)]) for cell, inside, own in found
+        torch.stack([inside.sum(), _explains(own - model, own, inside, cell.width)])
+        for cell, inside, own in found
     ]
     told = torch.stack(asked).tolist()
     least = _ADDS * max(seen for seen, _ in told)
     order = sorted(range(len(found)), key=lambda number: -told[number][0])
-    return tuple(found[number][0] for number in order if told[number][0] > least and told[number][1])
+
+    def is_crystal(number: int) -> bool:
+        cell, inside, own = found[number]
+        seen, explained = told[number]
+        # What a step leaves beside it is no crystal's, and may be more than its columns.
+        return seen > least and bool(
+            explained or _explains(*_fine((own - model, own), cell), inside, cell.width)
+        )
+
+    return tuple(found[number][0] for number in order if is_crystal(number))
 
 
-def _explains(model: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool[Tensor, ""]:
-    """Whether a model has most of what some pixels share with those a column's width away, which is not noise."""
+def _explains(rest: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool[Tensor, ""]:
+    """Whether what is left has little of what some pixels share with those a column's width away, which is not noise."""
     lag = max(1, round(width))
     pairs = inside[:, lag:] & inside[:, :-lag]
-    rest, every = ((one[:, lag:] * one[:, :-lag] * pairs).sum() for one in (level - model, level))
-    own = every - rest
-    return own > _EXPLAINED * every
+    left, every = ((one[:, lag:] * one[:, :-lag] * pairs).sum() for one in (rest, level))
+    return every - left > _EXPLAINED * every
+
+
+def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
+    """Images without what changes little within a lattice constant."""
+    rest, level = (image - blur(image, _SLOW * lattice_constant(cell)) for image in images)
+    return rest, level
 
 
 def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:

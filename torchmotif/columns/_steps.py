@@ -28,6 +28,9 @@ _NOISE = 0.125  # spacings: width of the blur that takes their noise off
 # With 0.3 four more of 96 backgrounds (`benchmarks/columns/background_steps.py`) have 0.97, and a colloid, whose density varies by 0.3 to 0.48 of
 # its particles' height, loses them.
 _HIGH = 0.5
+# The same of a crystal whose mean cells are known. At edges as high as the columns, over 40 px, every fifth column is false with 0.5: the hollows of
+# the lattice beside them.
+_LOW = 0.25
 _UPPER = 0.97  # share of the pixels that are lower than the columns' tops
 # Weight of the total variation in standard deviations of the noise, and steps to its minimum. On ten images with steps of 10 and 30
 # times the contrast half the weight or twice the steps move recall and precision by up to 0.03 either way where the spacing is right.
@@ -35,7 +38,7 @@ _OF_NOISE, _ITERATIONS = 2.0, 40
 _CONVEX = 0.7  # of the least curvature of the squared differences, which the steps may count on
 
 
-def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
+def stepped(tiles: Tiles, spacing: float, axes: Pair, *, crystal: bool = False) -> Tiles:
     """The tiles with the steps of their background, if any has some; its cost depends on the pixels alone.
 
     Parameters
@@ -44,6 +47,8 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
         Steps that they have are measured anew.
     spacing, axes
         See `ImageModel`.
+    crystal : bool
+        Whether mean cells are known: between their columns the background varies by less than in a packing without order.
 
     Returns
     -------
@@ -52,7 +57,7 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
         from where the background is sudden it is zero, as in the other tiles.
     """
     tiles = replace(tiles, step=None)
-    sudden = _sudden(tiles, spacing, axes)
+    sudden = _sudden(tiles, spacing, axes, _LOW if crystal else _HIGH)
     some = as_index(sudden.flatten(1).any(1))
     if len(some) == 0:
         return tiles
@@ -63,8 +68,8 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
 
 
-def _sudden(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, "t a b"]:
-    """Where a blur changes what lies under the columns by more than a share of their height, in pooled pixels."""
+def _sudden(tiles: Tiles, spacing: float, axes: Pair, least: float) -> Bool[Tensor, "t a b"]:
+    """Where a blur changes what lies under the columns by more than such a share of their height, in pooled pixels."""
     pool = max(1, round(spacing * min(axes) / _PER_SPACING))
     measured = tiles.measured.to(tiles.data.dtype)
     data, share = (
@@ -78,7 +83,7 @@ def _sudden(tiles: Tiles, spacing: float, axes: Pair) -> Bool[Tensor, "t a b"]:
     changed = blur((flat - _mean(flat, there, _SMOOTH * spacing)) * there, spacing / 2) * there
     above = (data - lowest).flatten(1)
     height = above.kthvalue(math.ceil(_UPPER * above.shape[1]), dim=1).values
-    return changed.abs() > _HIGH * height[:, None, None]
+    return changed.abs() > least * height[:, None, None]
 
 
 def _mean(

@@ -24,6 +24,7 @@ from torchmotif.columns._periodic import repeats
 from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
 from torchmotif.columns._steps import stepped
+from torchmotif.columns._unexplained import left_over
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
@@ -59,6 +60,10 @@ _NEARLY, _ABOUT, _AGAIN, _FAR = 1.03, 1.2, 2, 3.0
 # Ratio of both widths, and width over spacing, above which a mean cell is not that of round columns: simulated crystals have up to
 # 1.05 and 0.36; dumbbells of which it shows one column 1.9 and 0.25, and 0.5 in the cell.
 _LONG, _WIDEST = 1.4, 0.45
+# Share of what repeats that columns may leave over before a finer spacing is tried, shares of the spacing that are tried, and by how much what is
+# left must fall: the layers of a twisted bilayer together show the distance of their hollows. At 3 to 9 degrees 0.16 to 0.23 are left
+# and a third of the columns are found, with the distance of neighbours 0.01 to 0.08 and half to four fifths.
+_UNEXPLAINED, _FINER, _LESS = 0.06, (3**-0.5, 0.5**0.5), 0.5
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 # Of a window's side: distance between columns that is taken for granted where a step hides it. Of 16 images of 256 px with columns 8 to
 # 32 px apart and steps of ten or thirty times the contrast the spacing is right in 14 with 1/16 and in nine with 1/6
@@ -186,13 +191,14 @@ def calibrate(
     if cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
-        guided_model = _with_cells(stepped(tiles, nearest, axes), model, cells, nearest)
+        guided_model = _with_cells(stepped(tiles, nearest, axes, crystal=True), model, cells, nearest)
         if guided_model is not None:
             return guided_model
     model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
     if sought and is_amorphous(tiles, model, at, tile):
         raise NoColumnsError(model, amorphous=True)
-    model, nearest, *_ = _learned(tiles, model, at, tile)
+    learned = _learned(tiles, model, at, tile)
+    model, nearest = learned.model, learned.nearest
     for _ in range(_AGAIN if sought else 0):
         off = nearest / model.spacing
         if 1 / _NEARLY < off < _NEARLY:
@@ -200,7 +206,24 @@ def calibrate(
         model, at, tile = _detectable(tiles, replace(model, spacing=nearest))
         if 1 / _ABOUT < off < _ABOUT:  # columns are as wide as before
             break
-        model, nearest, *_ = _learned(tiles, model, at, tile)
+        learned = _learned(tiles, model, at, tile)
+        model, nearest = learned.model, learned.nearest
+    return _finer(tiles, model, learned) if sought else model
+
+
+def _finer(tiles: Tiles, model: ImageModel, learned: "_Learned") -> ImageModel:
+    """The model with a finer spacing, where columns so far apart leave much of what repeats and nearer ones leave less."""
+    left = learned.unexplained()
+    if left <= _UNEXPLAINED:
+        return model
+    for share in _FINER:
+        try:
+            nearer = _detectable(tiles, replace(model, spacing=share * model.spacing))
+        except NoColumnsError:
+            continue
+        found = _learned(tiles, *nearer)
+        if found.unexplained() < _LESS * left:
+            return found.model
     return model
 
 
@@ -313,6 +336,11 @@ class _Learned(NamedTuple):
     fit: Fit
     window: int
     origin: Tensor  # of the part in its window
+
+    def unexplained(self) -> float:
+        """Share of what repeats in it that its columns leave over."""
+        fit, columns = self.fit, self.fit.profile.crop(self.fit.canvas)
+        return float(left_over(fit.tiles, columns, fit.spacing, self.model.axes, self.model.width))
 
 
 def _learned(
