@@ -15,12 +15,13 @@ __all__ = ["follow"]
 
 # Lattice constants: standard deviation of the window in which the columns of a kind have a shift in common. About 40 of them tell it.
 _WINDOW = 1.8
-_ROUNDS = 4  # of shifts, after each of which the others are fitted anew
+_ROUNDS = 5  # of shifts, after each of which the others are fitted anew
 # Mean of the squared shifts over their variance, for a kind in a tile, from which on they are no noise: of noise, whose mean is 1,
 # some ten independent windows reach 2 once in a thousand times.
-_CLEAR = 3.0
+# Once they are clear, what is left of them is followed down to a part of the noise.
+_CLEAR, _LEFT = 3.0, 0.3
 _FURTHEST = 0.5  # widths, in one round
-_MOST = 0.3  # of the spacing, in all: a column farther from its place would be another's
+_MOST = 0.34  # of the spacing, in all: a column farther from its place would be another's
 
 
 def follow(fit: Fit, sites: Sites) -> None:
@@ -38,8 +39,12 @@ def follow(fit: Fit, sites: Sites) -> None:
     groups = len(fit.data) * sites.kinds
     begun, width = fit.positions[held], fit.shape.width.double()
     most = _MOST * sites.spacing * fit.axes
-    for _ in range(_ROUNDS):
-        shift = _in_common(fit, held, group, groups, _WINDOW * sites.reach)
+    clear = torch.ones(groups, dtype=torch.bool, device=group.device)
+    for number in range(_ROUNDS):
+        shift, usual = _in_common(fit, held, group, groups, _WINDOW * sites.reach)
+        clear = clear & (usual > (_LEFT if number else _CLEAR))
+        # At first shrunk as James and Stein (1961) do.
+        shift = shift * torch.where(clear, 1.0 if number else 1 - 1 / usual.clamp(min=1), 0.0)[group, None]
         shift = shift.clamp(-_FURTHEST * width, _FURTHEST * width)
         moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
         changed = as_index((moved != fit.positions[held]).any(dim=1))
@@ -53,8 +58,8 @@ def follow(fit: Fit, sites: Sites) -> None:
 
 def _in_common(
     fit: Fit, rows: Int[Tensor, " k"], group: Int[Tensor, " k"], groups: int, sigma: float
-) -> Float[Tensor, "k 2"]:
-    """The shift that columns of a group around each have in common, 0 for groups in which it is not clear."""
+) -> tuple[Float[Tensor, "k 2"], Float[Tensor, " g"]]:
+    """The shift that columns of a group around each have in common; and in each group the mean of their squares over their variance."""
     own, shared = fit.information()
     variance = covariance_of(own, shared, fit.neighbours, rows).diagonal(dim1=1, dim2=2)[:, 1:].double()
     told = torch.where(variance > 0, 1 / variance, 0.0)
@@ -62,17 +67,16 @@ def _in_common(
     products = fit.profile.at(rows).projected(fit.profile.pad(residual))[:, 1:]
     score = (products * fit.intensity[rows, None]).double()
     wide, narrow = (Around.of(fit, rows, group, groups, one) for one in (sigma, sigma / 2**0.5))
-    shifts, squares = [], []
-    for axis in (0, 1):
-        total = wide.sums(told[:, axis]) + wide.own * told[:, axis]
-        mean = (wide.sums(score[:, axis]) + wide.own * score[:, axis]) / total.clamp(min=1e-12)
-        # The square of a Gaussian window is one of half its variance.
-        noise = (narrow.sums(told[:, axis]) + narrow.own * told[:, axis]) / total.square().clamp(min=1e-12)
-        shifts.append(mean)
-        squares.append(mean.square() / noise.clamp(min=1e-12))
-    clear = torch.zeros(groups, 2, dtype=score.dtype, device=score.device)
-    clear.index_add_(0, group, torch.stack([sum(squares) / 2, torch.ones_like(squares[0])], dim=1))  # type: ignore[list-item]
-    usual = clear[:, 0] / clear[:, 1].clamp(min=1)
-    # Shrunk as James and Stein (1961) do.
-    share = torch.where(usual > _CLEAR, 1 - 1 / usual, 0.0)
-    return torch.stack(shifts, dim=1) * share[group, None]
+
+    def sums(around: Around, values: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
+        each = [around.sums(one) + around.own * one for one in values.unbind(1)]
+        return torch.stack(each, dim=1)
+
+    total = sums(wide, told).clamp(min=1e-12)
+    shift = sums(wide, score) / total
+    # The square of a Gaussian window is one of half its variance.
+    noise = sums(narrow, told) / total.square()
+    square = (shift.square() / noise.clamp(min=1e-12)).mean(dim=1)
+    both = torch.zeros(groups, 2, dtype=score.dtype, device=score.device)
+    both.index_add_(0, group, torch.stack([square, torch.ones_like(square)], dim=1))
+    return shift, both[:, 0] / both[:, 1].clamp(min=1)
