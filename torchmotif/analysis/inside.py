@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torchmotif import plot
 from torchmotif.errors import InputError, TorchMotifWarning
 from torchmotif.lattice import Displacements, Grains, LatticeStrain
-from torchmotif.lattice._errors import measured
+from torchmotif.lattice._errors import levels_of, measured
 from torchmotif.lattice._local import Points
 from torchmotif.lattice.alternation import chessboard
 from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
 from torchmotif.lattice.field import ColumnField, of_columns
-from torchmotif.lattice.grains import find_grains
+from torchmotif.lattice.linked import find_grains
 from torchmotif.motifs import FinerClasses, finer_classes
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ Selection = Any  # a motif or sublattice, several of them, or a boolean array
 # Widths within which columns share information, as in `columns._fit`, and spacings within which neighbours are. Nearer to the border,
 # a column beyond it moves those of simulated MoSe2 by up to 0.2 px.
 _SHARED, _NEIGHBOUR = 5.0, 1.25
-_BRIGHTER = 1.25  # times, from which sublattices are of different columns; motifs of one differ by less
 
 
 class Inside:
@@ -311,7 +310,8 @@ class Inside:
                 good &= ~np.asarray(flags, bool)
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
-        return measured(np.asarray(columns.positions, np.float64) * scale, variance, group), scale
+        place, bright = (np.asarray(one, np.float64) for one in (columns.positions, columns.intensities))
+        return measured(place * scale, variance, group, bright), scale
 
     @property
     def _grain_of_each(self) -> NDArray[np.int64] | None:
@@ -373,13 +373,10 @@ class Inside:
 
         Those of which no column was measured well enough, such as ones too faint for a fit of their place, are left out.
         """
+        measured_well = np.unique(self._points[0].group)
         sublattice = self._sublattice
-        numbers = np.unique(sublattice[(sublattice >= 0) & (self._points[0].group >= 0)])
-        intensities = np.asarray(self.columns.intensities, np.float64)
-        bright = np.array([np.median(intensities[sublattice == one]) for one in numbers.tolist()])
-        order = np.argsort(-bright, kind="stable")
-        fall = bright[order][:-1] > _BRIGHTER * np.maximum(bright[order][1:], 0)
-        return [part.tolist() for part in np.split(numbers[order], np.flatnonzero(fall) + 1) if len(part)]
+        group = np.where(np.isin(sublattice, measured_well), sublattice, -1)
+        return levels_of(group, np.asarray(self.columns.intensities, np.float64))
 
 
 def write_inside(result: Any, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Local lattices: the two translations that best describe the columns around a place, and how they depend on each of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Points:
         overlap are drawn aside together.
     start : (array of shape (n, 2, 2), array of shape (n,)), optional
         What `start_bases` has found for them.
+    bright : boolean array of shape (n,), optional
+        Columns of the brightest sublattices, which scatter least; None where it is not known.
     """
 
     positions: Floats
@@ -65,6 +67,7 @@ class Points:
     jitter: Floats
     together: float = 1.0
     start: tuple[Floats, Ints] | None = None
+    bright: NDArray[np.bool_] | None = None
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
         """The same, where fits use some of the columns, as one sublattice."""
@@ -113,6 +116,23 @@ class LocalFits:
     def known(self) -> NDArray[np.bool_]:
         """Which places have a lattice."""
         return np.isfinite(self.basis[:, 0, 0])
+
+    def of(self, rows: Any) -> "LocalFits":
+        """Those of some places, by a mask or their numbers."""
+        return LocalFits(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def replaced(self, rows: Ints, other: "LocalFits") -> "LocalFits":
+        """The same with those of some rows from others, one for each."""
+        k = max(self.neighbours.shape[1], other.neighbours.shape[1])
+        parts = []
+        for field in fields(self):
+            mine, theirs = (getattr(one, field.name) for one in (self, other))
+            if field.name in _OF_NEIGHBOURS:
+                mine, theirs = _widened(mine, k), _widened(theirs, k)
+            mine = mine.copy()
+            mine[rows] = theirs
+            parts.append(mine)
+        return LocalFits(*parts)
 
     def operators(self, n: int) -> tuple[csr_array, csr_array]:
         """Matrices (m, n) that lead from the positions of all n columns, along one axis, to both translations."""
@@ -328,14 +348,20 @@ def _nothing(m: int) -> tuple[Any, ...]:
     )
 
 
+_OF_NEIGHBOURS = ("neighbours", "weights", "middle_weights")
+
+
+def _widened(array: np.ndarray, k: int) -> np.ndarray:
+    """An array (m, k or fewer, ...) with zeros for the neighbours that it lacks."""
+    return np.pad(array, [(0, 0), (0, k - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+
+
 def _joined(parts: list[tuple[Any, ...]], k: int) -> LocalFits:
     """Fits of all batches, whose neighbours are made as many as the most."""
-
-    def wide(array: np.ndarray) -> np.ndarray:
-        missing = [(0, 0), (0, k - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, missing)
-
-    widened = (1, 2, 5)
-    return LocalFits(
-        *(np.concatenate([wide(p[i]) if i in widened else p[i] for p in parts]) for i in range(9))
-    )
+    columns = []
+    for i, field in enumerate(fields(LocalFits)):
+        each = [part[i] for part in parts]
+        columns.append(
+            np.concatenate([_widened(one, k) for one in each] if field.name in _OF_NEIGHBOURS else each)
+        )
+    return LocalFits(*columns)
