@@ -55,7 +55,7 @@ def columns_of_tiles(
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
     fit = fit_tiles(tiles, model, *sites.with_maxima(at, tile, model))
-    follow(fit, sites)
+    sites = follow(fit, sites)
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
     there, unseen = sites.judged(fit, covariance)
