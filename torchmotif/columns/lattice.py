@@ -148,8 +148,8 @@ def _bases(points: Tensor, spacing: float) -> Float[Tensor, "g 2 2"]:
     if not len(points):
         return points.new_zeros(0, 2, 2)
     i, j = pairs_within(points, _REACH * spacing)
-    block = ((points - points.min(dim=0).values) / (_BLOCK * spacing)).long()
-    number, count = torch.unique(block, dim=0, return_inverse=True, return_counts=True)[1:]
+    row, col = ((points - points.min(dim=0).values) / (_BLOCK * spacing)).long().unbind(1)
+    number, count = torch.unique(row * (col.max() + 1) + col, return_inverse=True, return_counts=True)[1:]
     full = torch.nonzero(count >= _SMALLEST)[:, 0]
     renumber = torch.full_like(count, -1).index_copy(0, full, torch.arange(len(full), device=full.device))
     of = renumber[number][i]
@@ -177,16 +177,20 @@ def _bases_of(
     side, blocks = 2 * half + 1, len(columns)
     index = (vectors * (_BINS / spacing)).round().long() + half
     flat = (block * side + index[:, 0]) * side + index[:, 1]
-    counts, rows, cols = (
-        torch.bincount(flat, weights, minlength=blocks * side * side).view(blocks, 1, side, side)
-        for weights in (torch.ones_like(vectors[:, 0]), *vectors.unbind(1))
-    )
-    near, row, col = (F.avg_pool2d(image, 5, 1, 2) * 25 for image in (counts, rows, cols))
+    every = (torch.ones_like(vectors[:, 0]), *vectors.unbind(1))
+    counts, rows, cols = (torch.bincount(flat, one, minlength=blocks * side * side) for one in every)
+    near = F.avg_pool2d(counts.view(blocks, 1, side, side), 5, 1, 2) * 25
     blurred = F.avg_pool2d(near, 3, 1, 1)
     enough = near >= _SHARE * columns[:, None, None, None]
     peak = (blurred == F.max_pool2d(blurred, 5, 1, 2)) & enough
     at = torch.nonzero(peak[:, 0]).unbind(1)
-    mean = torch.stack([row[:, 0][at], col[:, 0][at]], dim=1) / near[:, 0][at][:, None]
+    # The mean of the vectors in as many bins around each peak; beyond the border there are none.
+    step = torch.arange(-2, 3, device=flat.device)
+    i, j = (at[1][:, None, None] + step[:, None]), (at[2][:, None, None] + step)
+    bins = (at[0][:, None, None] * side + i.clamp(0, side - 1)) * side + j.clamp(0, side - 1)
+    whole = (i >= 0) & (i < side) & (j >= 0) & (j < side)
+    mean = torch.stack([(image[bins] * whole).sum(dim=(1, 2)) for image in (rows, cols)], dim=1)
+    mean = mean / near[:, 0][at][:, None]
     least = 1e-3 * spacing
     one_of_two = (mean[:, 0] > least) | ((mean[:, 0].abs() <= least) & (mean[:, 1] > 0))
     mean, of = mean[one_of_two], at[0][one_of_two]
@@ -196,11 +200,11 @@ def _bases_of(
     order = order[torch.argsort(of[order], stable=True)]
     mean, of = mean[order], of[order]
     first = _first(of, torch.ones_like(of, dtype=torch.bool), blocks)
-    lead = mean[first.clamp(max=max(len(mean) - 1, 0))][of]
+    lead = mean[first[of]]
     cross = (lead[:, 0] * mean[:, 1] - lead[:, 1] * mean[:, 0]).abs() / (lead.norm(dim=1) * mean.norm(dim=1))
     second = _first(of, cross > 0.4, blocks)
-    whole = torch.nonzero(second < len(mean))[:, 0]
-    return torch.stack([mean[first[whole]], mean[second[whole]]], dim=1)
+    told = torch.nonzero(second < len(mean))[:, 0]
+    return torch.stack([mean[first[told]], mean[second[told]]], dim=1)
 
 
 def _first(of: Int[Tensor, " n"], which: Tensor, groups: int) -> Int[Tensor, " g"]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from torchmotif._threads import in_threads
 from torchmotif.columns.lattice import find_lattice
 
 __all__ = [
@@ -26,7 +27,9 @@ Ints = NDArray[np.int64]
 
 _FINER = 0.7  # of its own spacing is what a sublattice's lattice is looked for with, as in `sites`
 _OFF = 0.3  # shortest translations beside its site from which a column is none of the lattice
-_SHELL = 1.3  # longest translations within which the first fit looks, before indices reach farther
+# Longest translations within which the first fit looks, before indices reach farther, if they reach farther than so many: up to
+# there, translations that are a tenth off lead to the right ones.
+_SHELL, _FAR = 1.3, 2.0
 _SPARE = 3  # columns needed beyond one for each sublattice: two translations, and one to tell their misfit
 # Longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours. Noise decides which
 # columns at that distance are in a fit, and makes it too small: 1.65 lies between the shells of honeycombs (1.53 and 1.73) and of
@@ -245,21 +248,23 @@ def fit_around(
         return _joined([_nothing(len(centres))], 1)
     tree = cKDTree(points.positions[used])
     longest = np.linalg.norm(start, axis=2).max(axis=1)
-    first = _SHELL * float(np.median(longest[known]))
-    parts = []
-    for low in range(0, len(centres), _BATCH):
-        part = slice(low, low + _BATCH)
+    usual = float(np.median(longest[known]))
+
+    def work(part: slice) -> tuple[Any, ...]:
         excluded = None if own is None else own[part]
         columns, there, distance = _within(tree, used, centres[part], radius, excluded)
         if grains is not None:
             there &= grains[0][columns] == grains[1][part, None]
         basis = start[part]
-        if radius > first:
-            near = there & (distance <= first)
+        if radius > _FAR * usual:
+            near = there & (distance <= _SHELL * usual)
             close = int(np.flatnonzero(near.any(axis=0)).max(initial=1)) + 1
             begun = _fit(points, columns[:, :close], near[:, :close], basis)[0]
             basis = np.where(np.isfinite(begun), begun, basis)
-        parts.append(_fit(points, columns, there, basis))
+        return _fit(points, columns, there, basis)
+
+    batches = [slice(low, low + _BATCH) for low in range(0, len(centres), _BATCH)]
+    parts = in_threads(work, batches, torch.device("cpu"))
     return _joined(parts, max(part[1].shape[1] for part in parts))
 
 
@@ -286,7 +291,7 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
     of = [(which == g) & there for g in range(len(numbers))]  # a few sublattices
     anchors = np.stack([one.argmax(axis=1) for one in of], axis=1)  # the nearest of each
     step = place - np.take_along_axis(place, np.take_along_axis(anchors, which, axis=1)[..., None], axis=1)
-    index = np.rint(_times(step, np.asarray(np.linalg.inv(start), np.float64)))
+    index = np.rint(_times(step, _inverse(start)))
     shortest = np.linalg.norm(start, axis=2).min(axis=1)[:, None]
     on = there & (_length(step - _times(index, start)) < _OFF * shortest)
     for again in (True, False):
@@ -307,7 +312,7 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
         count = on.sum(axis=1)
         solved = (mean - root > _FLAT * (mean + root)) & (count - groups >= _SPARE)
         gram[~solved] = np.eye(2)
-        weights = (np.linalg.inv(gram) @ weighted).swapaxes(1, 2)
+        weights = (_inverse(gram) @ weighted).swapaxes(1, 2)
         weights[~solved] = 0.0
         basis = weights.swapaxes(1, 2) @ place
         rest = apart - _times(centred, basis)
@@ -327,6 +332,13 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
 def _times(vectors: Floats, matrices: Floats) -> Floats:
     """Vectors (m, k, 2) times a matrix (2, 2) for each row: faster than products of so small matrices."""
     return vectors[..., :1] * matrices[:, None, 0] + vectors[..., 1:] * matrices[:, None, 1]
+
+
+def _inverse(matrices: Floats) -> Floats:
+    """Of matrices (m, 2, 2): in closed form it takes a tenth of the time."""
+    (a, b), (c, d) = matrices[:, 0].T, matrices[:, 1].T
+    found = np.stack([np.stack([d, -b], axis=-1), np.stack([-c, a], axis=-1)], axis=1)
+    return np.asarray(found / (a * d - b * c)[:, None, None], np.float64)
 
 
 def _length(vectors: Floats) -> Floats:

@@ -89,7 +89,7 @@ def find_grains(
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
     inside = _inside(points, fits, polar, RADIUS * longest)
-    fits, inside = _by_the_brightest(points, fits, inside, bases, polar, RADIUS * longest)
+    fits, inside = _by_the_brightest(points, (fits, inside), bases, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
     # Fits may use fewer columns than there are, which are farther apart.
     apart = max(spacing, _usual_distance(points.positions[inside]))
@@ -198,8 +198,7 @@ def _inside(
 
 def _by_the_brightest(
     points: Points,
-    fits: LocalFits,
-    inside: NDArray[np.bool_],
+    found: tuple[LocalFits, NDArray[np.bool_]],
     bases: Floats,
     polar: NDArray[np.complex128],
     radius: float,
@@ -208,6 +207,7 @@ def _by_the_brightest(
 
     At a wall between two domains the cages go on as they were, and what is in them jumps.
     """
+    fits, inside = found
     rows = np.flatnonzero(~inside & (points.group >= 0))
     if points.bright is None or not len(rows) or not inside.any():
         return fits, inside
@@ -217,9 +217,9 @@ def _by_the_brightest(
     own = fit_around(brightest, points.positions[rows], bases[rows], radius)
     usual = float(np.median(fits.offset[inside]))
     shown = _inside(brightest, own, polar, radius, rows=rows, usual=usual)
-    found = inside.copy()
-    found[rows[shown]] = True
-    return fits.replaced(rows[shown], own.of(shown)), found
+    inside = inside.copy()
+    inside[rows[shown]] = True
+    return fits.replaced(rows[shown], own.of(shown)), inside
 
 
 def _usual_distance(positions: Floats) -> float:
