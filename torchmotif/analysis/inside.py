@@ -311,7 +311,9 @@ class Inside:
         group = np.where(good, self._sublattice, -1)
         variance = np.where(good[:, None], variance, 1.0)
         place, bright = (np.asarray(one, np.float64) for one in (columns.positions, columns.intensities))
-        return measured(place * scale, variance, group, bright), scale
+        sites = self._sublattices
+        known = None if sites.bases is None else (sites.bases * scale, np.asarray(sites.lattice, np.int64))
+        return measured(place * scale, variance, group, bright, known), scale
 
     @property
     def _grain_of_each(self) -> NDArray[np.int64] | None:

@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from torchmotif.lattice._local import RADIUS, Floats, Ints, LocalFits, Points, fit_around, start_bases
+from torchmotif.lattice._local import (
+    RADIUS,
+    Floats,
+    Ints,
+    LocalFits,
+    Points,
+    everywhere,
+    fit_around,
+    reduced,
+    start_bases,
+)
 
 __all__ = ["SEEN", "SIGMA", "levels_of", "measured"]
 
@@ -24,7 +34,13 @@ SEEN = 0.45
 _FAR = 3.0  # usual distances from its site beyond which a column counts as no farther: displaced columns are no noise
 
 
-def measured(positions: Floats, variance: Floats, group: Ints, intensities: Floats) -> Points:
+def measured(
+    positions: Floats,
+    variance: Floats,
+    group: Ints,
+    intensities: Floats,
+    lattice: tuple[Floats, Ints] | None = None,
+) -> Points:
     """Points whose errors are what their scatter about local lattices of their own sublattice shows.
 
     Where a sublattice scatters less than its errors say, they were too large. Where it scatters more, columns may really be
@@ -36,6 +52,8 @@ def measured(positions: Floats, variance: Floats, group: Ints, intensities: Floa
         In square pixels.
     group : array of shape (n,), int64
     intensities : array of shape (n,)
+    lattice : (array of shape (n, 2, 2), array of shape (n,) int64), optional
+        Translations around each column and the number of its lattice, NaN and -1 where they are not known, where they have been found before.
 
     Returns
     -------
@@ -44,7 +62,12 @@ def measured(positions: Floats, variance: Floats, group: Ints, intensities: Floa
     levels = levels_of(group, intensities)
     bright = np.isin(group, levels[0]) if levels else None
     points = Points(positions, variance.copy(), group, np.zeros(2), bright=bright)
-    points = replace(points, start=start_bases(points))
+    start = None
+    if lattice is not None and (lattice[1][group >= 0] >= 0).any():
+        number = np.where(group >= 0, lattice[1], -1)
+        bases = np.where((number >= 0)[:, None, None], reduced(lattice[0]), np.nan)
+        start = everywhere(positions, bases, number)
+    points = replace(points, start=start or start_bases(points))
     numbers, counts = np.unique(group[group >= 0], return_counts=True)
     least, off = np.full(2, np.inf), np.full(positions.shape, np.nan)
     for number in numbers[counts >= _MANY].tolist():

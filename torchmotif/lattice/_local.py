@@ -16,6 +16,7 @@ __all__ = [
     "RADIUS",
     "LocalFits",
     "Points",
+    "everywhere",
     "fit_around",
     "reduced",
     "sparse_rows",
@@ -38,6 +39,8 @@ RADIUS = 1.65
 _MOST = 96  # neighbours of one fit
 _FLAT = 1e-3  # of a fit's spread along its longest direction: with less along the other, there is one translation only
 _BATCH = 4_096  # fits that are made together
+_WORSE = 3.0  # times that columns may be as far off their sites as they usually are,
+_EXACT = 0.01  # or so many shortest translations
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +145,12 @@ class LocalFits:
         first, second = (sparse_rows(self.neighbours, self.weights[..., axis], n) for axis in (0, 1))
         return first, second
 
+    def even(self, usual: float) -> NDArray[np.bool_]:
+        """Which places have columns around them that are not much farther off their sites than is usual, in pixels."""
+        shortest = np.linalg.norm(self.basis, axis=2).min(axis=1)
+        # Rounding makes no grains where columns do not scatter.
+        return np.asarray(self.offset < np.maximum(_WORSE * usual, _EXACT * shortest), bool)
+
     @property
     def scatter(self) -> Floats:
         """Variance of positions along (row, col) over that which their errors say, from the median misfit of all fits."""
@@ -187,9 +196,14 @@ def start_bases(points: Points) -> tuple[Floats, Ints]:
         inside = grain >= 0
         bases[here[inside]], number[here[inside]] = vectors[grain[inside]], count + grain[inside]
         count += len(vectors)
+    return everywhere(points.positions, bases, number)
+
+
+def everywhere(positions: Floats, bases: Floats, number: Ints) -> tuple[Floats, Ints]:
+    """Translations (n, 2, 2) and numbers (n,) of lattices: columns without, numbered -1, take those of the nearest that has."""
     known = number >= 0
     if known.any() and not known.all():
-        nearest = cKDTree(points.positions[known]).query(points.positions[~known])[1]
+        nearest = cKDTree(positions[known]).query(positions[~known])[1]
         bases[~known], number[~known] = bases[known][nearest], number[known][nearest]
     return bases, number
 

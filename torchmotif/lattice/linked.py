@@ -20,11 +20,7 @@ Ints = NDArray[np.int64]
 
 _WHOLE = 0.9  # share of the columns in reach that lie on the lattice, from which a column is inside a grain
 _FULL = 0.7  # of the usual number of neighbours, below which a lattice is not trusted by itself
-_OFF = (
-    0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites,
-)
-_WORSE = 3.0  # and as many times as they usually are,
-_EXACT = 0.01  # unless that is less than this
+_OFF = 0.12  # shortest translations by which the neighbours of a column inside a grain may be off their sites
 _SIDED = 0.5  # of the usual share by which the brighter columns are on one side, below which a column is between two grains
 _SURE = 4.0  # standard errors by which the lattices of neighbouring columns of a grain may differ, if that is more than the tolerance
 _LINK = 1.6  # spacings within which columns may link a grain
@@ -189,9 +185,7 @@ def _inside(
         found &= used
     if found.any():
         side = np.abs(polar)
-        # Rounding makes no grains where columns do not scatter.
-        usual = float(np.median(fits.offset[found])) if usual is None else usual
-        found &= fits.offset < np.maximum(_WORSE * usual, _EXACT * shortest)
+        found &= fits.even(float(np.median(fits.offset[found])) if usual is None else usual)
         found &= (side[here] > _SIDED * np.median(side[here][found])) | (np.median(side[here][found]) < POLAR)
     return found
 
