@@ -21,8 +21,11 @@ _REACH = 3.0  # of its own spacings within which they lie; farther away strain a
 _FINER = 0.7  # of its own spacing is what its lattice is looked for with: more, and grains 12 degrees apart pass for one
 _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
 _CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
-# Of the most frequent motif: one on no known site that has as many columns may be a sublattice.
+# Of the most frequent motif: one on no known site that has as many columns may be a sublattice. One that has fewer, but so many as told, is
+# one of a small grain if nearly all of them form one lattice: in four grains of MoSe2 the smallest has 42 columns of a motif of its own, all
+# in one lattice, and what is rare in a crystal has none.
 _FREQUENT = 0.1
+_REGULAR, _SEVERAL = 0.8, 36
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +144,8 @@ def find_sites(
     of: list[int] = []
     bases, which, count = np.full((len(points), 2, 2), np.nan), np.full(len(points), -1), 0
     size = np.bincount(motif[motif >= 0], minlength=n_motifs)
-    numbers = np.flatnonzero((size > _NEIGHBOURS) & (size >= _FREQUENT * most)).tolist()
+    least_size = np.minimum(_FREQUENT * most, _SEVERAL)
+    numbers = np.flatnonzero((size > _NEIGHBOURS) & (size >= least_size)).tolist()
     hosts = [points[motif == number] for number in numbers]
     for number, host, found in zip(
         numbers, hosts, in_threads(_lattice_of, hosts, torch.device("cpu")), strict=True
@@ -150,6 +154,8 @@ def find_sites(
         if (site[here] >= 0).mean() >= 0.5:
             continue
         own_spacing, lattice = found
+        if len(host) < _FREQUENT * most and (lattice.grain.numpy() >= 0).mean() < _REGULAR:
+            continue
         away = _distances(points, host, lattice, _REACH * own_spacing)
         known |= np.isfinite(away)
         nearer = away < least
