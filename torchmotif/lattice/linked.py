@@ -28,6 +28,7 @@ _NEXT = 1.1  # shortest translations, where nothing is linked by that
 _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
 _REACH = 4.0  # spacings within which the lattice of a grain decides about a column
 _ANCHORS = 24  # columns inside grains that do
+_BARE = 0.1  # of the columns of a sublattice inside grains, below which these columns do not tell where its sites are
 _ON = 0.35  # spacings from a site beyond which a column belongs to no grain
 _EDGE = 2.6  # spacings: longer sides make no triangle between neighbouring columns; boundaries may gape
 
@@ -101,7 +102,11 @@ def find_grains(
         )
     labels = _assigned(points.positions, fits, labels, inside, spacing)
     if on_sites is not None:
-        left = np.flatnonzero((labels < 0) & on_sites & (points.group < 0))
+        # Sublattices of which none is inside, beside brighter ones that are, say nothing of sites of their own.
+        size, own = (np.bincount(points.group[one] + 1, minlength=1) for one in (slice(None), inside))
+        size, own = (np.pad(one, (0, int(points.group.max()) + 2 - len(one))) for one in (size, own))
+        bare = (own < _BARE * size)[points.group + 1] | (points.group < 0)
+        left = np.flatnonzero((labels < 0) & on_sites & bare)
         anchors = np.flatnonzero(inside)
         away, nearest = cKDTree(points.positions[anchors]).query(points.positions[left])
         labels[left] = np.where(away < _REACH * apart, labels[anchors[nearest]], -1)
