@@ -17,17 +17,19 @@ def found(specimen: tm.datasets.Specimen, seed: int) -> tuple[tm.Columns, np.nda
     return columns, which, off
 
 
-@pytest.mark.parametrize("dose", [10.0, pytest.param(1.0, marks=pytest.mark.slow)])
-def test_columns_that_keep_their_place_follow_those_of_their_kind_in_both_domains(dose: float) -> None:
+@pytest.mark.parametrize(("dose", "pixels"), [(10.0, 0.3), pytest.param(1.0, 0.6, marks=pytest.mark.slow)])
+def test_columns_that_keep_their_place_follow_those_of_their_kind_in_both_domains(
+    dose: float, pixels: float
+) -> None:
     specimen = tm.datasets.polar_perovskite((320, 320), displacement_pm=10.0, electrons_per_pixel=dose)
     columns, which, off = found(specimen, 0)
     oxygen = (specimen.truth.kinds[which] == "O") & columns.is_fixed & ~columns.is_rim
     assert oxygen.sum() > 250
     along = off @ [math.cos(0.1), math.sin(0.1)]
     for domain in (0, 1):
-        # The mean cell of both is off by 1.7 px in each of them.
+        # The two differ by 3.3 px.
         here = along[oxygen & (specimen.truth.grains[which] == domain)]
-        assert abs(np.nanmean(here)) < 0.3
+        assert abs(np.nanmean(here)) < pixels
 
 
 def test_columns_that_keep_their_place_do_so_where_nothing_is_displaced() -> None:
