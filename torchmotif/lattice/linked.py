@@ -100,7 +100,7 @@ def find_grains(
         raise InputError(
             f"no {_SMALLEST} columns side by side show one lattice: the columns are too few or too scattered for grains"
         )
-    labels = _assigned(points.positions, fits, labels, inside, spacing)
+    labels = _assigned(points.positions, fits, labels, inside, apart)
     if on_sites is not None:
         # Sublattices of which none is inside, beside brighter ones that are, say nothing of sites of their own.
         size, own = (np.bincount(points.group[one] + 1, minlength=1) for one in (slice(None), inside))
