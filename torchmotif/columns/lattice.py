@@ -217,7 +217,8 @@ def _alike(bases: Float[Tensor, "k 2 2"], other: Float[Tensor, "2 2"]) -> Bool[T
     """Which bases are of the lattice of another: each vector of one is a short translation of the other."""
     moves = translations(other[None])[0]
     gap = (bases[:, :, None] - moves).norm(dim=3).min(dim=2).values
-    return (gap <= _ALIKE * bases.norm(dim=2)).all(dim=1)
+    found: Tensor = (gap <= _ALIKE * bases.norm(dim=2)).all(dim=1)
+    return found
 
 
 def _grains(partners: Sequence[Sequence[Tensor]], n: int, device: torch.device) -> Int[Tensor, " n"]:
