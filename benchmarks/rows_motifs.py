@@ -117,13 +117,17 @@ def polarisation() -> Found:
     specimen = tm.datasets.polar_perovskite((768, 768), displacement_pm=10.0)
     bias, z = [], []
     for dose in DOSES.values():
-        field = analysed(specimen, dose, 1).polarisation()
-        which, near = matched(specimen, field.positions)
-        kept = near & field.known
-        off = field.values[kept] - specimen.truth.more["shift_px"][which[kept]]
-        sign = np.where(specimen.truth.grains[which[kept]] == 0, -1.0, 1.0)[:, None]
-        bias.append(float(np.abs((off * sign).mean(0)).max()) * 15)
-        z += (off / field.errors[kept]).std(0).tolist()
+        every = []
+        for seed in (
+            (1,) if dose == 1 else (1, 2, 3, 4)
+        ):  # one draw at 1 e/px has an error of 0.2 pm by itself
+            field = analysed(specimen, dose, seed).polarisation()
+            which, near = matched(specimen, field.positions)
+            kept = near & field.known
+            off = field.values[kept] - specimen.truth.more["shift_px"][which[kept]]
+            every.append(off * np.where(specimen.truth.grains[which[kept]] == 0, -1.0, 1.0)[:, None])
+            z += (off / field.errors[kept]).std(0).tolist()
+        bias.append(float(np.abs(np.concatenate(every).mean(0)).max()) * 15)
     text = ", ".join(f"{one:.2f} pm" for one in bias) + f"; {min(z):.2f} to {max(z):.2f}"
     return Found(text, max(bias) <= 0.3 and min(z) >= 0.9 and max(z) <= 1.1)
 

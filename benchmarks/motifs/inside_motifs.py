@@ -230,8 +230,10 @@ def grains() -> None:
             table = np.zeros((true.max() + 1, len(found) + 1), int)
             np.add.at(table, (true[near], found.labels[near]), 1)
             right = table[:, :-1].max(axis=1).sum() / near.sum() if len(found) == len(table) else math.nan
-            angles = np.radians(0) + true_angles(seed) if seed is not None else np.array([0.0, 60.0])
+            both = on_mirror(specimen)[which] & (seed is None)
             own = table[:, :-1].argmax(axis=1)
+            either = ((found.labels == own[true]) | (both & (found.labels >= 0)))[near].mean()
+            angles = np.radians(0) + true_angles(seed) if seed is not None else np.array([0.0, 60.0])
             off = []
             for i in range(len(table)):
                 for j in range(i):
@@ -242,7 +244,8 @@ def grains() -> None:
             worst = max((one for one, _ in off), default=math.nan)
             z = np.array([one / error for one, error in off])
             print(
-                f"{name:15} {10 * dose:4.0f} e/px: {len(found)} grains, found {near.mean():.3f} of columns right {right:.4f}; "
+                f"{name:15} {10 * dose:4.0f} e/px: {len(found)} grains, found {near.mean():.3f} of columns right {right:.4f}, "
+                f"{either:.4f} with {int((both & near).sum())} on the mirror right in either; "
                 f"misorientation off by at most {worst:.4f} deg, rms {np.sqrt((z**2).mean()) if len(z) else math.nan:.2f} stated errors",
                 flush=True,
             )
@@ -252,6 +255,13 @@ def grains() -> None:
         print(f"twisted bilayer: {found}; both layers lie over one another, and a column has one grain")
     except tm.TorchMotifError as error:
         print(f"twisted bilayer: {error}")
+
+
+def on_mirror(specimen: Any) -> np.ndarray:
+    """Which true columns lie on the mirror of a twin: as near to sites of the one lattice as to those of the other."""
+    place = specimen.truth.positions.numpy() - (np.array(specimen.shape) - 1) / 2
+    height = place @ [math.cos(0.2), math.sin(0.2)] + A_MOSE2 / 0.015 * math.sqrt(3) / 6
+    return np.abs(height) < 0.1
 
 
 def true_angles(seed: int) -> np.ndarray:

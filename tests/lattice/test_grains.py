@@ -116,18 +116,11 @@ def test_tables_and_bad_input(made: Any, perovskite: Any) -> None:
         grains.distance()
 
 
-# B is found by the mean cell and fitted; so is oxygen, which keeps its place; at a tenth of the dose, so does B.
+# B is found by the mean cell and fitted; so is oxygen, which keeps its place among its kind. At the wall Ti jumps by 40 pm, Pb does not.
 @pytest.mark.parametrize(
     ("domains", "dose", "kept"),
     [
-        pytest.param(
-            2,
-            10.0,
-            0,
-            marks=pytest.mark.xfail(
-                reason="a wall across which Ti jumps by 40 pm parts the lattice; a warning says so"
-            ),
-        ),
+        (2, 10.0, 100),
         (1, 10.0, 100),
         (2, 1.0, 100),
     ],
@@ -141,8 +134,8 @@ def test_columns_that_the_mean_cell_shows_belong_to_their_grain(domains: int, do
     assert result.columns.is_fixed.sum() >= kept
     assert len(result.grains) == 1
     assert (result.grains.labels >= 0).mean() > 0.99
-    if kept:
+    if dose < 10:
         return
     polar = result.polarisation()
     assert polar.known.sum() > 120
-    assert abs(polar.values_pm[polar.known, 0]).mean() == pytest.approx(20, abs=1.5)
+    assert abs(polar.values_pm[polar.known, 0]).mean() == pytest.approx(20, abs=1.0)

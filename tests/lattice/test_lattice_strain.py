@@ -136,3 +136,17 @@ def test_errors_of_columns_that_are_drawn_aside_together(made: Any, honeycomb: A
     assert np.concatenate(strains).std() == pytest.approx(1, abs=0.05)
     assert np.std(constants) == pytest.approx(1, abs=0.25)
     assert np.mean(constants) == pytest.approx(0, abs=0.7)
+
+
+def test_a_wall_that_the_cages_do_not_see_is_neither_a_boundary_nor_strain(
+    made: Any, perovskite: Any
+) -> None:
+    places, labels = perovskite(20)
+    places[labels == 1, 0] += np.where(places[labels == 1, 1] < 200, -1.4, 1.4)
+    result = made(places, labels, error=0.05)
+    assert len(result.grains) == 1
+    assert (result.grains.labels == 0).all()
+    strain = result.strain({"a_nm": 0.4})
+    assert strain.significant().mean() < 0.05
+    z = strain.values[strain.known] / strain.errors[strain.known]
+    assert z.std() == pytest.approx(1, abs=0.15)

@@ -96,13 +96,13 @@ class Fit:
 
         Columns that are new, or were or are next to a change, are `touched` by it; the others keep their matrix.
         """
-        fit, before = copy(self), self._next_to(gone)[kept]
+        fit, before = copy(self), self.next_to(gone)[kept]
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
         new = torch.arange(len(kept), len(fit), device=kept.device)
         fit.immobile = torch.cat([self.immobile[kept], fit.fixed[new]])
         fit.find_neighbours()
-        fit.touched = fit._next_to(new).index_fill(0, new, value=True)  # noqa: SLF001  # of the same class
+        fit.touched = fit.next_to(new).index_fill(0, new, value=True)
         fit.touched |= torch.cat([before, fit.fixed.new_zeros(len(new))])
         fit.canvas = self.canvas.clone()
         self.profile.at(gone).add(fit.canvas, -self.rendered[gone, None, None])
@@ -125,7 +125,7 @@ class Fit:
         """Columns that have no matrix, or have moved at all since it was made; NaN equals nothing."""
         return (self.positions != self.assembled_at).any(dim=1)
 
-    def _next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
+    def next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
         """Which columns share information with some of them."""
         none = torch.zeros(len(self) + 1, dtype=torch.bool, device=rows.device)
         return none.index_fill(0, self.neighbours.every[rows].flatten(), value=True)[:-1]

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._around import Around
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, strongest_first
@@ -32,7 +32,6 @@ _ON_SITES, _FEW = 0.6, 2.0
 _SHOWN, _FEW_PLACES = 1 / 3, 20
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
 _ALIKE = 1.5  # the same, in which those of its kind tell whether the crystal has such sites there
-_COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
 # Log of the odds that the sites of a cell are there, before neighbours are asked, and the most that one of these tells.
 _USUAL, _MOST_TOLD = 3.0, 3.0
 # Standard deviations of its intensity from which on the place of a column is fitted, twice that where no maximum is: with 6, Ti in PbTiO3 at
@@ -132,6 +131,11 @@ class Sites:
         empty = (sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)
         return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
 
+    def of_columns(self, fit: Fit) -> Int[Tensor, " n"]:
+        """Number of the place that each column of a fit is at, -1 for none."""
+        where = fit.tiles.spread(self.positions, self.tile) / fit.axes
+        return nearest_within(fit.spread, where, _SAME * self.spacing)
+
     def judged(
         self, fit: Fit, covariance: Float[Tensor, "n 3 3"]
     ) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
@@ -143,9 +147,7 @@ class Sites:
         none = torch.zeros_like(fit.fixed)
         if len(self.tile) == 0 or len(fit) == 0:
             return none, none
-        axes = fit.axes
-        where = fit.tiles.spread(self.positions, self.tile) / axes
-        site = nearest_within(fit.spread, where, _SAME * self.spacing)
+        site = self.of_columns(fit)
         rows = as_index(site >= 0)
         site = site[rows]
         variance = covariance[rows, 0, 0].double().clamp(min=1e-12)
@@ -156,45 +158,11 @@ class Sites:
             (group, tiles * self.kinds),
             self.intensity[site].double(),
             (
-                _Around.of(fit, rows, tile, tiles, _AROUND * self.reach),
-                _Around.of(fit, rows, group, tiles * self.kinds, _ALIKE * self.reach),
+                Around.of(fit, rows, tile, tiles, _AROUND * self.reach),
+                Around.of(fit, rows, group, tiles * self.kinds, _ALIKE * self.reach),
             ),
         )
         return none.index_copy(0, rows, empty < 0.5), none.index_copy(0, rows, ~self.seen[site])
-
-
-class _Around(NamedTuple):
-    """Sums over the neighbours of places, in Gaussian windows, without themselves."""
-
-    windows: Windows
-    pixel: Int[Tensor, " n"]
-    nodes: tuple[Tensor, Tensor, Tensor]
-    shape: tuple[int, int, int]
-    own: Float[Tensor, " n"]
-
-    @staticmethod
-    def of(
-        fit: Fit, rows: Int[Tensor, " n"], sheet: Int[Tensor, " n"], sheets: int, sigma: float
-    ) -> "_Around":
-        """Of some columns of a fit; neighbours of each are those on its sheet."""
-        coarse = max(1, int(sigma / _COARSE))
-        _, h, w = ((length - 1) // coarse + 1 for length in fit.tiles.shape)
-        windows = Windows.of(fit.data.new_zeros(1, h, w), sigma / coarse)
-        row, col = (fit.positions[rows] / coarse).unbind(1)
-        pixel = (sheet * h + row.round().long().clamp(0, h - 1)) * w + col.round().long().clamp(0, w - 1)
-        i, j = ((at / step).round().long() for at, step in ((row, windows.step[0]), (col, windows.step[1])))
-        i, j = i.clamp(0, len(windows.rows) - 1), j.clamp(0, len(windows.cols) - 1)
-        at_row, at_col = pixel // w % h, pixel % w
-        own = windows.rows[i, at_row] * windows.cols[j, at_col]
-        return _Around(windows, pixel, (sheet, i, j), (sheets, h, w), own.double())
-
-    def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Weighted sums of the neighbours' values."""
-        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(
-            0, self.pixel, values.float()
-        )
-        every = self.windows.sums(image.view(self.shape))[self.nodes].double()
-        return every - self.own * values
 
 
 def _emptiness(
@@ -202,7 +170,7 @@ def _emptiness(
     variance: Float[Tensor, " n"],
     groups: tuple[Int[Tensor, " n"], int],
     start: Float[Tensor, " n"],
-    neighbours: tuple[_Around, _Around],
+    neighbours: tuple[Around, Around],
 ) -> Float[Tensor, " n"]:
     """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites.
 

@@ -1,18 +1,19 @@
 """Lattices in a set of columns: basis vectors and sublattices, grain by grain, and the sites they predict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from torchmotif._arrays import as_positions, keeps_digits, like, sent
-from torchmotif.columns._neighbours import pairs_within, strongest_first
+from torchmotif.columns._neighbours import nearest_within, pairs_within, strongest_first
 from torchmotif.errors import InputError
 
 __all__ = ["Lattice", "dark_sites", "find_lattice", "translations"]
@@ -26,6 +27,7 @@ _NEAR = 0.3  # spacings within which a column counts as being at a predicted pla
 _ALIKE = 0.12  # difference of two bases, relative to their lengths, below which they are one grain's
 _LEAST_VOTES = 1.5  # translations that lead to a place at the image's border: two
 _SMALLEST = 12  # columns needed to tell a lattice
+_BLOCKS = 512  # whose vectors are counted at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +89,16 @@ def find_lattice(positions: Any, spacing: float) -> Lattice:
     if not spacing > 0:
         raise InputError(f"spacing must be a positive number of pixels, got {spacing}")
     bases = _bases(points, spacing)
-    grain = _grains(points, bases, spacing)
+    # Three translations of each; the others are their opposites.
+    partners = [[_partner(points, move, spacing) for move in moves[:3]] for moves in translations(bases)]
+    grain = _grains(partners, len(points), points.device)
     size = torch.bincount(grain[grain >= 0], minlength=len(bases))
     order = torch.argsort(size, descending=True, stable=True)
     order = order[size[order] >= _SMALLEST]
     renumber = torch.full((len(bases) + 1,), -1, device=points.device)
     renumber[order] = torch.arange(len(order), device=points.device)
     grain = renumber[grain]
-    sublattice = _sublattices(points, bases[order], grain, spacing)
+    sublattice = _sublattices(partners, grain, order)
     return Lattice(like(bases[order], positions), like(grain, positions), like(sublattice, positions))
 
 
@@ -141,93 +145,120 @@ def translations(vectors: Float[Tensor, "g 2 2"]) -> Float[Tensor, "g 6 2"]:
 
 def _bases(points: Tensor, spacing: float) -> Float[Tensor, "g 2 2"]:
     """Different bases of the blocks of an image."""
-    found: list[Tensor] = []
+    if not len(points):
+        return points.new_zeros(0, 2, 2)
     i, j = pairs_within(points, _REACH * spacing)
-    vector = points[j] - points[i]
-    block = (
-        ((points - points.min(dim=0).values) / (_BLOCK * spacing)).long() if len(points) else points.long()
-    )
-    number = torch.unique(block, dim=0, return_inverse=True)[1] if len(points) else block[:, 0]
-    count = torch.bincount(number)
-    order = torch.argsort(number[i], stable=True)
-    for vectors, columns in zip(
-        vector[order].split(torch.bincount(number[i], minlength=len(count)).tolist()),
-        count.tolist(),
-        strict=True,
-    ):
-        basis = _basis(vectors, columns, spacing) if columns >= _SMALLEST else None
-        if basis is not None and not any(_alike(basis, other) for other in found):
-            found.append(basis)
-    return torch.stack(found) if found else points.new_zeros(0, 2, 2)
+    row, col = ((points - points.min(dim=0).values) / (_BLOCK * spacing)).long().unbind(1)
+    number, count = torch.unique(row * (col.max() + 1) + col, return_inverse=True, return_counts=True)[1:]
+    full = torch.nonzero(count >= _SMALLEST)[:, 0]
+    renumber = torch.full_like(count, -1).index_copy(0, full, torch.arange(len(full), device=full.device))
+    of = renumber[number][i]
+    order = torch.argsort(of, stable=True)
+    order = order[of[order] >= 0]
+    vectors, of, parts = (points[j] - points[i])[order], of[order], []
+    ends = torch.bincount(of, minlength=len(full)).cumsum(0).tolist()
+    for low in range(0, len(full), _BLOCKS):
+        high = min(low + _BLOCKS, len(full))
+        here = slice(ends[low - 1] if low else 0, ends[high - 1])
+        parts.append(_bases_of(vectors[here], of[here] - low, count[full[low:high]], spacing))
+    every = torch.cat([points.new_zeros(0, 2, 2), *parts])
+    found: list[Tensor] = []
+    while len(every):
+        found.append(every[0])
+        every = every[~_alike(every, every[0])]
+    return torch.stack(found) if found else every
 
 
-def _basis(vectors: Float[Tensor, "p 2"], columns: int, spacing: float) -> Float[Tensor, "2 2"] | None:
-    """The two shortest independent vectors that lead from most columns to another."""
+def _bases_of(
+    vectors: Float[Tensor, "p 2"], block: Int[Tensor, " p"], columns: Int[Tensor, " b"], spacing: float
+) -> Float[Tensor, "k 2 2"]:
+    """Of each block that has them, the two shortest independent vectors that lead from most columns to another."""
     half = round(_REACH * _BINS)
-    side = 2 * half + 1
+    side, blocks = 2 * half + 1, len(columns)
     index = (vectors * (_BINS / spacing)).round().long() + half
-    flat = index[:, 0] * side + index[:, 1]
-    counts = torch.bincount(flat, minlength=side * side).view(1, side, side).to(vectors.dtype)
-    near = F.avg_pool2d(counts, 5, 1, 2) * 25
+    flat = (block * side + index[:, 0]) * side + index[:, 1]
+    every = (torch.ones_like(vectors[:, 0]), *vectors.unbind(1))
+    counts, rows, cols = (torch.bincount(flat, one, minlength=blocks * side * side) for one in every)
+    near = F.avg_pool2d(counts.view(blocks, 1, side, side), 5, 1, 2) * 25
     blurred = F.avg_pool2d(near, 3, 1, 1)
-    peak = (blurred == F.max_pool2d(blurred, 5, 1, 2)) & (near >= _SHARE * columns)
-    centres = (torch.nonzero(peak[0]) - half).to(vectors.dtype) * (spacing / _BINS)
-    members = torch.cdist(centres, vectors) <= 0.35 * spacing
-    mean = (members.to(vectors.dtype) @ vectors) / members.sum(dim=1, keepdim=True).clamp(min=1)
-    mean = mean[(mean[:, 0] > 1e-3 * spacing) | ((mean[:, 0].abs() <= 1e-3 * spacing) & (mean[:, 1] > 0))]
-    mean = mean[torch.argsort((mean.norm(dim=1) / (0.05 * spacing)).round(), stable=True)]
-    if len(mean) < 2:
-        return None
-    first = mean[0]
-    cross = (first[0] * mean[:, 1] - first[1] * mean[:, 0]).abs() / (first.norm() * mean.norm(dim=1))
-    independent = torch.nonzero(cross > 0.4).flatten()
-    return torch.stack([first, mean[independent[0]]]) if len(independent) else None
+    enough = near >= _SHARE * columns[:, None, None, None]
+    peak = (blurred == F.max_pool2d(blurred, 5, 1, 2)) & enough
+    at = torch.nonzero(peak[:, 0]).unbind(1)
+    # The mean of the vectors in as many bins around each peak; beyond the border there are none.
+    step = torch.arange(-2, 3, device=flat.device)
+    i, j = (at[1][:, None, None] + step[:, None]), (at[2][:, None, None] + step)
+    bins = (at[0][:, None, None] * side + i.clamp(0, side - 1)) * side + j.clamp(0, side - 1)
+    whole = (i >= 0) & (i < side) & (j >= 0) & (j < side)
+    mean = torch.stack([(image[bins] * whole).sum(dim=(1, 2)) for image in (rows, cols)], dim=1)
+    mean = mean / near[:, 0][at][:, None]
+    least = 1e-3 * spacing
+    one_of_two = (mean[:, 0] > least) | ((mean[:, 0].abs() <= least) & (mean[:, 1] > 0))
+    mean, of = mean[one_of_two], at[0][one_of_two]
+    # The shortest first, block by block.
+    size = (mean.norm(dim=1) / (0.05 * spacing)).round()
+    order = torch.argsort(size, stable=True)
+    order = order[torch.argsort(of[order], stable=True)]
+    mean, of = mean[order], of[order]
+    first = _first(of, torch.ones_like(of, dtype=torch.bool), blocks)
+    lead = mean[first[of]]
+    cross = (lead[:, 0] * mean[:, 1] - lead[:, 1] * mean[:, 0]).abs() / (lead.norm(dim=1) * mean.norm(dim=1))
+    second = _first(of, cross > 0.4, blocks)
+    told = torch.nonzero(second < len(mean))[:, 0]
+    return torch.stack([mean[first[told]], mean[second[told]]], dim=1)
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two bases are of the same lattice: each vector of one is a short translation of the other."""
+def _first(of: Int[Tensor, " n"], which: Tensor, groups: int) -> Int[Tensor, " g"]:
+    """Number of the first of some rows in each group, that of all rows where there is none."""
+    number = torch.where(which, torch.arange(len(of), device=of.device), len(of))
+    return torch.full((groups,), len(of), device=of.device).scatter_reduce_(0, of, number, "amin")
+
+
+def _alike(bases: Float[Tensor, "k 2 2"], other: Float[Tensor, "2 2"]) -> Bool[Tensor, " k"]:
+    """Which bases are of the lattice of another: each vector of one is a short translation of the other."""
     moves = translations(other[None])[0]
-    gap = (one[:, None] - moves[None]).norm(dim=2).min(dim=1).values
-    return bool((gap <= _ALIKE * one.norm(dim=1)).all())
+    gap = (bases[:, :, None] - moves).norm(dim=3).min(dim=2).values
+    found: Tensor = (gap <= _ALIKE * bases.norm(dim=2)).all(dim=1)
+    return found
 
 
-def _grains(points: Tensor, bases: Tensor, spacing: float) -> Int[Tensor, " n"]:
+def _grains(partners: Sequence[Sequence[Tensor]], n: int, device: torch.device) -> Int[Tensor, " n"]:
     """The basis most of whose translations lead from a column to another, -1 where fewer than two do."""
-    if len(bases) == 0 or len(points) == 0:
-        return torch.full((len(points),), -1, device=points.device)
-    moves = translations(bases)
-    support = torch.stack(
-        [torch.stack([_partner(points, move, spacing) >= 0 for move in grain]).sum(dim=0) for grain in moves]
-    )
+    if not partners or not n:
+        return torch.full((n,), -1, device=device)
+    support = torch.zeros(len(partners), n, dtype=torch.long, device=device)
+    for number, each in enumerate(partners):
+        for partner in each:
+            support[number] += partner >= 0
+            # Where a translation leads to, its opposite leads from.
+            back = torch.zeros(n + 1, dtype=torch.bool, device=device).index_fill(
+                0, partner % (n + 1), value=True
+            )
+            support[number] += back[:n]
     best, grain = support.max(dim=0)
     return torch.where(best >= 2, grain, -1)
 
 
 def _partner(points: Tensor, move: Tensor, spacing: float) -> Int[Tensor, " n"]:
     """The column one translation away from each, -1 where there is none."""
-    n = len(points)
-    i, j = pairs_within(torch.cat([points + move, points]), _NEAR * spacing)
-    partner = torch.full((n,), -1, device=points.device)
-    across = (i < n) & (j >= n)
-    partner[i[across]] = j[across] - n
-    return partner
+    return nearest_within(points + move, points, _NEAR * spacing)
 
 
-def _sublattices(points: Tensor, bases: Tensor, grain: Tensor, spacing: float) -> Int[Tensor, " n"]:
+def _sublattices(
+    partners: Sequence[Sequence[Tensor]], grain: Int[Tensor, " n"], order: Int[Tensor, " g"]
+) -> Int[Tensor, " n"]:
     """Numbers of the sets of columns that translations of their grains join, the most frequent first."""
-    n = len(points)
+    n = len(grain)
     edges = []
-    for number, moves in enumerate(translations(bases)):
-        for move in moves[:3]:
-            partner = _partner(points, move, spacing)
+    for number, basis in enumerate(order.tolist()):
+        for partner in partners[basis]:
             linked = (grain == number) & (partner >= 0) & (grain[partner] == number)
             edges.append(torch.stack([torch.nonzero(linked)[:, 0], partner[linked]]))
     if not edges:
-        return torch.full((n,), -1, device=points.device)
+        return torch.full((n,), -1, device=grain.device)
     i, j = torch.cat(edges, dim=1).cpu().numpy()
     label = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)[1]
-    joined = torch.as_tensor(label, device=points.device).long()
+    joined = torch.as_tensor(label, device=grain.device).long()
     size = torch.bincount(joined[grain >= 0], minlength=int(joined.max()) + 1)
     rank = torch.empty_like(size)
-    rank[torch.argsort(size, descending=True, stable=True)] = torch.arange(len(size), device=points.device)
+    rank[torch.argsort(size, descending=True, stable=True)] = torch.arange(len(size), device=grain.device)
     return torch.where(grain >= 0, rank[joined], -1)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import predicted
+from torchmotif.columns._held import follow
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
@@ -60,6 +61,7 @@ def columns_of_tiles(
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
     fit = fit_tiles(tiles, model, *sites.with_maxima(at, tile, model))
+    sites = follow(fit, sites)
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
     there, unseen = sites.judged(fit, covariance)

@@ -5,9 +5,21 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from torchmotif.lattice._local import RADIUS, Floats, Ints, LocalFits, Points, fit_around, start_bases
+from torchmotif.lattice._local import (
+    RADIUS,
+    Floats,
+    Ints,
+    LocalFits,
+    Points,
+    everywhere,
+    fit_around,
+    reduced,
+    start_bases,
+)
 
-__all__ = ["SEEN", "SIGMA", "measured"]
+__all__ = ["SEEN", "SIGMA", "levels_of", "measured"]
+
+_BRIGHTER = 1.25  # times, from which sublattices are of different columns; motifs of one differ by less
 
 _MANY = 50  # columns of a sublattice that tell how far they scatter, to a tenth
 _LEAST = 0.7  # of an error, as which it may turn out
@@ -22,7 +34,13 @@ SEEN = 0.45
 _FAR = 3.0  # usual distances from its site beyond which a column counts as no farther: displaced columns are no noise
 
 
-def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
+def measured(
+    positions: Floats,
+    variance: Floats,
+    group: Ints,
+    intensities: Floats,
+    lattice: tuple[Floats, Ints] | None = None,
+) -> Points:
     """Points whose errors are what their scatter about local lattices of their own sublattice shows.
 
     Where a sublattice scatters less than its errors say, they were too large. Where it scatters more, columns may really be
@@ -33,13 +51,23 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
     positions, variance : arrays of shape (n, 2)
         In square pixels.
     group : array of shape (n,), int64
+    intensities : array of shape (n,)
+    lattice : (array of shape (n, 2, 2), array of shape (n,) int64), optional
+        Translations around each column and the number of its lattice, NaN and -1 where they are not known, where they have been found before.
 
     Returns
     -------
     Points
     """
-    points = Points(positions, variance.copy(), group, np.zeros(2))
-    points = replace(points, start=start_bases(points))
+    levels = levels_of(group, intensities)
+    bright = np.isin(group, levels[0]) if levels else None
+    points = Points(positions, variance.copy(), group, np.zeros(2), bright=bright)
+    start = None
+    if lattice is not None and (lattice[1][group >= 0] >= 0).any():
+        number = np.where(group >= 0, lattice[1], -1)
+        bases = np.where((number >= 0)[:, None, None], reduced(lattice[0]), np.nan)
+        start = everywhere(positions, bases, number)
+    points = replace(points, start=start or start_bases(points))
     numbers, counts = np.unique(group[group >= 0], return_counts=True)
     least, off = np.full(2, np.inf), np.full(positions.shape, np.nan)
     for number in numbers[counts >= _MANY].tolist():
@@ -60,6 +88,26 @@ def measured(positions: Floats, variance: Floats, group: Ints) -> Points:
     jitter = np.where(np.isfinite(least), least, 0.0)
     together = _together(positions, off, group)
     return replace(points, variance=points.variance + jitter, jitter=np.sqrt(jitter), together=together)
+
+
+def levels_of(group: Ints, intensities: Floats) -> list[list[int]]:
+    """Sublattices of like brightness, the brightest first: domains may have made several of one place in the cell.
+
+    Parameters
+    ----------
+    group : array of shape (n,), int64
+        Sublattice of each column, -1 for none.
+    intensities : array of shape (n,)
+
+    Returns
+    -------
+    list of lists of int
+    """
+    numbers = np.unique(group[group >= 0])
+    bright = np.array([np.median(intensities[group == one]) for one in numbers.tolist()])
+    order = np.argsort(-bright, kind="stable")
+    fall = bright[order][:-1] > _BRIGHTER * np.maximum(bright[order][1:], 0)
+    return [part.tolist() for part in np.split(numbers[order], np.flatnonzero(fall) + 1) if len(part)]
 
 
 def _without_itself(fits: LocalFits, positions: Floats) -> Floats:

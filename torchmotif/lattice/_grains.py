@@ -135,9 +135,9 @@ def inwards(
     corner = labels[triangles]
     own = triangles[(corner >= 0).all(axis=1) & (corner == corner[:, :1]).all(axis=1)]
     sides = np.sort(np.concatenate([own[:, [0, 1]], own[:, [1, 2]], own[:, [2, 0]]]), axis=1)
-    once, count = np.unique(sides, axis=0, return_counts=True)
-    outline = np.unique(once[count == 1])
     n, weights = len(positions), np.ones(len(positions))
+    once, count = np.unique(sides[:, 0] * n + sides[:, 1], return_counts=True)
+    outline = np.unique(np.divmod(once[count == 1], max(n, 1)))
     rows = np.flatnonzero(np.isin(labels, labels[outline]) & (labels >= 0))
     if not len(rows):
         return weights

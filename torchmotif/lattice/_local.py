@@ -1,6 +1,6 @@
 """Local lattices: the two translations that best describe the columns around a place, and how they depend on each of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from torchmotif._threads import in_threads
 from torchmotif.columns.lattice import find_lattice
 
 __all__ = [
     "RADIUS",
     "LocalFits",
     "Points",
+    "everywhere",
     "fit_around",
     "reduced",
     "sparse_rows",
@@ -26,7 +28,9 @@ Ints = NDArray[np.int64]
 
 _FINER = 0.7  # of its own spacing is what a sublattice's lattice is looked for with, as in `sites`
 _OFF = 0.3  # shortest translations beside its site from which a column is none of the lattice
-_SHELL = 1.3  # longest translations within which the first fit looks, before indices reach farther
+# Longest translations within which the first fit looks, before indices reach farther, if they reach farther than so many: up to
+# there, translations that are a tenth off lead to the right ones.
+_SHELL, _FAR = 1.3, 2.0
 _SPARE = 3  # columns needed beyond one for each sublattice: two translations, and one to tell their misfit
 # Longest translations within which a lattice is fitted: of a square or hexagonal one, six to eight neighbours. Noise decides which
 # columns at that distance are in a fit, and makes it too small: 1.65 lies between the shells of honeycombs (1.53 and 1.73) and of
@@ -35,6 +39,8 @@ RADIUS = 1.65
 _MOST = 96  # neighbours of one fit
 _FLAT = 1e-3  # of a fit's spread along its longest direction: with less along the other, there is one translation only
 _BATCH = 4_096  # fits that are made together
+_WORSE = 3.0  # times that columns may be as far off their sites as they usually are,
+_EXACT = 0.01  # or so many shortest translations
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,8 @@ class Points:
         overlap are drawn aside together.
     start : (array of shape (n, 2, 2), array of shape (n,)), optional
         What `start_bases` has found for them.
+    bright : boolean array of shape (n,), optional
+        Columns of the brightest sublattices, which scatter least; None where it is not known.
     """
 
     positions: Floats
@@ -65,6 +73,7 @@ class Points:
     jitter: Floats
     together: float = 1.0
     start: tuple[Floats, Ints] | None = None
+    bright: NDArray[np.bool_] | None = None
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
         """The same, where fits use some of the columns, as one sublattice."""
@@ -114,10 +123,33 @@ class LocalFits:
         """Which places have a lattice."""
         return np.isfinite(self.basis[:, 0, 0])
 
+    def of(self, rows: Any) -> "LocalFits":
+        """Those of some places, by a mask or their numbers."""
+        return LocalFits(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def replaced(self, rows: Ints, other: "LocalFits") -> "LocalFits":
+        """The same with those of some rows from others, one for each."""
+        k = max(self.neighbours.shape[1], other.neighbours.shape[1])
+        parts = []
+        for field in fields(self):
+            mine, theirs = (getattr(one, field.name) for one in (self, other))
+            if field.name in _OF_NEIGHBOURS:
+                mine, theirs = _widened(mine, k), _widened(theirs, k)
+            mine = mine.copy()
+            mine[rows] = theirs
+            parts.append(mine)
+        return LocalFits(*parts)
+
     def operators(self, n: int) -> tuple[csr_array, csr_array]:
         """Matrices (m, n) that lead from the positions of all n columns, along one axis, to both translations."""
         first, second = (sparse_rows(self.neighbours, self.weights[..., axis], n) for axis in (0, 1))
         return first, second
+
+    def even(self, usual: float) -> NDArray[np.bool_]:
+        """Which places have columns around them that are not much farther off their sites than is usual, in pixels."""
+        shortest = np.linalg.norm(self.basis, axis=2).min(axis=1)
+        # Rounding makes no grains where columns do not scatter.
+        return np.asarray(self.offset < np.maximum(_WORSE * usual, _EXACT * shortest), bool)
 
     @property
     def scatter(self) -> Floats:
@@ -164,9 +196,14 @@ def start_bases(points: Points) -> tuple[Floats, Ints]:
         inside = grain >= 0
         bases[here[inside]], number[here[inside]] = vectors[grain[inside]], count + grain[inside]
         count += len(vectors)
+    return everywhere(points.positions, bases, number)
+
+
+def everywhere(positions: Floats, bases: Floats, number: Ints) -> tuple[Floats, Ints]:
+    """Translations (n, 2, 2) and numbers (n,) of lattices: columns without, numbered -1, take those of the nearest that has."""
     known = number >= 0
     if known.any() and not known.all():
-        nearest = cKDTree(points.positions[known]).query(points.positions[~known])[1]
+        nearest = cKDTree(positions[known]).query(positions[~known])[1]
         bases[~known], number[~known] = bases[known][nearest], number[known][nearest]
     return bases, number
 
@@ -225,21 +262,23 @@ def fit_around(
         return _joined([_nothing(len(centres))], 1)
     tree = cKDTree(points.positions[used])
     longest = np.linalg.norm(start, axis=2).max(axis=1)
-    first = _SHELL * float(np.median(longest[known]))
-    parts = []
-    for low in range(0, len(centres), _BATCH):
-        part = slice(low, low + _BATCH)
+    usual = float(np.median(longest[known]))
+
+    def work(part: slice) -> tuple[Any, ...]:
         excluded = None if own is None else own[part]
         columns, there, distance = _within(tree, used, centres[part], radius, excluded)
         if grains is not None:
             there &= grains[0][columns] == grains[1][part, None]
         basis = start[part]
-        if radius > first:
-            near = there & (distance <= first)
+        if radius > _FAR * usual:
+            near = there & (distance <= _SHELL * usual)
             close = int(np.flatnonzero(near.any(axis=0)).max(initial=1)) + 1
             begun = _fit(points, columns[:, :close], near[:, :close], basis)[0]
             basis = np.where(np.isfinite(begun), begun, basis)
-        parts.append(_fit(points, columns, there, basis))
+        return _fit(points, columns, there, basis)
+
+    batches = [slice(low, low + _BATCH) for low in range(0, len(centres), _BATCH)]
+    parts = in_threads(work, batches, torch.device("cpu"))
     return _joined(parts, max(part[1].shape[1] for part in parts))
 
 
@@ -266,7 +305,7 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
     of = [(which == g) & there for g in range(len(numbers))]  # a few sublattices
     anchors = np.stack([one.argmax(axis=1) for one in of], axis=1)  # the nearest of each
     step = place - np.take_along_axis(place, np.take_along_axis(anchors, which, axis=1)[..., None], axis=1)
-    index = np.rint(_times(step, np.asarray(np.linalg.inv(start), np.float64)))
+    index = np.rint(_times(step, _inverse(start)))
     shortest = np.linalg.norm(start, axis=2).min(axis=1)[:, None]
     on = there & (_length(step - _times(index, start)) < _OFF * shortest)
     for again in (True, False):
@@ -287,7 +326,7 @@ def _fit(points: Points, columns: Ints, there: NDArray[np.bool_], start: Floats)
         count = on.sum(axis=1)
         solved = (mean - root > _FLAT * (mean + root)) & (count - groups >= _SPARE)
         gram[~solved] = np.eye(2)
-        weights = (np.linalg.inv(gram) @ weighted).swapaxes(1, 2)
+        weights = (_inverse(gram) @ weighted).swapaxes(1, 2)
         weights[~solved] = 0.0
         basis = weights.swapaxes(1, 2) @ place
         rest = apart - _times(centred, basis)
@@ -309,6 +348,13 @@ def _times(vectors: Floats, matrices: Floats) -> Floats:
     return vectors[..., :1] * matrices[:, None, 0] + vectors[..., 1:] * matrices[:, None, 1]
 
 
+def _inverse(matrices: Floats) -> Floats:
+    """Of matrices (m, 2, 2): in closed form it takes a tenth of the time."""
+    (a, b), (c, d) = matrices[:, 0].T, matrices[:, 1].T
+    found = np.stack([np.stack([d, -b], axis=-1), np.stack([-c, a], axis=-1)], axis=1)
+    return np.asarray(found / (a * d - b * c)[:, None, None], np.float64)
+
+
 def _length(vectors: Floats) -> Floats:
     return np.hypot(vectors[..., 0], vectors[..., 1])
 
@@ -328,14 +374,20 @@ def _nothing(m: int) -> tuple[Any, ...]:
     )
 
 
+_OF_NEIGHBOURS = ("neighbours", "weights", "middle_weights")
+
+
+def _widened(array: np.ndarray, k: int) -> np.ndarray:
+    """An array (m, k or fewer, ...) with zeros for the neighbours that it lacks."""
+    return np.pad(array, [(0, 0), (0, k - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+
+
 def _joined(parts: list[tuple[Any, ...]], k: int) -> LocalFits:
     """Fits of all batches, whose neighbours are made as many as the most."""
-
-    def wide(array: np.ndarray) -> np.ndarray:
-        missing = [(0, 0), (0, k - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, missing)
-
-    widened = (1, 2, 5)
-    return LocalFits(
-        *(np.concatenate([wide(p[i]) if i in widened else p[i] for p in parts]) for i in range(9))
-    )
+    columns = []
+    for i, field in enumerate(fields(LocalFits)):
+        each = [part[i] for part in parts]
+        columns.append(
+            np.concatenate([_widened(one, k) for one in each] if field.name in _OF_NEIGHBOURS else each)
+        )
+    return LocalFits(*columns)

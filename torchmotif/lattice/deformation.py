@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
 from torchmotif.lattice._errors import SEEN
-from torchmotif.lattice._local import RADIUS, Points, fit_around, reduced, sparse_rows
+from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, reduced, sparse_rows
 from torchmotif.lattice.field import ColumnField
 from torchmotif.lattice.grains import Grains
 
 __all__ = ["LatticeStrain", "lattice_strain"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _MOST = 0.2  # strain beyond which the lattice of a column is taken for another one
 _STRUCTURE = ("a_nm", "b_nm", "gamma_deg")
@@ -100,6 +101,7 @@ def lattice_strain(
     rows = np.flatnonzero((grains.labels >= 0) & (points.group >= 0))
     grain = grains.labels[rows]
     fits = fit_around(points, points.positions[rows], cells[grain], reach, grains=(grains.labels, grain))
+    fits = _by_the_brightest(points, fits, rows, cells[grain], reach=reach, labels=grains.labels)
     unstrained, words = _reference(reference, grains, cells, stretch, pixel_size_nm)
     whole = np.rint(fits.basis @ np.linalg.inv(cells[grain]))
     known = np.abs(np.abs(np.linalg.det(np.nan_to_num(whole))) - 1) < 0.5
@@ -124,6 +126,24 @@ def lattice_strain(
         reach / stretch[1],
         words,
     )
+
+
+def _by_the_brightest(
+    points: Points, fits: LocalFits, rows: Ints, cells: Floats, *, reach: float, labels: Ints
+) -> LocalFits:
+    """Fits, of which those whose columns lie on no one lattice are those of the brightest sublattices, where these do.
+
+    At a wall between two domains the cages go on as they were, and what is in them jumps: that is no strain.
+    """
+    if points.bright is None or not fits.known.any():
+        return fits
+    usual = float(np.median(fits.offset[fits.known]))
+    left = np.flatnonzero(fits.known & ~fits.even(usual))
+    brightest = points.only(points.bright & (points.group >= 0))
+    own = (labels, labels[rows[left]])
+    again = fit_around(brightest, points.positions[rows[left]], cells[left], reach, grains=own)
+    better = again.known & again.even(usual)
+    return fits.replaced(left[better], again.of(better))
 
 
 def _reference(

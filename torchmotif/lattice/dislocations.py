@@ -10,7 +10,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from torchmotif.lattice._local import Points
-from torchmotif.lattice.grains import Grains, joined_triangles
+from torchmotif.lattice.grains import Grains
+from torchmotif.lattice.linked import joined_triangles
 
 if TYPE_CHECKING:
     import pandas as pd

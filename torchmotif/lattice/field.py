@@ -208,9 +208,9 @@ class ColumnField:
         for p, operator in enumerate(self.operators):
             slope = np.nan_to_num(self.jacobian[:, component, p, axis])
             if slope.any():
-                term = kernel @ diags_array(slope) @ operator
+                term = diags_array(slope) @ operator
                 found = term if found is None else found + term
-        return None if found is None else csr_array(found)
+        return None if found is None else csr_array(kernel @ found)
 
     def smoothed(self, radius: float) -> tuple[Floats, Floats]:
         """The field smoothed by a Gaussian, at each column, and its standard errors.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from torchmotif._arrays import as_positions
+from torchmotif._threads import in_threads
 from torchmotif.columns.lattice import Lattice, dark_sites, find_lattice
 from torchmotif.errors import InputError
 
@@ -20,8 +21,11 @@ _REACH = 3.0  # of its own spacings within which they lie; farther away strain a
 _FINER = 0.7  # of its own spacing is what its lattice is looked for with: more, and grains 12 degrees apart pass for one
 _NEAR = 0.35  # spacings from a site within which a column sits on it; sublattices are one spacing apart
 _CLEAR = 0.5  # spacings from a site within which a column that does not sit on it has moved there
-# Of the most frequent motif: one on no known site that has as many columns may be a sublattice.
+# Of the most frequent motif: one on no known site that has as many columns may be a sublattice. One that has fewer, but so many as told, is
+# one of a small grain if nearly all of them form one lattice: in four grains of MoSe2 the smallest has 42 columns of a motif of its own, all
+# in one lattice, and what is rare in a crystal has none.
 _FREQUENT = 0.1
+_REGULAR, _SEVERAL = 0.8, 36
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,9 @@ class Sites:
         Their sublattice.
     known : array of shape (n,), bool
         Whether a sublattice is known around each column.
+    bases, lattice : arrays of shape (n, 2, 2) and (n,) int64, optional
+        Translations (row, col) in pixels that columns were found to sit on a sublattice by, and a number of the lattice: those of the columns
+        of the motif that makes it. NaN and -1 for others.
     """
 
     columns: np.ndarray
@@ -52,6 +59,8 @@ class Sites:
     empty: np.ndarray
     empty_of: np.ndarray
     known: np.ndarray
+    bases: np.ndarray | None = None
+    lattice: np.ndarray | None = None
 
     @property
     def sublattices(self) -> list[int]:
@@ -133,13 +142,20 @@ def find_sites(
     most = np.bincount(motif[motif >= 0], minlength=1).max()
     empty: list[NDArray[np.float64]] = []
     of: list[int] = []
-    for number in range(n_motifs):
+    bases, which, count = np.full((len(points), 2, 2), np.nan), np.full(len(points), -1), 0
+    size = np.bincount(motif[motif >= 0], minlength=n_motifs)
+    least_size = np.minimum(_FREQUENT * most, _SEVERAL)
+    numbers = np.flatnonzero((size > _NEIGHBOURS) & (size >= least_size)).tolist()
+    hosts = [points[motif == number] for number in numbers]
+    for number, host, found in zip(
+        numbers, hosts, in_threads(_lattice_of, hosts, torch.device("cpu")), strict=True
+    ):
         here = motif == number
-        if here.sum() <= _NEIGHBOURS or here.sum() < _FREQUENT * most or (site[here] >= 0).mean() >= 0.5:
+        if (site[here] >= 0).mean() >= 0.5:
             continue
-        host = points[here]
-        own_spacing = float(np.median(cKDTree(host).query(host, k=[2])[0]))
-        lattice = find_lattice(torch.from_numpy(host), _FINER * own_spacing)
+        own_spacing, lattice = found
+        if len(host) < _FREQUENT * most and (lattice.grain.numpy() >= 0).mean() < _REGULAR:
+            continue
         away = _distances(points, host, lattice, _REACH * own_spacing)
         known |= np.isfinite(away)
         nearer = away < least
@@ -148,10 +164,19 @@ def find_sites(
         places = dark_sites(torch.from_numpy(host[on]), _FINER * own_spacing, lattice.of(on), shape).numpy()
         empty.append(places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places)
         of += [number] * len(empty[-1])
+        grain, vectors = lattice.grain.numpy(), lattice.vectors.numpy()
+        inside = np.flatnonzero(here)[grain >= 0]
+        bases[inside], which[inside] = vectors[grain[grain >= 0]], count + grain[grain >= 0]
+        count += len(vectors)
     motifs, shares = _by_motif(site, motif, known, n_motifs)
-    return Sites(
-        site, motifs, shares, np.concatenate([np.zeros((0, 2)), *empty]), np.array(of, np.int64), known
-    )
+    places = np.concatenate([np.zeros((0, 2)), *empty])
+    return Sites(site, motifs, shares, places, np.array(of, np.int64), known, bases, which)
+
+
+def _lattice_of(host: NDArray[np.float64]) -> tuple[float, Lattice]:
+    """Distance between the nearest columns of a motif, and their lattice."""
+    own_spacing = float(np.median(cKDTree(host).query(host, k=[2])[0]))
+    return own_spacing, find_lattice(torch.from_numpy(host), _FINER * own_spacing)
 
 
 def _distances(

@@ -1,0 +1,49 @@
+"""Sums over the neighbours of columns in a fit, in Gaussian windows."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif.columns._fit import Fit
+from torchmotif.columns._local_phase import Windows
+
+__all__ = ["Around"]
+
+_COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
+
+
+class Around(NamedTuple):
+    """Sums over the neighbours of places, in Gaussian windows, without themselves."""
+
+    windows: Windows
+    pixel: Int[Tensor, " n"]
+    nodes: tuple[Tensor, Tensor, Tensor]
+    shape: tuple[int, int, int]
+    own: Float[Tensor, " n"]
+
+    @staticmethod
+    def of(
+        fit: Fit, rows: Int[Tensor, " n"], sheet: Int[Tensor, " n"], sheets: int, sigma: float
+    ) -> "Around":
+        """Of some columns of a fit; neighbours of each are those on its sheet."""
+        coarse = max(1, int(sigma / _COARSE))
+        _, h, w = ((length - 1) // coarse + 1 for length in fit.tiles.shape)
+        windows = Windows.of(fit.data.new_zeros(1, h, w), sigma / coarse)
+        row, col = (fit.positions[rows] / coarse).unbind(1)
+        pixel = (sheet * h + row.round().long().clamp(0, h - 1)) * w + col.round().long().clamp(0, w - 1)
+        i, j = ((at / step).round().long() for at, step in ((row, windows.step[0]), (col, windows.step[1])))
+        i, j = i.clamp(0, len(windows.rows) - 1), j.clamp(0, len(windows.cols) - 1)
+        at_row, at_col = pixel // w % h, pixel % w
+        own = windows.rows[i, at_row] * windows.cols[j, at_col]
+        return Around(windows, pixel, (sheet, i, j), (sheets, h, w), own.double())
+
+    def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Weighted sums of the neighbours' values."""
+        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(
+            0, self.pixel, values.float()
+        )
+        every = self.windows.sums(image.view(self.shape))[self.nodes].double()
+        return every - self.own * values

@@ -1,0 +1,99 @@
+"""Columns that keep their place follow what those of their kind around them have in common."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchmotif.columns._around import Around
+from torchmotif.columns._fit import Fit
+from torchmotif.columns._guided import Sites
+from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._search import STEPS, converge
+
+__all__ = ["follow"]
+
+# Lattice constants: standard deviations of the windows in which columns of a kind have a shift in common. In the wider one about 40 of them
+# tell it; the other follows walls between domains, where its 8 are sure of it to so many widths.
+_WIDE, _NARROW, _SURE = 1.8, 0.8, 0.1
+_ROUNDS = 8  # of shifts, after each of which the others are fitted anew
+# Mean of the squared shifts over their variance, for a kind in a tile, from which on they are no noise: of noise, whose mean is 1,
+# some ten independent windows reach 2 once in a thousand times.
+# Once they are clear, what is left of them is followed down to a part of the noise.
+_CLEAR, _LEFT = 3.0, 0.3
+_FURTHEST = 0.5  # widths, in one round
+_MOST = 0.7  # of the spacing, in all: a column farther from its place would be another's
+
+
+def follow(fit: Fit, sites: Sites) -> Sites:
+    """Move the held columns of a fit that has converged, as far as those of a kind are off their predicted places together.
+
+    The mean cell is that of all domains, and a phase that is measured in a window follows no wall. A column too faint for a place of its own
+    is then held beside its true one, and draws its neighbours: in PbTiO3, where oxygen moves by 25 pm, titanium by 1 pm. What the columns of a kind
+    within some cells say together is as sure as one of many times the dose. Shifts that are no more than noise are not made.
+
+    Returns
+    -------
+    Sites
+        With the places where the columns are now.
+    """
+    site = sites.of_columns(fit)
+    held = as_index(fit.fixed & (site >= 0))
+    if not len(held):
+        return sites
+    site = site[held]
+    group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
+    begun, width = fit.positions[held], fit.shape.width.double()
+    most = _MOST * sites.spacing * fit.axes
+    clear = torch.ones(groups, dtype=torch.bool, device=group.device)
+    for number in range(_ROUNDS):
+        shift, usual = _in_common(fit, held, group, groups, sites.reach)
+        clear = clear & (usual > (_LEFT if number else _CLEAR))
+        # At first shrunk as James and Stein (1961) do.
+        shift = shift * torch.where(clear, 1.0 if number else 1 - 1 / usual.clamp(min=1), 0.0)[group, None]
+        shift = shift.clamp(-_FURTHEST * width, _FURTHEST * width)
+        moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
+        changed = as_index((moved != fit.positions[held]).any(dim=1))
+        if not len(changed):
+            break
+        fit.positions = fit.positions.index_copy(0, held, moved)
+        fit.look()
+        converge(fit, STEPS, fit.next_to(held[changed]))
+        fit.assemble(fit.expected, fit.stale())
+    return replace(sites, positions=sites.positions.index_add(0, site, fit.positions[held] - begun))
+
+
+def _in_common(
+    fit: Fit, rows: Int[Tensor, " k"], group: Int[Tensor, " k"], groups: int, constant: float
+) -> tuple[Float[Tensor, "k 2"], Float[Tensor, " g"]]:
+    """The shift that columns of a group around each have in common; and in each group the mean of their squares over their variance."""
+    residual = (fit.data - fit.expected) * fit.weights
+    products = fit.profile.at(rows).projected(fit.profile.pad(residual))[:, 1:]
+    own = fit.blocks.own[rows].diagonal(dim1=1, dim2=2)[:, 1:]
+    shift, noise = _in_window(fit, rows, (group, groups), (products, own), _WIDE * constant)
+    square = (shift.square() / noise.clamp(min=1e-12)).mean(dim=1)
+    both = torch.zeros(groups, 2, dtype=square.dtype, device=square.device)
+    both.index_add_(0, group, torch.stack([square, torch.ones_like(square)], dim=1))
+    near, its = _in_window(fit, rows, (group, groups), (products, own), _NARROW * constant)
+    sure = (its > 0) & (its < (_SURE * fit.shape.width.double()) ** 2)
+    return torch.where(sure, near, shift), both[:, 0] / both[:, 1].clamp(min=1)
+
+
+def _in_window(
+    fit: Fit, rows: Int[Tensor, " k"], group: tuple[Tensor, int], told: tuple[Tensor, Tensor], sigma: float
+) -> tuple[Float[Tensor, "k 2"], Float[Tensor, "k 2"]]:
+    """The common shift in Gaussian windows and its variance: one step of Gauss and Newton, from products with derivatives and their squares."""
+    # The square of a Gaussian window is one of half its variance.
+    wide, narrow = (Around.of(fit, rows, *group, one) for one in (sigma, sigma / 2**0.5))
+
+    def sums(around: Around, values: Float[Tensor, "k q"]) -> Float[Tensor, "k q"]:
+        each = [around.sums(one) + around.own * one for one in values.unbind(1)]
+        return torch.stack(each, dim=1)
+
+    # What is usual around a place says more of its brightness than noise there. A kind that is not there has none, or less: it stays.
+    bright = torch.stack([fit.intensity[rows].double(), torch.ones_like(wide.own)], dim=1)
+    mean = torch.div(*sums(wide, bright).split(1, dim=1)).clamp(min=0)
+    score, square = mean * told[0], mean**2 * told[1]
+    total = sums(wide, square).clamp(min=1e-12)
+    return sums(wide, score) / total, sums(narrow, square) / total.square()
