@@ -29,8 +29,13 @@ _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a prob
 _PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
 _FEWEST = 8  # columns of a kind that was not pointed at
+# By which the brightness of a motif must differ from that of the nearest kind to be none of it, of the median brightness and in
+# standard deviations of a column. Half empty sites of TiWSe2 (25, ADF2) are 0.2 and 4 from the empty ones; metal columns beside
+# vacancies, which are of the kind, 0.01. With twice as much the half empty sites count as empty: V_Se 0.71, not 0.90.
+_BRIGHTER, _BRIGHTER_SPREADS = 0.1, 2.0
 _FOREIGN = 5.0  # standard deviations of the intensity of a kind beyond which a column may be none of it
 _STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
+_POINTED = 0.3
 _RIDGE = 1e-9
 
 
@@ -86,14 +91,22 @@ def name_like(
     turns = _turns(values, motif)
     within = _within(values, motif, turns)
     precision: Floats = np.asarray(np.linalg.inv(within), np.float64)
-    starts = _starts(examples, precision, turns)
-    strangers = _strangers(values, motif, starts, precision, turns)
+    starts, scatter = _starts(examples, precision, turns)
     kinds = len(examples.kinds)
-    named = np.append(np.arange(kinds), np.full(len(strangers) + 1, kinds))
-    weight = np.append(np.bincount(examples.kind, minlength=kinds), np.full(len(strangers), _PRIOR))
-    every = np.concatenate([starts, strangers])
+    shown = np.bincount(examples.kind, minlength=kinds)
+    counts = np.bincount(motif[motif >= 0], minlength=1)
+    frequent = np.flatnonzero(counts >= _FEWEST)
+    means = _means(values[motif >= 0], motif[motif >= 0])[frequent]
+    spread = np.array([values[motif == one, -1].std() for one in frequent])
+    strange, starts = _strangers(
+        means, spread, starts=starts, precision=precision, turns=turns, examples=examples, noise=np.sqrt(scatter / shown)
+    )
+    named = np.append(np.arange(kinds), np.full(strange.sum() + 1, kinds))
+    weight = np.append(shown, counts[frequent][strange])
+    every = np.concatenate([starts, means[strange]])
+    scatter = np.append(scatter, np.full(strange.sum(), float(values.shape[1])))
     for _ in range(_PASSES):
-        space = _space(values, within, every, weight, turns)
+        space = _space(values, within, every, np.sqrt(scatter / weight), turns)
         foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
         found = _mixture(values, space, turns, every, weight, own=own[whole], foreign=foreign)
         every, weight = _relearnt(values, found, turns, every, weight)
@@ -153,9 +166,12 @@ def _aligned(values: Floats, reference: Floats, precision: Floats, turns: list[f
     return np.asarray(copies[nearest, np.arange(len(values))])
 
 
-def _starts(examples: Examples, precision: Floats, turns: list[float]) -> Floats:
-    """The mean of the examples of each kind, brought into one orientation."""
-    means = []
+def _starts(examples: Examples, precision: Floats, turns: list[float]) -> tuple[Floats, Floats]:
+    """The mean of the examples of each kind, brought into one orientation, and the mean square of the distances from it.
+
+    Examples may be more unlike one another than columns of a common motif are; less than these they are by chance.
+    """
+    means, scatters = [], []
     for kind in range(len(examples.kinds)):
         mine = examples.features[examples.kind == kind]
         reference = mine[0]
@@ -163,17 +179,29 @@ def _starts(examples: Examples, precision: Floats, turns: list[float]) -> Floats
             mine = _aligned(mine, reference, precision, turns)
             reference = mine.mean(axis=0)
         means.append(reference)
-    return np.array(means)
+        rest = mine - reference
+        scatters.append(np.einsum("ij,jk,ik->", rest, precision, rest) / max(len(mine) - 1, 1))
+    return np.array(means), np.maximum(scatters, float(reference.shape[0]))
 
 
 def _strangers(
-    values: Floats, motif: NDArray[np.int64], starts: Floats, precision: Floats, turns: list[float]
-) -> Floats:
-    """Means of the motifs that no example is like: farther from the nearest kind than that is from any other kind."""
-    counts = np.bincount(motif[motif >= 0], minlength=1)
-    if len(starts) < 2:
-        return np.zeros((0, values.shape[1]))
-    means = _means(values[motif >= 0], motif[motif >= 0])[counts >= _FEWEST]
+    means: Floats,
+    spread: Floats,
+    *,
+    starts: Floats,
+    precision: Floats,
+    turns: list[float],
+    examples: Examples,
+    noise: Floats,
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Motifs that no example is like, and the means of the kinds by the motifs that their examples lie in.
+
+    A motif is like none if it is farther from the nearest kind than that is from any other kind, or if it is of another brightness
+    than the examples of that kind. A kind starts from a motif where that is what most of its examples are as bright as, and
+    their mean is as near to the motif's as the mean of so few is to its own.
+    """
+    if len(starts) < 2 or not len(means):
+        return np.zeros(len(means), bool), starts
     copies = np.stack([_turned(starts, angle) for angle in turns])
 
     def away(some: Floats) -> Floats:
@@ -182,10 +210,24 @@ def _strangers(
 
     apart = away(starts) + np.diag(np.full(len(starts), np.inf))
     to = away(means)
-    return np.asarray(means[to.min(axis=1) > apart.min(axis=1)[to.argmin(axis=1)]])
+    nearest = to.argmin(axis=1)
+    strange = to.min(axis=1) > apart.min(axis=1)[nearest]
+    found = starts.copy()
+    for kind in np.unique(nearest).tolist():
+        mine, shown = np.flatnonzero(nearest == kind), examples.features[examples.kind == kind, -1]
+        votes = np.bincount(
+            np.abs(shown[:, None] - means[mine, -1]).argmin(axis=1), minlength=len(mine)
+        )
+        first = mine[votes.argmax()]
+        step = np.abs(means[mine, -1] - means[first, -1])
+        other = step > np.maximum(_BRIGHTER, _BRIGHTER_SPREADS * spread[mine])
+        strange[mine] |= other & (votes < _POINTED * len(shown))
+        if to[first, kind] < (_BEYOND_NOISE * noise[kind]) ** 2 and not strange[first]:
+            found[kind] = _aligned(means[first : first + 1], starts[kind], precision, turns)[0]
+    return strange, found
 
 
-def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns: list[float]) -> _Space:
+def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns: list[float]) -> _Space:
     """Coordinates that tell kinds apart, and intensity: what else varies around columns makes them no other kind."""
     scale, vectors = np.linalg.eigh(within)
     white = vectors / np.sqrt(scale)
@@ -199,10 +241,8 @@ def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns
     between = between - between.mean(axis=0)
     told = between @ kept @ kept.T
     rest = between - told
-    noise = np.sqrt(values.shape[1] / np.repeat(weight[None], len(turns), axis=0).ravel())
-    beyond = np.where(
-        np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0
-    )  # kinds too rare to be in `kept`
+    # Kinds too rare to be in `kept`.
+    beyond = np.where(np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * np.tile(noise, len(turns)), 1.0, 0.0)
     intensity = white[-1:].copy()
     intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
     _, strength, right = np.linalg.svd(
