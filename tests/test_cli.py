@@ -81,6 +81,10 @@ def test_demo_names_the_sites_and_takes_the_next_free_folder(
     assert (tmp_path / "torchmotif-demo-3" / "run.json").exists()
 
 
+def test_the_version_is_said() -> None:
+    assert run("--version").stdout == f"torchmotif {tm.__version__}\n"
+
+
 def test_info_says_what_is_in_the_file(scan: Path, tmp_path: Path) -> None:
     done = run("info", scan)
     assert done.exit_code == 0, done.output

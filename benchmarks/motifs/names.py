@@ -43,7 +43,7 @@ class Tally(NamedTuple):
     sure: np.ndarray  # probabilities of the names
     right: np.ndarray
     z: np.ndarray  # errors of the composition over stated ones, (draws, elements)
-    refused: int  # draws in which a wrong formula is refused
+    refused: int  # draws in which a wrong formula is refused, or said to fit badly
 
 
 def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int) -> Tally:
@@ -58,7 +58,8 @@ def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int)
         scan = specimen.draw(electrons / 10, torch.Generator().manual_seed(seed))
         result = tm.analyze(scan, progress=False)
         try:
-            result.identify("WTe2" if formula == "MoS2" else "MoS2")
+            wrong = result.identify("WTe2" if formula == "MoS2" else "MoS2").names
+            refused += wrong is not None and any("fits badly" in one for one in wrong.warnings)
         except CompositionError:
             refused += 1
         names = result.identify(formula, dopants=[dopant]).names
@@ -90,7 +91,7 @@ def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int)
 def identify(formula: str, dopant: str, electrons: float, draws: int, side: int) -> None:
     got = tally_of(formula, dopant, electrons, draws, side)
     print(
-        f"{formula} with {dopant}, {electrons} e/px, {draws} draws of {side} px; a wrong formula refused in {got.refused}"
+        f"{formula} with {dopant}, {electrons} e/px, {draws} draws of {side} px; a wrong formula refused or said to fit badly in {got.refused}"
     )
     print(got.names.table()[["name", "site", "contrast", "next"]].round(1).to_string())
     for kind, found in got.words.items():

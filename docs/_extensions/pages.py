@@ -5,6 +5,7 @@ They are written to docs/generated before Sphinx looks for pages. Notebooks are 
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -114,8 +115,18 @@ def notebook(path: Path) -> str:
             parts.append(
                 f"```{{image}} ../figures/notebooks/{figure.name}\n:alt: Output of the cell above, {heading[-1]}\n```"
             )
-    note = f"This is the notebook `notebooks/{path.name}` of the repository."
+    note = f"This is the notebook `notebooks/{path.name}` of the repository{_online(path.name)}."
     return "\n\n".join([parts[0], f":::{{note}}\n{note}\n:::", *parts[1:], ""])
+
+
+def _online(name: str) -> str:
+    """Links that open a notebook without an installation, where the repository's address is known: as GitHub's workflows have it."""
+    where = os.environ.get("GITHUB_REPOSITORY")
+    if not where:
+        return ""
+    colab = f"https://colab.research.google.com/github/{where}/blob/main/notebooks/{name}"
+    binder = f"https://mybinder.org/v2/gh/{where}/main?labpath=notebooks%2F{name}"
+    return f"; open it in [Colab]({colab}), after `%pip install torchmotif`, or in [Binder]({binder})"
 
 
 def results() -> str:

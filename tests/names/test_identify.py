@@ -113,6 +113,20 @@ def test_columns_without_errors_are_refused(at_1: tuple[Any, tm.MotifResult]) ->
         identify_columns(result.image.measured(), bare, result.sites, "MoS2")
 
 
+def test_adatoms_that_no_column_can_show_are_not_looked_for(at_1: tuple[Any, tm.MotifResult]) -> None:
+    result = at_1[1]
+    scan = result.image.measured()
+    noisy = dataclasses.replace(
+        result.columns, intensity_errors=2 * np.asarray(result.columns.intensity_errors)
+    )
+    names = identify_columns(scan, noisy, result.sites, "MoS2")
+    assert "Mo+S" not in names.kinds
+    assert any("Mo+S" in one and "not looked for" in one for one in names.warnings)
+    clear = identify_columns(scan, result.columns, result.sites, "MoS2")
+    assert "Mo+S" in clear.kinds
+    assert not any("not looked for" in one for one in clear.warnings)
+
+
 def test_nothing_is_named_by_default(at_1: tuple[Any, tm.MotifResult]) -> None:
     assert at_1[1].names is None
     assert "name" not in at_1[1].to_dataframe()

@@ -79,6 +79,23 @@ def test_a_kind_that_nobody_pointed_at_has_no_name(at_10: tuple[Any, tm.MotifRes
     assert (names.words[dopants] == "").mean() > 0.9
 
 
+def test_half_empty_sites_are_not_empty_ones(at_10: tuple[Any, tm.MotifResult]) -> None:
+    specimen, result = at_10
+    away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)
+    true = np.where(away < 4, specimen.truth.kinds[near], "?")
+    at = {
+        kind: result.columns.positions[np.flatnonzero(result.whole & (true == other))[:5]]
+        for kind, other in (("Mo", "Mo"), ("full", "S2"), ("bright", "Mo_S2"))
+    }
+    names = result.like(at).names
+    assert names is not None
+    half = result.whole & (true == "V_S")
+    assert half.sum() >= 12
+    assert (names.words[half] == "").mean() > 0.9
+    regular = result.whole & (specimen.truth.classes[near] == "S2")  # with no foreign neighbour
+    assert (names.words[regular] == "full").mean() > 0.99
+
+
 def test_a_table_does_the_same_as_a_mapping(
     pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -46,6 +46,25 @@ app = typer.Typer(
     help="Structural motifs in atomic-resolution STEM images.",
     epilog=EXIT_CODES,
 )
+
+
+def _say_version(asked: bool) -> bool:
+    if asked:
+        import torchmotif
+
+        typer.echo(f"torchmotif {torchmotif.__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end."),
+    ] = False,
+) -> None:
+    pass
 
 
 _running: ContextVar[Any] = ContextVar("running", default=None)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.mixture import GaussianMixture
 
 from torchmotif.errors import InputError
 from torchmotif.plane_graph import PlaneGraph
@@ -159,6 +158,8 @@ def split_motif(
     InputError
         If no node of the motif has a strain, or `max_parts` is not positive.
     """
+    from sklearn.mixture import GaussianMixture
+
     if max_parts < 1:
         raise InputError(f"max_parts must be at least 1, got {max_parts}")
     nodes = np.flatnonzero((graph.labels == label) & np.isfinite(strain.residual))

@@ -3,35 +3,26 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from torchmotif.errors import InputError
+from torchmotif.names._starts import BEYOND_NOISE, start_from, turned, turns_of, within_motifs
 from torchmotif.names.examples import Examples, Features
 from torchmotif.names.names import Names, likeliest
-from torchmotif.zernike import rotate
 
 __all__ = ["name_like"]
 
 Floats = NDArray[np.float64]
 
-_FOLDS = (6, 4, 3, 2)
-_ALIGNMENTS = 3  # rounds of bringing examples into one orientation: the second changes none but in a tie
-_BEYOND_NOISE = 1.5  # times what noise makes of the mean of so many examples
 _TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
 _PASSES = 2  # with the coordinates of what the examples are, then of what all columns like them are
 _LEARNT = 20_000  # columns that kinds are learnt from
-_SYMMETRIC = (
-    1.0  # standard deviations of one column that the mean of a common kind may change by when it is turned
-)
 _STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
 _PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
-_FEWEST = 8  # columns of a kind that was not pointed at
 _FOREIGN = 5.0  # standard deviations of the intensity of a kind beyond which a column may be none of it
 _STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
-_RIDGE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +74,13 @@ def name_like(
         )
     whole = np.asarray(np.isfinite(features.values).all(axis=1))
     values, motif = features.values[whole], labels[whole]
-    turns = _turns(values, motif)
-    within = _within(values, motif, turns)
-    precision: Floats = np.asarray(np.linalg.inv(within), np.float64)
-    starts = _starts(examples, precision, turns)
-    strangers = _strangers(values, motif, starts, precision, turns)
-    kinds = len(examples.kinds)
-    named = np.append(np.arange(kinds), np.full(len(strangers) + 1, kinds))
-    weight = np.append(np.bincount(examples.kind, minlength=kinds), np.full(len(strangers), _PRIOR))
-    every = np.concatenate([starts, strangers])
+    turns = turns_of(values, motif)
+    within = within_motifs(values, motif, turns)
+    starts = start_from(examples, values, motif, within, turns)
+    kinds, every, weight = len(examples.kinds), starts.means, starts.weight
+    named = np.minimum(np.arange(len(every) + 1), kinds)
     for _ in range(_PASSES):
-        space = _space(values, within, every, weight, turns)
+        space = _space(values, within, every, np.sqrt(starts.scatter / weight), turns)
         foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
         found = _mixture(values, space, turns, every, weight, own=own[whole], foreign=foreign)
         every, weight = _relearnt(values, found, turns, every, weight)
@@ -104,105 +91,22 @@ def name_like(
     return _names(of_kind, whole, examples)
 
 
-def _turned(values: Floats, angle: float) -> Floats:
-    """Features turned counter-clockwise; the intensity stays."""
-    moments = np.asarray(rotate(torch.from_numpy(np.ascontiguousarray(values[:, :-1])), angle))
-    return np.concatenate([moments, values[:, -1:]], axis=1)
-
-
-def _within(values: Floats, motif: NDArray[np.int64], turns: list[float]) -> Floats:
-    """Covariance of columns about the mean of their motif, the same in all orientations of the crystal."""
-    here = motif >= 0
-    if here.sum() < 2 * values.shape[1]:
-        here, motif = np.ones(len(values), bool), np.zeros(len(values), np.int64)
-    means = _means(values[here], motif[here])
-    rest = values[here] - means[motif[here]]
-    copies = [_turned(rest, angle) for angle in turns]
-    covariance = np.sum([one.T @ one for one in copies], axis=0) / (
-        len(turns) * max(len(rest) - len(np.unique(motif[here])), 1)
-    )
-    return np.asarray(covariance + _RIDGE * np.trace(covariance) * np.eye(values.shape[1]))
-
-
-def _means(values: Floats, motif: NDArray[np.int64]) -> Floats:
-    means = np.zeros((int(motif.max()) + 1, values.shape[1]))
-    np.add.at(means, motif, values)
-    return means / np.maximum(np.bincount(motif), 1)[:, None]
-
-
-def _turns(values: Floats, motif: NDArray[np.int64]) -> list[float]:
-    """Angles by which the crystal comes to lie on itself, in radians: those that leave its common motifs as they are."""
-    counts = np.bincount(motif[motif >= 0], minlength=1)
-    common = np.flatnonzero(counts >= max(0.1 * counts.max(), _FEWEST))
-    if not len(common):
-        return [0.0]
-    precision = np.linalg.inv(_within(values, motif, [0.0]))
-    means = _means(values[motif >= 0], motif[motif >= 0])[common]
-    for fold in _FOLDS:
-        change = _turned(means, 2 * np.pi / fold) - means
-        if (np.einsum("ij,jk,ik->i", change, precision, change) < _SYMMETRIC**2).all():
-            return [2 * np.pi * i / fold for i in range(fold)]
-    return [0.0]
-
-
-def _aligned(values: Floats, reference: Floats, precision: Floats, turns: list[float]) -> Floats:
-    """Feature vectors in that of the crystal's orientations in which they are nearest to a reference."""
-    copies = np.stack([_turned(values, angle) for angle in turns])
-    away = copies - reference
-    nearest = np.einsum("gij,jk,gik->gi", away, precision, away).argmin(axis=0)
-    return np.asarray(copies[nearest, np.arange(len(values))])
-
-
-def _starts(examples: Examples, precision: Floats, turns: list[float]) -> Floats:
-    """The mean of the examples of each kind, brought into one orientation."""
-    means = []
-    for kind in range(len(examples.kinds)):
-        mine = examples.features[examples.kind == kind]
-        reference = mine[0]
-        for _ in range(_ALIGNMENTS):
-            mine = _aligned(mine, reference, precision, turns)
-            reference = mine.mean(axis=0)
-        means.append(reference)
-    return np.array(means)
-
-
-def _strangers(
-    values: Floats, motif: NDArray[np.int64], starts: Floats, precision: Floats, turns: list[float]
-) -> Floats:
-    """Means of the motifs that no example is like: farther from the nearest kind than that is from any other kind."""
-    counts = np.bincount(motif[motif >= 0], minlength=1)
-    if len(starts) < 2:
-        return np.zeros((0, values.shape[1]))
-    means = _means(values[motif >= 0], motif[motif >= 0])[counts >= _FEWEST]
-    copies = np.stack([_turned(starts, angle) for angle in turns])
-
-    def away(some: Floats) -> Floats:
-        step = some[:, None, None] - copies  # (m, g, j, k)
-        return np.asarray(np.einsum("mgjk,kl,mgjl->mgj", step, precision, step).min(axis=1))
-
-    apart = away(starts) + np.diag(np.full(len(starts), np.inf))
-    to = away(means)
-    return np.asarray(means[to.min(axis=1) > apart.min(axis=1)[to.argmin(axis=1)]])
-
-
-def _space(values: Floats, within: Floats, starts: Floats, weight: Floats, turns: list[float]) -> _Space:
+def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns: list[float]) -> _Space:
     """Coordinates that tell kinds apart, and intensity: what else varies around columns makes them no other kind."""
     scale, vectors = np.linalg.eigh(within)
     white = vectors / np.sqrt(scale)
-    centre = np.mean([_turned(values, angle).mean(axis=0) for angle in turns], axis=0)
-    copies = [(_turned(values, angle) - centre) @ white for angle in turns]
+    centre = np.mean([turned(values, angle).mean(axis=0) for angle in turns], axis=0)
+    copies = [(turned(values, angle) - centre) @ white for angle in turns]
     size, directions = np.linalg.eigh(sum(one.T @ one for one in copies) / (len(turns) * len(values)))
     kept = directions[
         :, size > (1 + np.sqrt(values.shape[1] / len(values))) ** 2
     ]  # beyond what noise alone reaches
-    between = np.concatenate([(_turned(starts, angle) - centre) @ white for angle in turns])
+    between = np.concatenate([(turned(starts, angle) - centre) @ white for angle in turns])
     between = between - between.mean(axis=0)
     told = between @ kept @ kept.T
     rest = between - told
-    noise = np.sqrt(values.shape[1] / np.repeat(weight[None], len(turns), axis=0).ravel())
-    beyond = np.where(
-        np.linalg.norm(rest, axis=1) > _BEYOND_NOISE * noise, 1.0, 0.0
-    )  # kinds too rare to be in `kept`
+    # Kinds too rare to be in `kept`.
+    beyond = np.where(np.linalg.norm(rest, axis=1) > BEYOND_NOISE * np.tile(noise, len(turns)), 1.0, 0.0)
     intensity = white[-1:].copy()
     intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
     _, strength, right = np.linalg.svd(
@@ -222,9 +126,9 @@ def _mixture(
     foreign: Floats,
 ) -> Floats:
     """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
-    at = np.stack([space.of(_turned(values, angle)) for angle in turns])  # (g, n, q)
+    at = np.stack([space.of(turned(values, angle)) for angle in turns])  # (g, n, q)
     learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
-    copies = np.stack([space.of(_turned(starts, angle)) for angle in turns])
+    copies = np.stack([space.of(turned(starts, angle)) for angle in turns])
     means = known = space.of(starts)
     parts, size = means.shape
     shares, scatter = np.full(parts, 1 / parts), np.eye(size)
@@ -328,7 +232,7 @@ def _relearnt(
     """Means of all columns by their probability of being each, and how many columns those are."""
     parts = len(means)
     taken = found[..., :parts].sum(axis=(0, 1))
-    sums = sum(found[g, :, :parts].T @ _turned(values, angle) for g, angle in enumerate(turns))
+    sums = sum(found[g, :, :parts].T @ turned(values, angle) for g, angle in enumerate(turns))
     return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,8 +137,9 @@ def rotation_distance(a: Any, b: Any, mirror: bool = False, orders: Any = None) 
             f"a and b must have equally many moments, got {first.shape[-1]} and {second.shape[-1]}"
         )
     try:
-        torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
-    except RuntimeError:
+        # That of torch imports sympy, which takes half a second.
+        np.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+    except ValueError:
         raise InputError(
             f"a and b must have leading shapes that broadcast, got {tuple(first.shape)} and {tuple(second.shape)}; "
             "a[:, None] and b[None] compare all with all"

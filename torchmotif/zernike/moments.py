@@ -134,8 +134,9 @@ def rotate(moments: Any, angle: Any, orders: Any = None) -> Any:
     m = index[:, 1].to(values.device)
     turn = as_tensor(angle, device=values.device, dtype=values.dtype, name="angle")
     try:
-        torch.broadcast_shapes(turn.shape, values.shape[:-1])
-    except RuntimeError as error:
+        # That of torch imports sympy, which takes half a second.
+        np.broadcast_shapes(turn.shape, values.shape[:-1])
+    except ValueError as error:
         raise InputError(
             f"angle must broadcast with the leading shape {tuple(values.shape[:-1])} of moments, got {tuple(turn.shape)}"
         ) from error
