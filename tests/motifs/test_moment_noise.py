@@ -5,7 +5,8 @@ import torch
 from drawn import BASIS, FULL, HALF, KERNELS, cumulants, moments_of, spots
 
 from torchmotif.motifs._moments import n_max_of
-from torchmotif.motifs._noise import CountingNoise, central_columns, matched_filter, noise_scale
+from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_scale
+from torchmotif.motifs._single_columns import central_columns
 from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import CentralColumn, Middle
 from torchmotif.zernike import ZernikeBasis

@@ -8,7 +8,7 @@ from drawn import BASIS, RADIUS, SIZE, moments_of, spots
 from torchmotif.errors import InputError
 from torchmotif.motifs._model import Spread
 from torchmotif.motifs._moments import MomentScale, PatchSource, n_max_of
-from torchmotif.motifs._noise import central_columns
+from torchmotif.motifs._single_columns import central_columns
 from torchmotif.zernike import ZernikeBasis
 
 

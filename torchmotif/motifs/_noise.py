@@ -1,7 +1,6 @@
 """What counting electrons does to moments: their covariance, and the gain where nobody gave it."""
 
 import math
-from functools import lru_cache
 from itertools import product
 
 import torch
@@ -9,17 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchmotif.motifs._single_columns import rings
 from torchmotif.zernike import ZernikeBasis
 from torchmotif.zernike.polynomials import zernike_polynomials
 
 __all__ = [
     "CountingNoise",
-    "central_columns",
     "matched_filter",
     "noise_edge",
     "noise_scale",
     "principal_axes",
-    "radius_of",
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
@@ -102,6 +100,21 @@ class CountingNoise:
         weight = expected.clamp(min=0.0).double() * along
         return weight @ along.T, torch.einsum("ap,bp,cp->abc", weight, along, along)
 
+    def negentropies(
+        self, means: Float[Tensor, "g l"], directions: Float[Tensor, "g c k"], variances: Float[Tensor, "g c"], scale: float
+    ) -> Float[Tensor, "g c"]:
+        """By how much the noise of groups is unlike a Gaussian of these variances along some directions (Comon, 1994).
+
+        It is the most that any model gains over a Gaussian, in log-likelihood for each column. `means` are the mean moments of the
+        groups; the noise is larger by a factor than that of one electron per unit.
+        """
+        expected = (means.float() @ self._shapes[self._middle] + self._level).clamp(min=0.0)[:, None]
+        along = directions @ self._kernels[self._middle]
+        square = along.square()
+        third = (expected * square * along).sum(-1) * scale**2 / variances**1.5
+        fourth = (expected * square.square()).sum(-1) * scale**3 / variances.square()
+        return third.square() / 12 + fourth.square() / 48
+
 
 def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:
     """The polynomials at the pixels of a window; beyond the disk, those at its edge."""
@@ -115,8 +128,8 @@ def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor,
 def _first_minima(patches: Float[Tensor, "n p"]) -> list[float]:
     """Radius of the first minimum of square patches averaged over all angles, of a parabola through three radii; inf without one."""
     size = math.isqrt(patches.shape[1])
-    rings = _rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
-    return [_first_minimum(profile) for profile in (patches @ rings).cpu()]
+    means = patches @ rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
+    return [_first_minimum(profile) for profile in means.cpu()]
 
 
 def _first_minimum(profile: Float[Tensor, " r"]) -> float:
@@ -126,21 +139,6 @@ def _first_minimum(profile: Float[Tensor, " r"]) -> float:
         return math.inf
     before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
     return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
-
-
-@lru_cache(maxsize=16)
-def radius_of(size: int, device: torch.device) -> Float[Tensor, "s s"]:
-    """Distance of every pixel of a window from its middle."""
-    axis = torch.arange(size) - (size - 1) / 2
-    return torch.hypot(axis[:, None], axis[None, :]).to(device)
-
-
-@lru_cache(maxsize=16)
-def _rings(size: int, device: torch.device, *, nearest: bool) -> Float[Tensor, "p r"]:
-    """From the pixels of a window to their means over rings of the nearest radius, or of the one below."""
-    radius = radius_of(size, torch.device("cpu"))
-    rings = F.one_hot((radius.round() if nearest else radius).long().flatten()).float()
-    return (rings / rings.sum(0)).to(device)
 
 
 def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:
@@ -187,30 +185,6 @@ def matched_filter(
     power = (signal * direction).sum(-1, keepdim=True)
     scaled: Tensor = direction / power.clamp(min=1e-30).sqrt()
     return scaled
-
-
-def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float[Tensor, "g k"]:
-    """What the column in the middle of each patch adds to its moments; zero where there is none.
-
-    The column has the shape of what stands above the first minimum of the patch's mean over all angles, where its
-    neighbours begin, and the height of the middle above the darkest place of the patch. The moments are those of patches
-    less noise; a constant background does not matter.
-    """
-    patch = basis.reconstruct(moments.float())
-    ring = radius_of(basis.size, patch.device)
-    mean = patch.flatten(1) @ _rings(basis.size, patch.device, nearest=False)[:, : basis.size // 2]
-    rises = F.pad(mean.diff(dim=1) > 0, (0, 1), value=True)
-    foot = rises.float().argmax(1, keepdim=True)
-    low = mean.gather(1, foot)
-    rise = mean[:, :1] - low
-    darkest = torch.where(ring < basis.size / 2, patch, torch.inf).flatten(1).amin(1, keepdim=True)
-    # Of identical patches nothing is left but rounding.
-    there = (foot > 0) & (rise > 1e-6 * patch.flatten(1).abs().amax(1, keepdim=True))
-    height = torch.where(there, (mean[:, :1] - darkest) / rise.clamp(min=1e-30), 0.0)
-    within = ring.floor() <= foot[..., None]
-    column = torch.where(within, patch - low[..., None], 0.0).clamp(min=0) * height[..., None]
-    alone: Tensor = basis(column).to(moments)
-    return alone
 
 
 def _middle_variance(ratio: float) -> float:

@@ -18,11 +18,11 @@ from torch import Tensor
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import (
     CountingNoise,
-    central_columns,
     matched_filter,
     noise_edge,
     principal_axes,
 )
+from torchmotif.motifs._single_columns import central_columns, neighbouring_columns
 from torchmotif.zernike import ZernikeBasis, orders
 
 __all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
@@ -150,6 +150,10 @@ class Blocks(ABC):
     def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
         """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
 
+    def by_noise(self, directions: Float[Tensor, "g c q"]) -> Float[Tensor, "g c"]:
+        """What noise alone can make a model gain over one Gaussian along directions of the coordinates, for each column."""
+        return torch.zeros_like(directions[..., 0])
+
     @cached_property
     def scatter(self) -> Float[Tensor, "g k k"]:
         """Mean squares and products of the values that are used."""
@@ -186,11 +190,13 @@ class Groups(Blocks):
         scale: float,
     ) -> None:
         super().__init__(finer, rows, len(basis.basis))
-        self.basis = basis
+        self.basis, self.noise, self.scale = basis, noise, scale
         shares = torch.stack([noise.shares(mine) for mine in rows])
         self.covariance = scale * noise.covariances(self.means, shares)
         self.column = central_columns(self.means[:, : self.used], basis)
         self.filter = matched_filter(self.column, self.covariance)
+        around = neighbouring_columns(self.means[:, : self.used], basis)
+        self.neighbours = matched_filter(around, self.covariance[:, None])
 
     @cached_property
     def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
@@ -206,8 +212,16 @@ class Groups(Blocks):
         within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
         inner_values, inner_axes = _leading(within, noise, 1e-9)
         whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
-        return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
+        known = torch.cat([self.filter[:, None], self.neighbours], 1).mT
+        power = (known * (scatter @ known)).sum(1)
+        alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
+        return [(values, axes), (inner_values, whole), *alone]
+
+    def by_noise(self, directions: Float[Tensor, "g c q"]) -> Float[Tensor, "g c"]:
+        """See `Blocks`: few electrons scatter askew."""
+        variances = (directions.square() * self.points.variance[:, None]).sum(-1).clamp(min=1e-12)
+        along = directions @ self.axes.float().mT
+        return self.noise.negentropies(self.means, along, variances, self.scale)
 
 
 @lru_cache(maxsize=16)
@@ -250,7 +264,8 @@ def propose(groups: Blocks) -> Candidates:
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
-    evidence = torch.where(there, 2 * pairs.gains(points, odds) - price, -math.inf)
+    by_noise = points.whole * groups.by_noise(pairs.discriminant[..., :-1])
+    evidence = torch.where(there, 2 * (pairs.gains(points, odds) - by_noise) - price, -math.inf)
     return Candidates(pairs, odds, usable, evidence)
 
 
