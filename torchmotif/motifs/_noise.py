@@ -14,13 +14,17 @@ from torchmotif.zernike.polynomials import zernike_polynomials
 
 __all__ = [
     "CountingNoise",
+    "bent",
     "matched_filter",
     "noise_edge",
     "noise_scale",
     "principal_axes",
+    "straightened",
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
+_LEAST_SKEWNESS = 1e-3  # below, a Gaussian is as good in float32
+_FURTHEST_DOWN = 0.9  # of the way to where a gamma variable ends
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
 
 
@@ -100,20 +104,31 @@ class CountingNoise:
         weight = expected.clamp(min=0.0).double() * along
         return weight @ along.T, torch.einsum("ap,bp,cp->abc", weight, along, along)
 
-    def negentropies(
-        self, means: Float[Tensor, "g l"], directions: Float[Tensor, "g c k"], variances: Float[Tensor, "g c"], scale: float
-    ) -> Float[Tensor, "g c"]:
-        """By how much the noise of groups is unlike a Gaussian of these variances along some directions (Comon, 1994).
-
-        It is the most that any model gains over a Gaussian, in log-likelihood for each column. `means` are the mean moments of the
-        groups; the noise is larger by a factor than that of one electron per unit.
-        """
+    def askew(
+        self, means: Float[Tensor, "g l"], directions: Float[Tensor, "g c k"], scale: float
+    ) -> tuple[Float[Tensor, "g c"], Float[Tensor, "g c"]]:
+        """Third and fourth cumulants of the noise of groups with these mean moments along directions; it is larger by `scale`."""
         expected = (means.float() @ self._shapes[self._middle] + self._level).clamp(min=0.0)[:, None]
-        along = directions @ self._kernels[self._middle]
-        square = along.square()
-        third = (expected * square * along).sum(-1) * scale**2 / variances**1.5
-        fourth = (expected * square.square()).sum(-1) * scale**3 / variances.square()
-        return third.square() / 12 + fourth.square() / 48
+        along = directions.float() @ self._kernels[self._middle]
+        weight = expected * along.square() * along
+        return scale**2 * weight.sum(-1), scale**3 * (weight * along).sum(-1)
+
+
+def straightened(x: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of a variable of unit variance that is askew, as those of a Gaussian, and the logarithm of the slope.
+
+    The variable is one of Pearson's third kind, a shifted gamma variable (Wilson & Hilferty, 1931).
+    """
+    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
+    log = torch.log1p((askew * x / 2).clamp(min=-_FURTHEST_DOWN))
+    return 6 / askew * torch.expm1(log / 3) + askew / 6, -2 / 3 * log
+
+
+def bent(y: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of `straightened`, and its slope."""
+    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
+    root = 1 + (y - askew / 6) * askew / 6
+    return 2 / askew * (root**3 - 1), root.square()
 
 
 def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:

@@ -24,10 +24,12 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
 
     1 where there is no saddle, towards 0 where the components stand apart. The density along the discriminant is a mixture of as
     many Gaussians as the Bayesian information criterion supports, each of at least the noise's variance, 1, which is then
-    taken away from them. The search begins with the two components; the threshold is where they are equally likely.
+    taken away from them. The search begins with the two components; the threshold is midway between them, as a rare one that is hard
+    to tell lies where the common one is still the likelier.
     """
     length = pairs.discriminant[..., :-1].norm(dim=-1).clamp(min=1e-12)
-    values = odds / length[points.group][:, None]
+    prior = pairs.share.logit(1e-6)
+    values = ((odds - prior[points.group][:, None]) / length[points.group][:, None])
     x, sums = _histograms(points, values, odds.sigmoid())
     g, b = length.shape
     x, sums, n = x.flatten(0, 1), sums.flatten(0, 1), points.count.repeat_interleave(b)

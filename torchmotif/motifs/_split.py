@@ -19,10 +19,12 @@ from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import (
     CountingNoise,
     matched_filter,
+    bent,
     noise_edge,
     principal_axes,
+    straightened,
 )
-from torchmotif.motifs._single_columns import central_columns, neighbouring_columns
+from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, central_columns, neighbouring_columns
 from torchmotif.zernike import ZernikeBasis, orders
 
 __all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
@@ -150,9 +152,16 @@ class Blocks(ABC):
     def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
         """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
 
-    def by_noise(self, directions: Float[Tensor, "g c q"]) -> Float[Tensor, "g c"]:
-        """What noise alone can make a model gain over one Gaussian along directions of the coordinates, for each column."""
-        return torch.zeros_like(directions[..., 0])
+    @cached_property
+    def bend(self) -> Float[Tensor, "g q 2"]:
+        """Skewness that was taken out of each coordinate, and the mean that was subtracted after."""
+        return self.size.new_zeros(len(self.counts), self.axes.shape[2], 2)
+
+    def gains_askew(
+        self, odds: Float[Tensor, "p w c"], discriminants: Float[Tensor, "g c q1"]
+    ) -> Float[Tensor, "g c"]:
+        """Log-likelihood of one component whose noise is askew over that of one Gaussian, along discriminants."""
+        return torch.zeros_like(discriminants[..., 0])
 
     @cached_property
     def scatter(self) -> Float[Tensor, "g k k"]:
@@ -217,11 +226,37 @@ class Groups(Blocks):
         alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
         return [(values, axes), (inner_values, whole), *alone]
 
-    def by_noise(self, directions: Float[Tensor, "g c q"]) -> Float[Tensor, "g c"]:
-        """See `Blocks`: few electrons scatter askew."""
-        variances = (directions.square() * self.points.variance[:, None]).sum(-1).clamp(min=1e-12)
-        along = directions @ self.axes.float().mT
-        return self.noise.negentropies(self.means, along, variances, self.scale)
+    @cached_property
+    def points(self) -> Points:
+        """Along the directions of single columns, the noise's skewness is taken out: it would look like a few unlike columns."""
+        plain = super().points
+        first = self.axes.shape[2] - 1 - MOST_NEIGHBOURS
+        known = self.noise.askew(self.means, self.axes[..., first:].mT, self.scale)[0]
+        straight = straightened(plain.x[..., first:-1], known[self.group][:, None])[0] * self.present
+        mean = self.total(straight.sum(1)) / plain.whole
+        straight = (straight - mean[self.group][:, None]) * self.present
+        variance = self.total(straight.square().sum(1)) / plain.whole
+        there = self.axes[:, 0, first:] != 0
+        self.bend = torch.stack([F.pad(part, (first, 0)) for part in (known, mean)], -1).double()
+        x = torch.cat([plain.x[..., :first], straight, self.present], -1)
+        variance = torch.cat([plain.variance[:, :first], torch.where(variance > 1e-9, variance, 1.0)], 1)
+        return Points(x, x, self.group, plain.count, variance)
+
+    def gains_askew(
+        self, odds: Float[Tensor, "p w c"], discriminants: Float[Tensor, "g c q1"]
+    ) -> Float[Tensor, "g c"]:
+        """See `Blocks`."""
+        first = self.axes.shape[2] - 1 - MOST_NEIGHBOURS
+        directions = discriminants[..., :first]
+        width = (directions.square() * self.points.variance[:, None, :first]).sum(-1).sqrt().clamp(min=1e-9)
+        third, fourth = self.noise.askew(self.means, directions @ self.axes[..., :first].float().mT, self.scale)
+        skewness = third / width**3
+        # What the fourth cumulant is beyond that of a gamma variable (Comon, 1994):
+        more = (fourth / width**4 - 1.5 * skewness.square()).square() / 48
+        x = (odds - discriminants[self.group][:, None, :, -1]) / width[self.group][:, None]
+        y, slope = straightened(x, skewness[self.group][:, None])
+        gain = self.points.total((self.present.mT @ (0.5 * (x.square() - y.square()) + slope))[:, 0])
+        return torch.where(directions.any(-1), gain + self.points.whole * more, 0.0)
 
 
 @lru_cache(maxsize=16)
@@ -264,8 +299,8 @@ def propose(groups: Blocks) -> Candidates:
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
-    by_noise = points.whole * groups.by_noise(pairs.discriminant[..., :-1])
-    evidence = torch.where(there, 2 * (pairs.gains(points, odds) - by_noise) - price, -math.inf)
+    gains = pairs.gains(points, odds) - groups.gains_askew(odds, pairs.discriminant).clamp(min=0)
+    evidence = torch.where(there, 2 * gains - price, -math.inf)
     return Candidates(pairs, odds, usable, evidence)
 
 
@@ -319,10 +354,11 @@ def splits_of(
         groups.means,
         groups.axes,
         points.variance.clamp(min=1.0),
+        groups.bend,
     ]
     flat = torch.cat([part.double().flatten() for part in told]).cpu().split([part.numel() for part in told])
     shaped = [values.view(part.shape) for values, part in zip(flat, told, strict=True)]
-    sides, used, numbers, first, step, means_, axes, variance = shaped
+    sides, used, numbers, first, step, means_, axes, variance, bend = shaped
     used = used > 0
     splits: list[list[Split]] = []
     for i, columns in enumerate(groups.counts):
@@ -330,11 +366,13 @@ def splits_of(
         for j in range(which.shape[1]):
             mine, (share, explained, narrowest, evidence_) = used[i, j], numbers[i, j]
             intrinsic = _intrinsic(variance[i, mine], step[i, j, mine], explained, narrowest)
+            share = min(max(float(share), 1e-9), 1 - 1e-9)
             # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
             basis = axes[i][:, mine]
-            middle = means_[i, : len(basis)] @ basis + first[i, j, mine]
-            means = torch.stack([middle, middle + step[i, j, mine]])
-            share = min(max(float(share), 1e-9), 1 - 1e-9)
+            means = torch.stack([first[i, j, mine], first[i, j, mine] + step[i, j, mine]])
+            if bend[i, mine].any():
+                means, intrinsic = _bent(means, intrinsic, share, *bend[i, mine][0])
+            means = means + means_[i, : len(basis)] @ basis
             splits[-1].append(
                 Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone())
             )
@@ -347,3 +385,13 @@ def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Ten
     axis = axis / axis.norm().clamp(min=1e-12)
     within = torch.diag(variance - 1) - explained * torch.outer(step, step)
     return within + (1 - narrowest) * torch.outer(axis, axis)
+
+
+def _bent(
+    means: Float[Tensor, "2 1"], intrinsic: Float[Tensor, "1 1"], share: float, skewness: Tensor, mean: Tensor
+) -> tuple[Float[Tensor, "2 1"], Float[Tensor, "1 1"]]:
+    """Components along an axis from which skewness was taken out, as they are where both are equally likely: log-odds are linear."""
+    step = means[1] - means[0]
+    limit = means.mean(0) - (intrinsic[0] + 1) * math.log(share / (1 - share)) / step
+    at, slope = bent(limit + mean, skewness)
+    return at + (means - limit) * slope, (intrinsic + 1) * slope.square() - 1
