@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ _MOST_LEAPS = 6  # of the best of them, each of three steps
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
+_KEPT_ALONG = 3  # along the direction of a single column
 _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches: at most 5 in crystals
 _BLOCK = 256  # columns that are multiplied at a time
 
@@ -285,15 +286,14 @@ def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, followed until they no longer change."""
     points, widths = groups.points, tuple(values.shape[1] for values, _ in groups.spaces)
     usable = torch.cat([values for values, _ in groups.spaces], 1) > 0
-    along, sign, least, first = _starts(widths, points.x.device)
+    along, sign, least = _starts(widths, points.x.device)
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
     parted = sign * scores[..., None] > least
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
     pairs = Pairs.after(points, points.sums(second), along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
-    found = [_distinct(value, pairs.share, slice(*ends)) for ends in pairwise(first)]
-    which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    which, there = _distinct_of(value, pairs.share, widths)
     pairs, along = pairs.at(which), along[which]
     pairs = pairs.settled(points, along, _MOST_LEAPS)
     odds = points.odds(pairs)
@@ -307,26 +307,41 @@ def propose(groups: Blocks) -> Candidates:
 @lru_cache(maxsize=16)
 def _starts(
     widths: tuple[int, ...], device: torch.device
-) -> tuple[Float[Tensor, "b q"], Float[Tensor, " s"], Float[Tensor, " s"], list[int]]:
-    """The axes of each start's space, the signs and the least scores of the starts along an axis, and each space's first start."""
+) -> tuple[Float[Tensor, "b q"], Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """The axes of each start's space, and the signs and the least scores of the starts along an axis."""
     space = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
     along = (space.repeat_interleave(len(_STARTS))[:, None] == space).float()
     starts = torch.tensor(_STARTS)
     sign = torch.where(starts < 0, -1.0, 1.0)
-    first = [len(_STARTS) * sum(widths[:i]) for i in range(len(widths) + 1)]
-    return along.to(device), sign.to(device), starts.abs().to(device), first
+    return along.to(device), sign.to(device), starts.abs().to(device)
 
 
-def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: slice) -> tuple[Tensor, Tensor]:
+def _distinct_of(value: Float[Tensor, "g b"], share: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Those of each space; spaces of one width that follow one another are looked at together."""
+    found, start = [], 0
+    for width, alike in groupby(widths):
+        count, starts = len(list(alike)), len(_STARTS) * width
+        of = slice(start, start + count * starts)
+        which, there = _distinct(
+            *(part[:, of].reshape(-1, starts) for part in (value, share)), _MOST_KEPT if width > 1 else _KEPT_ALONG
+        )
+        first = start + starts * torch.arange(count, device=value.device)[:, None]
+        found.append(((which.view(len(value), count, -1) + first).flatten(1), there.view(len(value), -1)))
+        start = of.stop
+    which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    return which, there
+
+
+def _distinct(value: Float[Tensor, "g b"], share: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Indices of the mixtures of highest value among some, one of each kind, and whether there are so many."""
-    order = torch.argsort(value[:, of], dim=1, descending=True, stable=True)
-    value, share = value[:, of].gather(1, order), share[:, of].gather(1, order)
-    spread = torch.minimum(share, 1 - share)
+    value, order = value.sort(dim=1, descending=True, stable=True)
+    share = share.gather(1, order)
+    spread = torch.minimum(share, 1 - share)[:, :, None]
     near = (value[:, :, None] - value[:, None]).abs() < 0.01 + 1e-3 * value.abs()[:, :, None]
-    alike = near & ((spread[:, :, None] - spread[:, None]).abs() < 1e-3 + 0.02 * spread[:, :, None])
-    kept = ~alike.tril(-1).any(2) & (value > -math.inf)
-    first = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)[:, :_MOST_KEPT]
-    return of.start + order.gather(1, first), kept.gather(1, first)
+    alike = near & ((spread - spread.mT).abs() < 1e-3 + 0.02 * spread)
+    dropped = alike.tril(-1).any(2) | (value == -math.inf)
+    dropped, first = dropped.to(torch.uint8).sort(dim=1, stable=True)
+    return order.gather(1, first[:, :most]), dropped[:, :most] == 0
 
 
 def splits_of(
