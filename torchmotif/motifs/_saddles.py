@@ -77,32 +77,33 @@ def _best_along(
     b, s, c, p = responsibilities.shape
     middle = (x * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
     x = x - middle
-    powers = _powers(x)
-    weighted = (powers * weight[:, None]).mT.contiguous()
-    whole = weight.sum(-1)[:, None]
+    # All starts of all axes are one batch.
+    powers, of_columns = (part.repeat_interleave(s, 0) for part in (_powers(x), weight[:, None]))
+    weighted = (torch.stack([torch.ones_like(x), x, x.square()], 2) * weight[..., None]).repeat_interleave(s, 0)
+    whole = of_columns.sum(-1)
 
-    def mixture(sums: Float[Tensor, "b sc 3"]) -> tuple[Tensor, Tensor, Tensor]:
+    def mixture(sums: Float[Tensor, "bs c 3"]) -> tuple[Tensor, Tensor, Tensor]:
         count, first, second = sums.unbind(-1)
         count = count.clamp(min=1e-9)
         mean = first / count
-        return count, mean, torch.addcmul(-2 * second / count, mean, mean, value=-1).clamp(min=1.0)
+        return count, mean, torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
 
-    def stepped(sums: Float[Tensor, "b sc 3"]) -> Float[Tensor, "b sc 3"]:
-        present = torch.bmm(_natural(*mixture(sums)), powers).view(b, s, c, p).softmax(2)
-        return torch.bmm(present.view(b, s * c, p), weighted)
+    def stepped(sums: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c 3"]:
+        return torch.bmm(torch.bmm(_natural(*mixture(sums)), powers).softmax(1), weighted)
 
-    sums = torch.bmm(responsibilities.reshape(b, s * c, p), weighted)
+    sums = torch.bmm(responsibilities.flatten(0, 1), weighted)
     for _ in range(_LEAPS_1D):
         one = stepped(sums)
         sums = stepped(ahead(sums, one, stepped(one)))
     count, mean, variance = mixture(sums)
     share = count / whole
-    joint = torch.bmm(_natural(share, mean, variance), powers).view(b, s, c, p)
-    likelihood = (joint.logsumexp(2) * weight[:, None]).sum(-1)
+    joint = torch.bmm(_natural(share, mean, variance), powers)
+    likelihood = (joint.logsumexp(1) * of_columns[:, 0]).sum(-1).view(b, s)
     best = likelihood.argmax(1)
     chosen = best[None, :, None, None].expand(3, -1, 1, c)
-    whole_mixture = torch.stack([share.log(), mean + middle, variance]).view(3, b, s, c)
-    return whole_mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
+    parts = torch.stack([share.log(), mean, variance]).view(3, b, s, c).gather(2, chosen)[:, :, 0]
+    parts[1] += middle
+    return parts, likelihood.gather(1, best[:, None])[:, 0]
 
 
 def _powers(x: Float[Tensor, "b p"]) -> Float[Tensor, "b 3 p"]:
