@@ -84,6 +84,9 @@ class WhiteNoise(CountingNoise):
     def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
         return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
 
+    def askew(self, means: torch.Tensor, directions: torch.Tensor, scale: float) -> tuple:  # noqa: ARG002
+        return (torch.zeros(directions.shape[:2]),) * 2
+
     def first_minimum(self, mean: torch.Tensor) -> float:  # noqa: ARG002
         return math.inf
 

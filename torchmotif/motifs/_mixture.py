@@ -119,9 +119,9 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is found by Newton's method, from a guess (g, b, 1).
+        The least variance is found by Newton's method, from a guess (g, b).
         """
-        guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest
+        guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest[..., None]
         step = _Step.of(points, sums, axes, guess)
         square, narrowest = step.pull.square(), step.narrowest
         for _ in range(_NEWTON):
@@ -183,7 +183,7 @@ class Pairs(NamedTuple):
         for _ in range(steps):
             step = _Step.of(points, sums, axes, narrowest)
             sums, narrowest = step.expected(points), step.narrowest
-        return cls.maximising(points, sums, axes, narrowest)
+        return cls.maximising(points, sums, axes, narrowest[..., 0])
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
         """The mixtures when they no longer change, or after so many leaps."""
@@ -202,7 +202,7 @@ class Pairs(NamedTuple):
             sums, along, narrowest = (
                 part.gather(1, _along(first, part)) for part in (sums, along, narrowest)
             )
-        return Pairs.maximising(points, all_sums, axes, all_narrowest)
+        return Pairs.maximising(points, all_sums, axes, all_narrowest[..., 0])
 
 
 class _Step(NamedTuple):

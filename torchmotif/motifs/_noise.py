@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
-_LEAST_SKEWNESS = 1e-3  # below, a Gaussian is as good in float32
+_LEAST_SKEWNESS = 1e-4  # below, a Gaussian is as good in float32
 _FURTHEST_DOWN = 0.9  # of the way to where a gamma variable ends
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
 

@@ -59,7 +59,8 @@ class Split:
     evidence: float
     columns: int  # number n of columns it was learnt on
     sides: Float[Tensor, "2 l"]  # mean moments of the columns of both components
-    # Second and third cumulants of the noise of both along the axes:
+    straight: bool = False  # whether skewness of the noise was taken out along its one axis
+    # Second and third cumulants of the noise of both along the axes, as far as they were not taken out:
     cumulants: tuple[Float[Tensor, "2 q q"], Float[Tensor, "2 q q q"]] | None = None
 
     def detectability(self, relative_dose: float = 1.0) -> float:
@@ -77,7 +78,8 @@ class Split:
     def with_cumulants(self, noise: CountingNoise, scale: float) -> "Split":
         """The split that also knows how the noise of its components is askew."""
         second, third = zip(*(noise.cumulants(side, self.axes) for side in self.sides), strict=True)
-        return replace(self, cumulants=(scale * torch.stack(second), scale**2 * torch.stack(third)))
+        askew = 0.0 if self.straight else scale**2
+        return replace(self, cumulants=(scale * torch.stack(second), askew * torch.stack(third)))
 
     def stands_out(self) -> bool:
         """Whether the gain in likelihood is more than the best of many starts finds in noise."""
@@ -385,11 +387,12 @@ def splits_of(
             # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
             basis = axes[i][:, mine]
             means = torch.stack([first[i, j, mine], first[i, j, mine] + step[i, j, mine]])
-            if bend[i, mine].any():
+            straight = bool(bend[i, mine].any())
+            if straight:
                 means, intrinsic = _bent(means, intrinsic, share, *bend[i, mine][0])
             means = means + means_[i, : len(basis)] @ basis
             splits[-1].append(
-                Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone())
+                Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone(), straight)
             )
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 
