@@ -124,11 +124,10 @@ def straightened(x: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
     return 6 / askew * torch.expm1(log / 3) + askew / 6, -2 / 3 * log
 
 
-def bent(y: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of `straightened`, and its slope."""
+def bent(y: Tensor, skewness: Tensor) -> Tensor:
+    """The inverse of `straightened`."""
     askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
-    root = 1 + (y - askew / 6) * askew / 6
-    return 2 / askew * (root**3 - 1), root.square()
+    return 2 / askew * ((1 + (y - askew / 6) * askew / 6) ** 3 - 1)
 
 
 def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:

@@ -389,7 +389,7 @@ def splits_of(
             means = torch.stack([first[i, j, mine], first[i, j, mine] + step[i, j, mine]])
             straight = bool(bend[i, mine].any())
             if straight:
-                means, intrinsic = _bent(means, intrinsic, share, *bend[i, mine][0])
+                means = _bent(means, intrinsic, share, *bend[i, mine][0])
             means = means + means_[i, : len(basis)] @ basis
             splits[-1].append(
                 Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone(), straight)
@@ -407,9 +407,12 @@ def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Ten
 
 def _bent(
     means: Float[Tensor, "2 1"], intrinsic: Float[Tensor, "1 1"], share: float, skewness: Tensor, mean: Tensor
-) -> tuple[Float[Tensor, "2 1"], Float[Tensor, "1 1"]]:
-    """Components along an axis from which skewness was taken out, as they are where both are equally likely: log-odds are linear."""
-    step = means[1] - means[0]
-    limit = means.mean(0) - (intrinsic[0] + 1) * math.log(share / (1 - share)) / step
-    at, slope = bent(limit + mean, skewness)
-    return at + (means - limit) * slope, (intrinsic + 1) * slope.square() - 1
+) -> Float[Tensor, "2 1"]:
+    """Means along an axis from which skewness was taken out, moved so that the limit between them is where it is on the axis itself.
+
+    Log-odds are linear: that an axis is stretched by some per cent there is left out.
+    """
+    limit = means.mean(0) - (intrinsic[0] + 1) * math.log(share / (1 - share)) / (means[1] - means[0])
+    # Of components that are hardly apart, no column may be as likely in both.
+    limit = limit.clamp(means.min() - 1, means.max() + 1)
+    return means + bent(limit + mean, skewness) - limit
