@@ -1,11 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from drawn import BASIS, FULL, HALF, KERNELS, cumulants, moments_of, spots
+from scipy import stats
 
 from torchmotif.motifs._moments import n_max_of
-from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_scale
+from torchmotif.motifs._noise import CountingNoise, bent, matched_filter, noise_scale, straightened
 from torchmotif.motifs._single_columns import central_columns
 from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import CentralColumn, Middle
@@ -160,3 +162,28 @@ def test_neighbours_begin_between_the_columns(neighbours: list[float], found: tu
     noise = CountingNoise(BASIS, 14, 0.0, None)
     assert found[0] <= noise.first_minimum(mean) <= found[1]
     assert noise.first_minimum(-mean) == math.inf
+
+
+@pytest.mark.parametrize("skewness", [-0.4, 0.0, 0.05, 0.6])
+def test_what_is_straightened_is_gaussian(skewness: float) -> None:
+    """Against the third kind of Pearson's distributions, and the same bent back."""
+    x = torch.linspace(-2.5, 2.5, 41, dtype=torch.float64)
+    y, slope = straightened(x, torch.tensor(skewness, dtype=torch.float64))
+    gaussian = stats.norm.ppf(stats.pearson3.cdf(x.numpy(), skewness))
+    np.testing.assert_allclose(y.numpy(), gaussian, atol=0.06)  # as good as Wilson and Hilferty are, far out
+    density = stats.norm.logpdf(y.numpy()) + slope.numpy()
+    np.testing.assert_allclose(density, stats.pearson3.logpdf(x.numpy(), skewness), atol=0.06)
+    torch.testing.assert_close(bent(y, torch.tensor(skewness, dtype=torch.float64)), x, atol=1e-3, rtol=0)
+
+
+def test_third_and_fourth_cumulants_are_those_of_draws(generator: torch.Generator) -> None:
+    rate = 0.05 * FULL
+    moments = moments_of(torch.poisson(rate.expand(200_000, -1, -1), generator=generator), BASIS)
+    noise = noise_of(moments[:1000], 0.0)
+    axis = matched_filter(moments.mean(0), covariance(noise, moments[:1000]))
+    x = moments @ axis
+    third, fourth = noise.askew(moments.mean(0)[None], axis[None, None], 1.0)
+    centred = x - x.mean()
+    assert float(third) == pytest.approx(float((centred**3).mean()), rel=0.1)
+    known = float((centred**4).mean() - 3 * centred.square().mean() ** 2)
+    assert float(fourth) == pytest.approx(known, rel=0.25)
