@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from torchmotif.motifs._expectation import Components
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 

@@ -6,10 +6,10 @@ import torch
 from drawn import BASIS, FULL, HALF, KERNELS, cumulants, moments_of, spots
 from scipy import stats
 
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._moments import n_max_of
 from torchmotif.motifs._noise import CountingNoise, bent, matched_filter, noise_scale, straightened
 from torchmotif.motifs._single_columns import central_columns
-from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import CentralColumn, Middle
 from torchmotif.zernike import ZernikeBasis
 

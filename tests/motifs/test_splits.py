@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from torchmotif.motifs._expectation import Components
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter
 from torchmotif.motifs._saddles import saddle_ratios
-from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_of
+from torchmotif.motifs._split import Candidates, Split, propose, splits_of
 from torchmotif.zernike import ZernikeBasis
 
 

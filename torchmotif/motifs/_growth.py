@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._saddles import saddle_ratios
 from torchmotif.motifs._single_columns import radius_of
-from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_of, stands_out
+from torchmotif.motifs._split import Candidates, Split, propose, splits_of, stands_out
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchmotif._arrays import like
 from torchmotif.motifs import _orientation as orientation
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._growth import Grower
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
-from torchmotif.motifs._split import Groups
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import FEWEST, Middle, SplitCriteria
 from torchmotif.zernike import ZernikeBasis

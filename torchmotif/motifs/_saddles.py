@@ -29,7 +29,7 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
     """
     length = pairs.discriminant[..., :-1].norm(dim=-1).clamp(min=1e-12)
     prior = pairs.share.logit(1e-6)
-    values = ((odds - prior[points.group][:, None]) / length[points.group][:, None])
+    values = (odds - prior[points.group][:, None]) / length[points.group][:, None]
     x, sums = _histograms(points, values, odds.sigmoid())
     g, b = length.shape
     x, sums, n = x.flatten(0, 1), sums.flatten(0, 1), points.count.repeat_interleave(b)
@@ -74,12 +74,14 @@ def _best_along(
     x: Float[Tensor, "b p"], weight: Float[Tensor, "b p"], responsibilities: Float[Tensor, "b s c p"]
 ) -> tuple[Float[Tensor, "3 b c"], Float[Tensor, " b"]]:
     """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
-    b, s, c, p = responsibilities.shape
+    b, s, c, _ = responsibilities.shape
     middle = (x * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
     x = x - middle
     # All starts of all axes are one batch.
     powers, of_columns = (part.repeat_interleave(s, 0) for part in (_powers(x), weight[:, None]))
-    weighted = (torch.stack([torch.ones_like(x), x, x.square()], 2) * weight[..., None]).repeat_interleave(s, 0)
+    weighted = (torch.stack([torch.ones_like(x), x, x.square()], 2) * weight[..., None]).repeat_interleave(
+        s, 0
+    )
     whole = of_columns.sum(-1)
 
     def mixture(sums: Float[Tensor, "bs c 3"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,35 +1,23 @@
 """Two motifs where one was: the splits of sets of columns that their moments, and the known noise, support most."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchmotif.motifs._mixture import Pairs, Points
-from torchmotif.motifs._noise import (
-    CountingNoise,
-    matched_filter,
-    bent,
-    noise_edge,
-    principal_axes,
-    straightened,
-)
-from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, central_columns, neighbouring_columns
-from torchmotif.zernike import ZernikeBasis, orders
+from torchmotif.motifs._groups import Blocks
+from torchmotif.motifs._mixture import Pairs
+from torchmotif.motifs._noise import CountingNoise, bent
 
-__all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
+__all__ = ["Candidates", "Split", "propose", "splits_of", "stands_out"]
 
-_MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
 _STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
@@ -39,7 +27,6 @@ _MOST_LEAPS = 6  # of the best of them, each of three steps
 _MOST_KEPT = 16
 _KEPT_ALONG = 3  # along the direction of a single column
 _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches: at most 5 in crystals
-_BLOCK = 256  # columns that are multiplied at a time
 
 Values = NDArray[np.float64]
 
@@ -108,173 +95,6 @@ def stands_out(evidence: float, axes: int, columns: int) -> bool:
     return evidence + (axes + 1) * math.log(columns) > _BY_CHANCE * (axes + 1)
 
 
-class Blocks(ABC):
-    """Sets of rows of a table of values, in which splits are looked for: each less its mean, in blocks of rows of one set.
-
-    Blocks are of one size, so that one batched product serves all sets, be they large or small. In which directions splits are
-    looked for depends on what is known of the noise: a subclass says it, in `spaces`.
-    """
-
-    def __init__(self, finer: Float[Tensor, "n l"], rows: Sequence[Int[Tensor, " _"]], used: int) -> None:
-        self.used = used  # splits are looked for in the first so many values; the means are of all
-        self.counts = [len(mine) for mine in rows]
-        blocks = [-(-count // _BLOCK) for count in self.counts]
-        starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
-        self.slices = [slice(i, i + count) for i, count in zip(starts, self.counts, strict=True)]
-        # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
-        group = np.repeat(np.arange(len(blocks)), blocks)
-        before = np.cumsum([0, *self.counts[:-1]])
-        layout = np.concatenate([self.counts, np.subtract(starts, before), group]).astype(np.int64)
-        counts, shift, group_ = (
-            torch.from_numpy(layout).to(finer.device).tensor_split((len(blocks), 2 * len(blocks)))
-        )
-        self.order, self.group = torch.cat(list(rows)), group_
-        n = len(self.order)
-        self.set = torch.repeat_interleave(counts, output_size=n)  # of each column
-        self.place = torch.arange(n, device=finer.device) + shift[self.set]
-        self.size = counts.double()
-        moments = finer.new_zeros(sum(blocks) * _BLOCK, finer.shape[1] + 1)  # what is left over is 0
-        moments[self.place] = F.pad(finer[self.order], (0, 1), value=1.0)
-        moments = moments.view(-1, _BLOCK, moments.shape[1])
-        self.present = moments[..., -1:]
-        self.means = self.total(moments[..., :-1].sum(1).double()) / self.size[:, None]
-        self.blocks = moments[..., :-1] - self.means.float()[group_][:, None] * self.present
-
-    @property
-    def moments(self) -> Float[Tensor, "m l"]:
-        """Of the columns of all sets, less the mean of each; those of a set are in its slice, and 0 in between."""
-        return self.blocks.flatten(0, 1)
-
-    def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
-        """Sum over the blocks of each set."""
-        sums = of_blocks.new_zeros(len(self.counts), *of_blocks.shape[1:])
-        return sums.index_add_(0, self.group, of_blocks)
-
-    @property
-    @abstractmethod
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
-
-    @cached_property
-    def bend(self) -> Float[Tensor, "g q 2"]:
-        """Skewness that was taken out of each coordinate, and the mean that was subtracted after."""
-        return self.size.new_zeros(len(self.counts), self.axes.shape[2], 2)
-
-    def gains_askew(
-        self, odds: Float[Tensor, "p w c"], discriminants: Float[Tensor, "g c q1"]
-    ) -> Float[Tensor, "g c"]:
-        """Log-likelihood of one component whose noise is askew over that of one Gaussian, along discriminants."""
-        return torch.zeros_like(discriminants[..., 0])
-
-    @cached_property
-    def scatter(self) -> Float[Tensor, "g k k"]:
-        """Mean squares and products of the values that are used."""
-        each = self.blocks[..., : self.used]
-        return self.total(torch.bmm(each.mT, each).double()) / self.size[:, None, None]
-
-    @cached_property
-    def axes(self) -> Float[Tensor, "g k q"]:
-        """Those of all spaces."""
-        return torch.cat([axes for _, axes in self.spaces], -1)
-
-    @cached_property
-    def points(self) -> Points:
-        """The columns in these coordinates."""
-        x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
-        x = torch.cat([x, self.present], -1)
-        variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        return Points(x, x, self.group, self.size.float(), torch.where(variance > 0, variance, 1.0))
-
-    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
-        """What was computed of every point, for the columns in their order."""
-        return of_points.reshape(-1)[self.place]
-
-
-class Groups(Blocks):
-    """Sets of columns by their moments, and what is known of the noise of each."""
-
-    def __init__(
-        self,
-        finer: Float[Tensor, "n l"],
-        rows: Sequence[Int[Tensor, " _"]],
-        noise: CountingNoise,
-        basis: ZernikeBasis,
-        scale: float,
-    ) -> None:
-        super().__init__(finer, rows, len(basis.basis))
-        self.basis, self.noise, self.scale = basis, noise, scale
-        shares = torch.stack([noise.shares(mine) for mine in rows])
-        self.covariance = scale * noise.covariances(self.means, shares)
-        self.column = central_columns(self.means[:, : self.used], basis)
-        self.filter = matched_filter(self.column, self.covariance)
-        around = neighbouring_columns(self.means[:, : self.used], basis)
-        self.neighbours = matched_filter(around, self.covariance[:, None])
-
-    @cached_property
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from moments to coordinates in units of the noise.
-
-        They are the principal directions of the moments that stand out of the noise; the radial moments (m = 0), which all
-        orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
-        which the fewest columns suffice.
-        """
-        k, scatter = self.used, self.scatter
-        radial = _radial(self.basis.n_max, scatter.device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(self.size[:, None], k))
-        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(within, noise, 1e-9)
-        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        known = torch.cat([self.filter[:, None], self.neighbours], 1).mT
-        power = (known * (scatter @ known)).sum(1)
-        alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
-        return [(values, axes), (inner_values, whole), *alone]
-
-    @cached_property
-    def points(self) -> Points:
-        """Along the directions of single columns, the noise's skewness is taken out: it would look like a few unlike columns."""
-        plain = super().points
-        first = self.axes.shape[2] - 1 - MOST_NEIGHBOURS
-        known = self.noise.askew(self.means, self.axes[..., first:].mT, self.scale)[0]
-        straight = straightened(plain.x[..., first:-1], known[self.group][:, None])[0] * self.present
-        mean = self.total(straight.sum(1)) / plain.whole
-        straight = (straight - mean[self.group][:, None]) * self.present
-        variance = self.total(straight.square().sum(1)) / plain.whole
-        there = self.axes[:, 0, first:] != 0
-        self.bend = torch.stack([F.pad(part, (first, 0)) for part in (known, mean)], -1).double()
-        x = torch.cat([plain.x[..., :first], straight, self.present], -1)
-        variance = torch.cat([plain.variance[:, :first], torch.where(variance > 1e-9, variance, 1.0)], 1)
-        return Points(x, x, self.group, plain.count, variance)
-
-    def gains_askew(
-        self, odds: Float[Tensor, "p w c"], discriminants: Float[Tensor, "g c q1"]
-    ) -> Float[Tensor, "g c"]:
-        """See `Blocks`."""
-        first = self.axes.shape[2] - 1 - MOST_NEIGHBOURS
-        directions = discriminants[..., :first]
-        width = (directions.square() * self.points.variance[:, None, :first]).sum(-1).sqrt().clamp(min=1e-9)
-        third, fourth = self.noise.askew(self.means, directions @ self.axes[..., :first].float().mT, self.scale)
-        skewness = third / width**3
-        # What the fourth cumulant is beyond that of a gamma variable (Comon, 1994):
-        more = (fourth / width**4 - 1.5 * skewness.square()).square() / 48
-        x = (odds - discriminants[self.group][:, None, :, -1]) / width[self.group][:, None]
-        y, slope = straightened(x, skewness[self.group][:, None])
-        gain = self.points.total((self.present.mT @ (0.5 * (x.square() - y.square()) + slope))[:, 0])
-        return torch.where(directions.any(-1), gain + self.points.whole * more, 0.0)
-
-
-@lru_cache(maxsize=16)
-def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
-    """Which moments are radial, of m = 0."""
-    return torch.nonzero(orders(n_max)[:, 1] == 0).flatten().to(device)
-
-
-def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Leading variances above the least, else 0, and their axes."""
-    values, axes = (part[..., :_MOST_AXES] for part in principal_axes(scatter, covariance))
-    usable = values > least
-    return torch.where(usable, values, 0.0), torch.where(usable[:, None], axes, 0.0)
-
-
 class Candidates(NamedTuple):
     """c splits of each group, and what decides which of them is made."""
 
@@ -318,15 +138,16 @@ def _starts(
     return along.to(device), sign.to(device), starts.abs().to(device)
 
 
-def _distinct_of(value: Float[Tensor, "g b"], share: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _distinct_of(
+    value: Float[Tensor, "g b"], share: Tensor, widths: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """Those of each space; spaces of one width that follow one another are looked at together."""
     found, start = [], 0
     for width, alike in groupby(widths):
         count, starts = len(list(alike)), len(_STARTS) * width
         of = slice(start, start + count * starts)
-        which, there = _distinct(
-            *(part[:, of].reshape(-1, starts) for part in (value, share)), _MOST_KEPT if width > 1 else _KEPT_ALONG
-        )
+        most = _MOST_KEPT if width > 1 else _KEPT_ALONG
+        which, there = _distinct(value[:, of].reshape(-1, starts), share[:, of].reshape(-1, starts), most)
         first = start + starts * torch.arange(count, device=value.device)[:, None]
         found.append(((which.view(len(value), count, -1) + first).flatten(1), there.view(len(value), -1)))
         start = of.stop
@@ -392,7 +213,9 @@ def splits_of(
                 means = _bent(means, intrinsic, share, *bend[i, mine][0])
             means = means + means_[i, : len(basis)] @ basis
             splits[-1].append(
-                Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone(), straight)
+                Split(
+                    basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone(), straight
+                )
             )
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 

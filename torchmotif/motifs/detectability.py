@@ -18,8 +18,9 @@ from torchmotif.motifs._expectation import (
     least_enough,
     min_scale,
 )
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Groups, Split, Values
+from torchmotif.motifs._split import Split, Values
 
 __all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Resolution", "SplitCriteria"]
 
