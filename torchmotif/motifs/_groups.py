@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif.motifs._mixture import Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, principal_axes, straightened
 from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, central_columns, neighbouring_columns
-from torchmotif.zernike import ZernikeBasis, orders
+from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Blocks", "Groups"]
 
@@ -199,10 +199,10 @@ class Groups(Blocks):
         return torch.where(directions.any(-1), gain + self.points.whole * more, 0.0)
 
 
-@lru_cache(maxsize=16)
 def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
-    """Which moments are radial, of m = 0."""
-    return torch.nonzero(orders(n_max)[:, 1] == 0).flatten().to(device)
+    """Which moments are radial, of m = 0 and even n."""
+    n = torch.arange(0, n_max + 1, 2, device=device)
+    return n * (n + 2) // 2
 
 
 def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:

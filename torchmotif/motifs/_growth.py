@@ -35,6 +35,7 @@ _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyo
 # Of a difference, which is at the edge: vacancies beyond it have 0.90 to 0.98 there, Pb and Ti of a perovskite 0.64 to 0.73.
 _NEARLY_ALL = 0.85
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
+_FLAT = 3  # moments, the first ones, are those of a constant and of slopes
 _AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
 
 
@@ -145,7 +146,7 @@ class _Chooser:
         radius = radius_of(size, device).flatten()
         edge, beyond = (patches * (radius > least) for least in (_DISK_EDGE * size / 2, shell))
         within = patches * (radius <= shell)
-        flat = (basis.orders[:, 0] <= 1).float().to(device)
+        flat = (torch.arange(k, device=device) < _FLAT).float()
         # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.
         self.forms = torch.stack(
             [

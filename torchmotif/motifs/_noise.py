@@ -1,6 +1,7 @@
 """What counting electrons does to moments: their covariance, and the gain where nobody gave it."""
 
 import math
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -54,8 +55,7 @@ class CountingNoise:
         steps = list(product(range(-reach, reach + 1), repeat=2))
         centres = [(row / _KERNELS_PER_PIXEL, col / _KERNELS_PER_PIXEL) for row, col in steps]
         self._level, self._middle, self._kernels = level, steps.index((0, 0)), basis.kernels(centres)
-        shapes = torch.stack([_shapes(orders, basis.size, centre) for centre in centres])
-        self._shapes, self._places = shapes.to(basis.basis.device), None
+        self._shapes, self._places = _shapes(orders, basis.size, tuple(centres), basis.basis.device), None
         if offsets is not None:
             step = torch.round(offsets * _KERNELS_PER_PIXEL).long().clamp(-reach, reach) + reach
             self._places = F.one_hot(step[:, 0] * (2 * reach + 1) + step[:, 1], len(steps)).float()
@@ -130,13 +130,19 @@ def bent(y: Tensor, skewness: Tensor) -> Tensor:
     return 2 / askew * ((1 + (y - askew / 6) * askew / 6) ** 3 - 1)
 
 
-def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:
-    """The polynomials at the pixels of a window; beyond the disk, those at its edge."""
+@lru_cache(maxsize=2)
+def _shapes(
+    n_max: int, size: int, centres: tuple[tuple[float, float], ...], device: torch.device
+) -> Float[Tensor, "o l p"]:
+    """The polynomials about some centres at the pixels of a window; beyond the disk, those at its edge."""
     axis = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / (size / 2)
-    row, col = (2 * part / size for part in centre)
-    y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
-    shapes: Tensor = zernike_polynomials(n_max, torch.hypot(x, y).clamp(max=1.0), torch.atan2(y, x))
-    return shapes.float()
+    shapes = []
+    for centre in centres:
+        row, col = (2 * part / size for part in centre)
+        y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
+        radius = torch.hypot(x, y).clamp(max=1.0)
+        shapes.append(zernike_polynomials(n_max, radius, torch.atan2(y, x)).float())
+    return torch.stack(shapes).to(device)
 
 
 def _first_minima(patches: Float[Tensor, "n p"]) -> list[float]:

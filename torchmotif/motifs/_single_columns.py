@@ -1,5 +1,6 @@
 """What single columns add to the patches of a motif: the one in the middle, and its neighbours."""
 
+import math
 from functools import lru_cache
 
 import torch
@@ -19,16 +20,19 @@ _PEAK = 5  # pixels, the side of the window of which a column is the brightest o
 @lru_cache(maxsize=16)
 def radius_of(size: int, device: torch.device) -> Float[Tensor, "s s"]:
     """Distance of every pixel of a window from its middle."""
-    axis = torch.arange(size) - (size - 1) / 2
-    return torch.hypot(axis[:, None], axis[None, :]).to(device)
+    axis = torch.arange(size, device=device) - (size - 1) / 2
+    return torch.hypot(axis[:, None], axis[None, :])
 
 
 @lru_cache(maxsize=16)
 def rings(size: int, device: torch.device, *, nearest: bool) -> Float[Tensor, "p r"]:
     """From the pixels of a window to their means over rings of the nearest radius, or of the one below."""
-    radius = radius_of(size, torch.device("cpu"))
-    of_ring = F.one_hot((radius.round() if nearest else radius).long().flatten()).float()
-    return (of_ring / of_ring.sum(0)).to(device)
+    radius = radius_of(size, device)
+    furthest = (
+        math.ceil((size - 1) / 2**0.5) + 1
+    )  # more rings than there are: the last ones may hold no pixel
+    of_ring = F.one_hot((radius.round() if nearest else radius).long().flatten(), furthest).float()
+    return of_ring / of_ring.sum(0).clamp(min=1)
 
 
 def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float[Tensor, "g k"]:

@@ -135,7 +135,9 @@ def _starts(
     along = (space.repeat_interleave(len(_STARTS))[:, None] == space).float()
     starts = torch.tensor(_STARTS)
     sign = torch.where(starts < 0, -1.0, 1.0)
-    return along.to(device), sign.to(device), starts.abs().to(device)
+    packed = torch.cat([along.flatten(), sign, starts.abs()]).to(device)  # sent in one piece
+    parts = packed.split([along.numel(), len(starts), len(starts)])
+    return parts[0].view(along.shape), parts[1], parts[2]
 
 
 def _distinct_of(
