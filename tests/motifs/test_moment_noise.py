@@ -172,7 +172,7 @@ def test_what_is_straightened_is_gaussian(skewness: float) -> None:
     gaussian = stats.norm.ppf(stats.pearson3.cdf(x.numpy(), skewness))
     np.testing.assert_allclose(y.numpy(), gaussian, atol=0.06)  # as good as Wilson and Hilferty are, far out
     density = stats.norm.logpdf(y.numpy()) + slope.numpy()
-    np.testing.assert_allclose(density, stats.pearson3.logpdf(x.numpy(), skewness), atol=0.06)
+    np.testing.assert_allclose(density, stats.pearson3.logpdf(x.numpy(), skewness), atol=0.15)
     torch.testing.assert_close(bent(y, torch.tensor(skewness, dtype=torch.float64)), x, atol=1e-3, rtol=0)
 
 
