@@ -1,6 +1,6 @@
 """What moves when a tuned constant of torchmotif.motifs does: each halved and doubled, the others as they are.
 
-    python benchmarks/motifs/constants.py [NAME ...]
+    python benchmarks/motifs/motif_constants.py [NAME ...]
 
 prints, for each, the largest change of the AMI and of the number of motifs over simulated MoSe2 (full dose, 1/20, 1/50, 1/100), WS2, a
 perovskite, a bilayer, MoSe2 without a vacancy at 1/100 (AMI of the sublattices) and the real MoSe2, if it is there. What moves nothing by 0.001 stands in
