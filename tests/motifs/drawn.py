@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from torchmotif.motifs._expectation import Components
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Groups
 from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
@@ -83,6 +83,9 @@ class WhiteNoise(CountingNoise):
 
     def cumulants(self, patch: torch.Tensor, axes: torch.Tensor, *, level: bool = True) -> tuple:  # noqa: ARG002
         return axes.T @ axes, axes.new_zeros((axes.shape[1],) * 3)
+
+    def askew(self, means: torch.Tensor, directions: torch.Tensor, scale: float) -> tuple:  # noqa: ARG002
+        return (torch.zeros(directions.shape[:2]),) * 2
 
     def first_minimum(self, mean: torch.Tensor) -> float:  # noqa: ARG002
         return math.inf

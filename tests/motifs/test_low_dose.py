@@ -127,7 +127,7 @@ def test_a_gain_that_is_none_is_refused(gain: float) -> None:
 
 def test_what_lacks_evidence_says_what_it_needs(draw: Draw) -> None:
     specimen = tm.datasets.mose2((1024, 1024), random_state=1)
-    patches, offsets, kinds = draw(specimen, 1 / 80, seed=1)
+    patches, offsets, kinds = draw(specimen, 1 / 110, seed=1)
     model = tm.MotifClassifier().fit(patches, offsets)
     assert model.n_motifs_ == 2
     (hint,) = [one for one in model.unresolved_ if (kinds[model.labels_ == one.motifs[0][0]] == "V_Se").any()]
@@ -136,13 +136,30 @@ def test_what_lacks_evidence_says_what_it_needs(draw: Draw) -> None:
     assert 1 < hint.least_relative_dose < 1.3
     assert hint.share == pytest.approx(0.06, abs=0.03)
     assert "not resolvable here: needs" in str(hint)
-    enough = 1 / 80 * hint.least_relative_dose
+    enough = 1 / 110 * hint.least_relative_dose
     patches, offsets, kinds = draw(specimen, 1.1 * enough, seed=1)
-    assert site_f1(kinds, tm.MotifClassifier().fit_predict(patches, offsets).numpy())["V_Se"] > 0.7
+    # Where there is so little light, who knows the true patches has about 0.75.
+    assert site_f1(kinds, tm.MotifClassifier().fit_predict(patches, offsets).numpy())["V_Se"] > 0.6
 
 
-def test_a_perfect_crystal_hints_at_nothing(draw: Draw) -> None:
-    patches, offsets, _ = draw(tm.datasets.mose2((600, 600), vacancy_rate=0.0), 1 / 50)
+def test_vacancies_beside_a_thousand_columns_are_found_at_a_fiftieth(draw: Draw) -> None:
+    patches, offsets, kinds = draw(tm.datasets.mose2((1024, 1024), random_state=0), 1 / 50)
+    metal = np.flatnonzero(kinds == "Mo")[:1000]
+    model = tm.MotifClassifier().fit(patches[metal], offsets[metal])
+    assert 4 <= model.n_motifs_ <= 8  # a neighbour is missing in one of three directions
+    assert model.counts_[0] > 700
+
+
+def test_vacancies_are_found_at_a_hundredth_of_the_dose(draw: Draw) -> None:
+    patches, offsets, kinds = draw(tm.datasets.mose2((1024, 1024), random_state=0), 1 / 100)
+    model = tm.MotifClassifier().fit(patches, offsets)
+    assert site_f1(kinds, model.labels_.numpy())["V_Se"] > 0.55  # with the true patches known, 0.67
+    assert model.n_motifs_ <= 7
+
+
+@pytest.mark.parametrize("dose", [1 / 50, 1 / 200], ids=["1/50", "1/200"])
+def test_a_perfect_crystal_hints_at_nothing(draw: Draw, dose: float) -> None:
+    patches, offsets, _ = draw(tm.datasets.mose2((600, 600), vacancy_rate=0.0), dose)
     assert tm.MotifClassifier().fit(patches, offsets).unresolved_ == []
 
 

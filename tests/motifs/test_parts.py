@@ -8,7 +8,7 @@ from drawn import BASIS, RADIUS, SIZE, moments_of, spots
 from torchmotif.errors import InputError
 from torchmotif.motifs._model import Spread
 from torchmotif.motifs._moments import MomentScale, PatchSource, n_max_of
-from torchmotif.motifs._noise import central_columns
+from torchmotif.motifs._single_columns import central_columns, neighbouring_columns
 from torchmotif.zernike import ZernikeBasis
 
 
@@ -31,6 +31,23 @@ def test_a_lone_column_reaches_to_the_edge_of_the_disk() -> None:
     known = moments_of((wide - wide[0, 10]).clamp(min=0)[None], BASIS)[0]
     found = central_columns(moments_of(wide[None], BASIS), BASIS)[0]
     assert float((found - known).norm()) < 0.1 * float(known.norm())
+
+
+@pytest.mark.parametrize("neighbours", [2, 3, 6])
+def test_each_neighbour_is_what_its_patch_lacks_without_it(neighbours: int) -> None:
+    heights = [1.0] + [0.8] * neighbours
+    found = neighbouring_columns(moments_of(spots(heights)[None], BASIS), BASIS)[0]
+    assert int((found != 0).any(1).sum()) == neighbours
+    for i in range(1, neighbours + 1):
+        without = spots([*heights[:i], 0.0, *heights[i + 1 :]])
+        alone = moments_of((spots(heights) - without)[None], BASIS)[0]
+        alike = torch.nn.functional.cosine_similarity(found, alone[None])
+        assert float(alike.max()) > 0.95
+        assert int((alike > 0.95).sum()) == 1
+
+
+def test_a_lone_column_has_no_neighbours() -> None:
+    assert not neighbouring_columns(moments_of(torch.ones(1, SIZE, SIZE), BASIS), BASIS).any()
 
 
 @pytest.fixture(scope="module")

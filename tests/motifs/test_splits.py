@@ -22,18 +22,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from torchmotif.motifs._expectation import Components
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter
 from torchmotif.motifs._saddles import saddle_ratios
-from torchmotif.motifs._split import Candidates, Groups, Split, propose, splits_of
+from torchmotif.motifs._split import Candidates, Split, propose, splits_of
 from torchmotif.zernike import ZernikeBasis
 
 
 def saddle_ratio(values: torch.Tensor, threshold: float) -> float:
     """Of values on both sides of a threshold."""
     points, pairs = parted(values, threshold)
-    # The discriminant of a threshold: the distance from it.
-    centred = float(values.mean()) - threshold
+    # The discriminant of a threshold: the distance from it, and the odds of a column that may be anywhere.
+    centred = float(values.mean()) - threshold + float(pairs.share.logit())
     pairs = pairs._replace(discriminant=torch.tensor([[[1.0, centred]]]))
     return float(saddle_ratios(points, points.odds(pairs), pairs)[0, 0])
 
@@ -172,6 +173,9 @@ def test_the_components_of_a_split_have_the_noise_of_their_patches(generator: to
     brighter = (split.log_odds(moments[::2]) > 0).double().mean() > 0.5
     full, half = moments[::2].mean(0), moments[1::2].mean(0)
     split = replace(split, sides=torch.stack([half, full] if brighter else [full, half]))
+    if split.straight:  # what was taken out is not there
+        assert not Components.of(split.with_cumulants(noise, 1.0), np.array([1.0])).skew.any()
+        split = replace(split, straight=False)
     found_ = Components.of(split.with_cumulants(noise, 1.0), np.array([1.0, 0.5]))
     discriminant = split.means[1] - split.means[0]
     if len(discriminant) > 1:

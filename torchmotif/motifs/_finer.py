@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchmotif.errors import InputError
+from torchmotif.motifs._groups import Blocks
 from torchmotif.motifs._saddles import saddle_ratios
-from torchmotif.motifs._split import Blocks, Split, propose, splits_of
+from torchmotif.motifs._split import Split, propose, splits_of
 from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ __all__ = ["Pairs", "Points", "ahead"]
 # Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
 # specimen measured reaches.
 _NARROWEST = 0.3
+_WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
 _NEWTON = 3  # steps of Newton's method to the least variance; within the steps of expectation and maximisation one each
 _LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
 _MOST_LOST = 0.5  # of the smaller component that a leap may add or take
@@ -51,9 +52,19 @@ class Points:
         return self.count[:, None]
 
     @cached_property
-    def ends(self) -> tuple[Float[Tensor, "g 1"], Float[Tensor, "g 1"]]:
+    def columns(self) -> Float[Tensor, "g 1 1"]:
+        """The same for vectors."""
+        return self.whole[..., None]
+
+    @cached_property
+    def half(self) -> Float[Tensor, "g 1 1"]:
+        """Half of it."""
+        return self.columns / 2
+
+    @cached_property
+    def ends(self) -> tuple[Float[Tensor, "g 1 1"], Float[Tensor, "g 1 1"]]:
         """The least and the greatest number of columns of a component."""
-        return 1e-6 * self.whole, (1 - 1e-6) * self.whole
+        return 1e-6 * self.columns, (1 - 1e-6) * self.columns
 
     @cached_property
     def units(self) -> Float[Tensor, "g 1 q1"]:
@@ -108,20 +119,20 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is found by Newton's method, from a guess.
+        The least variance is found by Newton's method, from a guess (g, b).
         """
-        guess = torch.ones_like(sums[..., -1]) if narrowest is None else narrowest
+        guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest[..., None]
         step = _Step.of(points, sums, axes, guess)
         square, narrowest = step.pull.square(), step.narrowest
         for _ in range(_NEWTON):
             _, tilt, steep = _secular(points, square, narrowest)
-            narrowest = _bettered(step.power, tilt, steep, narrowest)
+            narrowest = _bettered(tilt / steep, step.power * tilt, narrowest)
         step = _Step.of(points, sums, axes, narrowest)
         return cls(
-            torch.cat([step.pull, step.second[..., None]], -1),
-            points.whole.expand_as(step.second),
-            step.power / step.lever.square(),
-            narrowest,
+            torch.cat([step.pull, step.second], -1),
+            points.whole.expand_as(step.second[..., 0]),
+            (step.power / step.lever.square())[..., 0],
+            narrowest[..., 0],
             step.discriminant,
         )
 
@@ -144,16 +155,16 @@ class Pairs(NamedTuple):
         """Log-likelihood over that of one Gaussian."""
         truth, variance = points.variance[:, None], points.bounded
         first, step = self.first, self.step
-        square = step.square() / variance
+        scaled = step / variance
+        square = step * scaled
         left = 1 - self.explained * square.sum(-1)
-        along = (step * first / variance).sum(-1).square() + (square * truth / variance).sum(-1)
+        along = (scaled * first).sum(-1).square() + (scaled.square() * truth).sum(-1)
         axis = step / _gap(variance, self.narrowest)
-        wide = (axis.square() * truth).sum(-1) + (axis * first).sum(-1).square()
-        wide = (1 / self.narrowest - 1) * wide / axis.square().sum(-1).clamp(min=1e-12)
-        root = left.log() - self.narrowest.log()
-        fixed = torch.log1p(-self.share) - 0.5 * (
-            self.explained / left * along + (first.square() / variance).sum(-1) - wide + root
-        )
+        power = axis.square()
+        wide = (power * truth).sum(-1) + (axis * first).sum(-1).square()
+        wide = (1 / self.narrowest - 1) * wide / power.sum(-1).clamp(min=1e-12)
+        own = self.explained / left * along + (first.square() / variance).sum(-1)
+        fixed = torch.log1p(-self.share) - 0.5 * (own - wide + (left / self.narrowest).log())
         free = points.total((points.weighted[..., -1:].mT @ F.softplus(odds))[:, 0].double())
         return free + self.whole * fixed
 
@@ -168,38 +179,40 @@ class Pairs(NamedTuple):
     @classmethod
     def after(cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
         """The mixtures so many steps of expectation and maximisation after second components that hold `sums`."""
-        narrowest = torch.ones_like(sums[..., -1])
+        narrowest = torch.full_like(sums[..., -1:], _WIDEST)
         for _ in range(steps):
             step = _Step.of(points, sums, axes, narrowest)
             sums, narrowest = step.expected(points), step.narrowest
-        return cls.maximising(points, sums, axes, narrowest)
+        return cls.maximising(points, sums, axes, narrowest[..., 0])
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
         """The mixtures when they no longer change, or after so many leaps."""
-        sums, narrowest, along = self.sums, self.narrowest, axes
+        sums, narrowest, along = self.sums, self.narrowest[..., None], axes
         all_sums, all_narrowest = sums, narrowest
         which = torch.arange(self.whole.shape[1], device=axes.device).expand_as(self.whole)
         for leaps in range(0, most, _LOOK):
             sums, narrowest, changing = _leapt(points, sums, along, narrowest, min(_LOOK, most - leaps))
             all_sums = all_sums.scatter(1, _along(which, sums), sums)
-            all_narrowest = all_narrowest.scatter(1, which, narrowest)
+            all_narrowest = all_narrowest.scatter(1, which[..., None], narrowest)
             left = int(changing.sum(1).max()) if leaps + _LOOK < most else 0
             if not left:
                 break
             first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
-            which, narrowest = which.gather(1, first), narrowest.gather(1, first)
-            sums, along = (part.gather(1, _along(first, part)) for part in (sums, along))
-        return Pairs.maximising(points, all_sums, axes, all_narrowest)
+            which = which.gather(1, first)
+            sums, along, narrowest = (
+                part.gather(1, _along(first, part)) for part in (sums, along, narrowest)
+            )
+        return Pairs.maximising(points, all_sums, axes, all_narrowest[..., 0])
 
 
 class _Step(NamedTuple):
-    """What a step of maximisation makes of the sums of second components; see `Pairs`."""
+    """What a step of maximisation makes of the sums of second components; see `Pairs`. All but the vectors are (g, b, 1)."""
 
     pull: Float[Tensor, "g b q"]  # the sums along the axes of each
-    second: Float[Tensor, "g b"]  # number of columns of the second component
-    lever: Float[Tensor, "g b"]  # from the pull to the step between the means
-    power: Float[Tensor, "g b"]  # c, for the pull in place of the step
-    narrowest: Float[Tensor, "g b"]  # the least variance for the next step, by one step of Newton's method
+    second: Float[Tensor, "g b 1"]  # number of columns of the second component
+    lever: Float[Tensor, "g b 1"]  # from the pull to the step between the means
+    power: Float[Tensor, "g b 1"]  # c, for the pull in place of the step
+    narrowest: Float[Tensor, "g b 1"]  # the least variance for the next step, by one step of Newton's method
     discriminant: Float[Tensor, "g b q1"]  # with the least variance as it was
 
     def expected(self, points: Points) -> Float[Tensor, "g b q1"]:
@@ -209,27 +222,28 @@ class _Step(NamedTuple):
     @classmethod
     def of(cls, points: Points, sums: Tensor, axes: Tensor, narrowest: Tensor) -> "_Step":
         """From sums, and the least variances of the step before."""
-        second = sums[..., -1].clamp(*points.ends)
+        second = sums[..., -1:].clamp(*points.ends)
         pull = sums[..., :-1] * axes
-        square, rest = pull.square(), points.whole - second
-        flat, least = torch.bmm(square, points.inverses).unbind(-1)
+        square, rest = pull.square(), points.columns - second
+        flat, least = torch.bmm(square, points.inverses).split(1, -1)
         product = second * rest
-        lever = points.whole / product
-        power = torch.minimum(1 / product, 1 / least.clamp(min=1e-12))
+        lever, power = points.columns / product, torch.maximum(product, least).reciprocal()
         inverse, tilt, steep = _secular(points, square, narrowest)
-        bare, widening = lever / (1 - power * flat), lever * (1 / narrowest - 1) * tilt / steep
-        direction = pull * (bare[..., None] / points.bounded - widening[..., None] * inverse)
+        ratio, share = tilt / steep, power * tilt
+        bare = lever / (1 - power * flat)
+        widening = lever * torch.addcdiv(-ratio, ratio, narrowest)
+        direction = pull * torch.addcmul(bare / points.bounded, widening, inverse, value=-1)
         # Half of the way between the means is along the pull, too.
-        middle = (0.5 - second / points.whole) * lever * (bare * flat - widening * tilt)
-        bias = (second / rest).log() - middle
-        discriminant = torch.cat([direction, bias[..., None]], -1)
-        better = _bettered(power, tilt, steep, narrowest)
+        middle = torch.addcmul(bare * flat, widening, tilt, value=-1)
+        bias = torch.addcmul((second / rest).log(), (points.half - second) / product, middle, value=-1)
+        discriminant = torch.cat([direction, bias], -1)
+        better = _bettered(ratio, share, narrowest)
         return cls(pull, second, lever, power, better, discriminant)
 
 
 def _leapt(
     points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor, leaps: int
-) -> tuple[Float[Tensor, "g b q1"], Float[Tensor, "g b"], Bool[Tensor, "g b"]]:
+) -> tuple[Float[Tensor, "g b q1"], Float[Tensor, "g b 1"], Bool[Tensor, "g b"]]:
     """What second components hold some leaps later, the least variances, and which mixtures still change.
 
     A leap is two steps of expectation and maximisation, as far as they lead (`ahead`), and one more step from there.
@@ -251,28 +265,30 @@ def _leapt(
 
 
 def _secular(
-    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b"]
-) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b"], Float[Tensor, "g b"]]:
+    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b 1"]
+) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"]]:
     """One over what the scatter is above a variance; the sum of the secular equation there, and its slope."""
-    inverse = 1 / _gap(points.bounded, narrowest)
+    inverse = (points.bounded - narrowest).reciprocal()
     parts = square * inverse
-    return inverse, parts.sum(-1), (parts * inverse).sum(-1).clamp(min=1e-12)
+    return inverse, parts.sum(-1, keepdim=True), (parts * inverse).sum(-1, keepdim=True).clamp(min=1e-12)
 
 
-def _bettered(power: Tensor, tilt: Tensor, steep: Tensor, narrowest: Tensor) -> Tensor:
-    """The least variance after one step of Newton's method on one over the secular equation, which is nearly straight."""
-    share = power * tilt
-    return (narrowest + (share - share.square()) / (power * steep)).clamp(_NARROWEST, 1.0)
+def _bettered(ratio: Tensor, share: Tensor, narrowest: Tensor) -> Tensor:
+    """The least variance after one step of Newton's method on one over the secular equation, which is nearly straight.
+
+    Given are the sum over its slope, and the sum times the power.
+    """
+    return torch.addcmul(narrowest, ratio, 1 - share).clamp(_NARROWEST, _WIDEST)
 
 
-def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | None = None) -> Tensor:
     """Where two steps lead that go on shrinking as they do (SQUAREM, Varadhan & Roland, 2008)."""
     speed = one - sums
     slowing = two - one - speed
-    far = (speed * scale).norm(dim=-1, keepdim=True) / (slowing * scale).norm(dim=-1, keepdim=True)
-    far = far.nan_to_num(1.0).clamp(1.0, _FURTHEST)
-    ahead: Tensor = sums + far * (2 * speed + far * slowing)
-    return ahead
+    sizes = (speed, slowing) if scale is None else (speed * scale, slowing * scale)
+    far, slow = (part.norm(dim=-1, keepdim=True) for part in sizes)
+    far = (far / slow).nan_to_num_(1.0).clamp_(1.0, _FURTHEST)
+    return torch.addcmul(sums, far, torch.addcmul(2 * speed, far, slowing))
 
 
 def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:

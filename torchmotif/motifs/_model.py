@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from torchmotif._arrays import like
 from torchmotif.motifs import _orientation as orientation
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._growth import Grower
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
-from torchmotif.motifs._split import Groups
 from torchmotif.motifs._tree import MotifTree
 from torchmotif.motifs.detectability import FEWEST, Middle, SplitCriteria
 from torchmotif.zernike import ZernikeBasis
@@ -104,7 +105,7 @@ class MotifModel:
     counts: list[int]  # learnt columns of every motif
     reference: Symmetries | None  # onto which columns are rotated first
     shapes: Symmetries  # mean moments and symmetries of the motifs
-    middles: list[Middle]  # what stands in the middle of each motif
+    middles: list[Middle]  # what stands in the middle of each motif; none where nobody asks
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -129,7 +130,7 @@ class MotifModel:
         """Motif, its probability, the distance from it and its angle, for moments scaled to the learnt dose."""
         aligned = self._aligned(moments)
         leaves = self.tree.log_probabilities(aligned, relative_dose)
-        of = torch.tensor(self.motif).to(moments.device)
+        of = self._of_leaf.to(moments.device)
         probability, motif = self._of_motifs(leaves).max(1)
         leaf = torch.where(of == motif[:, None], leaves, -torch.inf).argmax(1)
         score = self.spread.scores(aligned, leaf, relative_dose)
@@ -139,6 +140,11 @@ class MotifModel:
             angle, mirrored = self.shapes.angles(moments.double(), motif)
         labels, probability = torch.where(fits, motif, -1), torch.where(fits, probability.exp(), 0.0)
         return Assignment(labels, probability, score, angle, mirrored)
+
+    @cached_property
+    def _of_leaf(self) -> Int[Tensor, " l"]:
+        """Which motif each leaf is, where they were learnt."""
+        return torch.tensor(self.motif).to(self.spread.centres.device)
 
     def _aligned(self, moments: Tensor) -> Tensor:
         return moments if self.reference is None else self.reference.align(moments.double()).to(moments)
@@ -167,6 +173,7 @@ class Learner:
     equivalence: Equivalence  # whether motifs that are rotated, or rotated and mirrored, are one
     outlier_distance: float  # columns further from their motif fit none
     random_state: int
+    middles: bool = True  # whether somebody asks what stands in the middle of each motif
 
     def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:
         """The motifs; of moments of higher order than the basis has, float32, only the noise is told."""
@@ -202,6 +209,8 @@ class Learner:
         if self.n_motifs is not None:
             found = self._as_many(found, grower, covariance, copies=copies)
         tree, leaf, _, spread, motif, motif_, counts, shapes = found
+        if not self.middles:
+            return MotifModel(tree, spread, scale, motif_, counts, reference, shapes, [])
         # One sort tells the columns of every motif.
         parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
             [*counts, len(leaf) - sum(counts)]

@@ -115,14 +115,16 @@ class PatchSource:
     def read(self, basis: ZernikeBasis) -> "Read":
         """Moments of all patches, and what their pixels are like, in one pass."""
         some = self._on_device(slice(0, len(self), -(-len(self) // _MOST_SAMPLED)))
-        level, least = float(some.mean(dtype=torch.float64)), math.inf
+        mean = some.mean(dtype=torch.float64)
+        level, deviation = torch.stack([mean, (some - mean).std(correction=0)]).tolist()  # read at once
+        least = math.inf
         moments = torch.empty(len(self), len(basis.basis), device=self.device)
         for rows, windows in self:
             least = min(
                 least, _require_finite(windows, "patches", "drop those patches, or fill their pixels first")
             )
             moments[rows] = basis(windows, None if self.offsets is None else self.offsets[rows], level=level)
-        return Read(moments, level, float((some - level).std(correction=0)), least, _parts(some))
+        return Read(moments, level, deviation, least, _parts(some))
 
     def _on_device(self, rows: Any) -> Tensor:
         return as_tensor(self._data[rows], device=self._where, name="patches")

@@ -9,20 +9,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchmotif.motifs._single_columns import rings
 from torchmotif.zernike import ZernikeBasis
 from torchmotif.zernike.polynomials import zernike_polynomials
 
 __all__ = [
     "CountingNoise",
-    "central_columns",
+    "bent",
     "matched_filter",
     "noise_edge",
     "noise_scale",
     "principal_axes",
-    "radius_of",
+    "straightened",
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
+_LEAST_SKEWNESS = 1e-4  # below, a Gaussian is as good in float32
+_FURTHEST_DOWN = 0.9  # of the way to where a gamma variable ends
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
 
 
@@ -52,8 +55,7 @@ class CountingNoise:
         steps = list(product(range(-reach, reach + 1), repeat=2))
         centres = [(row / _KERNELS_PER_PIXEL, col / _KERNELS_PER_PIXEL) for row, col in steps]
         self._level, self._middle, self._kernels = level, steps.index((0, 0)), basis.kernels(centres)
-        shapes = torch.stack([_shapes(orders, basis.size, centre) for centre in centres])
-        self._shapes, self._places = shapes.to(basis.basis.device), None
+        self._shapes, self._places = _shapes(orders, basis.size, tuple(centres), basis.basis.device), None
         if offsets is not None:
             step = torch.round(offsets * _KERNELS_PER_PIXEL).long().clamp(-reach, reach) + reach
             self._places = F.one_hot(step[:, 0] * (2 * reach + 1) + step[:, 1], len(steps)).float()
@@ -102,21 +104,52 @@ class CountingNoise:
         weight = expected.clamp(min=0.0).double() * along
         return weight @ along.T, torch.einsum("ap,bp,cp->abc", weight, along, along)
 
+    def askew(
+        self, means: Float[Tensor, "g l"], directions: Float[Tensor, "g c k"], scale: float
+    ) -> tuple[Float[Tensor, "g c"], Float[Tensor, "g c"]]:
+        """Third and fourth cumulants of the noise of groups with these mean moments along directions; it is larger by `scale`."""
+        expected = (means.float() @ self._shapes[self._middle] + self._level).clamp(min=0.0)[:, None]
+        along = directions.float() @ self._kernels[self._middle]
+        weight = expected * along.square() * along
+        return scale**2 * weight.sum(-1), scale**3 * (weight * along).sum(-1)
 
-def _shapes(n_max: int, size: int, centre: tuple[float, float]) -> Float[Tensor, "l p"]:
-    """The polynomials at the pixels of a window; beyond the disk, those at its edge."""
+
+def straightened(x: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of a variable of unit variance that is askew, as those of a Gaussian, and the logarithm of the slope.
+
+    The variable is one of Pearson's third kind, a shifted gamma variable (Wilson & Hilferty, 1931).
+    """
+    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
+    log = torch.log1p((askew * x / 2).clamp(min=-_FURTHEST_DOWN))
+    return 6 / askew * torch.expm1(log / 3) + askew / 6, -2 / 3 * log
+
+
+def bent(y: Tensor, skewness: Tensor) -> Tensor:
+    """The inverse of `straightened`."""
+    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
+    return 2 / askew * ((1 + (y - askew / 6) * askew / 6) ** 3 - 1)
+
+
+@lru_cache(maxsize=2)
+def _shapes(
+    n_max: int, size: int, centres: tuple[tuple[float, float], ...], device: torch.device
+) -> Float[Tensor, "o l p"]:
+    """The polynomials about some centres at the pixels of a window; beyond the disk, those at its edge."""
     axis = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / (size / 2)
-    row, col = (2 * part / size for part in centre)
-    y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
-    shapes: Tensor = zernike_polynomials(n_max, torch.hypot(x, y).clamp(max=1.0), torch.atan2(y, x))
-    return shapes.float()
+    shapes = []
+    for centre in centres:
+        row, col = (2 * part / size for part in centre)
+        y, x = (grid.flatten() for grid in torch.meshgrid(row - axis, axis - col, indexing="ij"))
+        radius = torch.hypot(x, y).clamp(max=1.0)
+        shapes.append(zernike_polynomials(n_max, radius, torch.atan2(y, x)).float())
+    return torch.stack(shapes).to(device)
 
 
 def _first_minima(patches: Float[Tensor, "n p"]) -> list[float]:
     """Radius of the first minimum of square patches averaged over all angles, of a parabola through three radii; inf without one."""
     size = math.isqrt(patches.shape[1])
-    rings = _rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
-    return [_first_minimum(profile) for profile in (patches @ rings).cpu()]
+    means = patches @ rings(size, patches.device, nearest=True)[:, : (size + 1) // 2]
+    return [_first_minimum(profile) for profile in means.cpu()]
 
 
 def _first_minimum(profile: Float[Tensor, " r"]) -> float:
@@ -126,21 +159,6 @@ def _first_minimum(profile: Float[Tensor, " r"]) -> float:
         return math.inf
     before, least, after = profile[rises[0] - 1 : rises[0] + 2].tolist()
     return float(rises[0] + (before - after) / (2 * (before - 2 * least + after)))
-
-
-@lru_cache(maxsize=16)
-def radius_of(size: int, device: torch.device) -> Float[Tensor, "s s"]:
-    """Distance of every pixel of a window from its middle."""
-    axis = torch.arange(size) - (size - 1) / 2
-    return torch.hypot(axis[:, None], axis[None, :]).to(device)
-
-
-@lru_cache(maxsize=16)
-def _rings(size: int, device: torch.device, *, nearest: bool) -> Float[Tensor, "p r"]:
-    """From the pixels of a window to their means over rings of the nearest radius, or of the one below."""
-    radius = radius_of(size, torch.device("cpu"))
-    rings = F.one_hot((radius.round() if nearest else radius).long().flatten()).float()
-    return (rings / rings.sum(0)).to(device)
 
 
 def noise_scale(scatter: Float[Tensor, "k k"], covariance: Float[Tensor, "k k"], n: int) -> float:
@@ -187,30 +205,6 @@ def matched_filter(
     power = (signal * direction).sum(-1, keepdim=True)
     scaled: Tensor = direction / power.clamp(min=1e-30).sqrt()
     return scaled
-
-
-def central_columns(moments: Float[Tensor, "g k"], basis: ZernikeBasis) -> Float[Tensor, "g k"]:
-    """What the column in the middle of each patch adds to its moments; zero where there is none.
-
-    The column has the shape of what stands above the first minimum of the patch's mean over all angles, where its
-    neighbours begin, and the height of the middle above the darkest place of the patch. The moments are those of patches
-    less noise; a constant background does not matter.
-    """
-    patch = basis.reconstruct(moments.float())
-    ring = radius_of(basis.size, patch.device)
-    mean = patch.flatten(1) @ _rings(basis.size, patch.device, nearest=False)[:, : basis.size // 2]
-    rises = F.pad(mean.diff(dim=1) > 0, (0, 1), value=True)
-    foot = rises.float().argmax(1, keepdim=True)
-    low = mean.gather(1, foot)
-    rise = mean[:, :1] - low
-    darkest = torch.where(ring < basis.size / 2, patch, torch.inf).flatten(1).amin(1, keepdim=True)
-    # Of identical patches nothing is left but rounding.
-    there = (foot > 0) & (rise > 1e-6 * patch.flatten(1).abs().amax(1, keepdim=True))
-    height = torch.where(there, (mean[:, :1] - darkest) / rise.clamp(min=1e-30), 0.0)
-    within = ring.floor() <= foot[..., None]
-    column = torch.where(within, patch - low[..., None], 0.0).clamp(min=0) * height[..., None]
-    alone: Tensor = basis(column).to(moments)
-    return alone
 
 
 def _middle_variance(ratio: float) -> float:

@@ -24,10 +24,12 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
 
     1 where there is no saddle, towards 0 where the components stand apart. The density along the discriminant is a mixture of as
     many Gaussians as the Bayesian information criterion supports, each of at least the noise's variance, 1, which is then
-    taken away from them. The search begins with the two components; the threshold is where they are equally likely.
+    taken away from them. The search begins with the two components; the threshold is midway between them, as a rare one that is hard
+    to tell lies where the common one is still the likelier.
     """
     length = pairs.discriminant[..., :-1].norm(dim=-1).clamp(min=1e-12)
-    values = odds / length[points.group][:, None]
+    prior = pairs.share.logit(1e-6)
+    values = (odds - prior[points.group][:, None]) / length[points.group][:, None]
     x, sums = _histograms(points, values, odds.sigmoid())
     g, b = length.shape
     x, sums, n = x.flatten(0, 1), sums.flatten(0, 1), points.count.repeat_interleave(b)
@@ -72,50 +74,57 @@ def _best_along(
     x: Float[Tensor, "b p"], weight: Float[Tensor, "b p"], responsibilities: Float[Tensor, "b s c p"]
 ) -> tuple[Float[Tensor, "3 b c"], Float[Tensor, " b"]]:
     """The most likely mixtures (log share, mean, variance) along each axis from s starts, and their log-likelihoods."""
-    b, s, c, p = responsibilities.shape
+    b, s, c, _ = responsibilities.shape
     middle = (x * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
     x = x - middle
-    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
-    weighted = (powers * weight[:, None]).mT.contiguous()
-    whole = weight.sum(-1)[:, None]
+    # All starts of all axes are one batch.
+    powers, of_columns = (part.repeat_interleave(s, 0) for part in (_powers(x), weight[:, None]))
+    weighted = (torch.stack([torch.ones_like(x), x, x.square()], 2) * weight[..., None]).repeat_interleave(
+        s, 0
+    )
+    whole = of_columns.sum(-1)
 
-    def mixture(sums: Float[Tensor, "b sc 3"]) -> tuple[Tensor, Tensor, Tensor]:
+    def mixture(sums: Float[Tensor, "bs c 3"]) -> tuple[Tensor, Tensor, Tensor]:
         count, first, second = sums.unbind(-1)
         count = count.clamp(min=1e-9)
         mean = first / count
-        variance = torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
-        return (count / whole).log(), mean, variance
+        return count, mean, torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
 
-    def stepped(sums: Float[Tensor, "b sc 3"]) -> Float[Tensor, "b sc 3"]:
-        present = torch.bmm(_natural(*mixture(sums)), powers).view(b, s, c, p).softmax(2)
-        return torch.bmm(present.view(b, s * c, p), weighted)
+    def stepped(sums: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c 3"]:
+        return torch.bmm(torch.bmm(_natural(*mixture(sums)), powers).softmax(1), weighted)
 
-    sums = torch.bmm(responsibilities.reshape(b, s * c, p), weighted)
+    sums = torch.bmm(responsibilities.flatten(0, 1), weighted)
     for _ in range(_LEAPS_1D):
         one = stepped(sums)
         sums = stepped(ahead(sums, one, stepped(one)))
-    parts = mixture(sums)
-    joint = torch.bmm(_natural(*parts), powers).view(b, s, c, p)
-    likelihood = (joint.logsumexp(2) * weight[:, None]).sum(-1)
+    count, mean, variance = mixture(sums)
+    share = count / whole
+    joint = torch.bmm(_natural(share, mean, variance), powers)
+    likelihood = (joint.logsumexp(1) * of_columns[:, 0]).sum(-1).view(b, s)
     best = likelihood.argmax(1)
-    log_share, mean, variance = parts
     chosen = best[None, :, None, None].expand(3, -1, 1, c)
-    whole_mixture = torch.stack([log_share, mean + middle, variance]).view(3, b, s, c)
-    return whole_mixture.gather(2, chosen)[:, :, 0], likelihood.gather(1, best[:, None])[:, 0]
+    parts = torch.stack([share.log(), mean, variance]).view(3, b, s, c).gather(2, chosen)[:, :, 0]
+    parts[1] += middle
+    return parts, likelihood.gather(1, best[:, None])[:, 0]
 
 
-def _natural(log_share: Tensor, mean: Tensor, variance: Tensor) -> Float[Tensor, "... c 3"]:
-    """From the powers 0, 1 and 2 of a place to the logarithm of share times density there, but for a constant."""
-    slope = mean / variance
-    level = log_share - 0.5 * torch.addcmul(variance.log(), slope, mean)
-    return torch.stack([level, slope, -0.5 / variance], -1)
+def _powers(x: Float[Tensor, "b p"]) -> Float[Tensor, "b 3 p"]:
+    """What the logarithm of a Gaussian's density is linear in."""
+    return torch.stack([torch.ones_like(x), x, -0.5 * x.square()], 1)
+
+
+def _natural(share: Tensor, mean: Tensor, variance: Tensor) -> Float[Tensor, "... c 3"]:
+    """From these powers of a place to the logarithm of share times density there, but for a constant."""
+    root = variance.rsqrt()
+    precision = root.square()
+    slope = mean * precision
+    return torch.stack([torch.addcmul((share * root).log(), slope, mean, value=-0.5), slope, precision], -1)
 
 
 def _with_one_split(x: Float[Tensor, "b p"], mixture: Float[Tensor, "3 b c"]) -> Float[Tensor, "b c c1 p"]:
     """Responsibilities where each component in turn is parted at its mean."""
-    powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
-    present = torch.bmm(_natural(*mixture.unbind(0)), powers).softmax(1)
-    _, mean, variance = mixture
+    log_share, mean, variance = mixture
+    present = torch.bmm(_natural(log_share.exp(), mean, variance), _powers(x)).softmax(1)
     below = torch.sigmoid(4 * (mean[..., None] - x[:, None]) / variance.sqrt()[..., None])
     own = torch.eye(mixture.shape[2], dtype=x.dtype, device=x.device)[None, :, :, None]
     kept = present[:, None] * (1 - own * (1 - below[:, :, None]))

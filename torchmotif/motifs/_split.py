@@ -1,33 +1,23 @@
 """Two motifs where one was: the splits of sets of columns that their moments, and the known noise, support most."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchmotif.motifs._mixture import Pairs, Points
-from torchmotif.motifs._noise import (
-    CountingNoise,
-    central_columns,
-    matched_filter,
-    noise_edge,
-    principal_axes,
-)
-from torchmotif.zernike import ZernikeBasis, orders
+from torchmotif.motifs._groups import Blocks
+from torchmotif.motifs._mixture import Pairs
+from torchmotif.motifs._noise import CountingNoise, bent
 
-__all__ = ["Blocks", "Candidates", "Groups", "Split", "propose", "splits_of", "stands_out"]
+__all__ = ["Candidates", "Split", "propose", "splits_of", "stands_out"]
 
-_MOST_AXES = 10  # directions of moment space in which one split is looked for
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
 _STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
@@ -35,8 +25,8 @@ _MOST_LEAPS = 6  # of the best of them, each of three steps
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
+_KEPT_ALONG = 3  # along the direction of a single column
 _BY_CHANCE = 6.0  # twice the gain in log-likelihood per parameter that noise alone hardly reaches: at most 5 in crystals
-_BLOCK = 256  # columns that are multiplied at a time
 
 Values = NDArray[np.float64]
 
@@ -56,7 +46,8 @@ class Split:
     evidence: float
     columns: int  # number n of columns it was learnt on
     sides: Float[Tensor, "2 l"]  # mean moments of the columns of both components
-    # Second and third cumulants of the noise of both along the axes:
+    straight: bool = False  # whether skewness of the noise was taken out along its one axis
+    # Second and third cumulants of the noise of both along the axes, as far as they were not taken out:
     cumulants: tuple[Float[Tensor, "2 q q"], Float[Tensor, "2 q q q"]] | None = None
 
     def detectability(self, relative_dose: float = 1.0) -> float:
@@ -74,7 +65,8 @@ class Split:
     def with_cumulants(self, noise: CountingNoise, scale: float) -> "Split":
         """The split that also knows how the noise of its components is askew."""
         second, third = zip(*(noise.cumulants(side, self.axes) for side in self.sides), strict=True)
-        return replace(self, cumulants=(scale * torch.stack(second), scale**2 * torch.stack(third)))
+        askew = 0.0 if self.straight else scale**2
+        return replace(self, cumulants=(scale * torch.stack(second), askew * torch.stack(third)))
 
     def stands_out(self) -> bool:
         """Whether the gain in likelihood is more than the best of many starts finds in noise."""
@@ -103,126 +95,6 @@ def stands_out(evidence: float, axes: int, columns: int) -> bool:
     return evidence + (axes + 1) * math.log(columns) > _BY_CHANCE * (axes + 1)
 
 
-class Blocks(ABC):
-    """Sets of rows of a table of values, in which splits are looked for: each less its mean, in blocks of rows of one set.
-
-    Blocks are of one size, so that one batched product serves all sets, be they large or small. In which directions splits are
-    looked for depends on what is known of the noise: a subclass says it, in `spaces`.
-    """
-
-    def __init__(self, finer: Float[Tensor, "n l"], rows: Sequence[Int[Tensor, " _"]], used: int) -> None:
-        self.used = used  # splits are looked for in the first so many values; the means are of all
-        self.counts = [len(mine) for mine in rows]
-        blocks = [-(-count // _BLOCK) for count in self.counts]
-        starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
-        self.slices = [slice(i, i + count) for i, count in zip(starts, self.counts, strict=True)]
-        # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
-        group = np.repeat(np.arange(len(blocks)), blocks)
-        before = np.cumsum([0, *self.counts[:-1]])
-        layout = np.concatenate([self.counts, np.subtract(starts, before), group]).astype(np.int64)
-        counts, shift, group_ = (
-            torch.from_numpy(layout).to(finer.device).tensor_split((len(blocks), 2 * len(blocks)))
-        )
-        self.order, self.group = torch.cat(list(rows)), group_
-        n = len(self.order)
-        self.set = torch.repeat_interleave(counts, output_size=n)  # of each column
-        self.place = torch.arange(n, device=finer.device) + shift[self.set]
-        self.size = counts.double()
-        moments = finer.new_zeros(sum(blocks) * _BLOCK, finer.shape[1] + 1)  # what is left over is 0
-        moments[self.place] = F.pad(finer[self.order], (0, 1), value=1.0)
-        moments = moments.view(-1, _BLOCK, moments.shape[1])
-        self.present = moments[..., -1:]
-        self.means = self.total(moments[..., :-1].sum(1).double()) / self.size[:, None]
-        self.blocks = moments[..., :-1] - self.means.float()[group_][:, None] * self.present
-
-    @property
-    def moments(self) -> Float[Tensor, "m l"]:
-        """Of the columns of all sets, less the mean of each; those of a set are in its slice, and 0 in between."""
-        return self.blocks.flatten(0, 1)
-
-    def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
-        """Sum over the blocks of each set."""
-        sums = of_blocks.new_zeros(len(self.counts), *of_blocks.shape[1:])
-        return sums.index_add_(0, self.group, of_blocks)
-
-    @property
-    @abstractmethod
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from values to coordinates in units of the noise."""
-
-    @cached_property
-    def scatter(self) -> Float[Tensor, "g k k"]:
-        """Mean squares and products of the values that are used."""
-        each = self.blocks[..., : self.used]
-        return self.total(torch.bmm(each.mT, each).double()) / self.size[:, None, None]
-
-    @cached_property
-    def axes(self) -> Float[Tensor, "g k q"]:
-        """Those of all spaces."""
-        return torch.cat([axes for _, axes in self.spaces], -1)
-
-    @cached_property
-    def points(self) -> Points:
-        """The columns in these coordinates."""
-        x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
-        x = torch.cat([x, self.present], -1)
-        variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        return Points(x, x, self.group, self.size.float(), torch.where(variance > 0, variance, 1.0))
-
-    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
-        """What was computed of every point, for the columns in their order."""
-        return of_points.reshape(-1)[self.place]
-
-
-class Groups(Blocks):
-    """Sets of columns by their moments, and what is known of the noise of each."""
-
-    def __init__(
-        self,
-        finer: Float[Tensor, "n l"],
-        rows: Sequence[Int[Tensor, " _"]],
-        noise: CountingNoise,
-        basis: ZernikeBasis,
-        scale: float,
-    ) -> None:
-        super().__init__(finer, rows, len(basis.basis))
-        self.basis = basis
-        shares = torch.stack([noise.shares(mine) for mine in rows])
-        self.covariance = scale * noise.covariances(self.means, shares)
-        self.column = central_columns(self.means[:, : self.used], basis)
-        self.filter = matched_filter(self.column, self.covariance)
-
-    @cached_property
-    def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
-        """Variances, 0 where there is no such axis, and axes from moments to coordinates in units of the noise.
-
-        They are the principal directions of the moments that stand out of the noise; the radial moments (m = 0), which all
-        orientations of a motif share; and the one direction in which the column in the middle is brighter or darker, for
-        which the fewest columns suffice.
-        """
-        k, scatter = self.used, self.scatter
-        radial = _radial(self.basis.n_max, scatter.device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(self.size[:, None], k))
-        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(within, noise, 1e-9)
-        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        power = (self.filter * (scatter @ self.filter[..., None])[..., 0]).sum(-1, keepdim=True)
-        return [(values, axes), (inner_values, whole), (power, self.filter[..., None])]
-
-
-@lru_cache(maxsize=16)
-def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
-    """Which moments are radial, of m = 0."""
-    return torch.nonzero(orders(n_max)[:, 1] == 0).flatten().to(device)
-
-
-def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Leading variances above the least, else 0, and their axes."""
-    values, axes = (part[..., :_MOST_AXES] for part in principal_axes(scatter, covariance))
-    usable = values > least
-    return torch.where(usable, values, 0.0), torch.where(usable[:, None], axes, 0.0)
-
-
 class Candidates(NamedTuple):
     """c splits of each group, and what decides which of them is made."""
 
@@ -236,47 +108,65 @@ def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, followed until they no longer change."""
     points, widths = groups.points, tuple(values.shape[1] for values, _ in groups.spaces)
     usable = torch.cat([values for values, _ in groups.spaces], 1) > 0
-    along, sign, least, first = _starts(widths, points.x.device)
+    along, sign, least = _starts(widths, points.x.device)
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
     parted = sign * scores[..., None] > least
     second = _SOFT + (1 - 2 * _SOFT) * parted.flatten(2).float()
     pairs = Pairs.after(points, points.sums(second), along, _STEPS_OF_ALL - 1)
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
-    found = [_distinct(value, pairs.share, slice(*ends)) for ends in pairwise(first)]
-    which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    which, there = _distinct_of(value, pairs.share, widths)
     pairs, along = pairs.at(which), along[which]
     pairs = pairs.settled(points, along, _MOST_LEAPS)
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
-    evidence = torch.where(there, 2 * pairs.gains(points, odds) - price, -math.inf)
+    gains = pairs.gains(points, odds) - groups.gains_askew(odds, pairs.discriminant).clamp(min=0)
+    evidence = torch.where(there, 2 * gains - price, -math.inf)
     return Candidates(pairs, odds, usable, evidence)
 
 
 @lru_cache(maxsize=16)
 def _starts(
     widths: tuple[int, ...], device: torch.device
-) -> tuple[Float[Tensor, "b q"], Float[Tensor, " s"], Float[Tensor, " s"], list[int]]:
-    """The axes of each start's space, the signs and the least scores of the starts along an axis, and each space's first start."""
+) -> tuple[Float[Tensor, "b q"], Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """The axes of each start's space, and the signs and the least scores of the starts along an axis."""
     space = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
     along = (space.repeat_interleave(len(_STARTS))[:, None] == space).float()
     starts = torch.tensor(_STARTS)
     sign = torch.where(starts < 0, -1.0, 1.0)
-    first = [len(_STARTS) * sum(widths[:i]) for i in range(len(widths) + 1)]
-    return along.to(device), sign.to(device), starts.abs().to(device), first
+    packed = torch.cat([along.flatten(), sign, starts.abs()]).to(device)  # sent in one piece
+    parts = packed.split([along.numel(), len(starts), len(starts)])
+    return parts[0].view(along.shape), parts[1], parts[2]
 
 
-def _distinct(value: Float[Tensor, "g b"], share: Tensor, of: slice) -> tuple[Tensor, Tensor]:
+def _distinct_of(
+    value: Float[Tensor, "g b"], share: Tensor, widths: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Those of each space; spaces of one width that follow one another are looked at together."""
+    found, start = [], 0
+    for width, alike in groupby(widths):
+        count, starts = len(list(alike)), len(_STARTS) * width
+        of = slice(start, start + count * starts)
+        most = _MOST_KEPT if width > 1 else _KEPT_ALONG
+        which, there = _distinct(value[:, of].reshape(-1, starts), share[:, of].reshape(-1, starts), most)
+        first = start + starts * torch.arange(count, device=value.device)[:, None]
+        found.append(((which.view(len(value), count, -1) + first).flatten(1), there.view(len(value), -1)))
+        start = of.stop
+    which, there = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    return which, there
+
+
+def _distinct(value: Float[Tensor, "g b"], share: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Indices of the mixtures of highest value among some, one of each kind, and whether there are so many."""
-    order = torch.argsort(value[:, of], dim=1, descending=True, stable=True)
-    value, share = value[:, of].gather(1, order), share[:, of].gather(1, order)
-    spread = torch.minimum(share, 1 - share)
+    value, order = value.sort(dim=1, descending=True, stable=True)
+    share = share.gather(1, order)
+    spread = torch.minimum(share, 1 - share)[:, :, None]
     near = (value[:, :, None] - value[:, None]).abs() < 0.01 + 1e-3 * value.abs()[:, :, None]
-    alike = near & ((spread[:, :, None] - spread[:, None]).abs() < 1e-3 + 0.02 * spread[:, :, None])
-    kept = ~alike.tril(-1).any(2) & (value > -math.inf)
-    first = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)[:, :_MOST_KEPT]
-    return of.start + order.gather(1, first), kept.gather(1, first)
+    alike = near & ((spread - spread.mT).abs() < 1e-3 + 0.02 * spread)
+    dropped = alike.tril(-1).any(2) | (value == -math.inf)
+    dropped, first = dropped.to(torch.uint8).sort(dim=1, stable=True)
+    return order.gather(1, first[:, :most]), dropped[:, :most] == 0
 
 
 def splits_of(
@@ -304,10 +194,11 @@ def splits_of(
         groups.means,
         groups.axes,
         points.variance.clamp(min=1.0),
+        groups.bend,
     ]
     flat = torch.cat([part.double().flatten() for part in told]).cpu().split([part.numel() for part in told])
     shaped = [values.view(part.shape) for values, part in zip(flat, told, strict=True)]
-    sides, used, numbers, first, step, means_, axes, variance = shaped
+    sides, used, numbers, first, step, means_, axes, variance, bend = shaped
     used = used > 0
     splits: list[list[Split]] = []
     for i, columns in enumerate(groups.counts):
@@ -315,13 +206,18 @@ def splits_of(
         for j in range(which.shape[1]):
             mine, (share, explained, narrowest, evidence_) = used[i, j], numbers[i, j]
             intrinsic = _intrinsic(variance[i, mine], step[i, j, mine], explained, narrowest)
+            share = min(max(float(share), 1e-9), 1 - 1e-9)
             # Coordinates are of centred columns: their mean, along the axes, goes to the means of the components.
             basis = axes[i][:, mine]
-            middle = means_[i, : len(basis)] @ basis + first[i, j, mine]
-            means = torch.stack([middle, middle + step[i, j, mine]])
-            share = min(max(float(share), 1e-9), 1 - 1e-9)
+            means = torch.stack([first[i, j, mine], first[i, j, mine] + step[i, j, mine]])
+            straight = bool(bend[i, mine].any())
+            if straight:
+                means = _bent(means, intrinsic, share, *bend[i, mine][0])
+            means = means + means_[i, : len(basis)] @ basis
             splits[-1].append(
-                Split(basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone())
+                Split(
+                    basis, means, intrinsic, share, float(evidence_), columns, sides[i, j].clone(), straight
+                )
             )
     return splits, groups.of_columns(odds[..., 0] > 0).long()
 
@@ -332,3 +228,16 @@ def _intrinsic(variance: Tensor, step: Tensor, explained: Tensor, narrowest: Ten
     axis = axis / axis.norm().clamp(min=1e-12)
     within = torch.diag(variance - 1) - explained * torch.outer(step, step)
     return within + (1 - narrowest) * torch.outer(axis, axis)
+
+
+def _bent(
+    means: Float[Tensor, "2 1"], intrinsic: Float[Tensor, "1 1"], share: float, skewness: Tensor, mean: Tensor
+) -> Float[Tensor, "2 1"]:
+    """Means along an axis from which skewness was taken out, moved so that the limit between them is where it is on the axis itself.
+
+    Log-odds are linear: that an axis is stretched by some per cent there is left out.
+    """
+    limit = means.mean(0) - (intrinsic[0] + 1) * math.log(share / (1 - share)) / (means[1] - means[0])
+    # Of components that are hardly apart, no column may be as likely in both.
+    limit = limit.clamp(means.min() - 1, means.max() + 1)
+    return means + bent(limit + mean, skewness) - limit

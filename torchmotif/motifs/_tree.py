@@ -1,6 +1,7 @@
 """A tree of splits: its leaves are the motifs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ class MotifTree:
     leaves: list[int]
     # Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike:
     candidates: NumberedSplits
+    _tables: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of doses, on the devices asked for
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -32,18 +34,21 @@ class MotifTree:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
         nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
         if self.splits:
-            weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
-            table = (
-                torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1)
-                .to(moments.device)
-                .double()
-            )
+            table = self._table(relative_dose, moments.device)
             odds = moments.double() @ table[:, :-1].T + table[:, -1]
             second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
             for number, (node, _) in enumerate(self.splits):
                 nodes.append(nodes[node] + second[number])
                 nodes[node] = nodes[node] + first[number]
         return torch.stack([nodes[leaf] for leaf in self.leaves], dim=1)
+
+    def _table(self, relative_dose: float, device: torch.device) -> Float[Tensor, "s k1"]:
+        """Weights and bias of every split, sent to a device once."""
+        if (relative_dose, device) not in self._tables:
+            weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
+            table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1)
+            self._tables[relative_dose, device] = table.to(device).double()
+        return self._tables[relative_dose, device]
 
     def resolutions(
         self, motif: list[int], acquisition: Acquisition

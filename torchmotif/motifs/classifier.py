@@ -509,7 +509,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         moments = self._scale.of_moments(moments, level).float()
 
         def outliers(first: np.ndarray) -> np.ndarray:
-            self._learn(moments, source.offsets, torch.from_numpy(first).to(device))
+            self._learn(moments, source.offsets, torch.from_numpy(first).to(device), middles=False)
             labels = torch.cat([part.labels for part in self._assigned(moments.split(_BATCH))])
             return torch.nonzero(labels < 0)[:, 0].cpu().numpy()
 
@@ -525,7 +525,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._summarise(source, list(self._assigned(batches)), original)
         return self
 
-    def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor) -> None:
+    def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor, *, middles: bool = True) -> None:
         """Set the model of some columns, and what it says of the motifs."""
         unit, gain = self._scale.unit, self.electrons_per_count
         self._orders, self._learnt = n_max_of(moments.shape[1]), len(rows)
@@ -544,6 +544,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self.equivalence,
             self.outlier_distance,
             self.random_state,
+            middles,
         )
         self._model = learner.learn(moments[rows])
         self._told = None

@@ -18,8 +18,9 @@ from torchmotif.motifs._expectation import (
     least_enough,
     min_scale,
 )
+from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
-from torchmotif.motifs._split import Groups, Split, Values
+from torchmotif.motifs._split import Split, Values
 
 __all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Resolution", "SplitCriteria"]
 
@@ -184,10 +185,7 @@ class CentralColumn:
     strength: float = 0.0
     # Variance beyond the noise of the motif's columns, told from those darker and those brighter than the middle one:
     scatter: tuple[float, float] = (0.0, 0.0)
-    skew: float = 0.0  # third cumulant of the noise
-    # What the column itself adds to the noise's variance, 1, and to its third cumulant:
-    noise_of_column: float = 0.0
-    skew_of_column: float = 0.0
+    noise_of_column: float = 0.0  # what the column itself adds to the noise's variance, 1
 
     @classmethod
     def of(cls, middle: "Middle", noise: CountingNoise, scale: float) -> "CentralColumn":
@@ -197,14 +195,12 @@ class CentralColumn:
         axis = middle.axis[:, None]
         skew = scale**2 * float(noise.cumulants(middle.mean, axis)[1])
         darker, brighter = (np.diff(middle.quantiles) / np.diff(pearson3.ppf(QUANTILES, skew))) ** 2 - 1
-        second, third = noise.cumulants(middle.column, axis, level=False)
+        second, _ = noise.cumulants(middle.column, axis, level=False)
         return cls(
             middle.columns,
             float(middle.column @ middle.axis),
             (max(float(darker), 0.0), max(float(brighter), 0.0)),
-            skew,
             scale * float(second),
-            scale**2 * float(third),
         )
 
     def changed(self, change: Values, share: Values, dose: Values) -> Components:
@@ -212,10 +208,8 @@ class CentralColumn:
         # What is hidden on one side does not widen the other.
         scatter = np.where(change < 0, self.scatter[1], self.scatter[0]).astype(float)
         noise = np.stack([np.ones_like(change), 1 + change * self.noise_of_column], 1) / dose[:, None]
-        skew = np.stack([np.full_like(change, self.skew), self.skew + change * self.skew_of_column], 1)
-        return Components(
-            change * self.strength, scatter, noise.clip(min=1e-9), skew / dose[:, None] ** 2, share
-        )
+        # Skewness is taken out along this direction before splits are looked for.
+        return Components(change * self.strength, scatter, noise.clip(min=1e-9), np.zeros_like(noise), share)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ of the kernel, and the moments remain weighted sums of the raw counts.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -61,14 +62,37 @@ def mirrored(
     kernels: Float[Tensor, "... k h w"], n_max: int, *, rows: bool, columns: bool
 ) -> Float[Tensor, "... k h w"]:
     """The kernels of a disk mirrored with its window: every polynomial is then itself, or its negative."""
+    along = [axis for axis, chosen in ((-2, rows), (-1, columns)) if chosen]
+    return kernels.flip(along) * _signs(n_max, rows, columns, kernels.dtype, kernels.device)
+
+
+@lru_cache(maxsize=16)
+def _signs(
+    n_max: int,
+    rows: bool,
+    columns: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Float[Tensor, "k 1 1"]:
+    """Of every polynomial in the mirror."""
     m = orders(n_max)[:, 1]
     sign = torch.ones_like(m)
     if rows:  # theta to -theta
         sign = torch.where(m < 0, -sign, sign)
     if columns:  # theta to pi - theta
         sign = torch.where((m % 2 == 0) == (m < 0), -sign, sign)
-    along = [axis for axis, chosen in ((-2, rows), (-1, columns)) if chosen]
-    return kernels.flip(along) * sign.to(kernels)[:, None, None]
+    return sign.to(device, dtype)[:, None, None]
+
+
+def transposed(kernels: Float[Tensor, "k h w"], n_max: int) -> Float[Tensor, "k w h"]:
+    """The kernels of a disk whose rows and columns are exchanged: theta becomes -pi / 2 - theta."""
+    n, m = orders(n_max).unbind(1)
+    odd = m % 2 == 1
+    # Of odd |m|, cosines become sines, and the other way round.
+    partner = torch.where(odd, (n * (n + 2) - m) // 2, (n * (n + 2) + m) // 2)
+    turn = torch.where(m.abs() % 4 < 2, 1.0, -1.0)
+    sign = torch.where(odd, -turn, torch.where(m < 0, -turn, turn))
+    return kernels[partner].mT * sign.to(kernels)[:, None, None]
 
 
 def _kernels(n_max: int, size: int, offset: tuple[float, float], first: int) -> Tensor:

@@ -17,7 +17,7 @@ from torchmotif.zernike.basis import disk_area, synthesis_basis, zernike_basis
 from torchmotif.zernike.indices import orders
 from torchmotif.zernike.maps import correlate, mode_pairs, rim_mask
 from torchmotif.zernike.placement import place, whole
-from torchmotif.zernike.quadrature import mirrored
+from torchmotif.zernike.quadrature import mirrored, transposed
 from torchmotif.zernike.shifts import ShiftedKernels, fill
 
 __all__ = ["ZernikeBasis"]
@@ -346,6 +346,11 @@ class ZernikeBasis(nn.Module):
         if not any(offset):
             return self.basis.view(-1, self.size, self.size) / disk_area(self.size)
         make = _kept if len(self.basis) * self.size**2 <= _KEPT_VALUES else _kept.__wrapped__
+        if offset[1] > offset[0]:
+            exchanged = make(
+                self.n_max, self.size, offset[::-1], self.basis.dtype, orthonormal=self.orthonormal
+            )
+            return transposed(exchanged, self.n_max)
         return make(self.n_max, self.size, offset, self.basis.dtype, orthonormal=self.orthonormal)
 
     def _dense(self, image: Any) -> tuple[Tensor, Tensor]:
