@@ -38,11 +38,14 @@ def follow(fit: Fit, sites: Sites) -> Sites:
     Sites
         With the places where the columns are now.
     """
-    site = sites.of_columns(fit)
-    held = as_index(fit.fixed & (site >= 0))
+    held = as_index(fit.fixed)
     if not len(held):
         return sites
-    site = site[held]
+    site = sites.of_columns(fit)[held]
+    chosen = as_index(site >= 0)
+    if not len(chosen):
+        return sites
+    held, site = held[chosen], site[chosen]
     group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
     begun, width = fit.positions[held], fit.shape.width.double()
     most = _MOST * sites.spacing * fit.axes
