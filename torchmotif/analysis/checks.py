@@ -68,6 +68,8 @@ class Looked:
         See `Columns`.
     supported : boolean array of shape (n,)
         Columns whose neighbours share the vectors that lead to them, see `supports`.
+    thinned : bool
+        Whether a threshold left out columns that may be there.
     area : float
         Square pixels.
     rest : Rest
@@ -83,6 +85,7 @@ class Looked:
     inner: np.ndarray
     overlapping: np.ndarray
     supported: np.ndarray
+    thinned: bool
     area: float
     rest: Rest
 
@@ -126,7 +129,10 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     _, supported = supports(seen, model.spacing, model.axes, image.survey.shape)
     shares, steps = (np.array(one) for one in zip(*rests, strict=True))
     rest = Rest(float(shares.sum()) / max(len(shares) - 1, 1), float(steps.max()))
-    return Looked(image, at, quality, significance, labels, whole, inner, over, supported, area, rest)
+    thinned = any(bool(batch.threshold) for batch in few)
+    return Looked(
+        image, at, quality, significance, labels, whole, inner, over, supported, thinned, area, rest
+    )
 
 
 def _rest(image: Image, core: np.ndarray, positions: np.ndarray, intensities: np.ndarray) -> Rest:
@@ -186,7 +192,7 @@ def _polarity(looked: Looked) -> str | None:
 
 def _spacing(looked: Looked) -> str | None:
     nearest = _nearest(looked)
-    if len(nearest) < _FEW:
+    if len(nearest) < _FEW or looked.thinned:
         return None
     spacing = looked.image.survey.model.spacing
     least, most = np.quantile(nearest, (0.1, 0.9))

@@ -222,7 +222,8 @@ def _finer(tiles: Tiles, model: ImageModel, learned: "_Learned") -> ImageModel:
         except NoColumnsError:
             continue
         found = _learned(tiles, *nearer)
-        if found.unexplained() < _LESS * left:
+        # Where hardly any are found, nothing may stand out that could be left.
+        if found.unexplained() < _LESS * left and found.density() > learned.density():
             return found.model
     return model
 
@@ -336,6 +337,10 @@ class _Learned(NamedTuple):
     fit: Fit
     window: int
     origin: Tensor  # of the part in its window
+
+    def density(self) -> float:
+        """Columns per pixel."""
+        return len(self.fit) / self.fit.data.numel()
 
     def unexplained(self) -> float:
         """Share of what repeats in it that its columns leave over."""

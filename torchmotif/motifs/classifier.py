@@ -418,13 +418,13 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         >>> import torch
         >>> import torchmotif as tm
         >>> specimen = tm.datasets.mose2((300, 300), vacancy_rate=0.0)
-        >>> scan = specimen.draw(1 / 50, torch.Generator().manual_seed(0)).data
+        >>> scan = specimen.draw(1 / 100, torch.Generator().manual_seed(0)).data
         >>> positions = specimen.truth.positions[tm.patches.inside(specimen.truth.positions, scan.shape, 37)]
         >>> patches, offsets = tm.extract_patches(scan, positions, 37), tm.patches.offsets(positions, 37)
         >>> model = tm.MotifClassifier().fit(patches, offsets)
         >>> [one.found for one in model.detection_limits(-0.5, 0.05)]
         [False, False]
-        >>> [one.found for one in model.detection_limits(-0.5, 0.05, relative_dose=5)]
+        >>> [one.found for one in model.detection_limits(-0.5, 0.05, relative_dose=10)]
         [True, True]
         """
         check_is_fitted(self)
