@@ -27,9 +27,10 @@ _SAME = 0.35  # of the spacing: a column so near to a predicted place is the one
 _AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
 # Of the maxima around a place those must lie at places of its lattice, beyond what chance would have; fewer than so many say nothing.
 _ON_SITES, _FEW = 0.6, 2.0
-# Intensity over that in the cell which half of the places of a kind must hold, and the fewest that tell: medians are 0.6 to 1.2 in WS2,
-# MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it.
-_SHOWN, _FEW_PLACES = 1 / 3, 20
+# Intensity over that in the cell which half of the places of a kind must hold, less this many standard deviations of their number: medians are 0.6 to 1.2
+# in WS2, MoSe2 and perovskites at 1/100 to 1 of the dose, and 0.0 in a cell of the pentagonal oxide, whose columns have no fixed places in it. For
+# oxygen at 1/50 noise is twice its intensity: without the deviations one specimen of five had none.
+_SHOWN, _BY_CHANCE = 1 / 3, 3.0
 _AROUND = 0.5  # lattice constants: standard deviation of the window in which neighbours tell whether a place is in a hole
 _ALIKE = 1.5  # the same, in which those of its kind tell whether the crystal has such sites there
 # Log of the odds that the sites of a cell are there, before neighbours are asked, and the most that one of these tells.
@@ -128,7 +129,7 @@ class Sites:
         held = torch.zeros_like(self.intensity).index_add_(0, site.clamp(min=0), intensity)
         shown = here & (held > _SHOWN * self.intensity)
         sums = held.new_zeros(2, self.kinds).index_add_(1, self.kind, torch.stack([shown, here]).to(held))
-        empty = (sums[0] < sums[1] / 2) & (sums[1] >= _FEW_PLACES)
+        empty = sums[0] < (sums[1] - _BY_CHANCE * sums[1].sqrt()) / 2
         return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
 
     def of_columns(self, fit: Fit) -> Int[Tensor, " n"]:

@@ -60,8 +60,10 @@ def columns_of_tiles(
     tiles = _prepared(windows, model)
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
-    fit = fit_tiles(tiles, model, *sites.with_maxima(at, tile, model))
-    sites = follow(fit, sites)
+    at, tile, fixed = sites.with_maxima(at, tile, model)
+    held = bool(fixed.any())
+    fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
+    sites = follow(fit, sites) if held else sites
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
     there, unseen = sites.judged(fit, covariance)
