@@ -14,7 +14,7 @@ from torchmotif.columns._cell_fit import cells_around, sites_of
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
 from torchmotif.columns._local_phase import Placed, local_orders, placed
-from torchmotif.columns._reciprocal import Lattice, alike, lattices
+from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices
 from torchmotif.columns._territories import (
     WINDOW,
     Located,
@@ -41,6 +41,9 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
+_TURNED = (
+    0.025  # of reciprocal vectors, by which two grains on nearly one lattice differ at least: 1.4 degrees
+)
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 # Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
 _HALVES = (
@@ -59,22 +62,21 @@ _NOT_ONE = (
 def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
     level, usable = tiles.level, tiles.usable
-    first = _first_cells(level, usable, lattices(level, usable, spacing), [])
+    first, beside = _first_cells(level, usable, lattices(level, usable, spacing), [])
     if not first:
         return ()
     where = located(tiles, first)
     rest = usable & ~_crystals(where)
     if bool(rest.sum() > _ADDS * usable.sum()):
         # Small grains that the spectra do not show beside large ones.
-        more = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
+        more, _ = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
         where = located(tiles, first + more) if more else where
         first += more
-    found, model = [], torch.zeros_like(level)
-    for cell, at in zip(first, where, strict=True):
-        agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
-        for one, inside in _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing):
-            model += torch.where(inside, expected(one, at.place), 0.0)
-            found.append((one, inside, at.level))
+    found, model, uneven = _told(first, where, level)
+    # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
+    apart = [one for one in beside if _is_known(one, uneven)]
+    if apart:
+        found, model, _ = _told(first + apart, located(tiles, first + apart), level)
     if not found:
         return ()
     asked = [
@@ -96,6 +98,22 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     return tuple(found[number][0] for number in order if is_crystal(number))
 
 
+def _told(
+    cells: list[Cell], where: list[Located], level: Tensor
+) -> tuple[list[tuple[Cell, Tensor, Tensor]], Tensor, list[Cell]]:
+    """Mean cells with the pixels that tell them and these less their local mean, what all let expect, and cells that are none."""
+    found, model, none = [], torch.zeros_like(level), []
+    for cell, at in zip(cells, where, strict=True):
+        agreeing = _above(at.inside, at.agrees.field[:, :1], _AGREES)
+        told = _by_contents(cell, at, _above(at.inside, _strength(at), _CRYSTAL), agreeing)
+        if not told:
+            none.append(cell)
+        for one, inside in told:
+            model += torch.where(inside, expected(one, at.place), 0.0)
+            found.append((one, inside, at.level))
+    return found, model, none
+
+
 def _explains(rest: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool[Tensor, ""]:
     """Whether what is left has little of what some pixels share with those a column's width away, which is not noise."""
     lag = max(1, round(width))
@@ -110,14 +128,21 @@ def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
     return rest, level
 
 
-def _first_cells(level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]) -> list[Cell]:
-    """Cells of lattices where these are seen best, but of those that are known."""
+def _first_cells(
+    level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]
+) -> tuple[list[Cell], list[Cell]]:
+    """Cells of lattices where these are seen best, but of those that are known; and such of known lattices that are turned a little."""
     found: list[Cell] = []
+    beside: list[Cell] = []
     for lattice in seen:
         cell = _first_cell(level, usable, lattice)
-        if cell is not None and not _is_known(cell, known + found):
+        if cell is None:
+            continue
+        if not _is_known(cell, known + found):
             found.append(cell)
-    return found
+        elif not _is_known(cell, known + found + beside, _TURNED):
+            beside.append(cell)
+    return found, beside
 
 
 def _crystals(where: list[Located]) -> Tensor:
@@ -190,8 +215,8 @@ def _differ(one: Cell | None, other: Cell | None) -> bool:
     return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())
 
 
-def _is_known(cell: Cell, found: list[Cell]) -> bool:
-    return any(alike(np.array(cell.orders), np.array(one.orders)) for one in found)
+def _is_known(cell: Cell, found: list[Cell], within: float = ALIKE) -> bool:
+    return any(alike(np.array(cell.orders), np.array(one.orders), within) for one in found)
 
 
 def nearest_sites(cell: Cell, axes: Pair) -> float:

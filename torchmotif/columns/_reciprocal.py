@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._periodic import incoherent
 
-__all__ = ["Lattice", "alike", "lattices"]
+__all__ = ["ALIKE", "Lattice", "alike", "lattices"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
@@ -25,7 +25,7 @@ _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 # Periods per block, and share of its own frequency, by which a peak may miss a lattice.
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
-_ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
+ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
 _SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
@@ -203,18 +203,18 @@ def _clustered(found: list[tuple[Lattice, float]]) -> list[Lattice]:
     ]
 
 
-def alike(basis: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two bases are of the same lattice."""
-    whole = _orders(basis, other)
+def alike(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
+    """Whether two bases are of the same lattice, `within` a share of their vectors."""
+    whole = _orders(basis, other, within)
     return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
 
 
-def _orders(basis: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+def _orders(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> np.ndarray | None:
     """The whole numbers by which another basis gives this one, if they are such and independent."""
     order = basis @ np.linalg.inv(other)
     whole: np.ndarray = np.round(order)
     off = np.linalg.norm((order - whole) @ other, axis=1) / np.linalg.norm(basis, axis=1)
-    return whole if abs(np.linalg.det(whole)) > 0.5 and (off < _ALIKE).all() else None
+    return whole if abs(np.linalg.det(whole)) > 0.5 and (off < within).all() else None
 
 
 def _reduced(basis: np.ndarray) -> np.ndarray:
