@@ -105,6 +105,7 @@ def _factors(
     row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
     part = ((row[:, None] + col) % 2 * count + block).flatten()
     few, cells = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device), math.prod(bins)
+    # One after the other: side by side they would take more memory than all else.
     few[0].index_add_(0, part, inside.flatten().double())
     level = (where.level * inside).flatten().double()
     sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device)

@@ -41,9 +41,9 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
-_TURNED = (
-    0.025  # of reciprocal vectors, by which two grains on nearly one lattice differ at least: 1.4 degrees
-)
+# Of reciprocal vectors, by which two grains on nearly one lattice differ at least, 1.4 degrees: tried on four grains of MoSe2, two of them 2.8
+# degrees apart, at 1/50 and 1/100. Asked only where the cell of both is uneven; with more, grains nearer to each other guide nothing, as before.
+_TURNED = 0.025
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 # Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
 _HALVES = (
@@ -310,6 +310,7 @@ def _folded(
     index = torch.where(inside, bin_of(place, (a, b)), a * b).flatten()
     values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
+    # One after the other: side by side they would take more memory than all else.
     sums[0].index_add_(0, index, values.new_ones(()).expand_as(values))
     sums[1].index_add_(0, index, values)
     sums[2].index_add_(0, index, values.square())
