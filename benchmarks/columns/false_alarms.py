@@ -40,10 +40,7 @@ MAKE: dict[str, Callable[[tuple[int, int], int], Specimen]] = {
     "particle": lambda shape, seed: d.nanoparticle(shape, radius_nm=1.5, random_state=seed),
     "colloid": lambda shape, seed: d.colloid(shape, random_state=seed),
 }
-WEAK = {
-    "perovskite": 0.45,
-    "oxide": 0.75,
-}  # share of the truth that is bright enough to be seen
+WEAK = {"oxide": 0.75}  # share of the truth that is bright enough to be seen
 
 Result = tuple[str, str, float, float, list[str]]  # kind, draw, recall, precision, warnings
 
