@@ -158,6 +158,14 @@ def test_the_whole_way_from_image_to_labels(scan: tm.Micrograph, expected: tm.Mo
     assert any(max(count.uploads) % one == 0 for one in kernels)
 
 
+def test_an_image_on_the_host_is_analysed_on_the_device(
+    scan: tm.Micrograph, expected: tm.MotifResult
+) -> None:
+    found = tm.analyze(scan, device=DEVICE, progress=False)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert isinstance(found.labels, np.ndarray)
+
+
 @pytest.mark.parametrize("side", [112, 224])
 def test_the_search_for_columns_reads_as_often_whatever_their_number(side: int) -> None:
     """Once or a few times in each step of the fits; four times the columns take no more."""

@@ -87,9 +87,8 @@ def test_autocast_around_a_network_changes_no_measurement(device: torch.device) 
 
     def measured() -> list[Any]:
         columns = tm.find_columns(scan, device=device)
-        inner = columns.positions[
-            tm.patches.inside(torch.as_tensor(columns.positions), scan.shape, 15).numpy()
-        ]
+        positions = torch.as_tensor(columns.positions)
+        inner = positions[tm.patches.inside(positions, scan.shape, 15)]
         patches = tm.extract_patches(scan, inner, 15)
         return [
             tm.datasets.mose2((64, 64)).image.data,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from torchmotif.columns._crystal import SEEN, supports
 from torchmotif.columns._unexplained import Rest, rest_of
 from torchmotif.columns.lattice import dark_sites
 
-__all__ = ["Looked", "findings", "looked_at"]
+__all__ = ["Looked", "findings", "frames_to_look_at", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
+# Frames of a stack that are looked at besides those unlike the others: by so many interquartile ranges beyond the quartiles, in
+# the number of columns, their misfit, or the share without a motif.
+_FRAMES, _UNLIKE = 36, 1.5
 _FEW = 30  # columns, below which no share is judged
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
@@ -90,6 +94,40 @@ class Looked:
     rest: Rest
 
 
+def frames_to_look_at(images: Sequence[Image], batches: dict[int, list[Batch]]) -> set[int]:
+    """Numbers of the images that are looked at: all, but of a long stack some frames and those that are unlike the others."""
+    stacks: dict[Any, list[int]] = {}
+    for image in images:
+        stacks.setdefault(
+            image.number if image.source.stack is None else ("stack", image.source.stack), []
+        ).append(image.number)
+    chosen: set[int] = set()
+    for frames in stacks.values():
+        if len(frames) <= _FRAMES:
+            chosen |= set(frames)
+            continue
+        seen = np.array([_at_a_glance(batches.get(number, []), number) for number in frames])
+        lower, upper = np.nanquantile(seen, (0.25, 0.75), axis=0)
+        beyond = _UNLIKE * (upper - lower)
+        unlike = ~((seen >= lower - beyond) & (seen <= upper + beyond)).all(1)
+        unlike[np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)] = True
+        chosen |= set(np.array(frames)[unlike].tolist())
+    return chosen
+
+
+def _at_a_glance(batches: Sequence[Batch], number: int) -> tuple[float, float, float]:
+    """Number of columns of an image, mean square of their misfit, share without a motif."""
+    count, misfit, without = 0, 0.0, 0
+    for batch in batches:
+        known, columns = batch.load("labels"), batch.load("columns")
+        here = known["image"] == number
+        count += int(here.sum())
+        without += int((known["labels"][here] < 0).sum())
+        if "fit_quality" in columns:
+            misfit += float(np.nansum(columns["fit_quality"][known["rows"][here]]))
+    return count, misfit / max(count, 1), without / max(count, 1)
+
+
 def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     """Some batches of an image, spread evenly."""
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
@@ -126,7 +164,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     )
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
-    _, supported = supports(seen, model.spacing, model.axes, image.survey.shape)
+    supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy()
     shares, steps = (np.array(one) for one in zip(*rests, strict=True))
     rest = Rest(float(shares.sum()) / max(len(shares) - 1, 1), float(steps.max()))
     thinned = any(bool(batch.threshold) for batch in few)

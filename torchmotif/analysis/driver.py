@@ -14,7 +14,7 @@ import torch
 from torchmotif._files import plain
 from torchmotif.analysis import store as stores
 from torchmotif.analysis.assemblies import count_assemblies, end_of_shell
-from torchmotif.analysis.checks import findings, looked_at
+from torchmotif.analysis.checks import findings, frames_to_look_at, looked_at
 from torchmotif.analysis.engine import Engine, device_of_worker, engine_for
 from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
@@ -144,8 +144,9 @@ class _Run:
             for batch in batches if self.given is None else []:
                 for one in batch.images:
                     of_image.setdefault(one.number, []).append(batch)
+            looked = frames_to_look_at(left, of_image)
             for image, known in zip(left, record["images"], strict=True):
-                mine = of_image.get(image.number)
+                mine = of_image.get(image.number) if image.number in looked else None
                 known["warnings"] = [] if mine is None else findings(looked_at(mine, image))
         record["timings_s"] = self.timings
         warn(left)

@@ -20,28 +20,32 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
     known = [name for name in ("image", "tile", "owned", *SEEN) if name in parts[0]]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in known}
     image, keep = columns.pop("image"), columns.pop("owned")
+    alike: dict[tuple[float, tuple[float, float], tuple[int, int]], list[np.ndarray]] = {}
     gone: dict[int, int] = {}
     for one in {image.number: image for batch in batches for image in batch.images}.values():
         if "intensities" not in columns:  # positions were given
             continue
         survey, model = one.survey, one.survey.model
         here = slice(*np.searchsorted(image, [one.number, one.number + 1]))
-        mine = {name: values[here] for name, values in columns.items()}
         if len(survey.grid) > 1:
             keep[here] = keep_at_seams(
                 survey.grid,
-                mine["tile"],
-                mine["positions"],
-                mine["intensities"],
+                columns["tile"][here],
+                columns["positions"][here],
+                columns["intensities"][here],
                 keep[here],
                 spacing=model.spacing,
                 axes=model.axes,
             )
         rows = here.start + np.flatnonzero(keep[here])
+        alike.setdefault((model.spacing, model.axes, survey.shape), []).append(rows)
+    for (spacing, axes, shape), images in alike.items():  # the frames of a stack together
+        rows = np.concatenate(images)
         kept = {name: values[rows] for name, values in columns.items()}
-        none = speckle(kept, model.spacing, model.axes, survey.shape)
-        keep[rows[none]] = False
-        gone |= {one.number: int(none.sum())} if none.any() else {}
+        kept["image"] = np.unique(image[rows], return_inverse=True)[1]
+        none = rows[speckle(kept, spacing, axes, shape).numpy()]
+        keep[none] = False
+        gone |= zip(*(each.tolist() for each in np.unique(image[none], return_counts=True)), strict=True)
     edges = np.cumsum([len(part["owned"]) for part in parts])[:-1]
     return [np.flatnonzero(part) for part in np.split(keep, edges)], gone
 

@@ -55,7 +55,7 @@ def label_columns_of(
         part = {name: columns[name][rows] for name in ("image", "tile", "positions")}
         part |= {"rows": rows, "whole": whole, **_labels(classifier, moments, whole, level, device)}
         size, labels = batch.survey.patch_size, part["labels"]
-        pixels = batch.pixels()
+        pixels = batch.pixels().to(device or "cpu")
         if not whole.all() and classifier.equivalence is None:
             _label_partial(batch, part, pixels, classifier, level)
         sums = torch.zeros(classifier.n_motifs_, size * size, dtype=torch.float64, device=pixels.device)

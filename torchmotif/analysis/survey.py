@@ -47,11 +47,18 @@ def surveyed(
             shared = source.stack is not None and options["calibration"] == "shared" and not each
             sets.setdefault(("stack", source.stack) if shared or model is not None else i, []).append(i)
     polarity = _polarities(engine, sources, list(sets.values()), options, model)
+    stacks = [one for one in sets.values() if len(one) > 1 and sources[one[0]].stack is not None]
+    silent = _without_dose(stacks)
     calls = [
-        (source, options | {"polarity": polarity.get(i, options["polarity"])}, known[i])
+        (
+            source,
+            options | {"polarity": polarity.get(i, options["polarity"]), "tells_dose": i not in silent},
+            known[i],
+        )
         for i, source in enumerate(sources)
     ]
     looks, reasons = engine.map(look, calls, "survey")
+    _share_doubts(looks, stacks)
     members = [left for one in sets.values() if (left := [i for i in one if i in looks])]
     together = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in members]
     measured, failed = engine.map(calibrated, together, "calibration")
@@ -127,7 +134,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "dark": told.dark,
         "measured": told.spacing,
         "unmeasured": None if hidden is None else hidden.as_dict(),
-        "dose_doubts": _dose_doubts(source, hidden, dark=told.dark),
+        "dose_doubts": _dose_doubts(source, hidden, dark=told.dark) if options["tells_dose"] else [],
         "offset": None if told.dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
@@ -176,6 +183,20 @@ def _few(count: int) -> list[int]:
     """Some of so many frames, spread evenly."""
     numbers: list[int] = np.unique(np.linspace(0, count - 1, _FRAMES).round().astype(int)).tolist()
     return numbers
+
+
+def _without_dose(stacks: Sequence[list[int]]) -> set[int]:
+    """The frames that are not asked for their dose: those of a stack have one, which few of them tell."""
+    return {i for one in stacks for i in set(one) - {one[few] for few in _few(len(one))}}
+
+
+def _share_doubts(looks: dict[int, dict[str, Any]], stacks: Sequence[list[int]]) -> None:
+    """Let all frames of a stack have the doubts that any of them has."""
+    for one in stacks:
+        there = [looks[i] for i in one if i in looks]
+        doubts = sorted({doubt for look in there for doubt in look["dose_doubts"]})
+        for look in there:
+            look["dose_doubts"] = doubts
 
 
 def _polarities(

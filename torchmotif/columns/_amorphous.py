@@ -39,7 +39,7 @@ def is_amorphous(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile
     if not _is_gaussian(few, model):
         return False
     for window in most.tolist():
-        here = {"positions": at[tile == window].cpu().numpy()}
+        here = {"positions": at[tile == window]}
         _, supported = supports(here, model.spacing, model.axes, (tiles.shape[1], tiles.shape[2]))
         if supported.sum() > _SUPPORTED * len(supported):
             return False

@@ -111,8 +111,9 @@ def _factors(
     sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device)
     sums.index_add_(0, part * cells + bin_of(where.place, bins).flatten(), level)
     few[1].index_add_(0, part, level.square_())
-    number, square = few.view(2, 2, count).cpu().numpy()
-    image = sums.view(2 * count, *bins).cpu().numpy()
+    host = torch.cat([few.flatten(), sums]).cpu().numpy()
+    number, square = host[: few.numel()].reshape(2, 2, count)
+    image = host[few.numel() :].reshape(2 * count, *bins)
     found = np.fft.fft2(image)[:, waves.order[:, 0], waves.order[:, 1]].reshape(2, count, -1)
     enough = number > 0.3 * number.max()
     with np.errstate(divide="ignore", invalid="ignore"):

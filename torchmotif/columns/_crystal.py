@@ -2,8 +2,13 @@
 
 from typing import Any
 
-import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
+from torch import Tensor
+
+from torchmotif._arrays import sent
+from torchmotif.columns._neighbours import as_index
 
 __all__ = ["SEEN", "speckle", "supports"]
 
@@ -34,12 +39,12 @@ _FEWEST = 10  # clear columns that are a crystal
 # in colloids, oxides, implanted and low-dose crystals, whose columns without a shared vector are columns all the same, it is
 # 0.4 to 0.82.
 _BRIGHTER = 0.88
-_CHUNK = 1024  # columns at a time: some ten megabytes of trials
+_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 19, 1 << 25  # distances at a time: 16 megabytes, and a gigabyte
 
 
 def speckle(
-    columns: dict[str, np.ndarray], spacing: float, axes: tuple[float, float], shape: tuple[int, int]
-) -> np.ndarray:
+    columns: dict[str, Any], spacing: float, axes: tuple[float, float], shape: tuple[int, int]
+) -> Bool[Tensor, " n"]:
     """Which columns of an image no neighbourhood supports, where there is a crystal beside which they are none.
 
     Beside columns that a crystal supports are those that it surrounds, such as interstitials and those of grain boundaries.
@@ -48,8 +53,9 @@ def speckle(
 
     Parameters
     ----------
-    columns : dict of arrays
-        positions (n, 2) in pixels, intensities (n,), and where there was a fit position_errors (n, 2), is_rim (n,).
+    columns : dict of arrays or tensors
+        positions (n, 2) in pixels, intensities (n,), and where there was a fit position_errors (n, 2), is_rim (n,); of several
+        images of one shape the number of each column's, image (n,).
     spacing, axes
         See `ImageModel`.
     shape : (int, int)
@@ -57,98 +63,141 @@ def speckle(
 
     Returns
     -------
-    boolean array of shape (n,)
+    boolean tensor of shape (n,)
+        Where the positions lie.
     """
     clear, supported = supports(columns, spacing, axes, shape)
-    rest = ~supported
-    none = np.zeros_like(rest)
-    if clear.sum() < _FEWEST or not rest.any():
-        return none
-    bright = np.sort(columns["intensities"][clear])
-    fainter = np.searchsorted(bright, columns["intensities"][rest]) / len(bright)
-    return rest if 1 - fainter.mean() >= _BRIGHTER else none
+    rest, strength = ~supported, torch.as_tensor(columns["intensities"])
+    image, images = _images(columns, clear)
+
+    def summed(values: Tensor) -> Int[Tensor, " i"]:
+        return torch.zeros(images, dtype=torch.long, device=rest.device).index_add_(0, image, values.long())
+
+    crystal, others = summed(clear), summed(rest)
+    # Of pairs of a clear and another column of an image, those in which the clear one is fainter.
+    order = torch.argsort(strength, stable=True)
+    order = order[torch.argsort(image[order], stable=True)]
+    before = torch.empty_like(image)
+    before[order] = clear[order].cumsum(0)
+    fainter = summed((before - (crystal.cumsum(0) - crystal)[image]) * rest) / (crystal * others).clamp(min=1)
+    return rest & ((crystal >= _FEWEST) & (1 - fainter >= _BRIGHTER))[image]
 
 
 def supports(
-    columns: dict[str, np.ndarray], spacing: float, axes: tuple[float, float], shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+    columns: dict[str, Any], spacing: float, axes: tuple[float, float], shape: tuple[int, int]
+) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
     """Which columns share vectors with their neighbours, and which of all are in a crystal: those, and those beside and between.
 
     See `speckle` for the parameters.
     """
-    at, last = columns["positions"] / np.array(axes), np.array(shape) / axes - 1
+    positions = torch.as_tensor(columns["positions"]).double()
+    scale = sent(axes, positions)
+    at, last = positions / scale, sent(shape, positions) / scale - 1
     n = len(at)
     if n <= 3:
-        return np.zeros(n, bool), np.zeros(n, bool)
-    tolerance = np.full(n, _TOLERANCE * spacing)
+        none = torch.zeros(n, dtype=torch.bool, device=at.device)
+        return none, none
+    tolerance = torch.full_like(at[:, 0], _TOLERANCE * spacing)
     if "position_errors" in columns:
-        errors = (columns["position_errors"] / np.array(axes)).mean(1)
-        tolerance = np.hypot(tolerance, _OF_ERRORS * np.nan_to_num(errors, posinf=spacing))
-    tolerance = tolerance.clip(max=_LOOSE * spacing)
+        errors = (torch.as_tensor(columns["position_errors"]) / scale).mean(1)
+        tolerance = torch.hypot(tolerance, _OF_ERRORS * errors.nan_to_num(0.0, spacing))
+    tolerance = tolerance.clamp(max=_LOOSE * spacing)
     if "is_rim" in columns:
         inside = ((at > spacing) & (at < last - spacing)).all(1)
-        tolerance = np.where(columns["is_rim"] & inside, _OVER_STEP * tolerance, tolerance)
-    around = _Around(at, tolerance, last)
-    score = np.full(n, -np.inf)
-    for look in _LOOKS:
-        some = np.flatnonzero(score <= _CLEAR)
-        for first in range(0, len(some), _CHUNK):
-            part = some[first : first + _CHUNK]
-            score[part] = np.maximum(score[part], around.score(part, *look))
+        over_step = inside & torch.as_tensor(columns["is_rim"])
+        tolerance = torch.where(over_step, _OVER_STEP * tolerance, tolerance)
+    # Images side by side, so far apart that no column of one is near to one of another.
+    apart = 10 * (max(shape) / min(axes) + spacing)
+    moved = at + torch.outer(_images(columns, at)[0], sent((apart, 0.0), at))
+    around = _Around(at, moved, tolerance, last, apart / 2)
+    score = around.scores(torch.arange(n, device=at.device), *_LOOKS[0])
+    for look in _LOOKS[1:]:
+        some = as_index(score <= _CLEAR)
+        if len(some):
+            score[some] = torch.maximum(score[some], around.scores(some, *look))
     clear = score > _CLEAR
-    beside = around.near(clear)
-    supported = clear | ((score > _BESIDE) & (beside.sum(1) >= 3))
+    supported = clear | ((score > _BESIDE) & (around.near(clear).sum(1) >= 3))
     return clear, supported | around.surrounded(supported, spacing)
 
 
+def _images(columns: dict[str, Any], like: Tensor) -> tuple[Int[Tensor, " n"], int]:
+    """The image that each column is in, and how many there are."""
+    if "image" not in columns:
+        return torch.zeros(len(like), dtype=torch.long, device=like.device), 1
+    image = torch.as_tensor(columns["image"], device=like.device)
+    return image, int(image.max()) + 1 if len(image) else 1
+
+
 class _Around:
-    """The nearest neighbours of all columns."""
+    """The nearest neighbours of all columns, where these lie in their image `at`, and among those of all images `moved`."""
 
-    def __init__(self, at: np.ndarray, tolerance: np.ndarray, last: np.ndarray) -> None:
-        self.at, self.tolerance, self.last = at, tolerance, last
-        most = min(_LOOKS[-1][2], len(at) - 1)
-        found: Any = cKDTree(at).query(at, most + 1)
-        self.distance, self.index = found[0][:, 1:], found[1][:, 1:]
-        self.ends = np.stack([one[self.index] for one in at.T])  # what is looked up together lies together
+    def __init__(
+        self,
+        at: Float[Tensor, "n 2"],
+        moved: Float[Tensor, "n 2"],
+        tolerance: Float[Tensor, " n"],
+        last: Float[Tensor, " 2"],
+        far: float,
+    ) -> None:
+        self.at, self.moved, self.tolerance, self.last, self.far = at, moved, tolerance, last, far
+        self.most = min(_LOOKS[-1][2], len(at) - 1)
+        points = moved.cpu().numpy()
+        found: Any = cKDTree(points).query(points, self.most + 1, workers=torch.get_num_threads())
+        self.distance = sent(found[0][:, 1:], at, torch.float64)
+        self.index: Int[Tensor, "n k"] = sent(found[1][:, 1:], at, torch.long)
 
-    def score(self, some: np.ndarray, neighbours: int, trials: int, ends: int) -> np.ndarray:
+    def scores(self, some: Int[Tensor, " c"], neighbours: int, trials: int, ends: int) -> Float[Tensor, " c"]:
         """Log likelihood ratio of the second best vector by which a neighbour leads to each of some columns."""
-        most = self.index.shape[1]
-        k, j, m = (min(count, most) for count in (neighbours, trials, ends))
-        hits, tried = np.zeros((2, len(some), k))
-        near, tolerance = self.index[some, :k], self.tolerance[some][:, None]
-        vector = self.at[some][:, None] - self.at[near]
-        length = np.hypot(*vector.transpose(2, 0, 1))
-        for number in range(j):
-            other = self.index[near, number]
-            end = self.at[other] + vector
-            known = ((end > 0) & (end < self.last)).all(2) & (other != some[:, None])
-            known &= self.distance[other, m - 1] > length + tolerance
-            row, col = (end[:, :, axis, None] - self.ends[axis, :, :m][other] for axis in (0, 1))
-            row *= row
-            col *= col
-            row += col
-            hits += known & (row.min(2) < tolerance**2)
-            tried += known
-        density = k / (np.pi * self.distance[some, k - 1] ** 2)
-        chance = np.minimum(density[:, None] * np.pi * tolerance**2, 0.5)
-        ratio = hits * np.log(_THERE / chance) + (tried - hits) * np.log((1 - _THERE) / (1 - chance))
-        second: np.ndarray = np.sort(ratio, axis=1)[:, -2]
-        return second
+        k, j, m = (min(count, self.most) for count in (neighbours, trials, ends))
+        budget = _CHUNK if some.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+        within = [
+            axis[self.index[:, :m]] for axis in self.moved.unbind(1)
+        ]  # what is looked up together lies together
+        parts = some.split(max(1, budget // (k * j * m)))
+        return torch.cat([self._score(part, k, j, within) for part in parts])
 
-    def near(self, which: np.ndarray) -> np.ndarray:
+    def _score(
+        self, some: Int[Tensor, " c"], k: int, j: int, within: list[Float[Tensor, "n m"]]
+    ) -> Float[Tensor, " c"]:
+        m = within[0].shape[1]
+        near, tolerance = self.index[some, :k], self.tolerance[some, None, None]
+        vector = self.moved[some, None] - self.moved[near]  # (c, k, 2)
+        length = vector.norm(dim=2)[:, :, None]
+        other = self.index[:, :j][
+            near
+        ]  # (c, k, j): neighbours of a neighbour, from which the vector is tried
+        end = self.at[other] + vector[:, :, None]
+        tried = ((end > 0) & (end < self.last)).all(3) & (other != some[:, None, None])
+        tried &= self.distance[:, m - 1][other] > length + tolerance
+        end = self.moved[other] + vector[:, :, None]
+        row, col = (
+            at.index_select(0, other.flatten()).sub_(end[..., axis].flatten()[:, None])
+            for axis, at in enumerate(within)
+        )
+        nearest = row.square_().addcmul_(col, col).amin(1).view_as(other)
+        hit = tried & (nearest < tolerance**2)
+        hits, counts = hit.sum(2), tried.sum(2)
+        there = length[..., 0] < self.far  # few columns have all neighbours within their image
+        density = (
+            there.sum(1, keepdim=True) / torch.where(there, length[..., 0], 0.0).amax(1, keepdim=True) ** 2
+        )
+        chance = (density * tolerance[:, 0] ** 2).clamp(max=0.5)
+        ratio = hits * torch.log(_THERE / chance) + (counts - hits) * torch.log((1 - _THERE) / (1 - chance))
+        return ratio.topk(2, dim=1)[0][:, 1]
+
+    def near(self, which: Bool[Tensor, " n"]) -> Bool[Tensor, "n k"]:
         """Which of the nearest neighbours of each column are so, and near."""
-        reach = _NEAR * np.median(self.distance[:, 0])
-        near: np.ndarray = which[self.index[:, :_ROUND]] & (self.distance[:, :_ROUND] < reach)
-        return near
+        reach = _NEAR * self.distance[:, 0].median()
+        return which[self.index[:, :_ROUND]] & (self.distance[:, :_ROUND] < reach)
 
-    def surrounded(self, which: np.ndarray, spacing: float) -> np.ndarray:
+    def surrounded(self, which: Bool[Tensor, " n"], spacing: float) -> Bool[Tensor, " n"]:
         """Which columns have such on all sides, as far as there is an image."""
         near = self.near(which)
-        away = (self.at[self.index[:, :_ROUND]] - self.at[:, None]) / self.distance[:, :_ROUND, None].clip(
-            1e-9
-        )
-        mean = (away * near[:, :, None]).sum(1) / near.sum(1).clip(1)[:, None]
-        mean[(self.at < 2 * spacing) | (self.at > self.last - 2 * spacing)] = 0
-        found: np.ndarray = (near.sum(1) >= 3) & (np.hypot(*mean.T) < _ONE_SIDE)
+        away = self.moved[self.index[:, :_ROUND]] - self.moved[:, None]
+        away = away / self.distance[:, :_ROUND, None].clamp(min=1e-9)
+        count = near.sum(1)
+        mean = (away * near[:, :, None]).sum(1) / count.clamp(min=1)[:, None]
+        at_border = (self.at < 2 * spacing) | (self.at > self.last - 2 * spacing)
+        mean = torch.where(at_border, 0.0, mean)
+        found: Tensor = (count >= 3) & (mean.norm(dim=1) < _ONE_SIDE)
         return found

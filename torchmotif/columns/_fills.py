@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import scipy.ndimage as ndi
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-__all__ = ["SHORTEST", "blank_lines", "filled_region", "grown", "grown_by_one", "islands"]
+__all__ = ["SHORTEST", "blank_lines", "filled_region", "grown", "grown_by_one", "islands", "may_fill"]
 
 SHORTEST = 8  # pixels of a run at the border, from which on its value may be that of a fill
 _DEPTH = 2  # pixels: least depth of a fill, but for blank lines
@@ -23,22 +26,43 @@ _BLENDED = 0.2  # of the pixels next to a fill lie between it and the image: int
 _EIGHT = np.ones((3, 3), bool)
 
 
+def may_fill(image: Tensor, value: float) -> bool:
+    """Whether a region of one value may touch the border of an image; if not, `filled_region` finds none.
+
+    Asks, where the image lies, whether there is a run at the border and a block anywhere, as there must be.
+    """
+    solid = image == value
+    run = max(SHORTEST, _needed(_usual_share(solid), image.numel(), 1))
+    found = [~torch.isfinite(image).all()]
+    for lines in (solid, solid.T):
+        if run <= lines.shape[1]:
+            found += [lines[:, :run].all(1).any(), lines[:, -run:].all(1).any()]
+            until = F.pad(lines[[0, -1]].long().cumsum(1), (1, 0))
+            found.append((until[:, run:] - until[:, :-run] == run).any())
+    unknown, *runs = torch.stack(found).tolist()
+    return unknown or (any(runs) and any(_has_block(lines, run) for lines in (solid, solid.T)))
+
+
+def _has_block(solid: Tensor, run: int) -> bool:
+    """Whether there are runs side by side, as deep as a fill is at least."""
+    until = F.pad(solid.int().cumsum(1, dtype=torch.int32), (1, 0))
+    whole = until[:, run:] - until[:, :-run] == run
+    return bool(whole.unfold(0, _DEPTH, 1).all(2).any())
+
+
+def _needed(chance: float, pixels: float, cell: int) -> int:
+    """Cells of a run so long that an image of so many pixels has none, where they have a value with this chance."""
+    if chance >= 1:
+        return 1 << 30
+    return math.ceil(math.log(pixels / _CHANCE) / -math.log(max(chance, 1e-9)) / (_DEPTH * cell**2))
+
+
 def filled_region(
     image: np.ndarray, value: float, share: np.ndarray, outside: np.ndarray, cell: int
 ) -> np.ndarray | None:
     """The region of one value that touches the border and is no part of the image; None where there is none."""
     solid, pixels = (share == 1) & ~outside, float((~outside).sum()) * cell**2
-
-    def needed(chance: float) -> int:
-        """Cells of a run so long that the image has none, where pixels have the value with this chance."""
-        chance = max(chance, 1e-9)
-        return (
-            math.ceil(math.log(pixels / _CHANCE) / -math.log(chance) / (_DEPTH * cell**2))
-            if chance < 1
-            else 1 << 30
-        )
-
-    run = max(math.ceil(SHORTEST / cell), needed(_usual_share(share)))
+    run = max(math.ceil(SHORTEST / cell), _needed(_usual_share(torch.from_numpy(share)), pixels, cell))
     for _ in range(_LONGER):
         if run > max(share.shape):
             return None
@@ -52,7 +76,7 @@ def filled_region(
             return None
         around = _dilated(filled, run) & ~filled & ~outside
         chance = (share[around].sum(dtype=np.float64) + 1) / (around.sum() + 2)
-        longer = needed(chance)
+        longer = _needed(chance, pixels, cell)
         if longer <= run:
             natural = _in_pieces(filled | outside) or _fades(image, filled, outside, value)
             return None if natural else _with_tips(filled, solid, chance)
@@ -68,13 +92,20 @@ def _with_tips(filled: np.ndarray, solid: np.ndarray, chance: float) -> np.ndarr
     return np.isin(number, np.unique(number[filled]))
 
 
-def _usual_share(share: np.ndarray) -> float:
+def _usual_share(share: Tensor) -> float:
     """Share of the pixels that have a value where not all of them do, of most parts of the image."""
-    rows, cols = (np.arange(0, side, _PART) for side in share.shape)
-    sums = np.add.reduceat(np.add.reduceat(share, rows, 0), cols, 1)
-    shares = sums / np.add.reduceat(np.add.reduceat(np.ones_like(share), rows, 0), cols, 1)
+    padded = F.pad(
+        torch.stack([share.float(), torch.ones_like(share, dtype=torch.float32)]), _to_parts(share)
+    )
+    sums, counts = padded.unflatten(2, (-1, _PART)).unflatten(1, (-1, _PART)).sum((2, 4)).cpu()
+    shares = sums / counts
     mixed = shares[shares < 1]
-    return float(np.quantile(mixed, 0.75)) if mixed.size else 1.0
+    return float(mixed.quantile(0.75)) if len(mixed) else 1.0
+
+
+def _to_parts(cells: Tensor) -> tuple[int, int, int, int]:
+    """What fills an image up to whole parts."""
+    return 0, -cells.shape[1] % _PART, 0, -cells.shape[0] % _PART
 
 
 def _opened(region: np.ndarray, rows: int, cols: int) -> np.ndarray:

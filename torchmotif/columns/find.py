@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, sent
 from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns._crystal import SEEN, speckle
+from torchmotif.columns._neighbours import as_index
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
@@ -188,19 +188,14 @@ def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) ->
     """Columns without the speckle beside the crystals."""
     if not len(found["positions"]):
         return found
-    names = [name for name in SEEN if name in found]
-    wide = [found[name].double().reshape(len(found[name]), -1) for name in names]
-    # They leave the device together.
-    parts = torch.cat(wide, dim=1).cpu().split([one.shape[1] for one in wide], dim=1)
-    host = {
-        name: part.reshape(found[name].shape).to(found[name].dtype).numpy()
-        for name, part in zip(names, parts, strict=True)
-    }
-    none = speckle(host, model.spacing, model.axes, (pixels.shape[0], pixels.shape[1]))
-    if not none.any():
-        return found
-    kept = sent(np.flatnonzero(~none), pixels, torch.long)
-    return {name: values[kept] for name, values in found.items()}
+    none = speckle(
+        {name: found[name] for name in SEEN if name in found},
+        model.spacing,
+        model.axes,
+        (pixels.shape[0], pixels.shape[1]),
+    )
+    kept = as_index(~none)
+    return found if len(kept) == len(none) else {name: values[kept] for name, values in found.items()}
 
 
 def _completed(

@@ -117,9 +117,9 @@ def _is_regular(tiles: Tiles, model: ImageModel, *, shared: bool) -> bool:
     if not shared or len(keep) == 0:
         return False
     window = int(torch.bincount(tile[keep]).argmax())
-    here = {"positions": at[keep[tile[keep] == window]].cpu().numpy()}
+    here = {"positions": at[keep[tile[keep] == window]]}
     clear, _ = supports(here, model.spacing, model.axes, (tiles.shape[1], tiles.shape[2]))
-    return bool(clear.mean() > _SHARED)
+    return bool(clear.double().mean() > _SHARED)
 
 
 def skewness(tiles: Tiles, spacing: float) -> float:

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from torchmotif.columns._coverage import fully_covered
-from torchmotif.columns._fills import SHORTEST, blank_lines, filled_region, grown, grown_by_one, islands
+from torchmotif.columns._fills import (
+    SHORTEST,
+    blank_lines,
+    filled_region,
+    grown,
+    grown_by_one,
+    islands,
+    may_fill,
+)
 
 __all__ = ["Unmeasured", "unmeasured"]
 
@@ -115,7 +123,11 @@ def unmeasured(read: Read, shape: tuple[int, int]) -> Unmeasured | None:
     ends = [(0, 0, 1, w), (h - 1, 0, h, w), (0, 0, h, 1), (0, w - 1, h, w)]
     values = _candidates(_lines([read(box) for box in ends]))
     cell = math.ceil(max(shape) / _CELLS)
-    if not values and (cell > 1 or _is_plain(read((0, 0, h, w)))):
+    if cell == 1 and isinstance(whole := read((0, 0, h, w)), Tensor):
+        values = [value for value in values if may_fill(whole.float(), value)]
+        if not values and _is_plain(whole):
+            return None
+    if not values and cell > 1:
         return None
     image, shares = _in_cells(read, shape, cell, values)
     hidden = ~np.isfinite(image)
@@ -151,20 +163,17 @@ def _lines(parts: list[Any]) -> list[np.ndarray]:
     return [_pixels(part).ravel() for part in parts]
 
 
-def _is_plain(part: Any) -> bool:
+def _is_plain(part: Tensor) -> bool:
     """Whether an image on an accelerator, without fill at its border, has no blank lines or margins: it is not copied to see."""
-    if not isinstance(part, Tensor) or part.device.type == "cpu":
+    if part.device.type == "cpu":
         return False
     finite = torch.isfinite(part)
     low, high = torch.where(finite, part, torch.inf), torch.where(finite, part, -torch.inf)
     blank = [
         (low.amin(dim=axis) == high.amax(dim=axis)) & (finite.sum(dim=axis) >= SHORTEST) for axis in (0, 1)
     ]
-    whole = (0, 0, *part.shape)
-    return (
-        not bool(torch.cat(blank).any())
-        and fully_covered(part, np.broadcast_to(np.array(False), part.shape)) == whole
-    )
+    covered = fully_covered(part, np.broadcast_to(np.array(False), part.shape), unless=torch.cat(blank).any())
+    return covered == (0, 0, *part.shape)
 
 
 def _pixels(part: Any) -> np.ndarray:

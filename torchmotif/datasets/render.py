@@ -98,7 +98,8 @@ def _members(local: Tensor, reach: float, side: int, rows: int, cols: int) -> Te
     valid[:, 2] &= ~same_row
     valid[:, 3] &= ~(same_row | same_col)
     who, corner = torch.nonzero(valid, as_tuple=True)
-    tile = pairs[who, corner] @ pairs.new_tensor([cols, 1])
+    row, col = pairs[who, corner].unbind(1)
+    tile = row * cols + col
     tile, order = torch.sort(tile, stable=True)
     count = torch.bincount(tile, minlength=rows * cols)
     place = torch.arange(len(tile), device=tile.device) - (torch.cumsum(count, 0) - count)[tile]

@@ -24,8 +24,8 @@ __all__ = ["ZernikeBasis"]
 
 
 # Kernels at an offset that is no pixel take 10 ms to make, half of the time in which a thousand patches are learnt. Those of
-# the last offsets are kept for the next basis: 64 MiB at most of float32, in which two tables of patches up to 40 px have room.
-_KEPT, _KEPT_VALUES = 64, 1 << 18
+# the last offsets are kept for the next basis: two tables of up to 40 px take 50 MiB of float32, one of 65 px 90 MiB.
+_KEPT, _KEPT_VALUES = 64, 1 << 20
 
 
 @lru_cache(maxsize=_KEPT)
