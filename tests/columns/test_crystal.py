@@ -72,6 +72,32 @@ def test_the_order_of_columns_does_not_matter() -> None:
         assert torch.equal(mine[order], theirs)
 
 
+def test_images_side_by_side_are_told_as_each_alone() -> None:
+    """Also those of few columns, whose nearest neighbours are then in other images."""
+    rng = np.random.default_rng(0)
+    many = [
+        {
+            "positions": np.concatenate(
+                [lattice(12.0, 0.3 * i, 1.0, 0.5, rng)[:count], at_random(12.0, rng)[:beside]]
+            )
+        }
+        for i, (count, beside) in enumerate([(200, 40), (15, 0), (2, 0), (30, 100)])
+    ]
+    for each in many:
+        each["intensities"] = rng.random(len(each["positions"]))
+    together = {name: np.concatenate([each[name] for each in many]) for name in many[0]}
+    together["image"] = np.repeat(np.arange(4), [len(each["positions"]) for each in many])
+    for told in (supports, speckle):
+        alone = [told(each, 12.0, AXES, SHAPE) for each in many]
+        found = told(together, 12.0, AXES, SHAPE)
+        if told is speckle:
+            assert torch.equal(found, torch.cat(alone))
+        else:
+            # Of 15 columns those farther away have no part in it.
+            for one, parts in zip(found, zip(*alone, strict=True), strict=True):
+                assert (one == torch.cat(parts)).double().mean() > 0.99
+
+
 def test_only_what_is_fainter_is_left_out() -> None:
     rng = np.random.default_rng(0)
     crystal = lattice(12.0, 0.3, 1.0, 0.5, rng)

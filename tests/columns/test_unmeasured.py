@@ -23,7 +23,14 @@ def lattice(offset: float = 0.0, noise: float = 0.08) -> np.ndarray:
 
 
 def found(image: np.ndarray) -> Unmeasured | None:
-    return unmeasured(lambda box: image[box[0] : box[2], box[1] : box[3]], (image.shape[0], image.shape[1]))
+    """The same whether pixels come as an array or as a tensor, of which the border is asked first."""
+    one, other = (
+        unmeasured(lambda box, pixels=pixels: pixels[box[0] : box[2], box[1] : box[3]], image.shape)
+        for pixels in (image, torch.from_numpy(image))
+    )
+    assert (one is None) == (other is None)
+    assert one is None or other is None or (one.cells == other.cells).all()
+    return one
 
 
 def margin() -> np.ndarray:
