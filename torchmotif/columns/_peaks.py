@@ -16,6 +16,7 @@ __all__ = ["CLOSEST", "FAINTEST_MAXIMUM", "maxima", "outstanding", "running_max"
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
+_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 20, 1 << 26  # pixels of that grid that are filtered at a time
 FAINTEST_MAXIMUM = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
 
 
@@ -27,16 +28,26 @@ def maxima(
     Of two that are nearer to each other than columns are, the lower has the height 0.
     """
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
+    pixels = _CHUNK if data.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    few = max(1, pixels // (data[0].numel() * zoom**2))
+    parts = [_maxima(some, few * i, spacing, axes, zoom) for i, some in enumerate(data.split(few))]
+    positions, height, tile = (torch.cat(part) for part in zip(*parts, strict=True))
+    square = positions / torch.stack([positions.new_full((), along) for along in axes])
+    alone = strongest_first(tiles.spread(square, tile), height, CLOSEST * spacing)
+    return positions, height * alone, tile
+
+
+def _maxima(
+    data: Float[Tensor, "c h w"], first: int, spacing: float, axes: Pair, zoom: int
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """All maxima of some tiles, from that numbered `first` on."""
     filtered = matched_filter(data, spacing, axes, zoom)
     pooled = filtered
     for axis, along in enumerate(axes):
         pooled = running_max(pooled, max(1, round(0.3 * spacing * along * zoom)), axis - 2)
     index = torch.nonzero((filtered == pooled) & (filtered > 0))
-    tile, height = index[:, 0], filtered[tuple(index.unbind(1))]
-    positions = _vertices(filtered, index) / zoom
-    square = positions / torch.stack([positions.new_full((), along) for along in axes])
-    alone = strongest_first(tiles.spread(square, tile), height, CLOSEST * spacing)
-    return positions, height * alone, tile
+    height = filtered[tuple(index.unbind(1))]
+    return _vertices(filtered, index) / zoom, height, index[:, 0] + first
 
 
 def running_max(image: Float[Tensor, "t h w"], reach: int, axis: int) -> Float[Tensor, "t h w"]:

@@ -30,6 +30,10 @@ _APART = 0.4  # sine of the least angle between the two vectors
 # Log of the ratio of two lengths that are the same; share of a rise below which another beside it does not count.
 _ALIKE, _WEAK = 0.03, 0.2
 _OWN = 0.8  # of the rise of all windows together: a window that rises as much by itself is taken by itself
+_CHUNK, _CHUNK_ON_ACCELERATOR = (
+    1 << 19,
+    1 << 25,
+)  # pixels of windows whose autocorrelations are made at a time
 _EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
 _PARABOLA = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]])
 
@@ -98,6 +102,16 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
 
     They are in standard deviations of what does not repeat.
     """
+    pixels = _CHUNK if flat.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    few = max(1, pixels // flat[0].numel())
+    parts = [_own_maps(*some, axes) for some in zip(flat.split(few), measured.split(few), strict=True)]
+    every = torch.cat([one for one, _ in parts], dim=1)
+    every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
+    return every.transpose(0, 1).cpu().numpy(), parts[0][1]
+
+
+def _own_maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[Float[Tensor, "2 t s k k"], list[float]]:
+    """Of some windows each its own."""
     _, h, w = flat.shape
     reach = min(h, w) // 2
     count = max(1, math.floor(math.log2(max(reach / _FIRST, 2.0))))
@@ -128,9 +142,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
         lags = torch.where(shared.repeat(2, 1, 1) >= _SHARED, rise, 0.0)
         maps.append(lags)
         scales.append(float(scale))
-    every = torch.stack(maps, dim=1).unflatten(0, (2, len(flat)))
-    every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
-    return every.transpose(0, 1).cpu().numpy(), scales
+    return torch.stack(maps, dim=1).unflatten(0, (2, len(flat))), scales
 
 
 def without_rows(flat: Float[Tensor, "t h w"], measured: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

@@ -124,7 +124,8 @@ def unmeasured(read: Read, shape: tuple[int, int]) -> Unmeasured | None:
     values = _candidates(_lines([read(box) for box in ends]))
     cell = math.ceil(max(shape) / _CELLS)
     if cell == 1 and isinstance(whole := read((0, 0, h, w)), Tensor):
-        values = [value for value in values if may_fill(whole.float(), value)]
+        whole = whole.float()
+        values = [value for value in values if may_fill(whole, value)]
         if not values and _is_plain(whole):
             return None
     if not values and cell > 1:
@@ -164,14 +165,14 @@ def _lines(parts: list[Any]) -> list[np.ndarray]:
 
 
 def _is_plain(part: Tensor) -> bool:
-    """Whether an image on an accelerator, without fill at its border, has no blank lines or margins: it is not copied to see."""
-    if part.device.type == "cpu":
-        return False
+    """Whether an image without fill at its border has no blank lines or margins, asked where it lies."""
     finite = torch.isfinite(part)
-    low, high = torch.where(finite, part, torch.inf), torch.where(finite, part, -torch.inf)
-    blank = [
-        (low.amin(dim=axis) == high.amax(dim=axis)) & (finite.sum(dim=axis) >= SHORTEST) for axis in (0, 1)
-    ]
+    count = [finite.sum(dim=axis) for axis in (0, 1)]
+    least, most = (
+        [end(torch.where(finite, part, beyond), dim=axis) for axis in (0, 1)]
+        for end, beyond in ((torch.amin, torch.inf), (torch.amax, -torch.inf))
+    )
+    blank = [(a == b) & (n >= SHORTEST) for a, b, n in zip(least, most, count, strict=True)]
     covered = fully_covered(part, np.broadcast_to(np.array(False), part.shape), unless=torch.cat(blank).any())
     return covered == (0, 0, *part.shape)
 

@@ -247,17 +247,19 @@ def _fitted(states: States, sites: _Sites, kinds: str, steps: int) -> tuple[Stat
         step = (pull * far).sum(0) / np.maximum(pull.sum(0), 1e-300)
         fractions = np.where(free, np.maximum(states.fractions + step, _LEAST_FRACTION), states.fractions)
         fractions[half] = fractions[0] / 2
-        # What a site would have without noise: its mean and variance, given what was measured.
-        back = states.spreads**2 / (noise + states.spreads**2)
-        scatter = share * (back * noise + (back * far) ** 2)
+        # By Fisher's score: expectation and maximisation come ever more slowly to a spread that is none.
+        certain = share / (noise + states.spreads**2) ** 2
+        excess = certain * (far**2 - noise - states.spreads**2)
+        groups = [~broad, *(np.arange(len(broad)) == number for number in np.flatnonzero(broad))]
         spreads = states.spreads.copy()
-        spreads[~broad] = math.sqrt(scatter[:, ~broad].sum() / share[:, ~broad].sum())
-        spreads[broad] = np.sqrt(scatter[:, broad].sum(0) / np.maximum(share[:, broad].sum(0), 1e-300))
+        for one in groups:
+            better = spreads[one] ** 2 + excess[:, one].sum() / max(certain[:, one].sum(), 1e-300)
+            spreads[one] = np.sqrt(np.maximum(better, _LEAST_SPREAD**2))
         states = replace(
             states,
             fractions=fractions,
             shares=np.maximum(share.sum(0) / weight.sum(), 1e-12),
-            spreads=np.maximum(spreads, _LEAST_SPREAD),
+            spreads=spreads,
         )
     return best, max(before, now)
 
