@@ -97,7 +97,8 @@ class _Parts:
     group: Int[Tensor, " q"]
     columns: Int[Tensor, " n"]  # by kind
     ends: list[int]  # of the columns of each batch of kinds
-    most: list[int]  # absent pixels in each batch
+    least: list[int]  # absent pixels in each batch
+    most: list[int]
 
     @classmethod
     def of(cls, absent: Bool[Tensor, "n p"], group: Int[Tensor, " n"]) -> "_Parts":
@@ -111,13 +112,14 @@ class _Parts:
         kind, one = torch.argsort(order)[kind], one[order]
         counts = torch.bincount(kind, minlength=len(one))
         last = torch.arange(_KINDS, len(one) + _KINDS, _KINDS, device=one.device).clamp(max=len(one)) - 1
-        ends, most = torch.stack([counts.cumsum(0)[last], missing[order][last]]).tolist()
-        return cls(kind, absent[one], group[one], torch.argsort(kind, stable=True), ends, most)
+        first, ordered = torch.arange(0, len(one), _KINDS, device=one.device), missing[order]
+        ends, least, most = torch.stack([counts.cumsum(0)[last], ordered[first], ordered[last]]).tolist()
+        return cls(kind, absent[one], group[one], torch.argsort(kind, stable=True), ends, least, most)
 
-    def some(self, number: int) -> tuple[Tensor, Tensor, int]:
-        """The absent pixels and offsets of a batch of kinds, and how many pixels that are at most."""
+    def some(self, number: int) -> tuple[Tensor, Tensor, int, int]:
+        """The absent pixels and offsets of a batch of kinds, and how many pixels those are, at least and at most."""
         rows = slice(number * _KINDS, (number + 1) * _KINDS)
-        return self.absent[rows], self.group[rows], self.most[number]
+        return self.absent[rows], self.group[rows], self.least[number], self.most[number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +131,7 @@ class _Whole:
     disks: Bool[Tensor, "g p"]
     weight: Float[Tensor, "g p"]  # one over the variance of a pixel
     information: Float[Tensor, "g l l"]
+    pixels: int  # in the largest of the disks
     ridge: Float[Tensor, " l"]  # information on a moment that is there before any pixel
     loads: Float[Tensor, "e k"]  # axes along which the columns of a motif scatter, times how far
 
@@ -152,7 +155,8 @@ class _Whole:
         # Moments scatter about the mean of their motif along the axes along which there is more than noise.
         along = model.spread.excess > 0
         loads = torch.linalg.inv(model.spread.axes)[along] * model.spread.excess[along].sqrt()[:, None]
-        return cls(group, shapes, disks, weight, information, ridge, loads)
+        pixels = int(disks.sum(1).max())
+        return cls(group, shapes, disks, weight, information, pixels, ridge, loads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +168,20 @@ class _Known:
     scatter: Float[Tensor, "q e e"]  # `own` along the loads
 
     @classmethod
-    def of(cls, whole: _Whole, absent: Bool[Tensor, "q p"], group: Int[Tensor, " q"], most: int) -> "_Known":
-        """The information of a whole patch less what the absent pixels, at most so many, would tell."""
-        index = torch.argsort(~absent, dim=1, stable=True)[:, :most]
+    def of(
+        cls, whole: _Whole, absent: Bool[Tensor, "q p"], group: Int[Tensor, " q"], least: int, most: int
+    ) -> "_Known":
+        """The information of a whole patch less what absent pixels would tell, or that of those present, whichever are fewer."""
+        present = whole.pixels - least
+        few, count = (absent, most) if most < present else (whole.disks[group] & ~absent, present)
+        index = torch.argsort(~few, dim=1, stable=True)[:, :count]
         at = group[:, None] * absent.shape[1] + index
-        lost, weight = whole.shapes.flatten(0, 1)[at], whole.weight.flatten()[at] * absent.gather(1, index)
-        information = whole.information[group] - (lost * weight[..., None]).mT @ lost
-        least = _REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-        information = information + torch.diag_embed(torch.where(whole.ridge > 0, whole.ridge, least))
+        shapes, weight = whole.shapes.flatten(0, 1)[at], whole.weight.flatten()[at] * few.gather(1, index)
+        information = (shapes * weight[..., None]).mT @ shapes
+        if few is absent:
+            information = whole.information[group] - information
+        regular = _REGULAR * information.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
+        information = information + torch.diag_embed(torch.where(whole.ridge > 0, whole.ridge, regular))
         k = whole.loads.shape[1]
         own, finer = slice(0, k), slice(k, None)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
