@@ -196,17 +196,17 @@ def split(distance: float, share: float, used: int, axes: int, columns: int) -> 
 def test_a_split_under_the_conditions_it_was_learnt_in_is_as_it_was() -> None:
     told = split(4.0, 0.7, 40, 2, 900)
     here = Acquisition(CRITERIA, learnt=1000, columns=1000)
-    found = here.resolution(told, ((0,), (1,)))
+    found = here.resolutions([told], [((0,), (1,))])[0]
     assert (found.detectability, found.evidence, found.resolved) == (pytest.approx(4.0), 50.0, True)
     assert found.share == pytest.approx(0.3)
-    assert not here.resolution(told, ((0,), (0,))).resolved
+    assert not here.resolutions([told], [((0,), (0,))])[0].resolved
 
 
 def test_a_split_at_another_dose() -> None:
     told = split(6.0, 0.3, 1, 1, 900)
-    found = Acquisition(CRITERIA, 1000, 1000, 0.25).resolution(told, ((0,), (1,)))
+    found = Acquisition(CRITERIA, 1000, 1000, 0.25).resolutions([told], [((0,), (1,))])[0]
     assert found.detectability == pytest.approx(3.0, rel=0.01)
-    more = Acquisition(CRITERIA, 1000, 5000, 0.25).resolution(told, ((0,), (1,)))
+    more = Acquisition(CRITERIA, 1000, 5000, 0.25).resolutions([told], [((0,), (1,))])[0]
     assert more.detectability == pytest.approx(found.detectability)
     price = 2 * math.log(900)
     assert more.evidence + 2 * math.log(4500) == pytest.approx(5 * (found.evidence + price))
@@ -216,13 +216,13 @@ def test_a_split_at_another_dose() -> None:
 @pytest.mark.parametrize("distance", [2.6, 4.0])
 def test_what_was_measured_is_expected_again(used: int, axes: int, distance: float) -> None:
     told = split(distance, 0.2, used, axes, 900)
-    almost = Acquisition(CRITERIA, 1000, 1000, 1.0001).resolution(told, ((0,), (1,)))
+    almost = Acquisition(CRITERIA, 1000, 1000, 1.0001).resolutions([told], [((0,), (1,))])[0]
     assert almost.detectability == pytest.approx(distance, rel=0.02)
 
 
 def test_with_fewer_columns_a_direction_among_many_is_lost() -> None:
     known, found, all_ = (
-        Acquisition(CRITERIA, 1000, 40).resolution(split(3.5, 0.2, used, axes, 1000), ((0,), (1,)))
+        Acquisition(CRITERIA, 1000, 40).resolutions([split(3.5, 0.2, used, axes, 1000)], [((0,), (1,))])[0]
         for used, axes in ((40, 1), (40, 3), (3, 3))
     )
     assert known.detectability == pytest.approx(3.5, rel=0.01)
@@ -234,7 +234,7 @@ def test_with_fewer_columns_a_direction_among_many_is_lost() -> None:
 @pytest.mark.parametrize("start", [0.02, 1.0, 5.0])
 def test_what_it_takes_is_enough_and_less_is_not(what: str, start: float) -> None:
     told, parted = split(3.0, 0.1, 40, 3, 300), ((0,), (1,))
-    at = Acquisition(CRITERIA, 1000, 1200, start).resolution(told, parted)
+    at = Acquisition(CRITERIA, 1000, 1200, start).resolutions([told], [parted])[0]
     least = getattr(at, what)
     if not math.isfinite(least):
         assert what == "least_columns"
@@ -243,4 +243,4 @@ def test_what_it_takes_is_enough_and_less_is_not(what: str, start: float) -> Non
     for factor, enough in ((1.02, True), (0.98, False)):
         dose = start * least * factor if what == "least_relative_dose" else start
         columns = round(least * factor) if what == "least_columns" else 1200
-        assert Acquisition(CRITERIA, 1000, columns, dose).resolution(told, parted).resolved == enough
+        assert Acquisition(CRITERIA, 1000, columns, dose).resolutions([told], [parted])[0].resolved == enough

@@ -1,7 +1,6 @@
 """What a mixture of two Gaussians finds of two motifs at some dose, in so many columns."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.stats import pearson3
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._split import Split, Values
 
-__all__ = ["Components", "expectation_of", "expected", "found_detectability", "least_enough", "min_scale"]
+__all__ = ["Components", "Expectation", "expected", "found_detectability", "least_enough", "min_scale"]
 
 _STEPS = 60  # of expectation and maximisation
 _DENSITY_POINTS = 401  # of an expected density
@@ -23,6 +22,7 @@ _CORRECTIONS = 6  # of what a measured distance stands for
 _MOST_LOST = 1.5  # by which factor a measured distance may be too small
 
 Flags = np.typing.NDArray[np.bool_]
+Numbers = np.typing.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,17 @@ class Components:
         skew = torch.einsum("sabc,da,db,dc->ds", third, direction, direction, direction) / dose**2
         intrinsic = torch.einsum("ab,da,db->d", split.intrinsic, direction, direction).clamp(min=0)
         return cls((direction @ step).numpy(), intrinsic.numpy(), noise.numpy(), skew.numpy(), split.share)
+
+    @classmethod
+    def of_many(cls, splits: Sequence[Split], relative_doses: Values) -> "Components":
+        """Those of s splits, each at t doses, one after the other: s times t."""
+        each = [cls.of(split, doses) for split, doses in zip(splits, relative_doses, strict=True)]
+        share = np.repeat([split.share for split in splits], relative_doses.shape[1])
+        step, intrinsic, noise, skew = (
+            np.concatenate([getattr(one, name) for one in each])
+            for name in ("step", "intrinsic", "noise", "skew")
+        )
+        return cls(step, intrinsic, noise, skew, share)
 
     def found(self, kept: Values | float = 1.0) -> tuple[Values, Values]:
         """What a mixture of two Gaussians of one width, nowhere narrower than the noise, finds in many columns.
@@ -92,7 +103,7 @@ class Components:
 
 
 def expected(
-    components: Components, columns: Values | float, axes: int, kept: Values | float = 1.0
+    components: Components, columns: Values | float, axes: Numbers | int, kept: Values | float = 1.0
 ) -> tuple[Values, Values]:
     """Detectability and evidence that are expected of two motifs.
 
@@ -104,7 +115,7 @@ def expected(
 
 
 def found_detectability(
-    detectability: Values | float, share: float, moments: int, columns: Values | float
+    detectability: Values | float, share: Values | float, moments: Numbers | int, columns: Values | float
 ) -> Values:
     """What is left of the distance between components when the direction between them has to be found among moments.
 
@@ -124,41 +135,55 @@ def found_detectability(
     return np.asarray(detectability * np.sqrt(square))
 
 
-def min_scale(is_enough: Callable[[Values], Flags]) -> float:
-    """The least factor, of dose or columns, that is enough; inf where none is."""
-    power = least_enough(lambda powers: is_enough(2.0**powers), *_SCALE_POWERS)
-    return math.inf if math.isnan(power) else 2.0**power
+def min_scale(is_enough: Callable[[Values], Flags], rows: int = 1) -> Values:
+    """The least factors, of dose or columns, that are enough in each of some rows, shape (rows,); inf where none is."""
+    low, high = (np.full(rows, power) for power in _SCALE_POWERS)
+    powers = least_enough(lambda powers: is_enough(2.0**powers), low, high)
+    return np.where(np.isnan(powers), np.inf, 2.0**powers)
 
 
-def least_enough(is_enough: Callable[[Values], Flags], low: float, high: float) -> float:
-    """The least number of an interval from which on all are enough; nan where none is."""
+def least_enough(is_enough: Callable[[Values], Flags], low: Values, high: Values) -> Values:
+    """The least number of the interval in each row from which on all are enough; nan where none is. Tried are arrays (rows, t)."""
+    never = np.zeros(len(low), bool)
     for _ in range(_REFINED):
-        tried = np.linspace(low, high, _TRIED)
+        tried = np.linspace(low, high, _TRIED, axis=1)
         enough = is_enough(tried)
-        if not enough[-1]:
-            return math.nan
-        short = np.nonzero(~enough)[0]  # what more would spoil, less does not mend
-        first = int(short[-1]) + 1 if len(short) else 0
-        low, high = float(tried[max(first - 1, 0)]), float(tried[first])
-    return high
+        never |= ~enough[:, -1]
+        # What more would spoil, less does not mend: after the last that is not enough.
+        first = np.where(enough.all(1), 0, _TRIED - np.argmin(enough[:, ::-1], axis=1)).clip(max=_TRIED - 1)
+        low, high = (np.take_along_axis(tried, at[:, None], 1)[:, 0] for at in ((first - 1).clip(0), first))
+    return np.where(never, np.nan, high)
 
 
-def expectation_of(split: Split) -> Callable[[Values, Values], tuple[Values, Values]]:
-    """What detectability and evidence are expected of a split at b doses with as many columns."""
-    share = min(split.share, 1 - split.share)
-    used, axes = int((split.axes != 0).any(1).sum()), split.axes.shape[1]
-    # Where all directions are looked into, none has to be found; nor where it was known beforehand.
-    moments = used if used > axes > 1 else 0
+class Expectation:
+    """What detectability and evidence are expected of some splits at other doses and with other numbers of columns, in one batch."""
 
-    def at(relative_dose: Values, columns: Values) -> tuple[Values, Values]:
-        whole = lost * split.detectabilities(relative_dose)
+    def __init__(self, splits: Sequence[Split]) -> None:
+        self.splits = splits
+        self.share = np.array([min(split.share, 1 - split.share) for split in splits])
+        self.axes = np.array([split.axes.shape[1] for split in splits])
+        used = np.array([int((split.axes != 0).any(1).sum()) for split in splits])
+        # Where all directions are looked into, none has to be found; nor where it was known beforehand.
+        self.moments = np.where((used > self.axes) & (self.axes > 1), used, 0)
+        # What was measured is less than there is: by how much, the same expectation says.
+        self.lost = np.ones(len(splits))
+        measured = np.array([split.detectability() for split in splits])
+        columns = np.array([[float(split.columns)] for split in splits])
+        for _ in range(_CORRECTIONS):
+            seen = self.at(np.arange(len(splits)), np.ones_like(columns), columns)[0][:, 0]
+            step = np.clip(measured / np.maximum(seen, 1e-9), 1 / _MOST_LOST, _MOST_LOST)
+            self.lost = np.minimum(self.lost * step, _MOST_LOST)
+
+    def at(self, which: Numbers, relative_dose: Values, columns: Values) -> tuple[Values, Values]:
+        """Of the splits with these numbers, shape (r,), at doses and with columns of shape (r, t)."""
+        one = [self.splits[number] for number in which]
+        whole = np.stack(
+            [split.detectabilities(dose) for split, dose in zip(one, relative_dose, strict=True)]
+        )
+        whole = whole * self.lost[which, None]
+        share, moments = self.share[which, None], self.moments[which, None]
         kept = found_detectability(whole, share, moments, columns) / np.maximum(whole, 1e-9)
-        return expected(Components.of(split, relative_dose), columns, axes, lost * kept)
-
-    # What was measured is less than there is: by how much, the same expectation says.
-    lost, measured = 1.0, split.detectability()
-    for _ in range(_CORRECTIONS):
-        seen = float(at(np.ones(1), np.full(1, float(split.columns)))[0][0])
-        step = min(max(measured / max(seen, 1e-9), 1 / _MOST_LOST), _MOST_LOST)
-        lost = min(lost * step, _MOST_LOST)
-    return at
+        components = Components.of_many(one, relative_dose)
+        axes = np.repeat(self.axes[which], relative_dose.shape[1])
+        found = expected(components, columns.ravel(), axes, (self.lost[which, None] * kept).ravel())
+        return found[0].reshape(columns.shape), found[1].reshape(columns.shape)

@@ -14,7 +14,7 @@ from torchmotif.errors import InputError
 from torchmotif.motifs._groups import Blocks
 from torchmotif.motifs._saddles import saddle_ratios
 from torchmotif.motifs._split import Split, propose, splits_of
-from torchmotif.motifs.detectability import Acquisition, Resolution, SplitCriteria
+from torchmotif.motifs.detectability import Acquisition, Motifs, Resolution, SplitCriteria
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,8 +134,9 @@ def finer_classes(
     criteria = SplitCriteria(min_evidence, min_detectability, max_valley, _MIN_SHARE)
     least = float(criteria.min_columns(len(learnt)))
     acquisition = Acquisition(criteria, len(learnt), len(learnt), 1.0)
-    members, made, open_ = [rows], [], [0]
-    best_left: tuple[float, Resolution] | None = None
+    members, open_ = [rows], [0]
+    made: list[tuple[Split, Motifs]] = []
+    best_left: tuple[Split, Motifs] | None = None
     reasons: list[str] = []
     while open_ and len(members) < _MOST:
         node = open_.pop(0)
@@ -147,12 +148,11 @@ def finer_classes(
         pair = ((node,), (len(members),))
         if why:
             reasons.append(why)
-            one = acquisition.resolution(split, pair)
-            if best_left is None or split.evidence > best_left[0]:
-                best_left = split.evidence, one
+            if best_left is None or split.evidence > best_left[0].evidence:
+                best_left = split, pair
             continue
         second = (split.log_odds(white[mine]) > 0).numpy()
-        made.append(acquisition.resolution(split, pair))
+        made.append((split, pair))
         members.append(mine[second])
         members[node] = mine[~second]
         open_ += [node, len(members) - 1]
@@ -166,7 +166,10 @@ def finer_classes(
     errors = np.sqrt(np.einsum("kii->ki", of_means))
     reason = reasons[0] if reasons else "the values show no more"
     share = len(learnt) / len(rows)
-    return FinerClasses(labels, means, errors, field.names, share, made, best_left and best_left[1], reason)
+    every = made if best_left is None else [*made, best_left]
+    told = acquisition.resolutions([split for split, _ in every], [pair for _, pair in every])
+    left = told[len(made)] if best_left is not None else None
+    return FinerClasses(labels, means, errors, field.names, share, told[: len(made)], left, reason)
 
 
 class _Values(Blocks):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._split import Split
-from torchmotif.motifs.detectability import Acquisition, Resolution
+from torchmotif.motifs.detectability import Acquisition, Motifs, Resolution
 
 __all__ = ["MotifTree", "NumberedSplits"]
 
@@ -59,16 +59,19 @@ class MotifTree:
         """
         below = self._motifs_below(motif)
         whole = {leaf: tuple(sorted(of)) for leaf, of in below.items()}
-        found: list[Resolution] = []
+        parting: list[tuple[Split, Motifs]] = []
         for number in range(len(self.splits), 0, -1):
             node, split = self.splits[number - 1]
             first, second = below[node], below[number]
             below[node] = first | second
             parted = tuple(sorted(first - second)), tuple(sorted(second - first))
-            if all(parted) and all(parted != other.motifs for other in found):
-                found.append(acquisition.resolution(split, parted))
-        perhaps = [acquisition.resolution(split, (whole[node],) * 2) for node, split in self.candidates]
-        return found[::-1], [one for one in perhaps if one.motifs[0] and one.least_relative_dose > 1]
+            if all(parted) and all(parted != motifs for _, motifs in parting):
+                parting.append((split, parted))
+        perhaps = [(split, (whole[node],) * 2) for node, split in self.candidates]
+        every = [*parting[::-1], *perhaps]
+        together = acquisition.resolutions([split for split, _ in every], [motifs for _, motifs in every])
+        found, unsure = together[: len(parting)], together[len(parting) :]
+        return found, [one for one in unsure if one.motifs[0] and one.least_relative_dose > 1]
 
     def with_cumulants(self, noise: CountingNoise, scale: float) -> "MotifTree":
         """The tree whose splits know how the noise of their sides is askew."""

@@ -1,6 +1,7 @@
 """Which motifs single columns tell apart, and which would be found if they were there; here and at other doses."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from torchmotif.motifs._expectation import (
     Components,
+    Expectation,
     Flags,
-    expectation_of,
+    Numbers,
     expected,
     least_enough,
     min_scale,
@@ -22,7 +24,9 @@ from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._split import Split, Values
 
-__all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Resolution", "SplitCriteria"]
+__all__ = ["Acquisition", "CentralColumn", "DetectionLimit", "Motifs", "Resolution", "SplitCriteria"]
+
+Motifs = tuple[tuple[int, ...], tuple[int, ...]]  # on either side of a split
 
 FEWEST = 5  # columns of a motif
 _ENOUGH = 50  # columns that are no accident, be they ever so rare
@@ -221,28 +225,41 @@ class Acquisition:
     columns: int  # columns in all that splits are to be seen with
     relative_dose: float = 1.0  # dose, relative to the learnt one
 
-    def resolution(self, split: Split, motifs: tuple[tuple[int, ...], tuple[int, ...]]) -> Resolution:
-        """Whether a split is seen, and what it takes."""
-        at, one = expectation_of(split), np.ones(1)
-        here = split.columns * self.columns / self.learnt
+    def resolutions(self, splits: Sequence[Split], motifs: Sequence[Motifs]) -> list[Resolution]:
+        """Whether splits between these motifs are seen, and what it takes; all are looked at together."""
+        if not splits:
+            return []
+        expectation, n = Expectation(splits), len(splits)
+        here = np.array([[split.columns * self.columns / self.learnt] for split in splits])
 
-        def is_enough(dose: Values, columns: Values) -> Flags:
-            return self.criteria.are_met(*at(dose * self.relative_dose, columns * here))
+        def at(which: Numbers, dose: Values, columns: Values) -> tuple[Values, Values]:
+            return expectation.at(which, dose * self.relative_dose, columns * here[which])
 
-        detectability, evidence = (float(value[0]) for value in at(one * self.relative_dose, one * here))
-        resolved = bool(is_enough(one, one)[0])
+        def is_enough(tried: Values) -> Flags:
+            """Of the first n rows the factor of the dose, of the others that of the number of columns."""
+            one = np.ones_like(tried[:n])
+            dose, columns = np.concatenate([tried[:n], one]), np.concatenate([one, tried[n:]])
+            return self.criteria.are_met(*at(np.tile(np.arange(n), 2), dose, columns))
+
+        detectability, evidence = (part[:, 0] for part in at(np.arange(n), np.ones((n, 1)), np.ones((n, 1))))
+        resolved = self.criteria.are_met(detectability, evidence)
         if self.relative_dose == 1 and self.columns == self.learnt:
-            detectability, evidence = split.detectability(), split.evidence
-            resolved = motifs[0] != motifs[1]
-        return Resolution(
-            motifs,
-            detectability,
-            min(split.share, 1 - split.share),
-            evidence,
-            resolved,
-            min_scale(lambda x: is_enough(x, np.ones_like(x))),
-            min_scale(lambda x: is_enough(np.ones_like(x), x)) * self.columns,
-        )
+            detectability = np.array([split.detectability() for split in splits])
+            evidence = np.array([split.evidence for split in splits])
+            resolved = np.array([one != other for one, other in motifs])
+        scales = min_scale(is_enough, 2 * n)
+        return [
+            Resolution(
+                motifs[i],
+                float(detectability[i]),
+                min(split.share, 1 - split.share),
+                float(evidence[i]),
+                bool(resolved[i]),
+                float(scales[i]),
+                float(scales[n + i]) * self.columns,
+            )
+            for i, split in enumerate(splits)
+        ]
 
     def detection_limit(
         self, motif: int, column: CentralColumn, change: float, share: float
@@ -258,9 +275,10 @@ class Acquisition:
             return detectability, evidence, enough & (shares * mine >= self.criteria.min_columns(whole))
 
         def enough(x: Values, **varied: Values) -> Flags:
-            one = np.ones_like(x)
+            one = np.ones(x.size)
             known = {"changes": change * one, "shares": share * one, "dose": one, "more": one}
-            return at(**(known | varied))[2]
+            known |= {name: values.ravel() for name, values in varied.items()}
+            return at(**known)[2].reshape(x.shape)
 
         most = -1.0 if change < 0 else _BRIGHTEST
         one = np.ones(1)
@@ -272,8 +290,9 @@ class Acquisition:
             float(detectability),
             float(evidence),
             bool(found),
-            min_scale(lambda x: enough(x, dose=x)),
-            min_scale(lambda x: enough(x, more=x)) * self.columns,
-            least_enough(lambda x: enough(x, shares=x), 0.0, 0.5),  # half of the motif is the most
-            least_enough(lambda x: enough(x, changes=x * most), 0.0, 1.0) * most,
+            float(min_scale(lambda x: enough(x, dose=x))[0]),
+            float(min_scale(lambda x: enough(x, more=x))[0]) * self.columns,
+            # Half of the motif is the most.
+            float(least_enough(lambda x: enough(x, shares=x), 0 * one, 0.5 * one)[0]),
+            float(least_enough(lambda x: enough(x, changes=x * most), 0 * one, one)[0]) * most,
         )
