@@ -1,5 +1,6 @@
 """Threads: how many compute, and parts of a work side by side on a CPU."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,11 +9,14 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["MOST_THREADS", "in_threads", "single_threaded"]
+__all__ = ["MOST_THREADS", "in_threads", "single_threaded", "threads_of_one"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 MOST_THREADS = 8  # parts that are worked on at once: each has intermediates of its own
+
+
+_THREAD = threading.local()  # whether all that this thread calls computes in it alone
 
 
 @contextmanager
@@ -22,13 +26,30 @@ def single_threaded() -> Iterator[None]:
     Sums then come out the same to the last bit, however many threads or workers there are; and thousands of small steps do
     not each wait for a thread that another program keeps from running.
     """
+    if getattr(_THREAD, "alone", False):  # to look for the libraries takes milliseconds
+        yield
+        return
     before = torch.get_num_threads()
     with threadpool_limits(1):
-        torch.set_num_threads(1)  # MKL within torch is not among the libraries that are limited
+        _alone()  # MKL within torch is not among the libraries that are limited
         try:
             yield
         finally:
+            _THREAD.alone = False
             torch.set_num_threads(before)
+
+
+def _alone() -> None:
+    _THREAD.alone = True
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_of_one(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, each of which computes alone."""
+    # Around all of them: what one puts back at its end is what it found.
+    with single_threaded(), ThreadPoolExecutor(count, initializer=_alone) as pool:
+        yield pool
 
 
 def in_threads(work: Callable[[_S], _T], parts: Sequence[_S], device: torch.device) -> list[_T]:
@@ -40,10 +61,8 @@ def in_threads(work: Callable[[_S], _T], parts: Sequence[_S], device: torch.devi
     threads = torch.get_num_threads()
     if device.type != "cpu":
         return [work(part) for part in parts]
-    with single_threaded():
-        if threads == 1 or len(parts) == 1:
+    if threads == 1 or len(parts) == 1:
+        with single_threaded():
             return [work(part) for part in parts]
-        with ThreadPoolExecutor(
-            min(threads, MOST_THREADS), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            return list(pool.map(work, parts))
+    with threads_of_one(min(threads, MOST_THREADS)) as pool:
+        return list(pool.map(work, parts))

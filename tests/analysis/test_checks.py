@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import torchmotif as tm
+from torchmotif.analysis.checks import some_and_unlike
 from torchmotif.errors import TorchMotifWarning
 
 RIGHT = {
@@ -98,3 +99,16 @@ def test_columns_left_out_by_a_threshold_are_not_missed() -> None:
     pixels = scan("rock salt").numpy()
     result = tm.analyze(pixels, threshold=0.3 * float(np.ptp(pixels)), progress=False)
     assert not any("what repeats" in one for one in result.warnings)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_of_a_long_stack_some_frames_and_the_odd_ones_are_looked_at(number: int) -> None:
+    """Odd by the number of columns, by their misfit, or by the share without a motif."""
+    rng, odd = np.random.default_rng(0), 151
+    seen = np.stack([rng.poisson(300, 1000), rng.normal(1.0, 0.05, 1000), rng.uniform(0, 0.02, 1000)], axis=1)
+    usual = some_and_unlike(seen)
+    assert usual.sum() < 80
+    assert usual[[0, -1]].all()
+    assert not usual[odd]
+    seen[odd, number] = (220, 1.5, 0.1)[number]
+    assert some_and_unlike(seen)[odd]

@@ -15,7 +15,7 @@ from torchmotif.columns._crystal import SEEN, supports
 from torchmotif.columns._unexplained import Rest, rest_of
 from torchmotif.columns.lattice import dark_sites
 
-__all__ = ["Looked", "findings", "frames_to_look_at", "looked_at"]
+__all__ = ["Looked", "findings", "frames_to_look_at", "looked_at", "some_and_unlike"]
 
 _PROBES = 9  # batches of an image that are looked at
 # Frames of a stack that are looked at besides those unlike the others: by so many interquartile ranges beyond the quartiles, in
@@ -107,11 +107,16 @@ def frames_to_look_at(images: Sequence[Image], batches: dict[int, list[Batch]]) 
             chosen |= set(frames)
             continue
         seen = np.array([_at_a_glance(batches.get(number, []), number) for number in frames])
-        lower, upper = np.nanquantile(seen, (0.25, 0.75), axis=0)
-        beyond = _UNLIKE * (upper - lower)
-        unlike = ~((seen >= lower - beyond) & (seen <= upper + beyond)).all(1)
-        unlike[np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)] = True
-        chosen |= set(np.array(frames)[unlike].tolist())
+        chosen |= set(np.array(frames)[some_and_unlike(seen)].tolist())
+    return chosen
+
+
+def some_and_unlike(seen: np.ndarray) -> np.ndarray:
+    """Which frames are looked at by what is seen of each at a glance, (frames, numbers): some, and those unlike the others."""
+    lower, upper = np.nanquantile(seen, (0.25, 0.75), axis=0)
+    beyond = _UNLIKE * (upper - lower)
+    chosen: np.ndarray = ~((seen >= lower - beyond) & (seen <= upper + beyond)).all(1)
+    chosen[np.linspace(0, len(seen) - 1, _FRAMES).round().astype(int)] = True
     return chosen
 
 

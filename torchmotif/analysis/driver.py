@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from torchmotif._files import plain
+from torchmotif._threads import in_threads
 from torchmotif.analysis import store as stores
 from torchmotif.analysis.assemblies import count_assemblies, end_of_shell
 from torchmotif.analysis.checks import findings, frames_to_look_at, looked_at
@@ -140,14 +141,9 @@ class _Run:
         self._assembled(left, batches)
         others = summaries(batches, left, record, templates)
         with self._timed("checks"):
-            of_image: dict[int, list[Batch]] = {}
-            for batch in batches if self.given is None else []:
-                for one in batch.images:
-                    of_image.setdefault(one.number, []).append(batch)
-            looked = frames_to_look_at(left, of_image)
-            for image, known in zip(left, record["images"], strict=True):
-                mine = of_image.get(image.number) if image.number in looked else None
-                known["warnings"] = [] if mine is None else findings(looked_at(mine, image))
+            warnings = self._checked(left, batches)
+            for known, found_in in zip(record["images"], warnings, strict=True):
+                known["warnings"] = found_in
         record["timings_s"] = self.timings
         warn(left)
         warn_of_findings(record)
@@ -228,6 +224,18 @@ class _Run:
         if classifier.equivalence is None:
             return known, None
         return known, torch.as_tensor(classifier.reconstructions_).cpu().numpy()
+
+    def _checked(self, images: Sequence[Image], batches: Sequence[Batch]) -> list[list[str]]:
+        """What is doubtful in each image, unless its columns were given."""
+        of_image: dict[int, list[Batch]] = {}
+        for batch in batches if self.given is None else []:
+            for one in batch.images:
+                of_image.setdefault(one.number, []).append(batch)
+        looked = frames_to_look_at(images, of_image) & of_image.keys()
+        calls = [(of_image[image.number], image) for image in images if image.number in looked]
+        said = in_threads(lambda call: findings(looked_at(*call)), calls, torch.device("cpu"))
+        doubts = {image.number: one for (_, image), one in zip(calls, said, strict=True)}
+        return [doubts.get(image.number, []) for image in images]
 
     def _assembled(self, images: Sequence[Image], batches: Sequence[Batch]) -> None:
         """Count the assemblies of all images."""

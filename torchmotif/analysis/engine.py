@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from torchmotif._threads import MOST_THREADS, single_threaded
+from torchmotif._threads import MOST_THREADS, threads_of_one
 from torchmotif.analysis.plan import Batch
 from torchmotif.columns import grid
 from torchmotif.errors import InputError, MissingDependencyError, OutputError, TorchMotifError
@@ -33,6 +33,8 @@ class Engine:
         None: in this process.
     threads : int
         Tasks that this process does at once, each on one thread of torch.
+    on_host : bool
+        Whether batches are worked on there, too, and not on an accelerator.
     progress : bool
         Show a bar on a terminal or in a notebook.
     tile : int
@@ -48,12 +50,13 @@ class Engine:
         client: Any = None,
         *,
         threads: int = 1,
+        on_host: bool = True,
         progress: bool = True,
         tile: int = 2048,
         tolerant: bool = False,
         failures: Sequence[dict[str, str]] = (),
     ) -> None:
-        self.client, self.threads, self.progress = client, threads, progress
+        self.client, self.threads, self.on_host, self.progress = client, threads, on_host, progress
         self.tile, self.tolerant, self.failures = tile, tolerant, list(failures)
 
     def fail(self, name: str, reason: str) -> None:
@@ -93,17 +96,14 @@ class Engine:
         return values, reasons
 
     def _here(self, tasks: Sequence[_Task]) -> Iterator[tuple[int, _Found]]:
-        import torch
-
-        if min(self.threads, len(tasks)) < 2:
+        # An accelerator takes one batch after the other; what the host does is shared out all the same.
+        of_device = not self.on_host and bool(tasks) and isinstance(tasks[0][1][0][0], Batch)
+        threads = 1 if of_device else min(self.threads, len(tasks))
+        if threads < 2:
             for number, task in enumerate(tasks):
                 yield number, _in_turn(*task)
             return
-        # Around all of them: what one puts back at its end is what it found.
-        with (
-            single_threaded(),
-            ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-        ):
+        with threads_of_one(threads) as pool:
             futures = {pool.submit(_in_turn, *task): number for number, task in enumerate(tasks)}
             try:
                 for future in as_completed(futures):
@@ -184,7 +184,7 @@ def engine_for(
 
         on_host = (device or "cpu").startswith("cpu")
         threads = min(torch.get_num_threads(), MOST_THREADS, _count(MOST_THREADS, None, memory_budget))
-        yield Engine(threads=threads if on_host else 1, **how)
+        yield Engine(threads=threads, on_host=on_host, **how)
         return
     try:
         import dask

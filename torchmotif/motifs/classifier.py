@@ -450,6 +450,7 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """Motifs that may be two, which this dose and number of columns do not tell apart, and what it would take."""
         return self._resolved()[1]
 
+    @single_threaded()
     def _resolved(self) -> tuple[list[Resolution], list[Resolution]]:
         """Both, computed when they are asked for first."""
         check_is_fitted(self)
