@@ -106,7 +106,8 @@ def frames_to_look_at(images: Sequence[Image], batches: dict[int, list[Batch]]) 
         if len(frames) <= _FRAMES:
             chosen |= set(frames)
             continue
-        seen = np.array([_at_a_glance(batches.get(number, []), number) for number in frames])
+        mine = {id(batch): batch for number in frames for batch in batches.get(number, [])}
+        seen = _at_a_glance(list(mine.values()), frames)
         chosen |= set(np.array(frames)[some_and_unlike(seen)].tolist())
     return chosen
 
@@ -120,17 +121,17 @@ def some_and_unlike(seen: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _at_a_glance(batches: Sequence[Batch], number: int) -> tuple[float, float, float]:
-    """Number of columns of an image, mean square of their misfit, share without a motif."""
-    count, misfit, without = 0, 0.0, 0
+def _at_a_glance(batches: Sequence[Batch], frames: Sequence[int]) -> np.ndarray:
+    """Of each image the number of its columns, their mean misfit and the share without a motif, shape (frames, 3)."""
+    sums = np.zeros((max(frames) + 1, 3))
     for batch in batches:
         known, columns = batch.load("labels"), batch.load("columns")
-        here = known["image"] == number
-        count += int(here.sum())
-        without += int((known["labels"][here] < 0).sum())
-        if "fit_quality" in columns:
-            misfit += float(np.nansum(columns["fit_quality"][known["rows"][here]]))
-    return count, misfit / max(count, 1), without / max(count, 1)
+        misfit = np.nan_to_num(columns.get("fit_quality", np.zeros(len(columns["image"])))[known["rows"]])
+        for number, values in enumerate((np.ones(len(misfit)), misfit, known["labels"] < 0)):
+            sums[:, number] += np.bincount(known["image"], values, len(sums))
+    count = sums[:, :1]
+    seen: np.ndarray = np.concatenate([count, sums[:, 1:] / count.clip(1)], axis=1)[list(frames)]
+    return seen
 
 
 def looked_at(batches: Sequence[Batch], image: Image) -> Looked:

@@ -150,9 +150,8 @@ class _Around:
         """Log likelihood ratio of the second best vector by which a neighbour leads to each of some columns."""
         k, j, m = (min(count, self.most) for count in (neighbours, trials, ends))
         budget = _CHUNK if some.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-        within = [
-            axis[self.index[:, :m]] for axis in self.moved.unbind(1)
-        ]  # what is looked up together lies together
+        # What is looked up together lies together.
+        within = [axis[self.index[:, :m]] for axis in self.moved.unbind(1)]
         parts = some.split(max(1, budget // (k * j * m)))
         return torch.cat([self._score(part, k, j, within) for part in parts])
 
@@ -163,9 +162,8 @@ class _Around:
         near, tolerance = self.index[some, :k], self.tolerance[some, None, None]
         vector = self.moved[some, None] - self.moved[near]  # (c, k, 2)
         length = vector.norm(dim=2)[:, :, None]
-        other = self.index[:, :j][
-            near
-        ]  # (c, k, j): neighbours of a neighbour, from which the vector is tried
+        # Neighbours of a neighbour, from which the vector is tried.
+        other = self.index[:, :j][near]  # (c, k, j)
         end = self.at[other] + vector[:, :, None]
         tried = ((end > 0) & (end < self.last)).all(3) & (other != some[:, None, None])
         tried &= self.distance[:, m - 1][other] > length + tolerance
