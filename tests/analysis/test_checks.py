@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import torchmotif as tm
-from torchmotif.analysis.checks import some_and_unlike
+from torchmotif.analysis import frames as module
+from torchmotif.analysis.frames import some_and_unlike
 from torchmotif.errors import TorchMotifWarning
 
 RIGHT = {
@@ -112,3 +113,16 @@ def test_of_a_long_stack_some_frames_and_the_odd_ones_are_looked_at(number: int)
     assert not usual[odd]
     seen[odd, number] = (220, 1.5, 0.1)[number]
     assert some_and_unlike(seen)[odd]
+
+
+def test_long_stacks_that_are_alike_share_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "_FRAMES", 2)
+    frames = np.stack(
+        [tm.datasets.mose2((128, 128)).draw(1.0, torch.Generator().manual_seed(i)).data for i in range(3)]
+    )
+    for name in ("one.npy", "other.npy"):
+        np.save(tmp_path / name, frames)
+    result = tm.field.analyze(
+        [tmp_path / "one.npy", tmp_path / "other.npy"], tmp_path / "store", workers=1, progress=False
+    )
+    assert len(result.images) == 6

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +14,9 @@ from torchmotif.columns._crystal import SEEN, supports
 from torchmotif.columns._unexplained import Rest, rest_of
 from torchmotif.columns.lattice import dark_sites
 
-__all__ = ["Looked", "findings", "frames_to_look_at", "looked_at", "some_and_unlike"]
+__all__ = ["Looked", "findings", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
-# Frames of a stack that are looked at besides those unlike the others: by so many interquartile ranges beyond the quartiles, in
-# the number of columns, their misfit, or the share without a motif.
-_FRAMES, _UNLIKE = 36, 1.5
 _FEW = 30  # columns, below which no share is judged
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
@@ -92,46 +88,6 @@ class Looked:
     thinned: bool
     area: float
     rest: Rest
-
-
-def frames_to_look_at(images: Sequence[Image], batches: dict[int, list[Batch]]) -> set[int]:
-    """Numbers of the images that are looked at: all, but of a long stack some frames and those that are unlike the others."""
-    stacks: dict[Any, list[int]] = {}
-    for image in images:
-        stacks.setdefault(
-            image.number if image.source.stack is None else ("stack", image.source.stack), []
-        ).append(image.number)
-    chosen: set[int] = set()
-    for frames in stacks.values():
-        if len(frames) <= _FRAMES:
-            chosen |= set(frames)
-            continue
-        mine = {id(batch): batch for number in frames for batch in batches.get(number, [])}
-        seen = _at_a_glance(list(mine.values()), frames)
-        chosen |= set(np.array(frames)[some_and_unlike(seen)].tolist())
-    return chosen
-
-
-def some_and_unlike(seen: np.ndarray) -> np.ndarray:
-    """Which frames are looked at by what is seen of each at a glance, (frames, numbers): some, and those unlike the others."""
-    lower, upper = np.nanquantile(seen, (0.25, 0.75), axis=0)
-    beyond = _UNLIKE * (upper - lower)
-    chosen: np.ndarray = ~((seen >= lower - beyond) & (seen <= upper + beyond)).all(1)
-    chosen[np.linspace(0, len(seen) - 1, _FRAMES).round().astype(int)] = True
-    return chosen
-
-
-def _at_a_glance(batches: Sequence[Batch], frames: Sequence[int]) -> np.ndarray:
-    """Of each image the number of its columns, their mean misfit and the share without a motif, shape (frames, 3)."""
-    sums = np.zeros((max(frames) + 1, 3))
-    for batch in batches:
-        known, columns = batch.load("labels"), batch.load("columns")
-        misfit = np.nan_to_num(columns.get("fit_quality", np.zeros(len(columns["image"])))[known["rows"]])
-        for number, values in enumerate((np.ones(len(misfit)), misfit, known["labels"] < 0)):
-            sums[:, number] += np.bincount(known["image"], values, len(sums))
-    count = sums[:, :1]
-    seen: np.ndarray = np.concatenate([count, sums[:, 1:] / count.clip(1)], axis=1)[list(frames)]
-    return seen
 
 
 def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
