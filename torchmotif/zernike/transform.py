@@ -24,7 +24,7 @@ __all__ = ["ZernikeBasis"]
 
 
 # Kernels at an offset that is no pixel take 10 ms to make, half of the time in which a thousand patches are learnt. Those of
-# the last offsets are kept for the next basis: two tables of up to 40 px take 50 MiB of float32, one of 65 px 90 MiB.
+# the last offsets are kept for the next basis, 256 MiB of float32 at most: two tables of 40 px take 50, one of 65 px 90.
 _KEPT, _KEPT_VALUES = 64, 1 << 20
 
 
