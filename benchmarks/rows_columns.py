@@ -137,7 +137,9 @@ def false_alarms() -> Found:
     right, wrong = [], []
     for kind, _, recall, precision, said in results(6, right=False):
         good = kind == "right" or (recall >= ENOUGH and precision >= ENOUGH)
-        if good and kind == "spacing wrong":  # of which is said that the image shows another, whatever came out
+        if (
+            good and kind == "spacing wrong"
+        ):  # of which is said that the image shows another, whatever came out
             continue
         (right if good else wrong).append(bool(said))
     alarms, silent = sum(right), len(wrong) - sum(wrong)
