@@ -229,7 +229,7 @@ class Equations:
             torch.index_select(x, 0, band, out=flat[1])
             torch.bmm(each, under, out=upward)
             torch.sum(around.mul_(self.band), dim=1, out=spline)
-            spline.index_add_(0, nodes, flat[2])
+            spline.scatter_add_(0, nodes, flat[2])
             if widths:
                 torch.mv(self.border, x, out=last)
                 product.addmv_(down, width)

@@ -165,8 +165,8 @@ def _mirrored(data: Tensor, margin: int) -> tuple[Tensor, int]:
 
 
 def _fast(padded: Tensor) -> tuple[int, int]:
-    """Size of the transform: with zeros beyond the margin, which no filter sees, up to five times as fast."""
-    h, w = (int(next_fast_len(length, real=True)) for length in padded.shape[-2:])
+    """Size of the transform: with zeros beyond the margin, which no filter sees, up to five times as fast; even, which is twice as fast."""
+    h, w = (2 * int(next_fast_len(math.ceil(length / 2))) for length in padded.shape[-2:])
     return h, w
 
 

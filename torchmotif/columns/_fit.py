@@ -33,6 +33,7 @@ _KNOTS = 4.0  # spacings between the background's knots
 _CLOSEST_KNOTS = 16.0  # pixels: nearer ones would only cost time
 # Standard deviations of its intensity, neighbours known, below which a column may not be there.
 _DOUBTFUL = 6.0
+_UNMOVED = 0.01  # widths: where columns moved less, their information changes by a few per cent at most
 _FURTHEST = 0.5  # widths that a column moves in one step
 # Of the spacing: from half of it on two columns next to each other have no valley between them (Sparrow). With more, the dark
 # hollows of a honeycomb diverge with their background in one of six images, with less (0.36) they are held too narrow.
@@ -87,7 +88,7 @@ class Fit:
             for _ in range(_LINEAR if shape.widest > _WIDE * spacing else 0):
                 self.assemble(self.expected)
                 self.step(move=False)
-        # The weights of that matrix were not those of the fit.
+        # The weights of that matrix were not those of the fit: with them corner columns of square crystals are lost.
         self.assembled_at = torch.full_like(self.positions, torch.nan)
         self.weigh(self.expected)
 
@@ -122,8 +123,9 @@ class Fit:
         return fit
 
     def stale(self) -> Bool[Tensor, " n"]:
-        """Columns that have no matrix, or have moved at all since it was made; NaN equals nothing."""
-        return (self.positions != self.assembled_at).any(dim=1)
+        """Columns that have no matrix, or have moved since it was made by as much as changes it."""
+        moved = (self.positions - self.assembled_at).abs() / self.shape.width.double()
+        return ~(moved <= _UNMOVED).all(dim=1)  # NaN is no less than anything
 
     def next_to(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " n"]:
         """Which columns share information with some of them."""

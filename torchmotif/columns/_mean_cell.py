@@ -311,9 +311,9 @@ def _folded(
     values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
     # One after the other: side by side they would take more memory than all else.
-    sums[0].index_add_(0, index, values.new_ones(()).expand_as(values))
-    sums[1].index_add_(0, index, values)
-    sums[2].index_add_(0, index, values.square())
+    sums[0].scatter_add_(0, index, values.new_ones(()).expand_as(values))
+    sums[1].scatter_add_(0, index, values)
+    sums[2].scatter_add_(0, index, values.square())
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
     if count.mean() < _FULL or count.min() == 0:
         return None

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._peaks import running_max
 from torchmotif.columns._periodic import incoherent
 
 __all__ = ["ALIKE", "Lattice", "alike", "lattices"]
@@ -98,7 +98,7 @@ def _of_corners(
     turned = -torch.arange(side, device=level.device) % side
     rise = torch.cat([rise[:, 1:3, turned].flip(1), rise], dim=1)
     rise = torch.fft.fftshift(rise, dim=2)
-    top = F.max_pool2d(rise[:, None], 5, 1, 2)[:, 0]
+    top = running_max(running_max(rise, 2, -2), 2, -1)
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
     across = torch.arange(-half, side - half, device=level.device)[None]
     radius = torch.hypot(down.float(), across.float())

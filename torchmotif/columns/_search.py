@@ -117,7 +117,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
             if rows.device.type != "cpu" and len(rows) == len(fit):
                 fit.assemble(fit.expected, None, where)
             else:
-                fit.assemble(fit.expected, which & fit.stale() if number == 0 else which, where)
+                fit.assemble(fit.expected, which & fit.stale(), where)
         if number == 0:
             most = _WORSE * fit.misfit()
         before = fit.state

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +31,8 @@ _Array = TypeVar("_Array", np.ndarray, Tensor)
 # Pixels of a tile's core: margins are a quarter of the work, intermediates some hundred megabytes.
 _SIDE = 768
 _SPACINGS = 40.0  # least side of a core in spacings: the margin around it is four of them
+# Of the side, by which cores at the image's border are longer: they have a margin on one side alone, and all windows are of one shape.
+_LONGER = 1 / 20
 # Pixels of the windows that are worked on at a time: on a CPU some 150 MiB of intermediates, and enough for operations to be
 # large; on an accelerator some GiB, since there each operation costs the same be it large or small.
 BATCH, BATCH_ON_ACCELERATOR = 1024 * 1024, 16 * 1024 * 1024
@@ -123,12 +127,25 @@ class Grid:
         h, w = self.shape
         return max(1, round(h / self.side)), max(1, round(w / self.side))
 
-    @property
+    @cached_property
+    def edges(self) -> tuple[list[int], list[int]]:
+        """Where the cores end along rows and columns, from 0 on; the same whatever the margin."""
+        rows, cols = (
+            [0, *(round(_LONGER * self.side + i * middle) for i in range(1, count)), length]
+            for length, count in zip(self.shape, self.counts, strict=True)
+            for middle in [(length - 2 * _LONGER * self.side) / count]
+        )
+        return rows, cols
+
+    @cached_property
     def window(self) -> tuple[int, int]:
         """Shape of every window in pixels."""
         h, w = (
-            min(length, math.ceil(length / count) + 2 * self.margin)
-            for length, count in zip(self.shape, self.counts, strict=True)
+            max(
+                min(end + self.margin, ends[-1]) - max(first - self.margin, 0)
+                for first, end in pairwise(ends)
+            )
+            for ends in self.edges
         )
         return h, w
 
@@ -139,9 +156,9 @@ class Grid:
 
     def __getitem__(self, number: int) -> Tile:
         """Tile of a number, counted row by row. At the image's border its window reaches further inwards."""
-        (h, w), (rows, cols), (high, wide) = self.shape, self.counts, self.window
-        i, j = divmod(number, cols)
-        top, bottom, left, right = h * i // rows, h * (i + 1) // rows, w * j // cols, w * (j + 1) // cols
+        (h, w), (rows, cols), (high, wide) = self.shape, self.edges, self.window
+        i, j = divmod(number, len(cols) - 1)
+        (top, bottom), (left, right) = rows[i : i + 2], cols[j : j + 2]
         row, col = min(max(top - self.margin, 0), h - high), min(max(left - self.margin, 0), w - wide)
         return Tile(number, (top, left, bottom, right), (row, col, row + high, col + wide))
 
