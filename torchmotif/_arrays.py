@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torchmotif.errors import InputError, InputTypeError
 
 __all__ = [
     "ArrayLike",
+    "Budget",
     "DeviceLike",
     "Pixels",
     "as_positions",
@@ -33,6 +34,22 @@ DeviceLike = str | torch.device | None
 P = TypeVar("P", np.ndarray, Tensor)
 A = ParamSpec("A")
 R = TypeVar("R")
+
+
+class Budget(NamedTuple):
+    """How much is worked on at a time: what the caches of a CPU hold, and what keeps an accelerator busy."""
+
+    cpu: int
+    accelerator: int
+
+    def on(self, values: Tensor) -> int:
+        """Where some values lie."""
+        return self.cpu if values.device.type == "cpu" else self.accelerator
+
+    def split(self, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Values part by part along their first axis, as many at a time as the first of them allow."""
+        few = max(1, self.on(values[0]) // max(1, values[0][:1].numel()))
+        return zip(*(one.split(few) for one in values), strict=True)
 
 
 def pixels_of(image: Any, name: str = "image") -> Any:

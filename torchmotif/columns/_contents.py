@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from torchmotif._arrays import sent
+from torchmotif._arrays import Budget, sent
 from torchmotif.columns._cell_fit import Waves
 from torchmotif.columns._territories import Located, bin_of, bins_of
 
@@ -21,6 +21,7 @@ _FEWEST = 4  # blocks that are compared
 _CLEAR = 7.0  # standard deviations by which what tells two kinds of block in half of their pixels shows in the other half
 _FINEST = 0.15  # square of the periods per width up to which structure factors count
 _ROUNDS = 6  # of two means
+_CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 
 
 class Contents(NamedTuple):
@@ -103,14 +104,14 @@ def _factors(
     block, count = blocks
     _, h, w = inside.shape
     row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
-    part = ((row[:, None] + col) % 2 * count + block).flatten()
+    part = (row[:, None] + col) % 2 * count + block
     few, cells = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device), math.prod(bins)
-    # One after the other: side by side they would take more memory than all else.
-    few[0].index_add_(0, part, inside.flatten().double())
-    level = (where.level * inside).flatten().double()
     sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device)
-    sums.index_add_(0, part * cells + bin_of(where.place, bins).flatten(), level)
-    few[1].index_add_(0, part, level.square_())
+    for some, mine, place, pixels in _CHUNK.split(inside, part, where.place, where.level):
+        which, level = mine.flatten().long(), (pixels * some).flatten().double()
+        few[0].scatter_add_(0, which, some.flatten().double())
+        sums.scatter_add_(0, which * cells + bin_of(place, bins).flatten(), level)
+        few[1].scatter_add_(0, which, level.square_())
     host = torch.cat([few.flatten(), sums]).cpu().numpy()
     number, square = host[: few.numel()].reshape(2, 2, count)
     image = host[few.numel() :].reshape(2 * count, *bins)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from torchmotif._arrays import sent
+from torchmotif._arrays import Budget, sent
 from torchmotif.columns._neighbours import as_index
 
 __all__ = ["SEEN", "speckle", "supports"]
@@ -39,7 +39,7 @@ _FEWEST = 10  # clear columns that are a crystal
 # in colloids, oxides, implanted and low-dose crystals, whose columns without a shared vector are columns all the same, it is
 # 0.4 to 0.82.
 _BRIGHTER = 0.88
-_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 19, 1 << 25  # distances at a time: 16 megabytes, and a gigabyte
+_CHUNK = Budget(1 << 19, 1 << 25)  # distances at a time: 16 megabytes, and a gigabyte
 
 
 def speckle(
@@ -149,10 +149,9 @@ class _Around:
     def scores(self, some: Int[Tensor, " c"], neighbours: int, trials: int, ends: int) -> Float[Tensor, " c"]:
         """Log likelihood ratio of the second best vector by which a neighbour leads to each of some columns."""
         k, j, m = (min(count, self.most) for count in (neighbours, trials, ends))
-        budget = _CHUNK if some.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
         # What is looked up together lies together.
         within = [axis[self.index[:, :m]] for axis in self.moved.unbind(1)]
-        parts = some.split(max(1, budget // (k * j * m)))
+        parts = some.split(max(1, _CHUNK.on(some) // (k * j * m)))
         return torch.cat([self._score(part, k, j, within) for part in parts])
 
     def _score(

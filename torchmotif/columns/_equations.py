@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
 from torchmotif.columns._neighbours import Neighbours
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
 _MOST, _MOST_ON_ACCELERATOR = 12, 8
 _TOLERANCE = 1e-2  # of the first residual: the step is one of many
 _CLOSEST = 8  # neighbours whose positions are unknown too in a column's covariance
-_CHUNK, _CHUNK_ON_ACCELERATOR = 2048, 65_536  # columns whose covariances are inverted at a time
+_CHUNK = Budget(2048, 65_536)  # columns whose covariances are inverted at a time
 
 
 def squeezed(
@@ -282,7 +283,7 @@ def covariance_of(
     shared = torch.cat([shared, shared.new_zeros(1, *shared.shape[1:])])
     near = every[:n, :_CLOSEST]
     parts = [own[:0]]
-    for some in which.split(_CHUNK if which.device.type == "cpu" else _CHUNK_ON_ACCELERATOR):
+    for some in which.split(_CHUNK.on(which)):
         group = torch.cat([some[:, None], near[some]], dim=1)
         # What each of a group shares with each other: its entry in the table of the one, where it has one.
         same = (every[group][:, :, None, :] == group[:, None, :, None]) & (group < n)[:, None, :, None]

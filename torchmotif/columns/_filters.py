@@ -1,6 +1,7 @@
 """Filters of the columns' scale: blur, matched filter, the level of the noise before and after."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torchmotif.columns.model import Pair
 
 __all__ = [
     "blur",
+    "fast_shape",
     "filter_gain",
     "level_between_peaks",
     "matched_filter",
@@ -30,7 +32,7 @@ _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter
 def blur(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
     """Gaussian blur with mirrored borders."""
     padded, margin = _mirrored(data, math.ceil(3 * sigma))
-    shape = _fast(padded)
+    shape = fast_shape(padded.shape[-2:])
     transfer = _transfer(shape, (sigma, sigma), data)
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=shape) * transfer, s=shape)
     return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
@@ -49,7 +51,7 @@ def matched_filter(
     `axes` are the pixels along (rows, columns) per unit in which the spacing is given.
     """
     padded, margin = _mirrored(data, reach_of(spacing))
-    h, w = _fast(padded)
+    h, w = fast_shape(padded.shape[-2:])
     narrow, wide = (
         _transfer((h, w), (share * spacing * axes[0], share * spacing * axes[1]), data)
         for share in (_NARROW, _WIDE)
@@ -164,9 +166,9 @@ def _mirrored(data: Tensor, margin: int) -> tuple[Tensor, int]:
     return F.pad(data[:, None], (margin,) * 4, mode="reflect")[:, 0], margin
 
 
-def _fast(padded: Tensor) -> tuple[int, int]:
-    """Size of the transform: with zeros beyond the margin, which no filter sees, up to five times as fast; even, which is twice as fast."""
-    h, w = (2 * int(next_fast_len(math.ceil(length / 2))) for length in padded.shape[-2:])
+def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Least size of a transform that is fast: of small factors up to five times, and even, which is twice as fast as odd."""
+    h, w = (2 * int(next_fast_len(math.ceil(length / 2))) for length in shape)
     return h, w
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import sent
+from torchmotif._arrays import Budget, sent
 from torchmotif.columns._around import Around
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
@@ -46,6 +46,7 @@ _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 _PIXEL = (
     0.55  # half a pixel and a little, so that no site is lost between two; what is found twice is one later
 )
+_CHUNK = Budget(1 << 20, 1 << 26)  # coordinates of pixels that are compared with sites at a time
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
@@ -287,10 +288,13 @@ def _places(
         return torch.maximum(row.abs(), col.abs()) <= _PIXEL
 
     # Those of few pixels are looked at one by one.
-    near = torch.zeros_like(place[:, 0], dtype=torch.bool)
-    for site in sites.unbind(0):
-        near |= within(*off(place.movedim(1, -1), site))
-    pixel = torch.nonzero(near)
+    def any_near(place: Float[Tensor, "c 2 h w"]) -> Bool[Tensor, "c h w"]:
+        near = torch.zeros_like(place[:, 0], dtype=torch.bool)
+        for site in sites.unbind(0):
+            near |= within(*off(place.movedim(1, -1), site))
+        return near
+
+    pixel = torch.nonzero(torch.cat([any_near(*some) for some in _CHUNK.split(place)]))
     tile, i, j = pixel.unbind(1)
     gaps = off(place[tile, :, i, j], sites[:, None])
     number, one = torch.nonzero(within(*gaps)).unbind(1)

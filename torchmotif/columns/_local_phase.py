@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
+
 __all__ = ["Placed", "Windowed", "Windows", "agreement", "local_orders", "placed"]
 
+_CHUNK = Budget(1 << 19, 1 << 25)  # pixels whose places are told at a time
 _STEP = 2.0  # nodes of the orders' grid per standard deviation
 
 
@@ -110,16 +113,19 @@ def placed(
     """The place of every pixel in its cell, by the local phases of two orders."""
     _, h, w = level.shape
     orders = local_orders(level, usable, vectors, sigma)
-    field = orders.at_pixels((h, w))
-    real, imaginary, mean = field[:, 0:4:2], field[:, 1:4:2], field[:, 4]
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
-    carrier = (g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]
-    place = (carrier.to(level.dtype) + torch.atan2(imaginary, real) / (2 * math.pi)) % 1
-    # What rounds to 1 is 0.
-    place = torch.where(place >= 1, 0.0, place)
+    carrier = ((g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]).to(level.dtype)
+
+    def parts(pixels: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
+        field = Windowed(some, orders.step).at_pixels((h, w))
+        phase = torch.atan2(field[:, 1:4:2], field[:, 0:4:2]).div_(2 * math.pi).add_(carrier).remainder_(1)
+        return phase.masked_fill_(phase >= 1, 0.0), pixels - field[:, 4]  # what rounds to 1 is 0
+
+    every = [parts(*some) for some in _CHUNK.split(level, orders.field)]
+    place, centred = (torch.cat(one) for one in zip(*every, strict=True))
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
-    return Placed(place, level - mean, amplitude)
+    return Placed(place, centred, amplitude)
 
 
 def agreement(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif._arrays import sent
+from torchmotif._arrays import Budget, sent
 from torchmotif.columns._cell_fit import cells_around, sites_of
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
@@ -52,6 +52,7 @@ _HALVES = (
     ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
 )
 _FULL = 8  # pixels in a bin of a mean cell, on average
+_CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 _NOT_ONE = (
@@ -307,13 +308,13 @@ def _folded(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
     a, b = bins_of(real)
-    index = torch.where(inside, bin_of(place, (a, b)), a * b).flatten()
-    values = level.flatten().double()
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
-    # One after the other: side by side they would take more memory than all else.
-    sums[0].scatter_add_(0, index, values.new_ones(()).expand_as(values))
-    sums[1].scatter_add_(0, index, values)
-    sums[2].scatter_add_(0, index, values.square())
+    for where, some, pixels in _CHUNK.split(inside, place, level):
+        index = torch.where(where, bin_of(some, (a, b)), a * b).flatten().long()
+        values = pixels.flatten().double()
+        powers = (values.new_ones(()).expand_as(values), values, values.square())
+        for total, power in zip(sums, powers, strict=True):
+            total.scatter_add_(0, index, power)
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
     if count.mean() < _FULL or count.min() == 0:
         return None

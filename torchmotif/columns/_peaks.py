@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
 from torchmotif.columns._filters import matched_filter, maxima_density
 from torchmotif.columns._neighbours import strongest_first
 from torchmotif.columns.model import Pair, Tiles
@@ -16,7 +17,7 @@ __all__ = ["CLOSEST", "FAINTEST_MAXIMUM", "maxima", "outstanding", "running_max"
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
 _FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
-_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 20, 1 << 26  # pixels of that grid that are filtered at a time
+_CHUNK = Budget(1 << 20, 1 << 26)  # pixels of that grid that are filtered at a time
 FAINTEST_MAXIMUM = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
 
 
@@ -28,8 +29,7 @@ def maxima(
     Of two that are nearer to each other than columns are, the lower has the height 0.
     """
     zoom = max(1, math.ceil(_FINE / (spacing * min(axes))))
-    pixels = _CHUNK if data.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-    few = max(1, pixels // (data[0].numel() * zoom**2))
+    few = max(1, _CHUNK.on(data) // (data[0].numel() * zoom**2))
     parts = [_maxima(some, few * i, spacing, axes, zoom) for i, some in enumerate(data.split(few))]
     positions, height, tile = (torch.cat(part) for part in zip(*parts, strict=True))
     square = positions / torch.stack([positions.new_full((), along) for along in axes])

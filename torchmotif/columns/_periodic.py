@@ -10,8 +10,8 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from torchmotif._arrays import sent
-from torchmotif.columns._filters import passed
+from torchmotif._arrays import Budget, sent
+from torchmotif.columns._filters import fast_shape, passed
 from torchmotif.columns.model import Pair
 
 __all__ = ["Repeats", "incoherent", "mean_of_cells", "repeats", "without_rows"]
@@ -30,10 +30,7 @@ _APART = 0.4  # sine of the least angle between the two vectors
 # Log of the ratio of two lengths that are the same; share of a rise below which another beside it does not count.
 _ALIKE, _WEAK = 0.03, 0.2
 _OWN = 0.8  # of the rise of all windows together: a window that rises as much by itself is taken by itself
-_CHUNK, _CHUNK_ON_ACCELERATOR = (
-    1 << 19,
-    1 << 25,
-)  # pixels of windows whose autocorrelations are made at a time
+_CHUNK = Budget(1 << 19, 1 << 25)  # pixels of windows whose autocorrelations are made at a time
 _EULER = 0.5772  # log of an exponential variable's mean less the mean of its log
 _PARABOLA = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]])
 
@@ -102,9 +99,7 @@ def _maps(flat: Tensor, measured: Tensor, axes: Pair) -> tuple[np.ndarray, list[
 
     They are in standard deviations of what does not repeat.
     """
-    pixels = _CHUNK if flat.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-    few = max(1, pixels // flat[0].numel())
-    parts = [_own_maps(*some, axes) for some in zip(flat.split(few), measured.split(few), strict=True)]
+    parts = [_own_maps(one, seen, axes) for one, seen in _CHUNK.split(flat, measured)]
     every = torch.cat([one for one, _ in parts], dim=1)
     every = torch.cat([every, every.mean(1, keepdim=True) * math.sqrt(len(flat))], dim=1)
     return every.transpose(0, 1).cpu().numpy(), parts[0][1]
@@ -222,7 +217,7 @@ def mean_of_cells(
     _, h, w = flat.shape
     both = [np.vstack([one, np.zeros((2 - len(one), 2))]) for one in vectors]
     reach = math.ceil(cells * max(np.abs(one).sum(0).max() for one in both))
-    size = (int(next_fast_len(h + reach, real=True)), int(next_fast_len(w + reach, real=True)))
+    size = fast_shape((h + reach, w + reach))
     fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
     fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
     steps = sent(np.stack(both), flat)[..., None, None]

@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
 from torchmotif._windows import gather_windows
 
 __all__ = ["Profiles", "gaussians", "profiles", "spline_basis", "window_reach"]
 
 _REACH = 3.5  # widths beyond which a column's Gaussian is nothing
-_CHUNK = 3 << 20  # bytes of windows at a time on a CPU: with what is made of them, what its caches hold
-_CHUNK_ON_ACCELERATOR = 512 << 20
+_CHUNK = Budget(
+    3 << 20, 512 << 20
+)  # bytes of windows at a time; with what is made of them they fit in the caches of a CPU
 
 
 def window_reach(width: float) -> int:
@@ -96,8 +98,7 @@ class Profiles:
 
     def chunks(self) -> Iterator[slice]:
         """Columns whose windows are worked on at a time."""
-        budget = _CHUNK if self.rows.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-        step = max(1, budget // (4 * self.size**2))
+        step = max(1, _CHUNK.on(self.rows) // (4 * self.size**2))
         return (slice(first, min(first + step, len(self))) for first in range(0, len(self), step))
 
     def windows(self, padded: Float[Tensor, "th2 w2"]) -> Float[Tensor, "n s s"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import sent
+from torchmotif._arrays import Budget, sent
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns._periodic import incoherent
 
@@ -30,7 +30,7 @@ _SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
 _IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
-_CHUNK, _CHUNK_ON_ACCELERATOR = 1 << 20, 1 << 26  # pixels of blocks at a time
+_CHUNK = Budget(1 << 20, 1 << 26)  # pixels of blocks at a time
 _LATTICES, _RARE = 12, 0.03  # of an image, at most, and of the evidence for the first: what each has
 
 
@@ -64,8 +64,7 @@ def _of_blocks(
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length in level.shape[1:])
     corners = [(r, c) for r in rows for c in cols]
-    pixels = _CHUNK if level.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-    some = max(1, pixels // (len(level) * side**2))
+    some = max(1, _CHUNK.on(level) // (len(level) * side**2))
     parts = [
         _of_corners(level, usable, corners[first : first + some], side, least)
         for first in range(0, len(corners), some)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
 from torchmotif._windows import gather_windows
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._profiles import gaussians
@@ -19,7 +20,7 @@ _STEPS = 6  # with ten, of 39 images of all kinds columns change in those of a d
 _NOWHERE = 1e6  # pixels: a Gaussian so far away is 0
 _FURTHEST = 0.6  # widths that a column of a trial may move in one step
 _FAINT = 0.02  # of the intensity of all: no column of a trial is fainter
-_CHUNK, _CHUNK_ON_ACCELERATOR = 1024, 16_384  # trials at a time
+_CHUNK = Budget(1024, 16_384)  # trials at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,7 @@ def one_or_two(fit: Fit, taken: Int[Tensor, "k m"], two: Float[Tensor, "k 2 3"])
         torch.cat([fit.intensity, fit.intensity.new_zeros(1)]),
         torch.cat([fit.positions, fit.positions[:1]]),
     )
-    parts, chunk = [], _CHUNK if taken.device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    parts, chunk = [], _CHUNK.on(taken)
     for some, pair in zip(taken.split(chunk), two.split(chunk), strict=True):
         tile = fit.tile[some[:, 0]]
         bright = torch.maximum(pair[:, :, :1], least[tile, None, None].double())
