@@ -12,7 +12,7 @@ from torchmotif.columns._local_phase import Windows
 
 __all__ = ["Around"]
 
-_COARSE = 6.0  # pixels that are a standard deviation of these windows, at least
+_COARSE = 3.0  # pixels that are a standard deviation of these windows, at least: places are rounded to a sixth of it
 
 
 class Around(NamedTuple):
