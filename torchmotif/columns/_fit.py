@@ -60,6 +60,7 @@ class Fit:
     blocks: Blocks
     paired: float  # the width for which neighbours were looked for
     touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
+    moving: Bool[Tensor, " n"]  # in the last step that was made
     assembled_at: Float[Tensor, "n 2"]  # positions for which the matrix was made; NaN where it was not
     band: Float[Tensor, "t m 49"]
     reach: int
@@ -74,6 +75,7 @@ class Fit:
         self.rows, self.cols = (spline_basis(length, step, self.data) for length in tiles.shape[1:])
         self.smoothing = Smoothing.of(self.rows, self.cols)
         self.bias: Tensor | float = 0.0
+        self.moving = torch.ones_like(self.fixed)
         flat = self.data.new_zeros(tiles.shape[0], self.rows.shape[1], self.cols.shape[1])
         self.spline = flat if start.spline is None else start.spline
         self.band_index = spline_index(self.spline.shape[1:], len(self.data), self.data.device)
@@ -105,6 +107,7 @@ class Fit:
         fit.find_neighbours()
         fit.touched = fit.next_to(new).index_fill(0, new, value=True)
         fit.touched |= torch.cat([before, fit.fixed.new_zeros(len(new))])
+        fit.moving = torch.cat([self.moving[kept], fit.touched[new]])
         fit.canvas = self.canvas.clone()
         self.profile.at(gone).add(fit.canvas, -self.rendered[gone, None, None])
         added = self._profiles(fit.positions[new], fit.tile[new])

@@ -82,7 +82,7 @@ def fit_tiles(
         judged = converge(fit, _ROUGH, fit.touched & (changes > 0)[fit.tile])
         if judged is None:
             break
-    converge(fit, STEPS)
+    converge(fit, STEPS, fit.touched | fit.moving)
     start, kept, gone, _ = revised(fit, faintest, more=False)
     fit = fit.continued(start, kept, gone)
     converge(fit, STEPS, fit.touched)
@@ -136,6 +136,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         kept = (better[fit.tile, None], better[fit.tile], better[:, None, None], better.any())
         pairs = zip(kept, fit.state, best, strict=True)
         best = tuple(torch.where(which, new, old) for which, new, old in pairs)  # type: ignore[assignment]
+    fit.moving = moves
     return fitted
 
 
