@@ -136,7 +136,11 @@ def agreement(
     In Gaussian windows of standard deviation `sigma`; the coefficient is 1 in the crystal and 0 where there is another or none.
     """
     windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
-    both, own = windows.sums(level * model * mask), windows.sums(model.square() * mask)
+    pairs = [
+        torch.stack([windows.sums(image * one * seen) for image in (some, one)])
+        for some, one, seen in _CHUNK.split(level, model, mask)
+    ]
+    both, own = torch.cat(pairs, dim=1)
     full = 2 * math.pi * sigma**2
     least = 1e-3 * full * model.square().mean()
     return Windowed(torch.stack([both / (own + least), (2 * both - own) / full], dim=1), windows.step)

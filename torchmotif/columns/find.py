@@ -17,7 +17,7 @@ from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel
-from torchmotif.columns.pixels import pixels_and_mask, saturation_limit, top_two
+from torchmotif.columns.pixels import limit_of, pixels_and_mask
 from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of
 from torchmotif.columns.result import Columns
 from torchmotif.columns.tiled import columns_at, columns_of_tiles, peaks_of_tiles
@@ -121,7 +121,7 @@ def find_columns(
                 [read],
                 shape,
                 axes=axes,
-                limit=saturation_limit([top_two(pixels, dark=told.dark)]),
+                limit=limit_of(pixels, dark=told.dark),
                 dark=told.dark,
                 spacing=spacing,
                 measured=told.spacing,

@@ -19,7 +19,7 @@ from torchmotif.columns._steps import stepped
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, in_core, tile_side
 from torchmotif.columns.model import ImageModel, Pair, Tiles
-from torchmotif.columns.pixels import saturation_limit, top_two
+from torchmotif.columns.pixels import limit_of
 
 __all__ = ["Intensities", "intensities_at", "model_at", "model_of"]
 
@@ -38,7 +38,7 @@ class Intensities(NamedTuple):
 
 def model_of(pixels: Float[Tensor, "h w"], spacing: float, axes: Pair, *, dark: bool) -> ImageModel:
     """The model of an image whose spacing and polarity are known."""
-    limit = saturation_limit([top_two(pixels, dark=dark)])
+    limit = limit_of(pixels, dark=dark)
     try:
         return calibrate_image(
             [lambda box: pixels[box[0] : box[2], box[1] : box[3]]],

@@ -9,18 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchmotif._arrays import DeviceLike, as_tensor, pixels_of, sent
+from torchmotif._arrays import Budget, DeviceLike, as_tensor, pixels_of, sent
 from torchmotif.columns.model import ImageModel, Pair
 from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
 
-__all__ = ["levels", "pixels_and_mask", "saturation_limit", "top_two"]
+__all__ = ["levels", "limit_of", "pixels_and_mask", "saturation_limit", "top_two"]
 
 _OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 _LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
 _BESIDE = 0.15  # of its height that a pixel beside it has under the narrowest column, of 0.55 px, and not beside a hot one
 _STANDS_ALONE = 0.9  # of such pixels, from which on they are hot
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
+_CHUNK = Budget(1 << 20, 1 << 26)  # pixels that are looked at together
 _SAMPLE = 250_000  # pixels that tell the range of an image, of which 250 lie beyond either outer quantile
 
 
@@ -117,6 +118,11 @@ def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool
     alone = far & (beside < _BESIDE * height)
     count, lone = torch.stack([far.sum(), alone.sum()]).tolist()
     return bool(count and lone >= _STANDS_ALONE * count)
+
+
+def limit_of(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> float | None:
+    """The value at which pixels of an image are saturated; see `saturation_limit`."""
+    return saturation_limit([top_two(some, dark=dark) for (some,) in _CHUNK.split(pixels)])
 
 
 def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:

@@ -169,8 +169,9 @@ def _is_plain(part: Tensor) -> bool:
     finite = torch.isfinite(part)
     count = [finite.sum(dim=axis) for axis in (0, 1)]
     least, most = (
-        [end(torch.where(finite, part, beyond), dim=axis) for axis in (0, 1)]
+        [end(filled, dim=axis) for axis in (0, 1)]
         for end, beyond in ((torch.amin, torch.inf), (torch.amax, -torch.inf))
+        for filled in [torch.where(finite, part, beyond)]
     )
     blank = [(a == b) & (n >= SHORTEST) for a, b, n in zip(least, most, count, strict=True)]
     covered = fully_covered(part, np.broadcast_to(np.array(False), part.shape), unless=torch.cat(blank).any())
