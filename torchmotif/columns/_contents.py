@@ -67,7 +67,8 @@ def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, wi
     for mine in (~upper, upper):
         chosen = torch.zeros(t * down * across, dtype=torch.bool)
         chosen[kept[mine]] = True
-        groups.append(inside & sent(chosen, inside)[block])
+        every = sent(chosen, inside)
+        groups.append(inside & torch.cat([every[some] for (some,) in _CHUNK.split(block)]))
     return Contents(groups, uneven)
 
 

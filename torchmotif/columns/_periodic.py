@@ -220,14 +220,16 @@ def mean_of_cells(
     size = fast_shape((h + reach, w + reach))
     fy = torch.fft.fftfreq(size[0], device=flat.device)[:, None]
     fx = torch.fft.rfftfreq(size[1], device=flat.device)[None, :]
+
+    def means(image: Tensor, mask: Tensor, steps: Tensor) -> Tensor:
+        phase = 2 * math.pi * (steps[:, :, 0] * fy + steps[:, :, 1] * fx)
+        comb = sum((phase * n).cos() for n in range(1, cells + 1)) * 2 + 1
+        comb = comb[:, 0] * torch.where(steps[:, 1].abs().sum(1) > 0, comb[:, 1], 1.0)
+        spectra = (torch.fft.rfft2(one, s=size) * comb for one in (image, mask))
+        total, count = (torch.fft.irfft2(one, s=size)[:, :h, :w] for one in spectra)
+        mean: Tensor = total / count.clamp(min=1.0)
+        return mean
+
     steps = sent(np.stack(both), flat)[..., None, None]
-    phase = 2 * math.pi * (steps[:, :, 0] * fy + steps[:, :, 1] * fx)
-    comb = sum((phase * n).cos() for n in range(1, cells + 1)) * 2 + 1
-    comb = comb[:, 0] * torch.where(steps[:, 1].abs().sum(1) > 0, comb[:, 1], 1.0)
-
-    def summed(image: Tensor) -> Tensor:
-        total: Tensor = torch.fft.irfft2(torch.fft.rfft2(image, s=size) * comb, s=size)
-        return total[:, :h, :w]
-
-    number = float(np.mean([(2 * cells + 1) ** len(one) for one in vectors]))
-    return summed(flat) / summed(measured).clamp(min=1.0), number
+    mean = torch.cat([means(*some) for some in _CHUNK.split(flat, measured, steps)])
+    return mean, float(np.mean([(2 * cells + 1) ** len(one) for one in vectors]))

@@ -90,7 +90,7 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
     count = usual.sum()
     mean = torch.where(usual, windows, 0.0).sum(dtype=torch.float64) / count
     beyond = torch.where(usual, windows - mean.to(windows.dtype), 0.0)
-    scale = (beyond.double().square().sum() / count).sqrt()
+    scale = (beyond.square_().sum(dtype=torch.float64) / count).sqrt()
     # Of a constant image rounding may leave some deviation.
     ends = (
         torch.where(usual, windows, torch.inf).min(),
