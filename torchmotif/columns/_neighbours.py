@@ -17,6 +17,7 @@ __all__ = [
     "is_near",
     "nearest_within",
     "pairs_within",
+    "picked",
     "strongest_first",
     "strongest_of",
 ]
@@ -30,10 +31,15 @@ def as_index(which: Tensor) -> Int[Tensor, " k"]:
     return torch.nonzero(which)[:, 0] if which.dtype == torch.bool else which
 
 
+def picked(mask: Bool[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
+    """Numbers of the rows that a mask picks, whose number is known: the host need not wait for it."""
+    return torch.argsort(~mask, stable=True)[:count]
+
+
 def as_indices(*masks: Bool[Tensor, " _"]) -> list[Int[Tensor, " k"]]:
     """Numbers of the rows that each of several masks picks, for one wait."""
     counts = torch.stack([mask.sum() for mask in masks]).tolist()
-    return [torch.argsort(~mask, stable=True)[:count] for mask, count in zip(masks, counts, strict=True)]
+    return [picked(mask, count) for mask, count in zip(masks, counts, strict=True)]
 
 
 def _candidates(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._neighbours import as_index, picked
 from torchmotif.columns._profiles import Profiles
 from torchmotif.columns._trial import Trial, one_or_two
 
@@ -76,10 +76,10 @@ def resolve_pairs(
     doubtful, near = _doubtful(fit, covariance, judged)
     alone = pair & ~near[rows]
     pairs, ones = torch.stack([doubtful.sum(), alone.sum()]).tolist()
-    entry = torch.argsort(~doubtful, stable=True)[:pairs]
+    entry = picked(doubtful, pairs)
     i, j = entry // max(fit.neighbours.later.shape[1], 1), fit.neighbours.later.flatten()[entry]
     # Each trial takes two columns of the fit, of which the second may be none.
-    chosen = torch.argsort(~alone, stable=True)[:ones]
+    chosen = picked(alone, ones)
     alone, half = rows[chosen], half[chosen]
     taken = torch.stack([torch.cat([i, alone]), torch.cat([j, torch.full_like(alone, n)])], dim=1)
     if len(taken) == 0:

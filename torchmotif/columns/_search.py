@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import filter_gain, maxima_density
 from torchmotif.columns._fit import Fit
-from torchmotif.columns._neighbours import as_index, as_indices, is_near
+from torchmotif.columns._neighbours import as_index, as_indices, is_near, picked
 from torchmotif.columns._pairs import resolve_pairs
 from torchmotif.columns._peaks import CLOSEST, maxima
 from torchmotif.columns._profiles import window_reach
@@ -106,8 +106,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
     for number in range(steps):
         if local + rest == 0:
             break
-        # The rows that a mask picks, whose number is known: the host need not wait for it.
-        rows = torch.argsort(~mask, stable=True)[: local + rest] % len(fit)
+        rows = picked(mask, local + rest) % len(fit)
         moving = Moving(rows, local, whole)
         fitted = fitted.index_fill(0, rows, value=True)
         if number % _REASSEMBLED == 0:
@@ -254,7 +253,7 @@ def revised(
         torch.cat([pairs.resolved[kept], pairs.columns_resolved, none]),
         fit.spline,
     )
-    gone = torch.argsort(keep, stable=True)[: len(keep) - len(kept)]  # whose number is known: no wait
+    gone = picked(~keep, len(keep) - len(kept))
     return start, kept, gone, changes
 
 

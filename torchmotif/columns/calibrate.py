@@ -16,7 +16,7 @@ from torchmotif.columns._filters import filter_gain, level_between_peaks, noise_
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import predicted
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
-from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._neighbours import as_index, picked
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
 from torchmotif.columns._peaks import maxima, outstanding
@@ -315,7 +315,7 @@ def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Te
     least, count = torch.stack([torch.where(keep, height, torch.inf).min(), keep.sum()]).tolist()
     if count == 0:
         raise NoColumnsError(model)
-    kept = torch.argsort(~keep, stable=True)[: int(count)]
+    kept = picked(keep, int(count))
     return replace(model, least=least), at[kept], tile[kept]
 
 

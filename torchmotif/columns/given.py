@@ -15,11 +15,11 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge, converge_common, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns._steps import stepped
 from torchmotif.columns.calibrate import START_WIDTH, NoColumnsError, calibrate_image
 from torchmotif.columns.grid import Grid, in_core, tile_side
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import limit_of
+from torchmotif.columns.tiled import prepared
 
 __all__ = ["Intensities", "intensities_at", "model_at", "model_of"]
 
@@ -73,7 +73,7 @@ def model_at(pixels: Float[Tensor, "h w"], model: ImageModel, positions: NDArray
     top, left, bottom, right = boxes[chosen]
     at = torch.from_numpy(positions[inside[chosen].all(1)] - [top, left]).to(pixels.device)
     with single_threaded():
-        tiles = stepped(model.normalised(pixels[None, top:bottom, left:right]), model.spacing, model.axes)
+        tiles = prepared(pixels[None, top:bottom, left:right], model)
         fit = _fixed(tiles, model, at, torch.zeros(len(at), dtype=torch.long, device=pixels.device))
         usable = as_index(tiles.usable.flatten())
         for _ in range(_LESSONS):
@@ -95,11 +95,7 @@ def intensities_at(
         corners = sent(boxes, pixels, torch.long)
         inside = (every >= corners[:, None, :2] - 0.5) & (every <= corners[:, None, 2:] - 0.5)
         tile, which = torch.nonzero(inside.all(dim=2)).unbind(1)
-        tiles = stepped(
-            model.normalised(torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes])),
-            model.spacing,
-            model.axes,
-        )
+        tiles = prepared(torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes]), model)
         fit = _fixed(tiles, model, every[which] - corners[tile, :2], tile)
         converge(fit, STEPS)
         fit.assemble(fit.expected)

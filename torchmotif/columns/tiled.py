@@ -14,7 +14,7 @@ from torchmotif.columns._start import Start
 from torchmotif.columns._steps import stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
-__all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles"]
+__all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles", "prepared"]
 
 _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth of their square in common
 # Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
@@ -57,7 +57,7 @@ def columns_of_tiles(
         tile (n,), the number of its tile, ascending; positions (n, 2) float64 in pixels of its window; intensities,
         position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, is_predicted, is_fixed, as in `Columns`.
     """
-    tiles = _prepared(windows, model)
+    tiles = prepared(windows, model)
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
     at, tile, fixed = sites.with_maxima(at, tile, model)
@@ -87,7 +87,7 @@ def columns_at(
 
     is_predicted says which those are.
     """
-    tiles = _prepared(windows, model)
+    tiles = prepared(windows, model)
     fit = set_out(tiles, model, Start.at(positions, tile, fixed))
     converge(fit, STEPS)
     covariance = fit.covariance()
@@ -97,12 +97,12 @@ def columns_at(
 
 def peaks_of_tiles(windows: Float[Tensor, "t h w"], model: ImageModel) -> dict[str, Tensor]:
     """The maxima of a batch of tiles as they are: tile, positions, and for intensities their heights in the image's units."""
-    at, height, tile = _peaks(_prepared(windows, model), model)
+    at, height, tile = _peaks(prepared(windows, model), model)
     order = torch.argsort(tile, stable=True)
     return {"tile": tile[order], "positions": at[order], "intensities": height[order] * model.scale}
 
 
-def _prepared(windows: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
+def prepared(windows: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
     """Tiles as they are fitted, with the steps of their background."""
     return stepped(model.normalised(windows), model.spacing, model.axes, crystal=bool(model.cells))
 
