@@ -91,6 +91,7 @@ def calibrate_image(
     *,
     spacing: float | None = None,
     measured: float | None = None,
+    seen: ImageModel | None = None,
     **known: Any,
 ) -> ImageModel:
     """The model of an image, or of the frames of a stack, from few windows; from more where these show no columns.
@@ -105,6 +106,8 @@ def calibrate_image(
         See `calibrate`, also for the errors.
     measured : float, optional
         The spacing in the first windows, see `spacing_of`, where it was measured before.
+    seen : ImageModel, optional
+        The levels in the first windows, where they were measured before.
     """
     for per_axis in (_FIRST_LOOK, _SECOND_LOOK):
         boxes = Grid.samples(shape, per_axis)
@@ -113,6 +116,7 @@ def calibrate_image(
                 _windows(reads, boxes),
                 spacing=spacing,
                 measured=measured if per_axis == _FIRST_LOOK else None,
+                seen=seen if per_axis == _FIRST_LOOK else None,
                 **known,
             )
             side, extent = round(_SAMPLE_SPACINGS * model.spacing), np.array(boxes[0][2:]) - boxes[0][:2]
@@ -150,6 +154,7 @@ def calibrate(
     dark: bool = False,
     spacing: float | None = None,
     measured: float | None = None,
+    seen: ImageModel | None = None,
     guided: bool = False,
     device: DeviceLike = None,
 ) -> ImageModel:
@@ -165,6 +170,8 @@ def calibrate(
         See `find_columns`.
     measured : float, optional
         What `spacing_of` gave for those of these windows that are `telling`.
+    seen : ImageModel, optional
+        What `levels` gave for these windows.
     guided : bool
         Whether the model holds the mean cells by which columns are predicted.
     device : str or torch.device, optional
@@ -180,7 +187,11 @@ def calibrate(
     """
     if not isinstance(windows, Tensor):
         windows = torch.stack([as_tensor(one, device=device) for one in windows])
-    model = levels(windows, axes=axes, limit=limit, dark=dark)
+    model = (
+        replace(seen, limit=limit, dark=dark)
+        if seen is not None
+        else levels(windows, axes=axes, limit=limit, dark=dark)
+    )
     tiles = model.normalised(windows)
     sought = spacing is None
     cells: tuple[Cell, ...] = ()

@@ -125,6 +125,7 @@ def find_columns(
                 dark=told.dark,
                 spacing=spacing,
                 measured=told.spacing,
+                seen=told.levels,
                 guided=guided,
             )
     except NoColumnsError as error:

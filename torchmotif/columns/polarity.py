@@ -45,10 +45,11 @@ def is_bright_field(*names: Any) -> bool:
 
 
 class Polarity(NamedTuple):
-    """Whether the columns of an image are darker than what surrounds them; the spacing of bright ones where it was measured."""
+    """Whether the columns of an image are darker than what surrounds them; the spacing of bright ones, and the levels, where measured."""
 
     dark: bool
     spacing: float | None = None
+    levels: ImageModel | None = None
 
 
 def polarity_of(
@@ -79,7 +80,8 @@ def polarity_of(
     """
     windows = first_windows(read, shape, device)
     try:
-        tiles = levels(windows, axes=axes, limit=None, dark=False).normalised(windows)
+        level = levels(windows, axes=axes, limit=None, dark=False)
+        tiles = level.normalised(windows)
         few = telling(tiles)
         tiles = tiles.some(few)
         measured = spacing_of(tiles, axes) if spacing is None else spacing
@@ -88,7 +90,7 @@ def polarity_of(
         return Polarity(bright_field)
     likely = skewed < (-SKEWED if bright_field else SKEWED)
     dark = likely and (bright_field or _fits_better(windows[few], axes, spacing))
-    return Polarity(dark, None if dark else measured)
+    return Polarity(dark, None if dark else measured, level)
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:
