@@ -82,10 +82,11 @@ def fit_tiles(
         judged = converge(fit, _ROUGH, fit.touched & (changes > 0)[fit.tile])
         if judged is None:
             break
-    converge(fit, STEPS, fit.touched | fit.moving)
-    start, kept, gone, _ = revised(fit, faintest, more=False)
-    fit = fit.continued(start, kept, gone)
-    converge(fit, STEPS, fit.touched)
+    judged = converge(fit, STEPS, fit.touched | fit.moving)
+    if judged is not None:
+        start, kept, gone, _ = revised(fit, faintest, judged, more=False)
+        fit = fit.continued(start, kept, gone)
+        converge(fit, STEPS, fit.touched)
     fit.assemble(fit.expected, fit.stale())
     return fit
 
