@@ -15,7 +15,6 @@ __all__ = ["Pairs", "Points", "ahead"]
 # specimen measured reaches.
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
-_NEWTON = 3  # steps of Newton's method to the least variance; within the steps of expectation and maximisation one each
 _LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
 _MOST_LOST = 0.5  # of the smaller component that a leap may add or take
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
@@ -129,13 +128,10 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is found by Newton's method, from a guess (g, b).
+        The least variance is one step of Newton's method from a guess (g, b), which is that of the steps before.
         """
         guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest[..., None]
-        step = _Step.of(points, sums, axes, guess)
-        square, narrowest = step.pull.square(), step.narrowest
-        for _ in range(_NEWTON):
-            *_, narrowest = _secular(points, square, step.power, narrowest)
+        narrowest = _Step.of(points, sums, axes, guess).narrowest
         step = _Step.of(points, sums, axes, narrowest)
         return cls(
             torch.cat([step.pull, step.second], -1),
