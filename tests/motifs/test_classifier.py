@@ -203,7 +203,6 @@ def test_moments_of_a_lower_order_are_refused(patches: tuple[np.ndarray, ...]) -
 def test_a_sample_keeps_the_rare_motifs(learn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen of 12,000 columns: a sample of a quarter has four of them at random, less than a motif needs."""
     monkeypatch.setattr("torchmotif.motifs.sample.MOST", 3_000)
-    monkeypatch.setattr("torchmotif.motifs.sample.FIRST", 1_000)
     rng = np.random.default_rng(0)
     kinds = np.where(rng.random(12_000) < 0.4, 1, 0)
     kinds[rng.choice(len(kinds), 15, replace=False)] = 2
