@@ -36,7 +36,7 @@ _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyo
 _NEARLY_ALL = 0.85
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
 _FLAT = 3  # moments, the first ones, are those of a constant and of slopes
-_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
+_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together; then four times as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +209,16 @@ class _Chooser:
         )
         n = np.array(groups.counts)[:, None]
         there = np.isfinite(evidence)
-        large = there & (np.minimum(second, n - second) >= self.least)
+        smaller = np.minimum(second, n - second)
+        large = there & (smaller >= self.least)
         large &= flat <= _MOST_FLAT * power
         within_edge = (whole - edge >= _CHANGED * contrast) & (edge <= _NEARLY_ALL * whole)
         large &= (edge <= _MOST_AT_EDGE * whole) | within_edge
         large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
-        made = self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)])
+        open_ = [_of_each_kind(r[enough[i, r]], evidence[i], smaller[i]) for i, r in enumerate(ranked)]
+        made = self._resolvable(groups, found, open_)
         hints, kinds = [], [0 if j >= 0 else 1 for j in made]
         for i, order in enumerate(ranked):
             chance = (
@@ -227,9 +229,9 @@ class _Chooser:
             hints.append(int(next(chance, -1)))
             if made[i] < 0 and forced:
                 # What could be a motif but for the evidence comes before what is too few columns, or none of the motif's.
-                smaller = np.minimum(hard[i], groups.counts[i] - hard[i])
-                kind = np.where(smaller >= forced, np.where(large[i], 1, 2), 3)
-                possible = order[(there[i] & (smaller > 0))[order]]
+                fewer = np.minimum(hard[i], groups.counts[i] - hard[i])
+                kind = np.where(fewer >= forced, np.where(large[i], 1, 2), 3)
+                possible = order[(there[i] & (fewer > 0))[order]]
                 if len(possible):
                     made[i] = int(possible[np.argmin(kind[possible])])
                     kinds[i] = int(kind[made[i]])
@@ -238,13 +240,12 @@ class _Chooser:
     def _resolvable(self, groups: Groups, found: Candidates, ranked: list[np.ndarray]) -> list[int]:
         """The first candidate of each group that has a saddle, of those in order that come into question; -1 where none has."""
         chosen, device = [-1] * len(ranked), found.evidence.device
-        for first in range(0, max(map(len, ranked)), _AT_A_TIME):
-            open_ = [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]
-            if not open_:
-                break
-            tried = np.zeros((len(ranked), _AT_A_TIME), dtype=np.int64)
+        first, many = 0, _AT_A_TIME
+        while open_ := [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]:
+            many = min(many, max(len(ranked[i]) for i in open_) - first)
+            tried = np.zeros((len(ranked), many), dtype=np.int64)
             for i in open_:
-                part = ranked[i][first : first + _AT_A_TIME]
+                part = ranked[i][first : first + many]
                 tried[i, : len(part)] = part
                 tried[i, len(part) :] = part[-1]
             which = torch.from_numpy(tried).to(device)
@@ -256,4 +257,12 @@ class _Chooser:
                 deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
                 if len(deep):
                     chosen[i] = int(tried[i, deep[0]])
+            first, many = first + many, 4 * many
         return chosen
+
+
+def _of_each_kind(ranked: np.ndarray, evidence: np.ndarray, smaller: np.ndarray) -> np.ndarray:
+    """Candidates in order of their evidence, less those that many starts led to again: of nearly the same evidence and size."""
+    value, size = evidence[ranked], smaller[ranked]
+    again = (np.abs(np.diff(value)) <= 1e-3 * np.abs(value[1:])) & (np.abs(np.diff(size)) <= 0.01 * size[1:])
+    return ranked[np.append(True, ~again)[: len(ranked)]]
