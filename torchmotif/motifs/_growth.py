@@ -218,7 +218,7 @@ class _Chooser:
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
         open_ = [_of_each_kind(r[enough[i, r]], evidence[i], smaller[i]) for i, r in enumerate(ranked)]
-        made = self._resolvable(groups, found, open_)
+        made = self._best_described(groups, found, hard, open_, self._resolvable(groups, found, open_))
         hints, kinds = [], [0 if j >= 0 else 1 for j in made]
         for i, order in enumerate(ranked):
             chance = (
@@ -259,6 +259,39 @@ class _Chooser:
                     chosen[i] = int(tried[i, deep[0]])
             first, many = first + many, 4 * many
         return chosen
+
+    def _best_described(
+        self, groups: Groups, found: Candidates, hard: np.ndarray, ranked: list[np.ndarray], made: list[int]
+    ) -> list[int]:
+        """For candidates that have a saddle, the best supported ones that part the columns alike.
+
+        The saddle says that there are two kinds, the evidence, which of their descriptions is best: a split in many directions
+        tells single columns better than the same one along a single column, but what varies within its sides may hide the saddle.
+        """
+        if all(j < 0 or j == order[0] for j, order in zip(made, ranked, strict=True)):
+            return made
+        which = torch.tensor([[max(j, 0)] for j in made]).to(groups.order.device)
+        second = (found.odds > 0).float() * groups.present
+        mine = second.gather(2, which[groups.points.group][:, None].expand(-1, second.shape[1], -1))
+        common = groups.points.total(torch.bmm(mine.mT, second)[:, 0]).cpu().numpy()
+        best = list(made)
+        for i, (j, order) in enumerate(zip(made, ranked, strict=True)):
+            if j >= 0:
+                alike = _alike(groups.counts[i], hard[i, j], hard[i, order], common[i, order])
+                best[i] = int(order[alike | (order == j)][0])
+        return best
+
+
+def _alike(
+    n: int, part: float, parts: Float[np.ndarray, " c"], common: Float[np.ndarray, " c"]
+) -> np.ndarray:
+    """Which of some parts of n columns split them as another part does: most of what lies in either smaller side lies in both."""
+    if 2 * part > n:
+        part, common = n - part, parts - common
+    rest = 2 * parts > n
+    parts, common = np.where(rest, n - parts, parts), np.where(rest, part - common, common)
+    alike: np.ndarray = 2 * common > part + parts - common
+    return alike
 
 
 def _of_each_kind(ranked: np.ndarray, evidence: np.ndarray, smaller: np.ndarray) -> np.ndarray:
