@@ -282,20 +282,18 @@ class _Chooser:
         return best
 
 
-def _alike(
-    n: int, part: float, parts: Float[np.ndarray, " c"], common: Float[np.ndarray, " c"]
-) -> np.ndarray:
+def _alike(n: int, part: float, parts: np.ndarray, common: np.ndarray) -> np.ndarray:
     """Which of some parts of n columns split them as another part does: most of what lies in either smaller side lies in both."""
     if 2 * part > n:
         part, common = n - part, parts - common
     rest = 2 * parts > n
     parts, common = np.where(rest, n - parts, parts), np.where(rest, part - common, common)
-    alike: np.ndarray = 2 * common > part + parts - common
-    return alike
+    return np.asarray(2 * common > part + parts - common, dtype=bool)
 
 
 def _of_each_kind(ranked: np.ndarray, evidence: np.ndarray, smaller: np.ndarray) -> np.ndarray:
     """Candidates in order of their evidence, less those that many starts led to again: of nearly the same evidence and size."""
     value, size = evidence[ranked], smaller[ranked]
     again = (np.abs(np.diff(value)) <= 1e-3 * np.abs(value[1:])) & (np.abs(np.diff(size)) <= 0.01 * size[1:])
-    return ranked[np.append(True, ~again)[: len(ranked)]]
+    kept: np.ndarray = ranked[np.append(True, ~again)[: len(ranked)]]
+    return kept
