@@ -80,8 +80,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Whether a motif rotated, or rotated and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
-        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, in which
-        up to 2,500 outliers of the common motifs take the place of others, so that rare motifs are not lost.
+        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random. Where enough
+        of all columns fit none of these motifs to be one, it is learnt again with up to 2,500 of them in the place of
+        others, so that rare motifs are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
