@@ -218,7 +218,13 @@ class _Chooser:
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
         open_ = [_of_each_kind(r[enough[i, r]], evidence[i], smaller[i]) for i, r in enumerate(ranked)]
-        made = self._best_described(groups, found, hard, open_, self._resolvable(groups, found, open_))
+        made = self._resolvable(groups, found, open_)
+        before = [
+            order[: np.argmax(order == j)] if j >= 0 else order[:0]
+            for order, j in zip(open_, made, strict=True)
+        ]
+        better = [order[width[i, order] > width[i, made[i]]] for i, order in enumerate(before)]
+        made = self._best_described(groups, found, hard, better, made)
         hints, kinds = [], [0 if j >= 0 else 1 for j in made]
         for i, order in enumerate(ranked):
             chance = (
@@ -261,24 +267,23 @@ class _Chooser:
         return chosen
 
     def _best_described(
-        self, groups: Groups, found: Candidates, hard: np.ndarray, ranked: list[np.ndarray], made: list[int]
+        self, groups: Groups, found: Candidates, hard: np.ndarray, better: list[np.ndarray], made: list[int]
     ) -> list[int]:
-        """For candidates that have a saddle, the best supported ones that part the columns alike.
+        """In place of each candidate that has a saddle, the first of the better ones that parts the columns alike.
 
         The saddle says that there are two kinds, the evidence, which of their descriptions is best: a split in many directions
         tells single columns better than the same one along a single column, but what varies within its sides may hide the saddle.
         """
-        if all(j < 0 or j == order[0] for j, order in zip(made, ranked, strict=True)):
+        if not any(map(len, better)):
             return made
         which = torch.tensor([[max(j, 0)] for j in made]).to(groups.order.device)
         second = (found.odds > 0).float() * groups.present
         mine = second.gather(2, which[groups.points.group][:, None].expand(-1, second.shape[1], -1))
         common = groups.points.total(torch.bmm(mine.mT, second)[:, 0]).cpu().numpy()
         best = list(made)
-        for i, (j, order) in enumerate(zip(made, ranked, strict=True)):
-            if j >= 0:
-                alike = _alike(groups.counts[i], hard[i, j], hard[i, order], common[i, order])
-                best[i] = int(order[alike | (order == j)][0])
+        for i, (j, order) in enumerate(zip(made, better, strict=True)):
+            alike = order[_alike(groups.counts[i], hard[i, j], hard[i, order], common[i, order])]
+            best[i] = int(alike[0]) if len(alike) else j
         return best
 
 
