@@ -96,7 +96,6 @@ def test_motifs_learnt_on_a_sample_are_those_of_all_columns(
     whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torchmotif.analysis.learn._LEARNT", len(whole.labels) // 2)
-    monkeypatch.setattr("torchmotif.motifs.sample.FIRST", len(whole.labels) // 4)
     sampled = analyzed(scan, tmp_path / "sampled")
     assert sampled.positions.tobytes() == whole.positions.tobytes()
     assert tm.metrics.ami(sampled.labels, whole.labels) > 0.9

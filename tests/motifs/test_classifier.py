@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,7 +204,6 @@ def test_moments_of_a_lower_order_are_refused(patches: tuple[np.ndarray, ...]) -
 def test_a_sample_keeps_the_rare_motifs(learn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen of 12,000 columns: a sample of a quarter has four of them at random, less than a motif needs."""
     monkeypatch.setattr("torchmotif.motifs.sample.MOST", 3_000)
-    monkeypatch.setattr("torchmotif.motifs.sample.FIRST", 1_000)
     rng = np.random.default_rng(0)
     kinds = np.where(rng.random(12_000) < 0.4, 1, 0)
     kinds[rng.choice(len(kinds), 15, replace=False)] = 2
@@ -220,6 +220,31 @@ def test_a_sample_keeps_the_rare_motifs(learn: str, monkeypatch: pytest.MonkeyPa
     assert model.n_motifs_ == KINDS
     assert_array_equal(model.labels_[kinds == 2], 2)
     assert (model.labels_ == kinds).mean() > 0.99
+
+
+def test_a_sample_that_lacks_nothing_is_learnt_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchmotif.motifs.sample.MOST", 500)
+    learnt: list[int] = []
+    learn = tm.MotifClassifier._learn
+
+    def counted(model: tm.MotifClassifier, *args: Any) -> None:
+        learnt.append(len(args[-1]))
+        learn(model, *args)
+
+    monkeypatch.setattr(tm.MotifClassifier, "_learn", counted)
+    y, x = np.mgrid[-8:9, -8:9]
+    spot = np.exp(-(x**2 + y**2) / 18)
+    windows = np.random.default_rng(0).poisson(np.repeat([1 + 20 * spot, 1 + 10 * spot], 600, axis=0))
+    assert tm.MotifClassifier(n_max=6).fit(windows).counts_.tolist() == [600, 600]
+    assert learnt == [500]
+    # Four of another kind are no motif, ten are:
+    other = 1 + 20 * np.exp(-((x - 5) ** 2 + y**2) / 10) + 3 * spot
+    for rare, times in ((4, 1), (10, 2)):
+        learnt.clear()
+        more = np.random.default_rng(1).poisson(np.repeat([other], rare, axis=0))
+        model = tm.MotifClassifier(n_max=6).fit(np.concatenate([windows, more]))
+        assert len(learnt) == times
+        assert model.n_motifs_ == 1 + times
 
 
 def test_patches_on_disk_are_read_in_place(patches: tuple[np.ndarray, ...], tmp_path: Path) -> None:

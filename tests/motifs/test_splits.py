@@ -23,6 +23,7 @@ from scipy import stats
 
 from torchmotif.motifs._expectation import Components
 from torchmotif.motifs._groups import Groups
+from torchmotif.motifs._growth import _alike
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter
 from torchmotif.motifs._saddles import saddle_ratios
@@ -272,3 +273,17 @@ def test_a_threshold_beyond_the_peaks_parts_nothing() -> None:
         values = torch.from_numpy(rng.normal(size=500) + distance * (rng.random(500) < share))
         for threshold in (-9.0, 20.0):
             assert saddle_ratio(values, threshold) == 1.0
+
+
+@given(st.integers(0, 2**31), st.booleans(), st.booleans())
+def test_parts_are_alike_whichever_side_is_called_the_second(seed: int, first: bool, other: bool) -> None:
+    """Most of what lies in either of the smaller sides lies in both."""
+    rng = np.random.default_rng(seed)
+    mine = rng.random(200) < rng.uniform(0.05, 0.45)
+    yours = mine ^ (rng.random(200) < rng.uniform(0, 0.3))
+    small = [side if 2 * side.sum() <= 200 else ~side for side in (mine, yours)]
+    known = (small[0] & small[1]).sum() > (small[0] | small[1]).sum() / 2
+    one, two = (~mine if first else mine), (~yours if other else yours)
+    found = _alike(200, float(one.sum()), np.array([two.sum()]), np.array([(one & two).sum()]))
+    # Of two halves either is the smaller one.
+    assert found[0] == known or 100 in {mine.sum(), yours.sum()}

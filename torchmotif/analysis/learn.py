@@ -65,18 +65,19 @@ def learn(
             classifier.__dict__.pop(name, None)
         return classifier
 
-    def unlike(first: np.ndarray) -> np.ndarray:
-        classifier = learnt_on(first)
+    def unlike(classifier: MotifClassifier) -> np.ndarray:
         moments, _, index = _sample(batches, rows, spread_evenly(total, _SCANNED * _LEARNT, random_state))
         labels = np.asarray(classifier.predict_moments(moments, level=level).labels)
         return np.asarray(index[labels < 0])
 
     with single_threaded():
         chosen = spread_evenly(total, _LEARNT, random_state)
+        classifier = learnt_on(chosen)
         if total > _LEARNT and options["n_motifs"] is None:
             in_random_order = np.random.default_rng(random_state).permutation(chosen)
-            chosen = with_unlike(in_random_order, unlike, random_state)
-        return learnt_on(chosen)
+            again = with_unlike(in_random_order, unlike(classifier), classifier.min_share, random_state)
+            classifier = classifier if again is None else learnt_on(again)
+        return classifier
 
 
 def _with_least_noise(moments: np.ndarray, random_state: int) -> np.ndarray:

@@ -36,7 +36,7 @@ _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyo
 _NEARLY_ALL = 0.85
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
 _FLAT = 3  # moments, the first ones, are those of a constant and of slopes
-_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together
+_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together; then four times as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +209,22 @@ class _Chooser:
         )
         n = np.array(groups.counts)[:, None]
         there = np.isfinite(evidence)
-        large = there & (np.minimum(second, n - second) >= self.least)
+        smaller = np.minimum(second, n - second)
+        large = there & (smaller >= self.least)
         large &= flat <= _MOST_FLAT * power
         within_edge = (whole - edge >= _CHANGED * contrast) & (edge <= _NEARLY_ALL * whole)
         large &= (edge <= _MOST_AT_EDGE * whole) | within_edge
         large &= (beyond <= _MOST_AT_EDGE * whole) | (within >= _CHANGED * contrast)
         enough = large & self.criteria.are_met(apart, evidence)
         ranked = np.argsort(np.where(there, -evidence, np.inf), axis=1, kind="stable")
-        made = self._resolvable(groups, found, [r[enough[i, r]] for i, r in enumerate(ranked)])
+        open_ = [_of_each_kind(r[enough[i, r]], evidence[i], smaller[i]) for i, r in enumerate(ranked)]
+        made = self._resolvable(groups, found, open_)
+        before = [
+            order[: np.argmax(order == j)] if j >= 0 else order[:0]
+            for order, j in zip(open_, made, strict=True)
+        ]
+        better = [order[width[i, order] > width[i, made[i]]] for i, order in enumerate(before)]
+        made = self._best_described(groups, found, hard, better, made)
         hints, kinds = [], [0 if j >= 0 else 1 for j in made]
         for i, order in enumerate(ranked):
             chance = (
@@ -227,9 +235,9 @@ class _Chooser:
             hints.append(int(next(chance, -1)))
             if made[i] < 0 and forced:
                 # What could be a motif but for the evidence comes before what is too few columns, or none of the motif's.
-                smaller = np.minimum(hard[i], groups.counts[i] - hard[i])
-                kind = np.where(smaller >= forced, np.where(large[i], 1, 2), 3)
-                possible = order[(there[i] & (smaller > 0))[order]]
+                fewer = np.minimum(hard[i], groups.counts[i] - hard[i])
+                kind = np.where(fewer >= forced, np.where(large[i], 1, 2), 3)
+                possible = order[(there[i] & (fewer > 0))[order]]
                 if len(possible):
                     made[i] = int(possible[np.argmin(kind[possible])])
                     kinds[i] = int(kind[made[i]])
@@ -238,13 +246,12 @@ class _Chooser:
     def _resolvable(self, groups: Groups, found: Candidates, ranked: list[np.ndarray]) -> list[int]:
         """The first candidate of each group that has a saddle, of those in order that come into question; -1 where none has."""
         chosen, device = [-1] * len(ranked), found.evidence.device
-        for first in range(0, max(map(len, ranked)), _AT_A_TIME):
-            open_ = [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]
-            if not open_:
-                break
-            tried = np.zeros((len(ranked), _AT_A_TIME), dtype=np.int64)
+        first, many = 0, _AT_A_TIME
+        while open_ := [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]:
+            many = min(many, max(len(ranked[i]) for i in open_) - first)
+            tried = np.zeros((len(ranked), many), dtype=np.int64)
             for i in open_:
-                part = ranked[i][first : first + _AT_A_TIME]
+                part = ranked[i][first : first + many]
                 tried[i, : len(part)] = part
                 tried[i, len(part) :] = part[-1]
             which = torch.from_numpy(tried).to(device)
@@ -256,4 +263,42 @@ class _Chooser:
                 deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
                 if len(deep):
                     chosen[i] = int(tried[i, deep[0]])
+            first, many = first + many, 4 * many
         return chosen
+
+    def _best_described(
+        self, groups: Groups, found: Candidates, hard: np.ndarray, better: list[np.ndarray], made: list[int]
+    ) -> list[int]:
+        """In place of each candidate that has a saddle, the first of the better ones that parts the columns alike.
+
+        The saddle says that there are two kinds, the evidence, which of their descriptions is best: a split in many directions
+        tells single columns better than the same one along a single column, but what varies within its sides may hide the saddle.
+        """
+        if not any(map(len, better)):
+            return made
+        which = torch.tensor([[max(j, 0)] for j in made]).to(groups.order.device)
+        second = (found.odds > 0).float() * groups.present
+        mine = second.gather(2, which[groups.points.group][:, None].expand(-1, second.shape[1], -1))
+        common = groups.points.total(torch.bmm(mine.mT, second)[:, 0]).cpu().numpy()
+        best = list(made)
+        for i, (j, order) in enumerate(zip(made, better, strict=True)):
+            alike = order[_alike(groups.counts[i], hard[i, j], hard[i, order], common[i, order])]
+            best[i] = int(alike[0]) if len(alike) else j
+        return best
+
+
+def _alike(n: int, part: float, parts: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Which of some parts of n columns split them as another part does: most of what lies in either smaller side lies in both."""
+    if 2 * part > n:
+        part, common = n - part, parts - common
+    rest = 2 * parts > n
+    parts, common = np.where(rest, n - parts, parts), np.where(rest, part - common, common)
+    return np.asarray(2 * common > part + parts - common, dtype=bool)
+
+
+def _of_each_kind(ranked: np.ndarray, evidence: np.ndarray, smaller: np.ndarray) -> np.ndarray:
+    """Candidates in order of their evidence, less those that many starts led to again: of nearly the same evidence and size."""
+    value, size = evidence[ranked], smaller[ranked]
+    again = (np.abs(np.diff(value)) <= 1e-3 * np.abs(value[1:])) & (np.abs(np.diff(size)) <= 0.01 * size[1:])
+    kept: np.ndarray = ranked[np.append(True, ~again)[: len(ranked)]]
+    return kept

@@ -15,7 +15,6 @@ __all__ = ["Pairs", "Points", "ahead"]
 # specimen measured reaches.
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
-_NEWTON = 3  # steps of Newton's method to the least variance; within the steps of expectation and maximisation one each
 _LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
 _MOST_LOST = 0.5  # of the smaller component that a leap may add or take
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
@@ -34,6 +33,11 @@ class Points:
     group: Int[Tensor, " p"]
     count: Float[Tensor, " g"]  # sum of the weights
     variance: Float[Tensor, "g q"]  # of each coordinate
+
+    @cached_property
+    def across(self) -> Float[Tensor, "p q1 w"]:
+        """The coordinates, those of one axis after the other."""
+        return self.x.mT
 
     @cached_property
     def bounded(self) -> Float[Tensor, "g 1 q"]:
@@ -55,6 +59,11 @@ class Points:
     def columns(self) -> Float[Tensor, "g 1 1"]:
         """The same for vectors."""
         return self.whole[..., None]
+
+    @cached_property
+    def one(self) -> Float[Tensor, "1"]:
+        """What is taken from, in one operation."""
+        return self.count.new_ones(1)
 
     @cached_property
     def half(self) -> Float[Tensor, "g 1 1"]:
@@ -119,14 +128,10 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only.
 
-        The least variance is found by Newton's method, from a guess (g, b).
+        The least variance is one step of Newton's method from a guess (g, b), which is that of the steps before.
         """
         guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest[..., None]
-        step = _Step.of(points, sums, axes, guess)
-        square, narrowest = step.pull.square(), step.narrowest
-        for _ in range(_NEWTON):
-            _, tilt, steep = _secular(points, square, narrowest)
-            narrowest = _bettered(tilt / steep, step.power * tilt, narrowest)
+        narrowest = _Step.of(points, sums, axes, guess).narrowest
         step = _Step.of(points, sums, axes, narrowest)
         return cls(
             torch.cat([step.pull, step.second], -1),
@@ -217,28 +222,26 @@ class _Step(NamedTuple):
 
     def expected(self, points: Points) -> Float[Tensor, "g b q1"]:
         """What the second components hold by the odds."""
-        return points.sums(points.along(self.discriminant).sigmoid_())
+        second = torch.bmm(self.discriminant[points.group], points.across).sigmoid_()
+        return points.total(torch.bmm(second, points.weighted))
 
     @classmethod
     def of(cls, points: Points, sums: Tensor, axes: Tensor, narrowest: Tensor) -> "_Step":
         """From sums, and the least variances of the step before."""
-        second = sums[..., -1:].clamp(*points.ends)
-        pull = sums[..., :-1] * axes
+        pull, second = sums.split([axes.shape[-1], 1], -1)
+        pull, second = pull * axes, second.clamp(*points.ends)
         square, rest = pull.square(), points.columns - second
         flat, least = torch.bmm(square, points.inverses).split(1, -1)
         product = second * rest
         lever, power = points.columns / product, torch.maximum(product, least).reciprocal()
-        inverse, tilt, steep = _secular(points, square, narrowest)
-        ratio, share = tilt / steep, power * tilt
-        bare = lever / (1 - power * flat)
-        widening = lever * torch.addcdiv(-ratio, ratio, narrowest)
-        direction = pull * torch.addcmul(bare / points.bounded, widening, inverse, value=-1)
+        inverse, tilt, ratio, better = _secular(points, square, power, narrowest)
+        bare = lever / torch.addcmul(points.one, power, flat, value=-1)
+        narrowing = lever * torch.addcdiv(ratio, ratio, narrowest, value=-1)
+        direction = pull * torch.addcmul(bare / points.bounded, narrowing, inverse)
         # Half of the way between the means is along the pull, too.
-        middle = torch.addcmul(bare * flat, widening, tilt, value=-1)
+        middle = torch.addcmul(bare * flat, narrowing, tilt)
         bias = torch.addcmul((second / rest).log(), (points.half - second) / product, middle, value=-1)
-        discriminant = torch.cat([direction, bias], -1)
-        better = _bettered(ratio, share, narrowest)
-        return cls(pull, second, lever, power, better, discriminant)
+        return cls(pull, second, lever, power, better, torch.cat([direction, bias], -1))
 
 
 def _leapt(
@@ -265,20 +268,18 @@ def _leapt(
 
 
 def _secular(
-    points: Points, square: Float[Tensor, "g b q"], narrowest: Float[Tensor, "g b 1"]
-) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"]]:
-    """One over what the scatter is above a variance; the sum of the secular equation there, and its slope."""
+    points: Points, square: Float[Tensor, "g b q"], power: Tensor, narrowest: Float[Tensor, "g b 1"]
+) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"]]:
+    """The secular equation at a variance: one over what the scatter is above it, the sum of the equation, that over its slope.
+
+    The last one is the least variance after one step of Newton's method on one over the equation, which is nearly straight.
+    """
     inverse = (points.bounded - narrowest).reciprocal()
     parts = square * inverse
-    return inverse, parts.sum(-1, keepdim=True), (parts * inverse).sum(-1, keepdim=True).clamp(min=1e-12)
-
-
-def _bettered(ratio: Tensor, share: Tensor, narrowest: Tensor) -> Tensor:
-    """The least variance after one step of Newton's method on one over the secular equation, which is nearly straight.
-
-    Given are the sum over its slope, and the sum times the power.
-    """
-    return torch.addcmul(narrowest, ratio, 1 - share).clamp(_NARROWEST, _WIDEST)
+    tilt = parts.sum(-1, keepdim=True)
+    ratio = tilt / (parts * inverse).sum(-1, keepdim=True).clamp(min=1e-12)
+    left = torch.addcmul(points.one, power, tilt, value=-1)
+    return inverse, tilt, ratio, torch.addcmul(narrowest, ratio, left).clamp(_NARROWEST, _WIDEST)
 
 
 def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -105,7 +105,7 @@ class MotifModel:
     counts: list[int]  # learnt columns of every motif
     reference: Symmetries | None  # onto which columns are rotated first
     shapes: Symmetries  # mean moments and symmetries of the motifs
-    middles: list[Middle]  # what stands in the middle of each motif; none where nobody asks
+    middles: list[Middle]  # what stands in the middle of each motif
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
@@ -173,7 +173,6 @@ class Learner:
     equivalence: Equivalence  # whether motifs that are rotated, or rotated and mirrored, are one
     outlier_distance: float  # columns further from their motif fit none
     random_state: int
-    middles: bool = True  # whether somebody asks what stands in the middle of each motif
 
     def learn(self, finer: Float[Tensor, "n l"]) -> MotifModel:
         """The motifs; of moments of higher order than the basis has, float32, only the noise is told."""
@@ -209,8 +208,6 @@ class Learner:
         if self.n_motifs is not None:
             found = self._as_many(found, grower, covariance, copies=copies)
         tree, leaf, _, spread, motif, motif_, counts, shapes = found
-        if not self.middles:
-            return MotifModel(tree, spread, scale, motif_, counts, reference, shapes, [])
         # One sort tells the columns of every motif.
         parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
             [*counts, len(leaf) - sum(counts)]

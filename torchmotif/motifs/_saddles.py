@@ -11,7 +11,7 @@ from torchmotif.motifs._mixture import Pairs, Points, ahead
 __all__ = ["saddle_ratios"]
 
 _BINS = 512  # of the values of columns along one axis
-_LEAPS_1D = 8  # along one axis
+_LEAPS_1D = 5  # along one axis
 _MOST_COMPONENTS = 5  # along it
 _SADDLE_POINTS = 129  # at which the density between two peaks is looked at
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,

@@ -80,8 +80,9 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Whether a motif rotated, or rotated and mirrored, is the same motif, as in the grains of a polycrystal. By default
         every orientation is a motif of its own.
     random_state : int
-        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random, in which
-        up to 2,500 outliers of the common motifs take the place of others, so that rare motifs are not lost.
+        Seed of the choice of columns that are learnt on, where there are more than 50,000: so many at random. Where enough
+        of all columns fit none of these motifs to be one, it is learnt again with up to 2,500 of them in the place of
+        others, so that rare motifs are not lost.
     device : str or torch.device, optional
         Where to compute; by default where the patches are.
 
@@ -509,24 +510,26 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self._scale = MomentScale(self.basis_, level, deviation or 1.0, dark, finer)
         moments = self._scale.of_moments(moments, level).float()
 
-        def outliers(first: np.ndarray) -> np.ndarray:
-            self._learn(moments, source.offsets, torch.from_numpy(first).to(device), middles=False)
-            labels = torch.cat([part.labels for part in self._assigned(moments.split(_BATCH))])
-            return torch.nonzero(labels < 0)[:, 0].cpu().numpy()
+        batches = moments.split(_BATCH)
+
+        def learnt_on(chosen: np.ndarray) -> list[Assignment]:
+            self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
+            return list(self._assigned(batches))
 
         with solvable(source.name):
-            chosen = np.arange(n)
+            chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
+            parts = learnt_on(chosen)
             if n > sample.MOST:
-                chosen = np.random.default_rng(self.random_state).permutation(n)[: sample.MOST]
-                chosen = sample.with_unlike(chosen, outliers, self.random_state)
-            self._learn(moments, source.offsets, torch.from_numpy(np.sort(chosen)).to(device))
-        batches = moments.split(_BATCH)
+                labels = torch.cat([part.labels for part in parts])
+                unlike = torch.nonzero(labels < 0)[:, 0].cpu().numpy()
+                again = sample.with_unlike(chosen, unlike, self.min_share, self.random_state)
+                parts = parts if again is None else learnt_on(again)
         k = len(self.basis_.basis)
         self.expected_counts_ = self._model.expected_counts([part[:, :k] for part in batches])
-        self._summarise(source, list(self._assigned(batches)), original)
+        self._summarise(source, parts, original)
         return self
 
-    def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor, *, middles: bool = True) -> None:
+    def _learn(self, moments: Tensor, offsets: Tensor | None, rows: Tensor) -> None:
         """Set the model of some columns, and what it says of the motifs."""
         unit, gain = self._scale.unit, self.electrons_per_count
         self._orders, self._learnt = n_max_of(moments.shape[1]), len(rows)
@@ -545,7 +548,6 @@ class MotifClassifier(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self.equivalence,
             self.outlier_distance,
             self.random_state,
-            middles,
         )
         self._model = learner.learn(moments[rows])
         self._told = None

@@ -151,7 +151,12 @@ class SplitCriteria:
 
     def min_columns(self, columns: Values | float) -> Values:
         """The least number of columns that is a motif, of so many in all."""
-        return np.asarray(np.clip(self.min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH))
+        return min_columns(self.min_share, columns)
+
+
+def min_columns(min_share: float, columns: Values | float) -> Values:
+    """The least number of columns that is a motif, of so many in all."""
+    return np.asarray(np.clip(min_share * np.asarray(columns, dtype=float), FEWEST, _ENOUGH))
 
 
 class Middle(NamedTuple):

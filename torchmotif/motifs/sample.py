@@ -1,20 +1,19 @@
 """Which columns motifs are learnt on, where there are too many to learn on all of them."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-__all__ = ["FIRST", "MOST", "with_unlike"]
+from torchmotif.motifs.detectability import min_columns
+
+__all__ = ["MOST", "with_unlike"]
 
 MOST = 50_000  # columns that motifs are learnt on
-FIRST = 10_000  # of them a first time, to see which columns are unlike all motifs that are common
 _MOST_UNLIKE = 2_500  # of them; more would make rare motifs look common
 
 
 def with_unlike(
-    chosen: np.ndarray, unlike: Callable[[np.ndarray], np.ndarray], random_state: int
-) -> np.ndarray:
-    """A random sample with columns that are unlike the motifs learnt on a part of it.
+    chosen: np.ndarray, unlike: np.ndarray, min_share: float, random_state: int
+) -> np.ndarray | None:
+    """A random sample with columns that are unlike the motifs learnt on it; None where these are too few to be a motif.
 
     A random sample of a million columns has one in twenty, too few of a rare motif to learn it. What is unlike the
     common motifs holds all of those, and is far less. Shares are those of the sample: that of a rare motif is too large.
@@ -23,21 +22,24 @@ def with_unlike(
     ----------
     chosen : array of shape (k,), int
         The random sample, in random order.
-    unlike : function
-        From the columns that are learnt on first, in order, to those of all columns that turn out to be unlike.
+    unlike : array of shape (u,), int
+        Columns, of all, that fit no motif of that sample.
+    min_share : float
+        Least share of the sample that is a motif.
     random_state : int
 
     Returns
     -------
-    array of shape (at most k,), int
+    array of shape (at most k,), int, or None
         In order; what is unlike takes the place of some of the sample.
 
     Examples
     --------
-    >>> with_unlike(np.array([5, 1, 3]), lambda first: np.array([3, 99]), 0)
-    array([ 3,  5, 99])
+    >>> with_unlike(np.array([5, 1, 3, 8, 4, 2]), np.array([3, 6, 7, 9, 99]), 0.3, 0)
+    array([ 3,  5,  6,  7,  9, 99])
     """
-    rare = unlike(np.sort(chosen[:FIRST]))
-    if len(rare) > _MOST_UNLIKE:
-        rare = np.random.default_rng(random_state).choice(rare, _MOST_UNLIKE, replace=False)
-    return np.union1d(chosen[: len(chosen) - len(rare)], rare)
+    if len(unlike) < min_columns(min_share, len(chosen)):
+        return None
+    if len(unlike) > _MOST_UNLIKE:
+        unlike = np.random.default_rng(random_state).choice(unlike, _MOST_UNLIKE, replace=False)
+    return np.union1d(chosen[: len(chosen) - len(unlike)], unlike)

@@ -9,13 +9,14 @@ of the kernel, and the moments remain weighted sums of the raw counts.
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchmotif.zernike.indices import n_modes, orders, osa_index
+from torchmotif.zernike.indices import n_modes, orders
 from torchmotif.zernike.polynomials import radial_polynomials, zernike_polynomials
 
 __all__ = ["disk_kernels", "mirrored"]
@@ -119,35 +120,55 @@ def _inner_share(r: Tensor, radius: float, depth: float) -> Tensor:
     return torch.where(r < radius, share, 0.0)
 
 
-def _add_rim(kernels: Tensor, n_max: int, size: int, offset: tuple[float, float], first: int) -> None:
-    """Add what the nodes in the rim give to the pixels around them."""
+class _Rim(NamedTuple):
+    """The nodes of the rim's quadrature, and what the polynomials are there; the same for all offsets."""
+
+    r: Float[Tensor, " r"]  # in pixels
+    ring: Float[Tensor, " r"]  # weight of the nodes of each radius
+    theta: Float[Tensor, " t"]
+    waves: Float[Tensor, "t w"]  # cosines, then sines, of all multiples of the angles
+    radial: Float[
+        Tensor, "w o r"
+    ]  # radial polynomials that each wave is multiplied by; 0 beyond their number
+    row: Int[Tensor, " k"]  # where each polynomial is among them
+
+
+@lru_cache(maxsize=4)
+def _rim(n_max: int, size: int) -> _Rim:
+    """Those of a disk."""
     radius, depth = size / 2, min(_RIM, size / 2)
     node, weight = np.polynomial.legendre.leggauss(_RADII)
     r = radius - depth * (1 - torch.from_numpy(node)) / 2
     ring = torch.from_numpy(weight) * depth / 2 * r
     if depth < radius:
         ring = ring * (1 - _inner_share(r, radius, depth))
-    count = 4 * max(
-        math.ceil(math.pi / 2 * radius), n_max + 1
-    )  # one node per pixel, and enough for cos(n theta)
+    # One node per pixel, and enough for cos(n theta):
+    count = 4 * max(math.ceil(math.pi / 2 * radius), n_max + 1)
     theta = (torch.arange(count, dtype=torch.float64) + 0.5) * (2 * math.pi / count)
-    pixel, which_r, which_theta, weights = _taps(r, theta, size, offset, first)
-    weights = weights * ring[which_r] * (2 * math.pi / count)
-    # Sum over the angles once per m, not once per polynomial: to (radius, pixel), m.
     angles = theta[:, None] * torch.arange(n_max + 1, dtype=torch.float64)
     waves = torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
-    pixels, which_pixel = torch.unique(pixel, return_inverse=True)
-    sums = weights.new_zeros(_RADII * len(pixels), waves.shape[1])
-    sums.index_add_(0, which_r * len(pixels) + which_pixel, waves[which_theta] * weights[:, None])
-    sums = sums.view(_RADII, len(pixels), 2, n_max + 1).permute(2, 3, 0, 1).contiguous()
     table = radial_polynomials(n_max, r / radius)
-    rim = kernels.new_empty(len(kernels), len(pixels))
-    for m in range(n_max + 1):
-        n = range(m, n_max + 1, 2)
-        radial = torch.stack([table[i][(i - m) // 2] * math.sqrt((i + 1) * (1 if m == 0 else 2)) for i in n])
-        for part, sign in ((0, 1), (1, -1))[: 1 if m == 0 else 2]:
-            rim[[osa_index(i, sign * m) for i in n]] = radial @ sums[part, m]
-    kernels.index_add_(1, pixels, rim)
+    radial = r.new_zeros(2, n_max + 1, n_max // 2 + 1, _RADII)
+    row = torch.empty(n_modes(n_max), dtype=torch.long)
+    for number, (n, m) in enumerate(orders(n_max).tolist()):
+        which = (n - abs(m)) // 2
+        radial[int(m < 0), abs(m), which] = table[n][which] * math.sqrt((n + 1) * (1 if m == 0 else 2))
+        row[number] = ((m < 0) * (n_max + 1) + abs(m)) * (n_max // 2 + 1) + which
+    return _Rim(r, ring * (2 * math.pi / count), theta, waves, radial.flatten(0, 1), row)
+
+
+def _add_rim(kernels: Tensor, n_max: int, size: int, offset: tuple[float, float], first: int) -> None:
+    """Add what the nodes in the rim give to the pixels around them."""
+    rim = _rim(n_max, size)
+    pixel, which_r, which_theta, weights = _taps(rim.r, rim.theta, size, offset, first)
+    weights = weights * rim.ring[which_r]
+    # Sum over the angles once per wave, not once per polynomial: to (radius, pixel), wave.
+    seen = torch.bincount(pixel, minlength=kernels.shape[1]) > 0
+    pixels, which_pixel = torch.nonzero(seen)[:, 0], (torch.cumsum(seen, 0) - 1)[pixel]
+    sums = weights.new_zeros(_RADII * len(pixels), rim.waves.shape[1])
+    sums.index_add_(0, which_r * len(pixels) + which_pixel, rim.waves[which_theta] * weights[:, None])
+    each = torch.bmm(rim.radial, sums.view(_RADII, len(pixels), -1).permute(2, 0, 1))
+    kernels.index_add_(1, pixels, each.flatten(0, 1)[rim.row])
 
 
 def _taps(
@@ -158,9 +179,16 @@ def _taps(
     rows, row_weights = _cubic(middle + offset[0] - r[:, None] * torch.sin(theta), size)
     columns, column_weights = _cubic(middle + offset[1] + r[:, None] * torch.cos(theta), size)
     rows, columns = rows[:, None] - first, columns[None] - first
-    kept = torch.nonzero((rows >= 0) & (columns >= 0), as_tuple=True)
-    pixel = (rows * (size - first) + columns)[kept]
-    return pixel, kept[2], kept[3], (row_weights[:, None] * column_weights[None])[kept]
+    parts = (
+        rows * (size - first) + columns,
+        torch.arange(len(r))[:, None].expand(rows.shape[0], columns.shape[1], -1, len(theta)),
+        torch.arange(len(theta)).expand(rows.shape[0], columns.shape[1], len(r), -1),
+        row_weights[:, None] * column_weights[None],
+    )
+    if first == 0:
+        return parts[0].flatten(), parts[1].flatten(), parts[2].flatten(), parts[3].flatten()
+    kept = (rows >= 0) & (columns >= 0)
+    return parts[0][kept], parts[1][kept], parts[2][kept], parts[3][kept]
 
 
 def _cubic(position: Tensor, size: int) -> tuple[Int[Tensor, "t ..."], Float[Tensor, "t ..."]]:
