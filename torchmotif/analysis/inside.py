@@ -167,9 +167,6 @@ class Inside:
             If there is no lattice, or the reference is none of these or needs a pixel size that is not known.
         """
         points, scale = self._points
-        beside = self._beside_unseen(_SHARED_FAR, _NEIGHBOUR_FAR)
-        if beside is not None:
-            points = replace(points, group=np.where(beside, -1, points.group))
         return lattice_strain(
             points,
             self.grains,
@@ -321,7 +318,8 @@ class Inside:
         place, bright = (np.asarray(one, np.float64) for one in (columns.positions, columns.intensities))
         sites = self._sublattices
         known = None if sites.bases is None else (sites.bases * scale, np.asarray(sites.lattice, np.int64))
-        return measured(place * scale, variance, group, bright, known), scale
+        found = measured(place * scale, variance, group, bright, known)
+        return replace(found, moved=self._beside_unseen(_SHARED_FAR, _NEIGHBOUR_FAR)), scale
 
     @property
     def _grain_of_each(self) -> NDArray[np.int64] | None:

@@ -65,6 +65,9 @@ class Points:
         What `start_bases` has found for them.
     bright : boolean array of shape (n,), optional
         Columns of the brightest sublattices, which scatter least; None where it is not known.
+    moved : boolean array of shape (n,), optional
+        Columns next to those that unseen ones draw aside, which move with them a little: no strain and no lattice constant is
+        made from them.
     """
 
     positions: Floats
@@ -74,6 +77,12 @@ class Points:
     together: float = 1.0
     start: tuple[Floats, Ints] | None = None
     bright: NDArray[np.bool_] | None = None
+    moved: NDArray[np.bool_] | None = None
+
+    @property
+    def steady(self) -> "Points":
+        """The same, where fits use none that have moved."""
+        return self if self.moved is None else replace(self, group=np.where(self.moved, -1, self.group))
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
         """The same, where fits use some of the columns, as one sublattice."""

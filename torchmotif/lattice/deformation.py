@@ -90,7 +90,7 @@ def lattice_strain(
     InputError
         If the reference is none of these, names nothing, or needs a pixel size that is not known.
     """
-    stretch = np.asarray(scale, np.float64)
+    points, stretch = points.steady, np.asarray(scale, np.float64)
     cells = np.stack([grain.basis for grain in grains.grains]) * stretch
     longest = float(np.median(np.linalg.norm(cells, axis=2).max(axis=1)))
     reach = RADIUS * longest if radius is None else radius * stretch[1]

@@ -118,12 +118,11 @@ def find_grains(
     shifted, move = aligned(fits, labels, inside)
     nm = None if pixel_size_nm is None else pixel_size_nm[1] / stretch[1]
     areas = _areas(points.positions, triangles, labels, len(order))
-    weights = inwards(points.positions, triangles, np.where(inside, labels, -1), spacing)
+    fits, shown = _steady(points, fits, np.where(inside, labels, -1), bases, RADIUS * longest)
+    weights = inwards(points.positions, triangles, shown, spacing)
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(
-            points, fits, move, (labels == number) & inside, polar, importance=weights
-        )
+        basis, found = mean_lattice(points, fits, move, shown == number, polar, importance=weights)
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
@@ -219,6 +218,22 @@ def _by_the_brightest(
     inside = inside.copy()
     inside[rows[shown]] = True
     return fits.replaced(rows[shown], own.of(shown)), inside
+
+
+def _steady(
+    points: Points, fits: LocalFits, labels: Ints, bases: Floats, radius: float
+) -> tuple[LocalFits, Ints]:
+    """Fits without columns that have moved, and the labels of those that did not, -1 for others; of grains with few, of all."""
+    if points.moved is None:
+        return fits, labels
+    stays = (labels >= 0) & ~points.moved
+    count = np.bincount(labels[stays] + 1, minlength=int(labels.max()) + 2)[1:]
+    stays &= (count >= _SMALLEST)[labels]
+    rows = np.flatnonzero(stays & (points.moved[fits.neighbours] & (fits.middle_weights > 0)).any(axis=1))
+    again = fit_around(points.steady, points.positions[rows], bases[rows], radius)
+    few = (count < _SMALLEST)[labels] & (labels >= 0)
+    fits = fits.replaced(rows, again)
+    return fits, np.where((stays | few) & fits.known, labels, -1)
 
 
 def _usual_distance(positions: Floats) -> float:
