@@ -85,7 +85,7 @@ def find_grains(
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
-    inside = _inside(points, fits, polar, RADIUS * longest)
+    inside = _inside(points, fits, polar)
     fits, inside = _by_the_brightest(points, (fits, inside), bases, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
     # Fits may use fewer columns than there are, which are farther apart.
@@ -167,7 +167,6 @@ def _inside(
     points: Points,
     fits: LocalFits,
     polar: NDArray[np.complex128],
-    radius: float,
     *,
     rows: Ints | None = None,
     usual: float | None = None,
@@ -176,20 +175,20 @@ def _inside(
 
     Of some rows, by default all; `usual` is the offset of columns inside a grain, by default that of these.
     """
-    used, here = points.group >= 0, slice(None) if rows is None else rows
+    here = slice(None) if rows is None else rows
     on = (fits.middle_weights > 0).sum(axis=1)
-    tree = cKDTree(points.positions[used])
-    near = tree.query_ball_point(points.positions[here], radius, return_length=True)
     shortest = np.linalg.norm(fits.basis, axis=2).min(axis=1)
     full = np.median(on[fits.known]) if fits.known.any() else 1.0
     found: NDArray[np.bool_] = (
-        fits.known & (on >= _WHOLE * near) & (on >= _FULL * full) & (fits.offset < _OFF * shortest)
+        fits.known & (on >= _WHOLE * fits.near) & (on >= _FULL * full) & (fits.offset < _OFF * shortest)
     )
     if rows is None:
-        found &= used
+        found &= points.group >= 0
     if found.any():
         side = np.abs(polar)
         found &= fits.even(float(np.median(fits.offset[found])) if usual is None else usual)
+        if rows is None:
+            found &= fits.likely(found)
         found &= (side[here] > _SIDED * np.median(side[here][found])) | (np.median(side[here][found]) < POLAR)
     return found
 
@@ -214,7 +213,7 @@ def _by_the_brightest(
         return fits, inside
     own = fit_around(brightest, points.positions[rows], bases[rows], radius)
     usual = float(np.median(fits.offset[inside]))
-    shown = _inside(brightest, own, polar, radius, rows=rows, usual=usual)
+    shown = _inside(brightest, own, polar, rows=rows, usual=usual)
     inside = inside.copy()
     inside[rows[shown]] = True
     return fits.replaced(rows[shown], own.of(shown)), inside
