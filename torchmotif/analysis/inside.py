@@ -36,9 +36,10 @@ Selection = Any  # a motif or sublattice, several of them, or a boolean array
 # Widths within which columns share information, as in `columns._fit`, and spacings within which neighbours are. Nearer to the border,
 # a column beyond it moves those of simulated MoSe2 by up to 0.2 px.
 _SHARED, _NEIGHBOUR = 5.0, 1.25
-# The same for strain: columns next to those move with them, by 0.02 px, which makes lattices at the border 0.07 % too small, and the mean of
-# 600 x 600 px 0.03 % (MoSe2 at 1 electron per pixel, four draws: -0.031 %, with 6.5 widths -0.016 %, with 7.5 -0.004 %, with 9.5 0.000 %).
-_SHARED_FAR, _NEIGHBOUR_FAR = 7.5, 1.9
+# The same for strain and lattice constants: columns next to those move with them, and the next ones a little. Mean strain of 400 x 400 px of
+# MoSe2 at 1 electron per pixel, 40 draws, along rows and columns, each +- 0.005 %: -0.006 and -0.012 % with 7.5 widths and 1.9 spacings,
+# -0.004 and -0.001 % with these, -0.003 and +0.005 % with 12.5 and 3.2.
+_SHARED_FAR, _NEIGHBOUR_FAR = 9.5, 2.4
 
 
 class Inside:
