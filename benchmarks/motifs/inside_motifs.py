@@ -255,12 +255,27 @@ def grains() -> None:
                 f"misorientation off by at most {worst:.4f} deg, rms {np.sqrt((z**2).mean()) if len(z) else math.nan:.2f} stated errors",
                 flush=True,
             )
-    specimen = tm.datasets.twisted_bilayer_mos2(0.05, (512, 512))
-    try:
-        found = analysed(specimen).grains
-        print(f"twisted bilayer: {found}; both layers lie over one another, and a column has one grain")
-    except tm.TorchMotifError as error:
-        print(f"twisted bilayer: {error}")
+    for twist in (0.05, 0.12):
+        specimen = tm.datasets.twisted_bilayer_mos2(twist, (512, 512))
+        for dose in (1.0, 0.1):
+            bilayer(specimen, twist, dose)
+
+
+def bilayer(specimen: Any, twist: float, dose: float) -> None:
+    """Columns of a twisted bilayer in the right layer, and the twist."""
+    result = analysed(specimen, dose)
+    found, positions = result.layers, result.columns.positions
+    true, layer = specimen.truth.positions.numpy(), np.asarray(specimen.truth.more["layer"])
+    away = np.stack([cKDTree(true[layer == one]).query(positions)[0] for one in (0, 1)])
+    near, own = away.min(0) < NEAR, away.argmin(0)
+    right = max((found.labels == one)[near & ~found.shared].mean() for one in (own, 1 - own))
+    both = max((found.labels == one)[near].mean() for one in (own, 1 - own))
+    off, error = abs(found.twist_deg[0]) - math.degrees(twist), found.twist_deg[1]
+    print(
+        f"twisted bilayer of {twist} rad, {10 * dose:4.0f} e/px: {found}; of {int((near & ~found.shared).sum())} columns of one layer right "
+        f"{right:.4f}, of all {int(near.sum())} found {both:.4f}; twist off by {off:+.4f} +- {error:.4f} deg",
+        flush=True,
+    )
 
 
 def on_mirror(specimen: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torchmotif import plot
 from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.lattice import Displacements, Grains, LatticeStrain
+from torchmotif.lattice import Displacements, Grains, LatticeStrain, Layers
 from torchmotif.lattice._errors import levels_of, measured
 from torchmotif.lattice._local import Points
 from torchmotif.lattice.alternation import chessboard
@@ -19,6 +19,7 @@ from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
 from torchmotif.lattice.field import ColumnField, of_columns
+from torchmotif.lattice.layers import find_layers
 from torchmotif.lattice.linked import find_grains
 from torchmotif.motifs import FinerClasses, finer_classes
 
@@ -230,6 +231,18 @@ class Inside:
         for said in found.warnings:
             warnings.warn(said, TorchMotifWarning, stacklevel=2)
         return found
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Two lattices over one another, such as the layers of a twisted bilayer: which columns each has, and the twist.
+
+        Raises
+        ------
+        InputError
+            If there is one lattice only, or two lie side by side, which are `grains`.
+        """
+        points, scale = self._points
+        return find_layers(points, self.columns.spacing * scale[1], scale=scale)
 
     @cached_property
     def dislocations(self) -> Dislocations:
