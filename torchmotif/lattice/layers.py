@@ -224,6 +224,9 @@ def _fitted(
     design = np.column_stack([cell, which[:, None] == np.arange(len(lattice[1]))]).astype(np.float64)
     normal = design.T @ (weights[:, None] * design)
     solved = np.linalg.lstsq(normal, design.T @ (weights[:, None] * positions), rcond=None)[0]
+    # A site that no column shows stays where it was.
+    unseen = 2 + np.flatnonzero(weights @ design[:, 2:] < 1)
+    solved[unseen] = lattice[1][unseen - 2]
     rest = positions - design @ solved
     variance = (weights @ rest**2).sum() / max(2 * (weights.sum() - len(normal)), 1.0)
     error = np.sqrt(variance * np.diag(np.linalg.pinv(normal))[:2].mean())
