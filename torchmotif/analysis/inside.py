@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torchmotif import plot
 from torchmotif.errors import InputError, TorchMotifWarning
-from torchmotif.lattice import Displacements, Grains, LatticeStrain
+from torchmotif.lattice import Displacements, Grains, LatticeStrain, Layers
 from torchmotif.lattice._errors import levels_of, measured
 from torchmotif.lattice._local import Points
 from torchmotif.lattice.alternation import chessboard
@@ -19,6 +19,7 @@ from torchmotif.lattice.deformation import lattice_strain
 from torchmotif.lattice.dislocations import Dislocations, find_dislocations
 from torchmotif.lattice.displacement import Reference, displacements_within, joined
 from torchmotif.lattice.field import ColumnField, of_columns
+from torchmotif.lattice.layers import find_layers
 from torchmotif.lattice.linked import find_grains
 from torchmotif.motifs import FinerClasses, finer_classes
 
@@ -36,9 +37,10 @@ Selection = Any  # a motif or sublattice, several of them, or a boolean array
 # Widths within which columns share information, as in `columns._fit`, and spacings within which neighbours are. Nearer to the border,
 # a column beyond it moves those of simulated MoSe2 by up to 0.2 px.
 _SHARED, _NEIGHBOUR = 5.0, 1.25
-# The same for strain: columns next to those move with them, by 0.02 px, which makes lattices at the border 0.07 % too small, and the mean of
-# 600 x 600 px 0.03 % (MoSe2 at 1 electron per pixel, four draws: -0.031 %, with 6.5 widths -0.016 %, with 7.5 -0.004 %, with 9.5 0.000 %).
-_SHARED_FAR, _NEIGHBOUR_FAR = 7.5, 1.9
+# The same for strain and lattice constants: columns next to those move with them, and the next ones a little. Mean strain of 400 x 400 px of
+# MoSe2 at 1 electron per pixel, 40 draws, along rows and columns, each +- 0.005 %: -0.006 and -0.012 % with 7.5 widths and 1.9 spacings,
+# -0.004 and -0.001 % with these, -0.003 and +0.005 % with 12.5 and 3.2.
+_SHARED_FAR, _NEIGHBOUR_FAR = 9.5, 2.4
 
 
 class Inside:
@@ -167,9 +169,6 @@ class Inside:
             If there is no lattice, or the reference is none of these or needs a pixel size that is not known.
         """
         points, scale = self._points
-        beside = self._beside_unseen(_SHARED_FAR, _NEIGHBOUR_FAR)
-        if beside is not None:
-            points = replace(points, group=np.where(beside, -1, points.group))
         return lattice_strain(
             points,
             self.grains,
@@ -232,6 +231,18 @@ class Inside:
         for said in found.warnings:
             warnings.warn(said, TorchMotifWarning, stacklevel=2)
         return found
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Two lattices over one another, such as the layers of a twisted bilayer: which columns each has, and the twist.
+
+        Raises
+        ------
+        InputError
+            If there is one lattice only, or two lie side by side, which are `grains`.
+        """
+        points, scale = self._points
+        return find_layers(points, self.columns.spacing * scale[1], scale=scale)
 
     @cached_property
     def dislocations(self) -> Dislocations:
@@ -321,7 +332,8 @@ class Inside:
         place, bright = (np.asarray(one, np.float64) for one in (columns.positions, columns.intensities))
         sites = self._sublattices
         known = None if sites.bases is None else (sites.bases * scale, np.asarray(sites.lattice, np.int64))
-        return measured(place * scale, variance, group, bright, known), scale
+        found = measured(place * scale, variance, group, bright, known)
+        return replace(found, moved=self._beside_unseen(_SHARED_FAR, _NEIGHBOUR_FAR)), scale
 
     @property
     def _grain_of_each(self) -> NDArray[np.int64] | None:

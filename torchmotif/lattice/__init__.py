@@ -5,6 +5,7 @@ from torchmotif.lattice.dislocations import Dislocations
 from torchmotif.lattice.displacement import Displacements
 from torchmotif.lattice.field import ColumnField, Profile
 from torchmotif.lattice.grains import Grain, Grains
+from torchmotif.lattice.layers import Layers
 from torchmotif.lattice.occupancy import SiteTable, occupancy_of
 from torchmotif.lattice.sites import Sites, find_sites
 from torchmotif.lattice.states import States, learn_states
@@ -17,6 +18,7 @@ __all__ = [
     "Grain",
     "Grains",
     "LatticeStrain",
+    "Layers",
     "MeanShells",
     "Profile",
     "SiteTable",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from torchmotif.lattice._local import LocalFits, Points, reduced, sparse_rows
+from torchmotif.lattice._local import LocalFits, Points, reduced, sparse_rows, times
 
 __all__ = ["POLAR", "aligned", "inwards", "mean_lattice", "polarity_angle", "same_lattice"]
 
@@ -28,22 +28,26 @@ def polarity_angle(
     brightness to each neighbour times exp(3i angle) has the same sign around both. Means over a radius; 0 where there is no such
     side.
     """
-    tree = cKDTree(positions)
-    pairs = tree.query_pairs(_FIRST * spacing, output_type="ndarray").reshape(-1, 2)
-    i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
-    step = positions[j] - positions[i]
+    n, first = len(positions), _FIRST * spacing
+    pairs = cKDTree(positions).query_pairs(max(first, radius), output_type="ndarray").reshape(-1, 2)
+    step = positions[pairs[:, 1]] - positions[pairs[:, 0]]
+    away = np.hypot(step[:, 0], step[:, 1])
     bright = np.nan_to_num(np.asarray(intensities, np.float64))
-    turn = np.exp(3j * np.arctan2(-step[:, 0], step[:, 1]))
-    n = len(positions)
-    value = np.zeros(n, np.complex128)
-    np.add.at(value, i, (bright[i] - bright[j]) * turn)
-    usual = np.zeros(n)
-    np.add.at(usual, i, np.abs(bright[i] + bright[j]) / 2)
-    near = tree.sparse_distance_matrix(tree, radius, output_type="coo_matrix").tocsr()
-    near.data[:] = 1.0
-    total = near @ usual + usual
-    found: NDArray[np.complex128] = (near @ value + value) / np.maximum(total, 1e-300)
+    (i, j), next_to = pairs.T, away <= first
+    one, other, along = i[next_to], j[next_to], step[next_to]
+    # From its other end a step is turned by 180 degrees, and so is its third moment.
+    value = (bright[one] - bright[other]) * np.exp(3j * np.arctan2(-along[:, 0], along[:, 1]))
+    parts = np.stack([value.real, value.imag, np.abs(bright[one] + bright[other]) / 2])
+    own = _summed(parts, one, n) + _summed(parts, other, n)
+    one, other = i[away <= radius], j[away <= radius]
+    real, imaginary, total = own + _summed(own[:, other], one, n) + _summed(own[:, one], other, n)
+    found: NDArray[np.complex128] = (real + 1j * imaginary) / np.maximum(total, 1e-300)
     return found
+
+
+def _summed(values: Floats, of: NDArray[np.int64], n: int) -> Floats:
+    """Sums (c, n) of values (c, p) by the column that each is of."""
+    return np.stack([np.bincount(of, one, minlength=n) for one in values])
 
 
 def same_lattice(
@@ -167,7 +171,7 @@ def mean_lattice(
     """
     rows = np.flatnonzero(here & (np.abs(np.linalg.det(move)) > 0.5))
     n = len(points.positions)
-    weights = np.einsum("mpq,mkq->mkp", move[rows], fits.weights[rows])
+    weights = times(fits.weights[rows], move[rows].swapaxes(1, 2))
     kernel = csr_array(importance[None, rows] / importance[rows].sum())
     paths = [(kernel @ sparse_rows(fits.neighbours[rows], weights[..., p], n)).toarray()[0] for p in (0, 1)]
     basis = np.stack([path @ points.positions for path in paths])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
 from torchmotif.lattice._errors import SEEN
-from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, reduced, sparse_rows
+from torchmotif.lattice._local import RADIUS, LocalFits, Points, fit_around, reduced, sparse_rows, times
 from torchmotif.lattice.field import ColumnField
 from torchmotif.lattice.grains import Grains
 
@@ -90,7 +90,7 @@ def lattice_strain(
     InputError
         If the reference is none of these, names nothing, or needs a pixel size that is not known.
     """
-    stretch = np.asarray(scale, np.float64)
+    points, stretch = points.steady, np.asarray(scale, np.float64)
     cells = np.stack([grain.basis for grain in grains.grains]) * stretch
     longest = float(np.median(np.linalg.norm(cells, axis=2).max(axis=1)))
     reach = RADIUS * longest if radius is None else radius * stretch[1]
@@ -107,7 +107,7 @@ def lattice_strain(
     known = np.abs(np.abs(np.linalg.det(np.nan_to_num(whole))) - 1) < 0.5
     move = np.zeros((len(rows), 2, 2))
     move[known] = np.linalg.inv(whole[known])
-    weights = np.einsum("mpq,mkq->mkp", move, fits.weights)
+    weights = times(fits.weights, move.swapaxes(1, 2))
     basis = np.where(known[:, None, None], move @ np.nan_to_num(fits.basis), np.nan)
     values, jacobian = _strained(basis, np.asarray(np.linalg.inv(unstrained), np.float64)[grain])
     values[~(np.abs(values[:, :3]) < _MOST).all(axis=1)] = np.nan

@@ -105,7 +105,9 @@ def find_dislocations(
         here = (grains.labels == number) & (points.group >= 0)
         for group in np.unique(points.group[here]).tolist():
             rows = np.flatnonzero(here & (points.group == group))
-            cores = _cores(points.positions[rows], grains.bases[rows] * stretch, cell)
+            cores = _cores(
+                points.positions[rows], grains.bases[rows] * stretch, cell, doubtful=~grains.inside[rows]
+            )
             found += [(place, vector, number, len(rows)) for place, vector in zip(*cores, strict=True)]
     if not found:
         none = np.zeros((0, 2))
@@ -129,9 +131,18 @@ def find_dislocations(
     return Dislocations(middle / stretch, in_px, vector[first], grain_of[first], pixel_size_nm)
 
 
-def _cores(positions: Floats, bases: Floats, cell: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Places of cores in one sublattice of a grain, and what circuits around them lack, in translations."""
+def _cores(
+    positions: Floats, bases: Floats, cell: Floats, *, doubtful: NDArray[np.bool_]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Places of cores in one sublattice of a grain, and what circuits around them lack, in translations.
+
+    Around a core no column is inside the grain, by its own lattice: where none is doubtful (n,), circuits close.
+    """
     longest = float(np.linalg.norm(cell, axis=1).max())
+    away = cKDTree(positions[doubtful]).query(positions, distance_upper_bound=(2 * _CORE + _EDGE) * longest)[
+        0
+    ]
+    positions, bases = (one[np.isfinite(away)] for one in (positions, bases))
     corners = joined_triangles(positions, _EDGE * longest)
     nothing = np.zeros((0, 2)), np.zeros((0, 2), np.int64)
     if not len(corners):

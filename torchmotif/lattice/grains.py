@@ -120,7 +120,7 @@ class Grains:
         if lost > _LOST and len(self) > 1:  # of a small crystal, many columns are at its edge
             found.append(
                 f"grains: around {lost:.0%} of the columns there is not one lattice: many boundaries, or layers over one another, "
-                "which are not told apart; what is said of grains, strain and displacement there means little"
+                "see layers; what is said of grains, strain and displacement there means little"
             )
         return found
 

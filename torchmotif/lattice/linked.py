@@ -26,8 +26,8 @@ _SURE = 4.0  # standard errors by which the lattices of neighbouring columns of 
 _LINK = 1.6  # spacings within which columns may link a grain
 _NEXT = 1.1  # shortest translations, where nothing is linked by that
 _SMALLEST = 12  # columns of a grain, as of `columns.lattice`
-_REACH = 4.0  # spacings within which the lattice of a grain decides about a column
-_ANCHORS = 24  # columns inside grains that do
+_REACH = 6.0  # spacings within which the lattice of a grain decides about a column
+_ANCHORS = 48  # columns inside grains that do: with 24 within 4 spacings, 1 % of the columns in tips of small grains had none
 _BARE = 0.1  # of the columns of a sublattice inside grains, below which these columns do not tell where its sites are
 _ON = 0.35  # spacings from a site beyond which a column belongs to no grain
 _EDGE = 2.6  # spacings: longer sides make no triangle between neighbouring columns; boundaries may gape
@@ -85,7 +85,7 @@ def find_grains(
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
     polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
-    inside = _inside(points, fits, polar, RADIUS * longest)
+    inside = _inside(points, fits, polar)
     fits, inside = _by_the_brightest(points, (fits, inside), bases, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
     # Fits may use fewer columns than there are, which are farther apart.
@@ -118,12 +118,11 @@ def find_grains(
     shifted, move = aligned(fits, labels, inside)
     nm = None if pixel_size_nm is None else pixel_size_nm[1] / stretch[1]
     areas = _areas(points.positions, triangles, labels, len(order))
-    weights = inwards(points.positions, triangles, np.where(inside, labels, -1), spacing)
+    fits, shown = _steady(points, fits, np.where(inside, labels, -1), bases, RADIUS * longest)
+    weights = inwards(points.positions, triangles, shown, spacing)
     grains = []
     for number in range(len(order)):
-        basis, found = mean_lattice(
-            points, fits, move, (labels == number) & inside, polar, importance=weights
-        )
+        basis, found = mean_lattice(points, fits, move, shown == number, polar, importance=weights)
         along = {name: (v / stretch[1], e / stretch[1]) for name, (v, e) in list(found.items())[:2]}
         grains.append(
             Grain(
@@ -168,7 +167,6 @@ def _inside(
     points: Points,
     fits: LocalFits,
     polar: NDArray[np.complex128],
-    radius: float,
     *,
     rows: Ints | None = None,
     usual: float | None = None,
@@ -177,20 +175,20 @@ def _inside(
 
     Of some rows, by default all; `usual` is the offset of columns inside a grain, by default that of these.
     """
-    used, here = points.group >= 0, slice(None) if rows is None else rows
+    here = slice(None) if rows is None else rows
     on = (fits.middle_weights > 0).sum(axis=1)
-    tree = cKDTree(points.positions[used])
-    near = tree.query_ball_point(points.positions[here], radius, return_length=True)
     shortest = np.linalg.norm(fits.basis, axis=2).min(axis=1)
     full = np.median(on[fits.known]) if fits.known.any() else 1.0
     found: NDArray[np.bool_] = (
-        fits.known & (on >= _WHOLE * near) & (on >= _FULL * full) & (fits.offset < _OFF * shortest)
+        fits.known & (on >= _WHOLE * fits.near) & (on >= _FULL * full) & (fits.offset < _OFF * shortest)
     )
     if rows is None:
-        found &= used
+        found &= points.group >= 0
     if found.any():
         side = np.abs(polar)
         found &= fits.even(float(np.median(fits.offset[found])) if usual is None else usual)
+        if rows is None:
+            found &= fits.likely(found)
         found &= (side[here] > _SIDED * np.median(side[here][found])) | (np.median(side[here][found]) < POLAR)
     return found
 
@@ -215,10 +213,26 @@ def _by_the_brightest(
         return fits, inside
     own = fit_around(brightest, points.positions[rows], bases[rows], radius)
     usual = float(np.median(fits.offset[inside]))
-    shown = _inside(brightest, own, polar, radius, rows=rows, usual=usual)
+    shown = _inside(brightest, own, polar, rows=rows, usual=usual)
     inside = inside.copy()
     inside[rows[shown]] = True
     return fits.replaced(rows[shown], own.of(shown)), inside
+
+
+def _steady(
+    points: Points, fits: LocalFits, labels: Ints, bases: Floats, radius: float
+) -> tuple[LocalFits, Ints]:
+    """Fits without columns that have moved, and the labels of those that did not, -1 for others; of grains with few, of all."""
+    if points.moved is None:
+        return fits, labels
+    stays = (labels >= 0) & ~points.moved
+    count = np.bincount(labels[stays] + 1, minlength=int(labels.max()) + 2)[1:]
+    stays &= (count >= _SMALLEST)[labels]
+    rows = np.flatnonzero(stays & (points.moved[fits.neighbours] & (fits.middle_weights > 0)).any(axis=1))
+    again = fit_around(points.steady, points.positions[rows], bases[rows], radius)
+    few = (count < _SMALLEST)[labels] & (labels >= 0)
+    fits = fits.replaced(rows, again)
+    return fits, np.where((stays | few) & fits.known, labels, -1)
 
 
 def _usual_distance(positions: Floats) -> float:

@@ -191,15 +191,21 @@ def _distances(
     distance, nearest = cKDTree(host).query(points, k=_NEIGHBOURS + 1, distance_upper_bound=reach)
     found = (nearest < len(host)) & (distance > 0)  # a column does not speak for itself
     nearest = np.where(found, nearest, 0)
-    step = (points[:, None] - host[nearest])[..., None, :]
-    cells = step @ np.linalg.inv(vectors)[grain[nearest]]
-    rest = np.linalg.norm((cells - np.rint(cells)) @ vectors[grain[nearest]], axis=(-2, -1))
+    number = grain[nearest]
+    cells = _changed(points[:, None] - host[nearest], np.linalg.inv(vectors)[number])
+    off = _changed(cells - np.rint(cells), vectors[number])
+    rest = np.hypot(off[..., 0], off[..., 1])
     # A quarter of the columns around decide: of a motif on equivalent sublattices, only some are a translation away.
     rest = np.sort(np.where(found, rest, np.inf), axis=1)
     number = found.sum(axis=1)
     seen = number >= _FEWEST
     away[seen] = rest[seen, (number[seen] - 1) // 4]
     return away
+
+
+def _changed(steps: NDArray[np.float64], bases: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors (..., 2) times matrices (..., 2, 2): faster than products of so small matrices."""
+    return steps[..., :1] * bases[..., 0, :] + steps[..., 1:] * bases[..., 1, :]
 
 
 def _by_motif(
