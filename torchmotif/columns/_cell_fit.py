@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CLEAR", "FAINTEST_SITE", "Waves", "cells_around", "left_beside", "rendered", "score_of_one", "sites_of"]
+__all__ = [
+    "CLEAR",
+    "FAINTEST_SITE",
+    "Waves",
+    "cells_around",
+    "left_beside",
+    "rendered",
+    "score_of_one",
+    "sites_of",
+]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
