@@ -98,7 +98,7 @@ def _are_even(levels: np.ndarray) -> bool:
     steps = np.diff(levels.astype(np.float64))
     if steps.min() < _FINEST * np.abs(levels).max():  # multiples of the last digit, which all numbers are
         return False
-    multiples = steps / steps.min()
+    multiples = steps / steps[steps < 1.5 * steps.min()].mean()  # the least alone is rounded down
     return bool(np.abs(multiples - multiples.round()).max() < _UNEVEN)
 
 
