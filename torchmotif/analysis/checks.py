@@ -343,7 +343,7 @@ def _extent(looked: Looked) -> str | None:
     survey = looked.image.survey
     hidden = 0.0 if survey.unmeasured is None else survey.unmeasured.count / math.prod(survey.shape)
     side = 2 * survey.model.spacing
-    occupied = len(np.unique(np.floor(looked.positions / side), axis=0))
+    occupied = float(len(np.unique(np.floor(looked.positions / side), axis=0)))
     if len(looked.positions) < _FEWER:  # each would take up much more than its own
         occupied = len(looked.positions) / 4
     share = 1.0 - min(occupied * side**2 * math.prod(survey.model.axes) / max(looked.area, 1.0), 1.0)
