@@ -38,7 +38,7 @@ _MISFIT = 4.0  # median of the squared residual under columns over its expected 
 # Of what repeats in the image, left over by its columns. Simulated specimens of thirteen kinds at relative doses 10 to 0.05 have up to 0.005, real
 # images up to 0.05, whose columns are no Gaussians; twisted bilayers, of which half of the columns are found, 0.06 to 0.8.
 _UNEXPLAINED = 0.06
-# Of the columns, where they have no lattice: colloids of which 0.93 to 0.97 are found have 0.03 to 0.054, of which 0.83 to 0.90 are,
+# Of the columns, where they have no lattice: colloids of which 0.95 and 0.93 are found have 0.03 and 0.054, of which 0.89 and 0.90 are,
 # 0.054 and more.
 _MISSED = 0.05
 # Of the columns, and interquartile range over median of their nearest distances: twisted bilayers have 0.09 to 0.49 and 0.16 to 0.36, other simulated
