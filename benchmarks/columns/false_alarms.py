@@ -45,8 +45,10 @@ WEAK = {"oxide": 0.75}  # share of the truth that is bright enough to be seen
 Result = tuple[str, str, float, float, list[str]]  # kind, draw, recall, precision, warnings
 
 
-def judged(kind: str, name: str, pixels: Any, truth: np.ndarray, **options: Any) -> Result:
-    """One result; an error is a warning."""
+def judged(
+    kind: str, name: str, pixels: Any, truth: np.ndarray, *, seen: float = 1.0, **options: Any
+) -> Result:
+    """One result, its recall over the share of the truth that can be `seen`; an error is a warning."""
     try:
         result = tm.analyze(pixels, progress=False, **options)
     except tm.errors.InputError as error:
@@ -55,7 +57,7 @@ def judged(kind: str, name: str, pixels: Any, truth: np.ndarray, **options: Any)
     if not len(truth):
         return kind, name, 0.0, 0.0, result.warnings
     near = NEAR * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
-    recall = float((cKDTree(at).query(truth)[0] < near).mean())
+    recall = min(float((cKDTree(at).query(truth)[0] < near).mean()) / seen, 1.0)
     precision = float((cKDTree(truth).query(at)[0] < near).mean())
     return kind, name, recall, precision, result.warnings
 
@@ -77,21 +79,23 @@ def results(draws: int, *, right: bool) -> Iterator[Result]:
             specimen = make((side, side), seed)
             pixels, truth = drawn(specimen, dose, seed)
             said = f"{name}, {side} px, dose {dose:g}, seed {seed}"
-            one = judged("right", said, pixels, truth)
-            enough = one[2] >= ENOUGH * WEAK.get(name, 1.0) and one[3] >= ENOUGH
+            seen = WEAK.get(name, 1.0)
+            one = judged("right", said, pixels, truth, seen=seen)
+            enough = one[2] >= ENOUGH and one[3] >= ENOUGH
             yield ("right" if enough else "found in part", *one[1:])
             if not right and seed < max(1, draws // 8) and name not in {"colloid", "particle"}:
                 spacing = 0.0 if not enough else float(tm.find_columns(pixels).spacing)
                 for share in (0.55, 1.8):
                     if spacing * share >= 2:
-                        yield judged(
-                            "spacing wrong", f"{said}, {share} x", pixels, truth, spacing=share * spacing
-                        )
+                        wrong = {"seen": seen, "spacing": share * spacing}
+                        yield judged("spacing wrong", f"{said}, {share} x", pixels, truth, **wrong)
                 inverted = pixels.max() - pixels
-                yield judged("inverted, said to be bright", said, inverted, truth, polarity="bright")
-                yield judged("inverted", said, inverted, truth)
+                yield judged(
+                    "inverted, said to be bright", said, inverted, truth, seen=seen, polarity="bright"
+                )
+                yield judged("inverted", said, inverted, truth, seen=seen)
                 pixels, truth = drawn(specimen, 0.004, seed)
-                yield judged("very low dose", said, pixels, truth)
+                yield judged("very low dose", said, pixels, truth, seen=seen)
     if right:
         return
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """The self-check: what is wrong is said, what is right is not."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,41 @@ def test_particles_without_a_lattice_are_said_to_be_incomplete_where_they_are_fa
     assert tm.analyze(colloid.draw(1.0, torch.Generator().manual_seed(2)), progress=False).warnings == []
     with pytest.warns(TorchMotifWarning, match="fainter ones are missing"):
         tm.analyze(colloid.draw(0.05, torch.Generator().manual_seed(2)), progress=False)
+
+
+def test_particles_that_were_not_found_are_said() -> None:
+    colloid = tm.datasets.colloid((256, 256), random_state=0)
+    with pytest.warns(TorchMotifWarning, match="beside the columns as much is left over"):
+        tm.analyze(colloid.draw(1.0, torch.Generator().manual_seed(0)), progress=False)
+
+
+def test_a_few_columns_without_order_are_said() -> None:
+    colloid = tm.datasets.colloid((384, 384), random_state=11)
+    with pytest.warns(TorchMotifWarning, match="has no columns"):
+        tm.analyze(colloid.draw(0.03, torch.Generator().manual_seed(11)), progress=False)
+
+
+def test_layers_on_each_other_are_said_at_a_low_dose() -> None:
+    bilayer = tm.datasets.twisted_bilayer_mos2(0.1, (256, 256))
+    with pytest.warns(TorchMotifWarning, match="layers lie on each other"):
+        tm.analyze(bilayer.draw(0.1, torch.Generator().manual_seed(0)), progress=False)
+
+
+@pytest.mark.parametrize(
+    "specimen",
+    [RIGHT["rock salt"], lambda: tm.datasets.perovskite((256, 256))],
+    ids=["rock salt", "perovskite"],
+)
+def test_a_sublattice_too_faint_for_the_dose_is_said(specimen: Callable[[], tm.datasets.Specimen]) -> None:
+    with pytest.warns(TorchMotifWarning, match="light columns may be missing"):
+        tm.analyze(specimen().draw(0.004, torch.Generator().manual_seed(0)), progress=False)
+
+
+@pytest.mark.parametrize("specimen", [RIGHT["square"], RIGHT["honeycomb"]], ids=["square", "honeycomb"])
+def test_a_low_dose_of_a_crystal_without_light_columns_is_no_doubt(
+    specimen: Callable[[], tm.datasets.Specimen],
+) -> None:
+    assert tm.analyze(specimen().draw(0.004, torch.Generator().manual_seed(0)), progress=False).warnings == []
 
 
 def test_a_wrong_polarity_is_said() -> None:

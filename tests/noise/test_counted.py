@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 import torch
+from skimage.restoration import denoise_nl_means
 
 import torchmotif as tm
 from torchmotif.dose import dose_report
@@ -26,6 +27,7 @@ CHANGES = {
     "smoothed": lambda x: ndi.gaussian_filter(x, 0.5),
     "median": lambda x: ndi.median_filter(x, 3),
     "resampled": lambda x: ndi.zoom(x, 0.8, order=1),
+    "non-local means": lambda x: denoise_nl_means(x, h=0.5 * x.std(), fast_mode=True),
     "bytes": lambda x: np.round(255 * x / x.max()).astype(np.uint8),
     "whole numbers": lambda x: np.round(10 * ndi.gaussian_filter(x, 0.8)),
 }

@@ -11,19 +11,20 @@ from scipy.spatial import cKDTree
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.plan import Batch, Image, measured
 from torchmotif.columns._crystal import SEEN, supports
-from torchmotif.columns._unexplained import Rest, rest_of
+from torchmotif.columns._rest import Rest, rest_of
 from torchmotif.columns.lattice import dark_sites
 
 __all__ = ["Looked", "findings", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
-_FEW = 30  # columns, below which no share is judged
+_FEW, _FEWER = 30, 12  # columns, below which no share is judged; and where hardly any may be supported
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
 _OTHER = 1.3  # times the spacing that was given, or less: the square root of 2 between a lattice and its centred one is beyond
 # Of the columns that no neighbours support, and the interquartile range over median of their nearest distances. Colloids, which have
-# no lattice, keep distances to 0.12 to 0.16; speckle has 0.18 to 0.31. Of the pentagonal oxide 0.35 have no support.
-_WITHOUT_LATTICE, _UNEVEN = 0.5, 0.17
+# no lattice, keep distances to 0.12 to 0.16; speckle has 0.18 to 0.31. Of the pentagonal oxide 0.15 to 0.5 have no support, of speckle, colloids and single
+# atoms under the probe 0.86 to 1.
+_WITHOUT_LATTICE, _UNEVEN = 0.7, 0.17
 _AROUND, _ONE_SIDE, _REACH = (
     6,
     0.4,
@@ -37,9 +38,12 @@ _MISFIT = 4.0  # median of the squared residual under columns over its expected 
 # Of what repeats in the image, left over by its columns. Simulated specimens of thirteen kinds at relative doses 10 to 0.05 have up to 0.005, real
 # images up to 0.05, whose columns are no Gaussians; twisted bilayers, of which half of the columns are found, 0.06 to 0.8.
 _UNEXPLAINED = 0.06
-# Of the columns, and interquartile range over median of their nearest distances: twisted bilayers have 0.23 to 0.49 and 0.16 to 0.36, other simulated
-# crystals up to 0.16 and 0.05, thirteen real images up to 0.23 and 0.11.
-_OVERLAPPING, _AT_ALL_DISTANCES = 0.2, 0.15
+# Of the columns, where they have no lattice: colloids of which 0.95 and 0.93 are found have 0.03 and 0.054, of which 0.89 and 0.90 are,
+# 0.054 and more.
+_MISSED = 0.05
+# Of the columns, and interquartile range over median of their nearest distances: twisted bilayers have 0.09 to 0.49 and 0.16 to 0.36, other simulated
+# crystals up to 0.24 and 0.05 (the oxide 0 and 0.37), thirteen real images up to 0.23 and 0.11.
+_OVERLAPPING, _AT_ALL_DISTANCES = 0.08, 0.15
 # Times the height of the columns, by which the background steps: of 72 images with steps of 1 to 10 times and edges of 1 to 40 px at most one column in
 # twenty is missing, with 30 times one in six, or a sublattice.
 _STEP = 15.0
@@ -73,7 +77,7 @@ class Looked:
     area : float
         Square pixels.
     rest : Rest
-        What its columns leave over: the mean share in the batches, and the highest step.
+        What its columns leave over: the mean of shares in the batches, and the most of what else there is.
     """
 
     image: Image
@@ -95,7 +99,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
     axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
     found: list[list[np.ndarray]] = [[] for _ in range(9)]
-    area, rests = 0.0, [Rest(0.0, 0.0)]
+    area, rests = 0.0, [Rest()]
     for batch in few:
         known, columns = batch.load("labels"), batch.load("columns")
         here = known["image"] == image.number
@@ -119,16 +123,17 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
             columns["is_rim"][rows],
             columns["is_overlapping"][rows],
         )
-        for every, new in zip(found, parts, strict=True):
-            every.append(new)
+        for one, new in zip(found, parts, strict=True):
+            one.append(new)
     at, quality, significance, labels, whole, inner, errors, rim, over = (
         np.concatenate(one) for one in found
     )
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
     supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy()
-    shares, steps = (np.array(one) for one in zip(*rests, strict=True))
-    rest = Rest(float(shares.sum()) / max(len(shares) - 1, 1), float(steps.max()))
+    every = np.array([[one.unexplained, one.step, one.missed, one.doubtful] for one in rests])
+    shares, highest = every.sum(0) / max(len(every) - 1, 1), every.max(0)
+    rest = Rest(float(shares[0]), float(highest[1]), float(shares[2]), float(highest[3]))
     thinned = any(bool(batch.threshold) for batch in few)
     return Looked(
         image, at, quality, significance, labels, whole, inner, over, supported, thinned, area, rest
@@ -144,7 +149,7 @@ def _rest(image: Image, core: np.ndarray, positions: np.ndarray, intensities: np
     local = positions - box[:2]
     there = ((local > -0.5) & (local < np.subtract(box[2:], box[:2]) - 0.5)).all(1)
     if not there.any():
-        return Rest(0.0, 0.0)
+        return Rest()
     pixels = image.source.read(box)
     if survey.unmeasured is not None:
         pixels = measured(pixels, survey.unmeasured, box)
@@ -174,6 +179,8 @@ def findings(looked: Looked) -> list[str]:
         _gaps,
         _residual,
         _left_over,
+        _missed,
+        _doubtful,
         _close,
         _step,
         _extent,
@@ -216,7 +223,7 @@ def _given_spacing(looked: Looked) -> str | None:
 
 
 def _lattice(looked: Looked) -> str | None:
-    if looked.inner.sum() < _FEW:
+    if looked.inner.sum() < _FEWER:
         return None
     share = 1.0 - float(looked.supported[looked.inner].mean())
     if share <= _WITHOUT_LATTICE:
@@ -288,6 +295,27 @@ def _left_over(looked: Looked) -> str | None:
     )
 
 
+def _missed(looked: Looked) -> str | None:
+    """Where no lattice tells of columns that are missing, what is left over does."""
+    if not looked.inner.any() or looked.supported[looked.inner].mean() >= 1 - _WITHOUT_LATTICE:
+        return None
+    if looked.rest.missed <= _MISSED:
+        return None
+    return (
+        f"beside the columns as much is left over as a column has, in places of {looked.rest.missed:.0%} of their number: some were not found; look at "
+        "the map, and set spacing= to the distance of the nearest"
+    )
+
+
+def _doubtful(looked: Looked) -> str | None:
+    if not looked.rest.doubtful:
+        return None
+    return (
+        f"at this dose columns of less than about {looked.rest.doubtful:.0%} of the intensity of the brightest are not found, and the mean cell has a trace of "
+        "such: light columns may be missing; take an image of a higher dose, or more of the crystal"
+    )
+
+
 def _close(looked: Looked) -> str | None:
     """Where layers lie on each other, columns of one are found at all distances from those of the other, down to the least that is told apart."""
     if looked.inner.sum() < _FEW or looked.supported[looked.inner].mean() < _WITHOUT_LATTICE:
@@ -315,7 +343,9 @@ def _extent(looked: Looked) -> str | None:
     survey = looked.image.survey
     hidden = 0.0 if survey.unmeasured is None else survey.unmeasured.count / math.prod(survey.shape)
     side = 2 * survey.model.spacing
-    occupied = len(np.unique(np.floor(looked.positions / side), axis=0))
+    occupied = float(len(np.unique(np.floor(looked.positions / side), axis=0)))
+    if len(looked.positions) < _FEWER:  # each would take up much more than its own
+        occupied = len(looked.positions) / 4
     share = 1.0 - min(occupied * side**2 * math.prod(survey.model.axes) / max(looked.area, 1.0), 1.0)
     crystal = (
         looked.inner.any() and looked.supported[looked.inner].mean() > _A_CRYSTAL

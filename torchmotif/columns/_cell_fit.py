@@ -5,14 +5,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Waves", "cells_around", "rendered", "sites_of"]
+__all__ = [
+    "CLEAR",
+    "FAINTEST_SITE",
+    "Waves",
+    "cells_around",
+    "left_beside",
+    "rendered",
+    "score_of_one",
+    "sites_of",
+]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
-_CLEAR = 4.5  # standard deviations of the mean cell
+CLEAR = 4.5  # standard deviations of the mean cell
 _MOST = 24  # sites of a cell
 # Of the brightest site: the least of a column, and of what may turn out to be one.
-_FAINTEST, _TRACE = 0.04, 0.01
+FAINTEST_SITE, _TRACE = 0.04, 0.01
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
@@ -49,11 +58,9 @@ def sites_of(
     waves = Waves.of(bins, real, _FINEST)
     open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
-        score = _matched(mean - best.model, variance, real, best.width) * open_
-        for site in best.sites:  # what is left over nearer to a column is a misfit of it
-            score[_away(at, site, real).reshape(bins) < _BESIDE * best.width] = 0
+        score = left_beside(mean - best.model, variance, real, best.sites, best.width) * open_
         top = int(score.argmax())
-        if score.flat[top] < _CLEAR:
+        if score.flat[top] < CLEAR:
             break
         height = (mean - best.model).flat[top] * 2 * math.pi * best.width**2
         start = best._replace(
@@ -72,17 +79,32 @@ def sites_of(
             open_ &= _away(at, at[top], real).reshape(bins) > best.width
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
-        one = rendered(np.full((1, 2), 0.5), np.ones(1), best.width, bins, real)
-        unit = _matched(one, variance, real, best.width).max()
+        unit = score_of_one(variance, real, best.width)
         misfit = np.abs(_matched(mean - best.model, variance, real, best.width)).max()
         faintest = best.strength.min()
-        if faintest > _FAINTEST * best.strength.max() and faintest * unit > _ABOVE * misfit:
+        if faintest > FAINTEST_SITE * best.strength.max() and faintest * unit > _ABOVE * misfit:
             break
         kept = np.delete(np.arange(len(best.sites)), best.strength.argmin())
         best = _fitted(
             mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), waves
         )
     return best.sites, best.strength, best.width
+
+
+def left_beside(
+    rest: np.ndarray, variance: np.ndarray, real: np.ndarray, sites: np.ndarray, width: float
+) -> np.ndarray:
+    """Standard deviations by which a column stands out of what is left over of a cell, at every bin that is not so near to a site that it is its misfit."""
+    score, at = _matched(rest, variance, real, width), _middles(rest.shape)
+    for site in sites:
+        score[_away(at, site, real).reshape(rest.shape) < _BESIDE * width] = 0
+    return score
+
+
+def score_of_one(variance: np.ndarray, real: np.ndarray, width: float) -> float:
+    """Standard deviations by which a column of intensity 1 stands out of a cell."""
+    one = rendered(np.full((1, 2), 0.5), np.ones(1), width, (variance.shape[0], variance.shape[1]), real)
+    return float(_matched(one, variance, real, width).max())
 
 
 def rendered(

@@ -26,7 +26,7 @@ from torchmotif.columns._territories import (
 )
 from torchmotif.columns.model import Cell, Pair, Tiles
 
-__all__ = ["cells_of", "nearest_sites"]
+__all__ = ["cells_of", "folded", "nearest_sites"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -262,10 +262,10 @@ def _above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Ten
 def _cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
     """The mean cell of some pixels, if it shows sites."""
     real = np.linalg.inv(vectors).T
-    folded = _folded(at.level, inside, at.place, real)
-    if folded is None:
+    shown = folded(at.level, inside, at.place, real)
+    if shown is None:
         return None
-    sites, strength, width = sites_of(*folded, real)
+    sites, strength, width = sites_of(*shown, real)
     if len(sites) == 0:
         return None
     (a, b), (c, d) = vectors.tolist()
@@ -303,7 +303,7 @@ def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -
     return found
 
 
-def _folded(
+def folded(
     level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""

@@ -1,18 +1,15 @@
 """What columns leave over of what repeats in an image: the share of its power that they do not explain."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif.columns._periodic import incoherent
-from torchmotif.columns._profiles import profiles, window_reach
-from torchmotif.columns._steps import stepped
-from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["Rest", "left_over", "rest_of"]
+__all__ = ["left_over"]
 
 # Of the spacing's frequency, below which the background is; of the power of a column's Gaussian, what is left at the highest frequency that
 # tells. Periods per spacing up to which it tells all the same.
@@ -20,45 +17,6 @@ _SLOW, _LEFT, _FINE = 0.6, 1e-3, 2.5
 # Times the power of what does not repeat: noise alone exceeds it once in three million.
 _CLEAR = 15.0
 _FEW = 12  # frequencies that repeat, below which nothing is told
-
-
-class Rest(NamedTuple):
-    """What the columns of an image leave, see `rest_of`."""
-
-    unexplained: float
-    step: float
-
-
-def rest_of(
-    tiles: Tiles, model: ImageModel, positions: Float[Tensor, "n 2"], intensity: Float[Tensor, " n"]
-) -> Rest:
-    """What some columns leave of one tile.
-
-    Parameters
-    ----------
-    tiles : Tiles
-        One.
-    model : ImageModel
-    positions : Tensor of shape (n, 2)
-    intensity : Tensor of shape (n,)
-        Over the model's `scale`.
-
-    Returns
-    -------
-    Rest
-        The share that `left_over` gives, and the height of the background's steps over that of the brightest tenth of the columns.
-    """
-    width = torch.tensor(model.width, dtype=torch.float32).to(tiles.data.device)
-    tile = torch.zeros(len(positions), dtype=torch.long, device=tiles.data.device)
-    drawn = profiles(positions, tile, width, tiles.shape, window_reach(max(model.width)))
-    canvas = drawn.canvas()
-    drawn.add(canvas, intensity.float()[:, None, None])
-    flat = stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
-    share = float(left_over(flat, drawn.crop(canvas), model.spacing, model.axes, model.width))
-    if flat.step is None:
-        return Rest(share, 0.0)
-    height = float(intensity.kthvalue(max(1, round(0.9 * len(intensity)))).values) / model.area
-    return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9))
 
 
 def left_over(

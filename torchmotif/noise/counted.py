@@ -21,6 +21,7 @@ _FEW_LEVELS = 16  # counts of so few electrons have many pixels at the greatest
 _IMPRECISE = 0.15  # of a gain, from which standard error on it tells no dose
 _CLIPPED = 0.005  # of the pixels at the greatest value, or the least
 _UNEVEN = 0.01  # of the step between levels, by which distances of levels may differ from multiples of it
+_FINEST = 4 * float(np.finfo(np.float32).eps)  # of the greatest value: no step between levels is finer
 _SIDE = 512  # pixels that tell the noise
 
 
@@ -94,8 +95,10 @@ def _are_even(levels: np.ndarray) -> bool:
     """Whether levels are whole numbers, or whole multiples of a step apart."""
     if (levels == np.round(levels)).all():
         return True
-    multiples = np.diff(levels.astype(np.float64))
-    multiples = multiples / multiples.min()
+    steps = np.diff(levels.astype(np.float64))
+    if steps.min() < _FINEST * np.abs(levels).max():  # multiples of the last digit, which all numbers are
+        return False
+    multiples = steps / steps[steps < 1.5 * steps.min()].mean()  # the least alone is rounded down
     return bool(np.abs(multiples - multiples.round()).max() < _UNEVEN)
 
 
