@@ -60,7 +60,7 @@ class Fit:
     blocks: Blocks
     paired: float  # the width for which neighbours were looked for
     touched: Bool[Tensor, " n"]  # by what was changed when the fit was continued
-    moving: Bool[Tensor, " n"]  # in the last step that was made
+    moving: Bool[Tensor, " n"]  # in the last step that was made of each
     assembled_at: Float[Tensor, "n 2"]  # positions for which the matrix was made; NaN where it was not
     band: Float[Tensor, "t m 49"]
     reach: int

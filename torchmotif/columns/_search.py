@@ -123,6 +123,7 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         before = fit.state
         far = fit.step(moving)
         moves = torch.zeros_like(moves).index_copy(0, rows, far > _NEAR)
+        fit.moving = fit.moving.index_copy(0, rows, far > _NEAR)
         misfit = fit.misfit()
         worse = ~(misfit <= most)
         mask, whole, numbers = _chosen(fit, moves, worse)
@@ -136,7 +137,6 @@ def converge(fit: Fit, steps: int, active: Bool[Tensor, " n"] | None = None) -> 
         kept = (better[fit.tile, None], better[fit.tile], better[:, None, None], better.any())
         pairs = zip(kept, fit.state, best, strict=True)
         best = tuple(torch.where(which, new, old) for which, new, old in pairs)  # type: ignore[assignment]
-    fit.moving = moves
     return fitted
 
 
