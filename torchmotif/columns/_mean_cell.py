@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
@@ -52,6 +53,7 @@ _HALVES = (
     ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
 )
 _FULL = 8  # pixels in a bin of a mean cell, on average
+_ONE_OF_NINE = 0.1  # a mean over nine bins of which one holds a pixel is more than this
 _CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -316,8 +318,16 @@ def folded(
         for total, power in zip(sums, powers, strict=True):
             total.scatter_add_(0, index, power)
     count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
-    if count.mean() < _FULL or count.min() == 0:
+    if count.mean() < _FULL:
         return None
+    empty = count == 0
+    if empty.any():
+        # Where a cell fits on the pixels' grid some bins hold none: they have what those around them have.
+        count, total, square = (
+            np.where(empty, uniform_filter(one, 3, mode="wrap"), one) for one in (count, total, square)
+        )
+        if count.min() < _ONE_OF_NINE:
+            return None
     mean = total / count
     # What noise has on average, with the columns' own scatter.
     spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
