@@ -19,7 +19,9 @@ __all__ = ["WINDOW", "Located", "bin_of", "bins_of", "expected", "lattice_consta
 # much each of these may be changed is not recorded.
 WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
 _SIDE = 2.0  # bins of the mean cell per pixel
-_SECOND = 0.95  # share of its gain by which a cell that explains less of all tiles counts beside a better one
+_SECOND = (
+    0.95  # share of its gain by which a lattice that explains less of all tiles counts beside a better one
+)
 
 
 class Located(NamedTuple):
@@ -55,7 +57,7 @@ def _places(
         found.append((at, expected(cell, at.place)))
     if len(cells) < 2:
         return found, list(inside)
-    return found, _territories(tiles, [model for _, model in found], min(map(lattice_constant, cells)))
+    return found, _territories(tiles, cells, [model for _, model in found])
 
 
 def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
@@ -73,13 +75,14 @@ def lattice_constant(cell: Cell) -> float:
 
 
 def _territories(
-    tiles: Tiles, models: list[Float[Tensor, "t h w"]], sigma: float
+    tiles: Tiles, cells: Sequence[Cell], models: list[Float[Tensor, "t h w"]]
 ) -> list[Bool[Tensor, "t h w"]]:
     """Pixels in which each of several models makes the squared difference to the image less, given those that do so more.
 
     Of two crystals each has its own; two layers on each other, whose models have nothing in common, both have all. In Gaussian
-    windows of standard deviation `sigma`.
+    windows with the least of the lattice constants for a standard deviation.
     """
+    sigma = min(map(lattice_constant, cells))
     windows, mask = Windows.of(tiles.data, sigma), tiles.usable.to(tiles.data.dtype)
     mean = windows.mean(tiles.level, mask)
     shape = (tiles.shape[1], tiles.shape[2])
@@ -89,9 +92,12 @@ def _territories(
     for i, one in enumerate(models):
         for j, other in enumerate(models[:i]):
             common[i, j] = common[j, i] = windows.sums(one * other * mask)
-    # Where two cells describe one crystal equally well it is one of them in all places.
-    weight = torch.full_like(gains[:, :1, :1, :1], _SECOND)
-    weight[gains.clamp(min=0).sum((1, 2, 3)).argmax()] = 1
+    # Where two lattices describe one crystal equally well it is one of them in all places. Cells on one lattice were told apart by what they hold.
+    shared = sent(
+        [[1.0 if one.orders == other.orders else _SECOND for other in cells] for one in cells], gains
+    )
+    best = gains.clamp(min=0).sum((1, 2, 3)).argmax()
+    weight = shared.index_select(0, best.view(1))[0, :, None, None, None]
     own = torch.zeros_like(gains)
     left, free = gains, torch.ones_like(gains, dtype=torch.bool)
     for _ in models:
