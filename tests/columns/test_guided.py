@@ -60,6 +60,35 @@ def test_oxygen_of_a_perovskite_is_found() -> None:
     assert false(columns, specimen) == 0
 
 
+@pytest.mark.parametrize("a_site", ["Sr", "La", "Ba"])
+def test_a_cell_of_whole_pixels_along_their_rows_shows_faint_columns(a_site: str) -> None:
+    # Its pixels lie in few places of the cell: 26.03 px a side.
+    specimen = tm.datasets.perovskite((420, 420), a_site=a_site, rotation_rad=0.0)
+    columns = tm.find_columns(drawn(specimen, 1 / 10, seed=7001))
+    assert recall(columns, specimen, "O") >= 0.98
+    assert false(columns, specimen) <= 3
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_a_cell_of_about_whole_pixels_is_no_reason_to_have_none(seed: int) -> None:
+    specimen = tm.datasets.rocksalt(shape=(420, 420))
+    columns = tm.find_columns(drawn(specimen, 1 / 20, seed=seed))
+    assert recall(columns, specimen, "Mg", "O") >= 0.98
+    assert false(columns, specimen) <= 3
+
+
+@pytest.mark.parametrize("pixel_nm", [0.015, 0.022])
+@pytest.mark.parametrize("dose", [1.0, 1 / 10])
+def test_two_domains_on_one_lattice_keep_the_oxygen_of_each(pixel_nm: float, dose: float) -> None:
+    specimen = tm.datasets.polar_perovskite((420, 420), pixel_nm, rotation_rad=0.0)
+    columns = tm.find_columns(drawn(specimen, dose, seed=7001))
+    assert recall(columns, specimen, "O") >= 0.97
+    assert recall(columns, specimen, "Pb", "Ti") >= 0.99
+    assert false(columns, specimen) <= 0.015 * len(
+        columns
+    )  # beside the wall, at the places of the other domain
+
+
 def test_few_electrons_show_a_lattice_where_they_show_no_column() -> None:
     specimen = tm.datasets.mose2((SIDE, SIDE), probe_sigma_nm=0.05)
     scan = drawn(specimen, 1 / 100)
