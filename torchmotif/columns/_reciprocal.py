@@ -92,11 +92,13 @@ def _of_corners(
     # Half of the plane of frequencies, whose other half is the same: rows from 0 on, and all columns.
     power = torch.fft.rfft2((part - mean) * window, dim=(2, 1)).abs().square()
     half = side // 2
-    rise = power / incoherent(power.mT, (1.0, 1.0)).mT
-    # Two rows of the other half, so that each frequency has all around it; zero in the middle of the columns.
     turned = -torch.arange(side, device=level.device) % side
-    rise = torch.cat([rise[:, 1:3, turned].flip(1), rise], dim=1)
-    rise = torch.fft.fftshift(rise, dim=2)
+
+    def around(image: Tensor) -> Tensor:
+        """With two rows of the other half, so that each frequency has all around it; zero in the middle of the columns."""
+        return torch.fft.fftshift(torch.cat([image[:, 1:3, turned].flip(1), image], dim=1), dim=2)
+
+    rise, power = around(power / incoherent(power.mT, (1.0, 1.0)).mT), around(power)
     top = running_max(running_max(rise, 2, -2), 2, -1)
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
     across = torch.arange(-half, side - half, device=level.device)[None]
@@ -108,8 +110,12 @@ def _of_corners(
     which = torch.arange(len(rise), device=level.device)[:, None]
 
     def log(i: Tensor, j: Tensor) -> Tensor:
-        values: Tensor = rise[which, i.clamp(0, half + 2), j.clamp(0, side - 1)].clamp(min=1e-6).log()
-        return values
+        found: Tensor = power[which, i.clamp(0, half + 2), j.clamp(0, side - 1)]
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log()
+
+    # Where peaks are in the power itself: what it is divided by changes from ring to ring, and has the peaks in it.
+    near = torch.stack([log(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]).argmax(0)
+    row, col = row + near // 3 - 1, col + near % 3 - 1
 
     middle, shifts = log(row, col), []
     for i, j in ((1, 0), (0, 1)):
