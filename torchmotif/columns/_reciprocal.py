@@ -96,7 +96,8 @@ def _of_corners(
 
     def around(image: Tensor) -> Tensor:
         """With two rows of the other half, so that each frequency has all around it; zero in the middle of the columns."""
-        return torch.fft.fftshift(torch.cat([image[:, 1:3, turned].flip(1), image], dim=1), dim=2)
+        found: Tensor = torch.cat([image[:, 1:3, turned].flip(1), image], dim=1)
+        return found.roll(side // 2, dims=2)
 
     rise, power = around(power / incoherent(power.mT, (1.0, 1.0)).mT), around(power)
     top = running_max(running_max(rise, 2, -2), 2, -1)
