@@ -47,7 +47,7 @@ def polarity_angle(
 
 def _summed(values: Floats, of: NDArray[np.int64], n: int) -> Floats:
     """Sums (c, n) of values (c, p) by the column that each is of."""
-    return np.stack([np.bincount(of, one, minlength=n) for one in values])
+    return np.stack([np.bincount(of, one, minlength=n).astype(np.float64) for one in values])
 
 
 def same_lattice(
