@@ -95,10 +95,11 @@ def test_motifs_separate_the_kinds(whole: tm.field.FieldResult, specimen: tm.dat
 def test_motifs_learnt_on_a_sample_are_those_of_all_columns(
     whole: tm.field.FieldResult, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.analysis.learn._LEARNT", len(whole.labels) // 2)
+    # Of the rarest kinds, of 13 columns, half would be fewer than a motif has.
+    monkeypatch.setattr("torchmotif.analysis.learn._LEARNT", 6 * len(whole.labels) // 10)
     sampled = analyzed(scan, tmp_path / "sampled")
     assert sampled.positions.tobytes() == whole.positions.tobytes()
-    assert tm.metrics.ami(sampled.labels, whole.labels) > 0.9
+    assert tm.metrics.ami(sampled.labels, whole.labels) > 0.95
 
 
 def test_assemblies_are_those_of_the_whole_graph(whole: tm.field.FieldResult) -> None:
