@@ -19,10 +19,7 @@ __all__ = ["WINDOW", "Located", "bin_of", "bins_of", "expected", "lattice_consta
 # much each of these may be changed is not recorded.
 WINDOW = 2.0  # lattice constants: standard deviation of the window in which a phase is measured
 _SIDE = 2.0  # bins of the mean cell per pixel
-# Share of its gain by which a cell that explains less of all tiles counts beside a better one: where two lattices describe one crystal equally
-# well it is one of them in all places. Two cells on one lattice count alike where they gain, each in its places, more than this share of what they would as
-# the truth, in the mean: domains of PbTiO3 at 1 to 1/33 of the dose and mirror twins gain 1.0 to 1.2, kinds of cell in a bilayer's moire 0.7.
-_SECOND, _OWN_PLACES = 0.95, 0.85
+_SECOND = 0.95  # share of its gain by which a cell that explains less of all tiles counts beside a better one
 
 
 class Located(NamedTuple):
@@ -37,9 +34,9 @@ class Located(NamedTuple):
 
 def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
     """Every cell in some tiles; of several, each is measured once more in its own crystals, and from there up to their boundaries."""
-    at, own, beside = _places(tiles, cells, [tiles.usable] * len(cells))
+    at, own = _places(tiles, cells, [tiles.usable] * len(cells))
     if len(cells) > 1:
-        at, own, _ = _places(tiles, cells, [tiles.usable & one for one in own], beside)
+        at, own = _places(tiles, cells, [tiles.usable & one for one in own])
     found = []
     for cell, (where, model), one in zip(cells, at, own, strict=True):
         inside = one & tiles.usable
@@ -49,19 +46,16 @@ def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
 
 
 def _places(
-    tiles: Tiles,
-    cells: Sequence[Cell],
-    inside: list[Bool[Tensor, "t h w"]],
-    beside: Float[Tensor, "m m"] | None = None,
-) -> tuple[list[tuple[Placed, Tensor]], list[Bool[Tensor, "t h w"]], Float[Tensor, "m m"] | None]:
-    """Place and model of every cell, whose phases are measured inside some pixels, the pixels that are its own, and see `_territories`."""
+    tiles: Tiles, cells: Sequence[Cell], inside: list[Bool[Tensor, "t h w"]]
+) -> tuple[list[tuple[Placed, Tensor]], list[Bool[Tensor, "t h w"]]]:
+    """Place and model of every cell, whose phases are measured inside some pixels, and the pixels that are its own."""
     found = []
     for cell, pixels in zip(cells, inside, strict=True):
         at = placed(tiles.level, pixels, sent(cell.orders, tiles.data), cell.window)
         found.append((at, expected(cell, at.place)))
     if len(cells) < 2:
-        return found, list(inside), None
-    return found, *_territories(tiles, cells, [model for _, model in found], beside)
+        return found, list(inside)
+    return found, _territories(tiles, [model for _, model in found], min(map(lattice_constant, cells)))
 
 
 def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h w"]:
@@ -79,35 +73,25 @@ def lattice_constant(cell: Cell) -> float:
 
 
 def _territories(
-    tiles: Tiles,
-    cells: Sequence[Cell],
-    models: list[Float[Tensor, "t h w"]],
-    beside: Float[Tensor, "m m"] | None = None,
-) -> tuple[list[Bool[Tensor, "t h w"]], Float[Tensor, "m m"]]:
+    tiles: Tiles, models: list[Float[Tensor, "t h w"]], sigma: float
+) -> list[Bool[Tensor, "t h w"]]:
     """Pixels in which each of several models makes the squared difference to the image less, given those that do so more.
 
     Of two crystals each has its own; two layers on each other, whose models have nothing in common, both have all. In Gaussian
-    windows with the least of the lattice constants for a standard deviation. Also the shares of its gain by which each cell counts `beside`
-    each other one, if they are not given.
+    windows of standard deviation `sigma`.
     """
-    sigma = min(map(lattice_constant, cells))
     windows, mask = Windows.of(tiles.data, sigma), tiles.usable.to(tiles.data.dtype)
     mean = windows.mean(tiles.level, mask)
     shape = (tiles.shape[1], tiles.shape[2])
     level = (tiles.level - Windowed(mean[:, None], windows.step).at_pixels(shape)[:, 0]) * mask
-    gains = torch.stack([2 * windows.sums(level * model * mask) for model in models])
+    gains = torch.stack([windows.sums((2 * level - model) * model * mask) for model in models])
     common = torch.zeros(len(models), *gains.shape, dtype=gains.dtype, device=gains.device)
     for i, one in enumerate(models):
-        for j, other in enumerate(models[: i + 1]):
+        for j, other in enumerate(models[:i]):
             common[i, j] = common[j, i] = windows.sums(one * other * mask)
-    square = torch.stack([common[i, i] for i in range(len(models))])
-    gains = gains - square
-    if beside is None:
-        alike = sent([[one.orders == other.orders for other in cells] for one in cells], gains, torch.bool)
-        apart = square[:, None] + square - 2 * common
-        beside = torch.where(alike & _told_apart(gains, apart), 1.0, _SECOND)
-    top = gains.clamp(min=0).sum((1, 2, 3)).argmax().view(1)
-    weight = beside.index_select(0, top)[0].index_fill(0, top, 1.0)[:, None, None, None]
+    # Where two cells describe one crystal equally well it is one of them in all places.
+    weight = torch.full_like(gains[:, :1, :1, :1], _SECOND)
+    weight[gains.clamp(min=0).sum((1, 2, 3)).argmax()] = 1
     own = torch.zeros_like(gains)
     left, free = gains, torch.ones_like(gains, dtype=torch.bool)
     for _ in models:
@@ -118,18 +102,7 @@ def _territories(
         taken = chosen & (left > 0)
         left = left - 2 * torch.einsum("kt...,jkt...->jt...", taken.to(left.dtype), common)
     fields = Windowed(own.transpose(0, 1), windows.step).at_pixels(shape)
-    return list((fields > 0).unbind(1)), beside
-
-
-def _told_apart(gains: Float[Tensor, "m t a b"], apart: Float[Tensor, "m m t a b"]) -> Bool[Tensor, "m m"]:
-    """Which models each have places of their own, where one gains over the other about what it would if it were the truth: how far they are `apart`.
-
-    Where what is there changes without end, as in the moire of two layers, both are wrong in most places, and one gains less.
-    """
-    more = gains[:, None] - gains
-    wins = more > 0
-    share = (more * wins).sum((2, 3, 4)) / (apart * wins).sum((2, 3, 4)).clamp(min=1e-12)
-    return share + share.mT > 2 * _OWN_PLACES
+    return list((fields > 0).unbind(1))
 
 
 def bins_of(real: np.ndarray) -> tuple[int, int]:
