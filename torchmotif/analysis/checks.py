@@ -318,7 +318,7 @@ def _doubtful(looked: Looked) -> str | None:
 
 def _close(looked: Looked) -> str | None:
     """Where layers lie on each other, columns of one are found at all distances from those of the other, down to the least that is told apart."""
-    if looked.inner.sum() < _FEW or looked.supported[looked.inner].mean() < _WITHOUT_LATTICE:
+    if looked.inner.sum() < _FEW or looked.supported[looked.inner].mean() < 1 - _WITHOUT_LATTICE:
         return None
     share = float(looked.overlapping[looked.inner].mean())
     lower, middle, upper = np.quantile(_nearest(looked), (0.25, 0.5, 0.75))
