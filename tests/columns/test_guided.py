@@ -77,6 +77,27 @@ def test_a_cell_of_about_whole_pixels_is_no_reason_to_have_none(seed: int) -> No
     assert false(columns, specimen) <= 3
 
 
+@pytest.mark.parametrize("pixel_nm", [0.015, 0.022])
+@pytest.mark.parametrize("dose", [1.0, 1 / 10])
+def test_two_domains_on_one_lattice_keep_the_oxygen_of_each(pixel_nm: float, dose: float) -> None:
+    specimen = tm.datasets.polar_perovskite((420, 420), pixel_nm, rotation_rad=0.0)
+    columns = tm.find_columns(drawn(specimen, dose, seed=7001))
+    assert recall(columns, specimen, "O") >= 0.97
+    assert recall(columns, specimen, "Pb", "Ti") >= 0.99
+    # Beside the wall, at the places of the other domain.
+    assert false(columns, specimen) <= 0.015 * len(columns)
+
+
+@pytest.mark.parametrize("seed", [7001, 7002])
+def test_the_mean_of_two_domains_is_no_cell_of_its_own(seed: int) -> None:
+    # Oxygen is displaced by an eighth of the cell: beside the wall the mean of both sides has none.
+    specimen = tm.datasets.polar_perovskite((512, 512), displacement_pm=20.0)
+    columns = tm.find_columns(drawn(specimen, seed=seed))
+    assert recall(columns, specimen, "O") >= 0.97
+    assert recall(columns, specimen, "Pb", "Ti") >= 0.99
+    assert false(columns, specimen) <= 0.015 * len(columns)
+
+
 def test_few_electrons_show_a_lattice_where_they_show_no_column() -> None:
     specimen = tm.datasets.mose2((SIDE, SIDE), probe_sigma_nm=0.05)
     scan = drawn(specimen, 1 / 100)

@@ -24,6 +24,7 @@ from torchmotif.columns._territories import (
     expected,
     lattice_constant,
     located,
+    without_mixtures,
 )
 from torchmotif.columns.model import Cell, Pair, Tiles
 
@@ -101,7 +102,7 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
             explained or _explains(*_fine((own - model, own), cell), inside, cell.width)
         )
 
-    return tuple(found[number][0] for number in order if is_crystal(number))
+    return without_mixtures(tiles, [found[number][0] for number in order if is_crystal(number)])
 
 
 def _told(

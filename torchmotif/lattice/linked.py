@@ -84,7 +84,7 @@ def find_grains(
         raise InputError("the columns form no lattice: no motif repeats by translations of its own")
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
-    polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
+    polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest, fits.basis)
     inside = _inside(points, fits, polar)
     fits, inside = _by_the_brightest(points, (fits, inside), bases, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
