@@ -98,6 +98,23 @@ def test_the_mean_of_two_domains_is_no_cell_of_its_own(seed: int) -> None:
     assert false(columns, specimen) <= 0.015 * len(columns)
 
 
+# Lattices that differ by 0.05 are told apart in blocks of 380 px and more.
+@pytest.mark.parametrize(
+    ("twist", "side", "dose"), [(0.05, 512, 1.0), (0.1, 320, 1.0), (0.1, 320, 1 / 50), (0.15, 320, 1.0)]
+)
+def test_each_of_two_layers_turned_by_little_has_a_mean_cell(twist: float, side: int, dose: float) -> None:
+    specimen = tm.datasets.twisted_bilayer_mos2(twist, (side, side))
+    columns = tm.find_columns(drawn(specimen, dose, seed=1))
+    at, kinds = specimen.truth.positions.numpy(), np.asarray(specimen.truth.kinds)
+    # What is nearer to another column than 2.5 widths may be one with it.
+    apart = cKDTree(at).query(at, 2)[0][:, 1] > 2.5 * max(columns.width)
+    inner = ((at > 16) & (at < side - 17)).all(1)
+    near = cKDTree(columns.positions).query(at)[0] < 3
+    for kind, least in (("Mo", 0.92), ("S2", 0.8 if dose < 1 else 0.95)):
+        assert near[apart & inner & (kinds == kind)].mean() >= least
+    assert (cKDTree(at).query(columns.positions)[0] > 3).mean() < 0.02
+
+
 def test_few_electrons_show_a_lattice_where_they_show_no_column() -> None:
     specimen = tm.datasets.mose2((SIDE, SIDE), probe_sigma_nm=0.05)
     scan = drawn(specimen, 1 / 100)

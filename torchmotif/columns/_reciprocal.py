@@ -25,6 +25,7 @@ _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 # Periods per block, and share of its own frequency, by which a peak may miss a lattice.
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
+_TURNED_AT_MOST = 0.3  # of a reciprocal vector: farther apart, the orders of one lattice may be nearer to others of the other
 ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
 _SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
@@ -43,19 +44,29 @@ class Lattice(NamedTuple):
     side: int
 
 
-def lattices(level: Tensor, usable: Tensor, spacing: float, *, beside: bool = False) -> list[Lattice]:
-    """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much."""
+def lattices(
+    level: Tensor,
+    usable: Tensor,
+    spacing: float,
+    *,
+    beside: bool = False,
+    blocks: tuple[float, ...] = _BLOCK_SPACINGS,
+    within: float = ALIKE,
+) -> list[Lattice]:
+    """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much.
+
+    Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one.
+    """
     sides = dict.fromkeys(
-        min(max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)), *level.shape[1:])
-        for times in _BLOCK_SPACINGS
+        min(max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)), *level.shape[1:]) for times in blocks
     )
     found: list[tuple[Lattice, float]] = []
     for side in sides:
-        more, blocks = _of_blocks(level, usable, side, _RISE_BESIDE if beside else _RISE)
+        more, count = _of_blocks(level, usable, side, _RISE_BESIDE if beside else _RISE)
         found += more
-        if len(found) == blocks and len(_clustered(found)) == 1:
+        if len(found) == count and len(_clustered(found, within)) == 1:
             break
-    return _clustered(found)
+    return _clustered(found, within)
 
 
 def _of_blocks(
@@ -186,13 +197,13 @@ def _best_basis(g: Float[Tensor, "b p 2"], weight: Float[Tensor, "b p"]) -> tupl
     return bases[block, number], best, hit[block, number]
 
 
-def _clustered(found: list[tuple[Lattice, float]]) -> list[Lattice]:
+def _clustered(found: list[tuple[Lattice, float]], within: float) -> list[Lattice]:
     """One lattice for each crystal: the mean of those of its blocks, seen best where there is most evidence."""
     groups: list[tuple[np.ndarray, float, Lattice]] = []
     for lattice, weight in sorted(found, key=lambda one: -one[1]):
         basis = _reduced(lattice.vectors)
         for number, (mean, total, best) in enumerate(groups):
-            whole = _orders(basis, mean / total)
+            whole = _orders(basis, mean / total, within)
             if whole is None:
                 continue
             # Peaks that are some of the orders of a lattice with more evidence are no other.
@@ -213,6 +224,14 @@ def alike(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
     """Whether two bases are of the same lattice, `within` a share of their vectors."""
     whole = _orders(basis, other, within)
     return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
+
+
+def separation(basis: np.ndarray, other: np.ndarray) -> float:
+    """Distance in periods per pixel between the nearest low orders of two lattices; infinite where they are nowhere about alike."""
+    whole = _orders(basis, other, _TURNED_AT_MOST)
+    if whole is None:
+        return math.inf
+    return float(np.linalg.norm(basis - whole @ other, axis=1).min())
 
 
 def _orders(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, noise_level
-from torchmotif.columns._mean_cell import folded
+from torchmotif.columns._folding import folded
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._profiles import profiles, window_reach

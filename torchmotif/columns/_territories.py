@@ -73,19 +73,25 @@ def without_mixtures(tiles: Tiles, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         if not crowded:
             return kept
         fewer = [kept[:number] + kept[number + 1 :] for number in crowded]
-        gains = torch.stack([_explained(tiles, some) for some in (kept, *fewer)])
+        gains = torch.stack([explained(tiles, some) for some in (kept, *fewer)])
         best = int(gains.flip(0).argmax())  # of equals the one with fewer
         if best == len(fewer):
             return kept
         kept = fewer[len(fewer) - 1 - best]
 
 
-def _explained(tiles: Tiles, cells: Sequence[Cell]) -> Float[Tensor, ""]:
+def explained(tiles: Tiles, cells: Sequence[Cell]) -> Float[Tensor, ""]:
     """By how much some cells, each in its territory, make the squared difference to the tiles less."""
-    model = torch.zeros_like(tiles.level)
-    for cell, at in zip(cells, located(tiles, cells), strict=True):
-        model += torch.where(at.inside, expected(cell, at.place), 0.0)
+    model = sum_of(cells, located(tiles, cells)) if cells else torch.zeros_like(tiles.level)
     return ((2 * tiles.level - model) * model * tiles.usable).double().sum()
+
+
+def sum_of(cells: Sequence[Cell], where: Sequence[Located]) -> Float[Tensor, "t h w"]:
+    """What some cells, each in its territory, let expect of every pixel."""
+    parts = [
+        torch.where(at.inside, expected(cell, at.place), 0.0) for cell, at in zip(cells, where, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def _places(

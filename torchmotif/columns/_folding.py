@@ -1,0 +1,133 @@
+"""An image folded into the mean cell of a lattice, with the local phase of two of its orders, and the sites that it shows."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy.ndimage import uniform_filter
+from torch import Tensor
+
+from torchmotif._arrays import Budget, sent
+from torchmotif.columns._cell_fit import sites_of
+from torchmotif.columns._local_phase import Placed, local_orders, placed
+from torchmotif.columns._reciprocal import Lattice
+from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
+from torchmotif.columns.model import Cell
+
+__all__ = ["CRYSTAL", "above", "first_cell", "folded", "mean_cell", "strength"]
+
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
+# of these may be changed is not recorded.
+CRYSTAL = 0.4  # of the usual amplitude: where orders have less, there is another crystal, or none
+_FULL = 8  # pixels in a bin of a mean cell, on average
+# Of the mean number of pixels in a bin: where some have less, it is not by chance. Perovskites, polar or not, and rock salt at any angle have 0.4 and
+# more, those whose sides are 26.03 px along the pixels' grid 0 to 0.05.
+_THIN = 0.25
+_ONE_OF_NINE = 0.1  # a mean over nine bins of which one holds a pixel is more than this
+_CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
+_REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
+_SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
+
+
+def first_cell(level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0.0) -> Cell | None:
+    """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong.
+
+    Phases are measured in windows of two lattice constants, or of `sigma` pixels if that is more.
+    """
+    longest = float(np.linalg.norm(np.linalg.inv(lattice.vectors), axis=0).max())
+    sigma, side = max(WINDOW * longest, sigma), max(lattice.side, math.ceil(_SHOWN_IN * longest))
+    corner = (
+        min(max(first - (side - lattice.side) // 2, 0), max(length - side, 0))
+        for first, length in zip(lattice.corner, level.shape[1:], strict=True)
+    )
+    rows, cols = (slice(first, first + side) for first in corner)
+    level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
+    if 2 * sigma > min(level.shape[1:]):
+        return None
+    chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
+    at = placed(level, usable, sent(chosen, level), sigma)
+    return mean_cell(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
+
+
+def strength(at: Placed | Located) -> Float[Tensor, "t 1 m n"]:
+    """Amplitude of the weaker order, as a share of what it usually has where it is strong."""
+    usual = at.amplitude.transpose(0, 1).flatten(1).quantile(0.9, dim=1)[:, None, None]
+    return (at.amplitude / usual).amin(1, keepdim=True)
+
+
+def above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tensor:
+    """Usable pixels where something known at nodes is more than that."""
+    values = F.interpolate(field, usable.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    return usable & (values > least)
+
+
+def mean_cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
+    """The mean cell of some pixels, if it shows sites."""
+    real = np.linalg.inv(vectors).T
+    shown = folded(at.level, inside, at.place, real)
+    if shown is None:
+        return None
+    sites, heights, width = sites_of(*shown, real)
+    if len(sites) == 0:
+        return None
+    (a, b), (c, d) = vectors.tolist()
+    places = tuple((float(row), float(col)) for row, col in sites)
+    return Cell(((a, b), (c, d)), sigma, places, tuple(heights.tolist()), width)
+
+
+def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
+    """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest."""
+    numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
+    orders = local_orders(level, usable, sent(numbers @ vectors, level), sigma)
+    strong = torch.hypot(orders.field[:, 0:-1:2], orders.field[:, 1:-1:2]).mean((0, 2, 3)).tolist()
+    pairs = [
+        (a, b) for a in range(8) for b in range(a) if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1
+    ]
+    best = max(pairs, key=lambda p: min(strong[p[0]], strong[p[1]]))
+    chosen: np.ndarray = numbers[list(best)] @ vectors
+    return chosen
+
+
+def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
+    """Reciprocal vectors whose local phases have no slope on the whole."""
+    chosen = sent(vectors, level, torch.float64)
+    for _ in range(_REFINED):
+        orders = local_orders(level, usable, chosen.to(level.dtype), sigma)
+        real, imaginary = (orders.field[:, i:4:2].double() for i in (0, 1))
+        slopes = []
+        for axis, step in zip((2, 3), orders.step, strict=True):
+            count = real.shape[axis] - 1
+            a, b, c, d = (one.narrow(axis, first, count) for first in (0, 1) for one in (real, imaginary))
+            turn = torch.atan2((d * a - c * b).sum((0, 2, 3)), (c * a + d * b).sum((0, 2, 3)))
+            slopes.append(turn / (2 * math.pi * step))
+        chosen = chosen + torch.stack(slopes, dim=1)
+    found: np.ndarray = chosen.cpu().numpy()
+    return found
+
+
+def folded(
+    level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
+    a, b = bins_of(real)
+    sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
+    for where, some, pixels in _CHUNK.split(inside, place, level):
+        index = torch.where(where, bin_of(some, (a, b)), a * b).flatten().long()
+        values = pixels.flatten().double()
+        powers = (values.new_ones(()).expand_as(values), values, values.square())
+        for total, power in zip(sums, powers, strict=True):
+            total.scatter_add_(0, index, power)
+    count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
+    if count.mean() < _FULL:
+        return None
+    if count.min() < _THIN * count.mean():
+        # Where a cell fits on the pixels' grid most of these lie in few bins, and others hold none: means over three by three.
+        count, total, square = (uniform_filter(one, 3, mode="wrap") for one in (count, total, square))
+        if count.min() < _ONE_OF_NINE:
+            return None
+    mean = total / count
+    # What noise has on average, with the columns' own scatter.
+    spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
+    return mean, spread / count
