@@ -194,11 +194,12 @@ def _inside(
     )
     if rows is None:
         found &= points.group >= 0
+    side = np.abs(polar)
     if found.any():
-        side = np.abs(polar)
         found &= fits.even(float(np.median(fits.offset[found])) if usual is None else usual)
         if rows is None:
             found &= fits.likely(found)
+    if found.any():  # those that are left
         found &= (side[here] > _SIDED * np.median(side[here][found])) | (np.median(side[here][found]) < POLAR)
     return found
 

@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from torchmotif.lattice import Dislocations, Displacements, Grains, LatticeStrain, Profile
+    from torchmotif.lattice import Dislocations, Displacements, Grains, LatticeStrain, Layers, Profile
 
-__all__ = ["colour_of_angle", "displacement_map", "grain_map", "phase_map", "profile", "strain_map"]
+__all__ = [
+    "colour_of_angle",
+    "displacement_map",
+    "grain_map",
+    "layer_map",
+    "phase_map",
+    "profile",
+    "strain_map",
+]
 
 _ARROW = 0.8  # spacings that the longest arrows have, so that they do not reach the next column
 _VECTORS = 5_000  # marks that are drawn one by one in a PDF; more become one picture
@@ -276,6 +284,44 @@ def grain_map(
             zorder=6,
         )
     return axes
+
+
+def layer_map(
+    layers: "Layers",
+    *,
+    image: Any = None,
+    pixel_size_nm: tuple[float, float] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Columns in the colour of the layer that they are on, and those of both in another.
+
+    Parameters
+    ----------
+    layers : Layers
+    image : array of shape (h, w), optional
+    pixel_size_nm : (float, float), optional
+        For the scale bar.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    parts = layers.parts
+    count = np.bincount(parts + 1, minlength=4)[1:].tolist()
+    names = {
+        one: f"{one}: {count[one]:,}, {angle:.2f}°"
+        for one, angle in enumerate(layers.orientation_deg[:, 0].tolist())
+    }
+    return _marked(
+        layers.positions,
+        parts,
+        names | {2: f"both: {count[2]:,}"},
+        title="layer",
+        image=image,
+        pixel_size_nm=pixel_size_nm,
+        ax=ax,
+    )
 
 
 def phase_map(
