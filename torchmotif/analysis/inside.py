@@ -325,16 +325,16 @@ class Inside:
         found: dict[str, NDArray[Any]] = {}
         if self._grain_of_each is not None:
             found["grain"] = self._grain_of_each
-        layers = self._layers_if_any
+        layers = self.layers_if_any
         if layers is not None:
             found |= {"layer": layers.labels, "both_layers": layers.shared}
         return found
 
-    @property
-    def _layers_if_any(self) -> Layers | None:
-        """Layers over one another, None where there are none."""
-        try:
-            return self.layers
+    @cached_property
+    def layers_if_any(self) -> Layers | None:
+        """What tables and the report say of `layers`: None where there are none, or where `grains` explain the columns without a warning."""
+        try:  # 100,000 columns of one lattice would take 20 s to say that they have no second
+            return self.layers if self._grain_of_each is None or self.grains.warnings else None
         except InputError:
             return None
 
@@ -451,8 +451,8 @@ def write_inside(result: Any, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     image, size = result.image.measured(), result.image.pixel_size_nm
-    with suppress(InputError):  # there is one lattice, or none
-        layers = result.layers
+    layers = result.layers_if_any
+    if layers is not None:
         layers.to_dataframe().to_csv(folder / "layers.csv", index=False)
         figure = Figure(dpi=150)
         axes = plot.map_axes(image.shape, size, n_motifs=4, figure=figure)

@@ -30,8 +30,10 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
     """
     layers: list[dict[str, Any]] = []
     n = len(result.labels)
-    with suppress(TorchMotifError):  # there is one lattice, or none
-        both = result.layers
+    both = None
+    with suppress(TorchMotifError):  # columns without errors
+        both = result.layers_if_any
+    if both is not None:
         words = [
             f"layer {one}, {angle:.2f}°" for one, angle in enumerate(both.orientation_deg[:, 0].tolist())
         ]

@@ -56,7 +56,7 @@ class Shown(Protocol):
     @property
     def grains(self) -> Grains: ...  # noqa: D102
     @property
-    def layers(self) -> Layers: ...  # noqa: D102
+    def layers_if_any(self) -> Layers | None: ...  # noqa: D102
     def strain(self) -> LatticeStrain: ...  # noqa: D102
     def displacements(self) -> Displacements: ...  # noqa: D102
     def polarisation(self) -> Displacements: ...  # noqa: D102
