@@ -123,3 +123,37 @@ def test_napari_gets_arrows_and_points(polar: tm.MotifResult) -> None:
     (_, _, first), (place, values, second) = napari_layers(polar, polar.strain())
     assert (first, second) == ("shapes", "points")
     assert len(place) == len(values["features"]) > 100
+
+
+def test_a_component_may_be_named_alone_and_keeps_its_unit(polar: tm.MotifResult) -> None:
+    (axes,) = tm.plot.strain_map(polar.strain(), components="shear")
+    assert axes.get_title().startswith("shear, %")
+    field = polar.polarisation()
+    (axes,) = tm.plot.strain_map(field, components="row_shift_px", level=None)
+    (marks,) = (one for one in axes.collections if len(one.get_offsets()) > 0)
+    assert np.sort(np.asarray(marks.get_array())) == pytest.approx(np.sort(field.values[field.known, 0]))
+    with pytest.raises(tm.errors.InputError, match="got \\['exx'\\]"):
+        tm.plot.strain_map(polar.strain(), components="exx")
+    with pytest.raises(tm.errors.InputError, match="displacements"):
+        tm.plot.displacement_map(polar.strain())  # type: ignore[arg-type]
+
+
+def test_domains_of_polarisation_are_classes(polar: tm.MotifResult) -> None:
+    field = polar.polarisation()
+    cations = np.zeros(len(polar.labels), bool)
+    cations[field.columns] = True
+    found = polar.split(cations, by="polarisation")
+    assert len(found) == 2
+    assert "no more" in repr(found)
+    up = field.values[:, 0] < 0
+    same = (found.labels[field.columns] == 0) == up
+    assert max(same.mean(), 1 - same.mean()) > 0.95
+
+
+@pytest.mark.parametrize("constants", [{"a_nm": 3.905}, {"a_nm": 0.3905, "gamma_deg": 120.0}])
+def test_lattice_constants_that_no_grain_has_are_refused(
+    polar: tm.MotifResult, constants: dict[str, float]
+) -> None:
+    assert polar.strain({"a_nm": 0.3905}).known.any()
+    with pytest.raises(tm.errors.InputError, match="gamma_deg"):
+        polar.strain(constants)

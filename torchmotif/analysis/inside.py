@@ -265,7 +265,7 @@ class Inside:
     def split(
         self,
         motif: Selection,
-        by: Literal["strain", "rotation", "displacement"] | ColumnField = "strain",
+        by: Literal["strain", "rotation", "displacement", "polarisation"] | ColumnField = "strain",
         *,
         min_evidence: float = 10.0,
         min_detectability: float = 2.0,
@@ -276,8 +276,10 @@ class Inside:
         Parameters
         ----------
         motif : int, sequence of int, or boolean array of shape (n,)
-        by : {"strain", "rotation", "displacement"} or ColumnField
-            What tells them apart: `strain` or the rotation of the lattice, `displacements` of the motif, or a field that was made before.
+        by : {"strain", "rotation", "displacement", "polarisation"} or ColumnField
+            What tells them apart: `strain` or the rotation of the lattice, `displacements` of the motif in its own lattice (where domains
+            that are displaced as a whole show at their walls only), its `polarisation` in the cages of the brightest columns, or a field
+            that was made before.
         min_evidence, min_detectability, max_valley
             As of `MotifClassifier`: evidence for two, distance in standard deviations of one column, and density between two
             relative to the lower peak.
@@ -310,9 +312,13 @@ class Inside:
             return by, tuple(range(by.values.shape[1]))
         if by == "displacement":
             return self.displacements(chosen, reference="mean"), (0, 1)
+        if by == "polarisation":
+            return self.polarisation(chosen), (0, 1)
         if by in {"strain", "rotation"}:
             return self.strain(), (0, 1, 2) if by == "strain" else (3,)
-        raise InputError(f"by must be 'strain', 'rotation', 'displacement' or a field of columns, got {by!r}")
+        raise InputError(
+            f"by must be 'strain', 'rotation', 'displacement', 'polarisation' or a field of columns, got {by!r}"
+        )
 
     def inside_table(self) -> dict[str, NDArray[Any]]:
         """What grain each column is in and, where there are two layers, on which it is and whether both have it; empty without a lattice.
