@@ -90,6 +90,8 @@ def test_layers_have_a_table_a_picture_and_a_place_in_columns_and_report(
     legend = axes.get_legend()
     assert legend is not None
     assert any("both" in text.get_text() for text in legend.get_texts())
+    marks = next(values for _, values, _ in napari_layers(bilayer) if values["name"] == "layers")
+    assert ((marks["features"]["layer"] == "both layers") == layers.shared).all()
     shown = next(one for one in report_layers(bilayer, 3) if one["name"] == "layers")
     assert shown["words"][2] == "both layers"
     assert (shown["values"][:-3, 0] == layers.parts).all()
