@@ -114,7 +114,17 @@ class Inside:
             raise InputError(
                 "no motif makes a sublattice of more than 8 columns that were measured well, so there is no lattice to be displaced in"
             )
-        return joined([displacements_within(points, *[sublattice == one] * 2, **options) for one in numbers])
+        parts, refused = [], []
+        for (
+            one
+        ) in numbers:  # one sublattice without a lattice of its own is no reason to have none of the others
+            try:
+                parts.append(displacements_within(points, *[sublattice == one] * 2, **options))
+            except InputError as error:
+                refused.append(error)
+        if not parts:
+            raise refused[0]
+        return joined(parts)
 
     def polarisation(
         self, of: Selection = None, within: Selection = None, *, radius: float | None = None
