@@ -124,7 +124,7 @@ def examples_of(layers: Any, image: Micrograph) -> dict[str, list[tuple[float, f
 
 
 def inside_layers(result: MotifResult, field: ColumnField | None = None) -> list[LayerData]:
-    """The layers of what columns do inside their motifs: boundaries of grains, and a field as arrows or coloured points.
+    """The layers of what columns do inside their motifs: boundaries of grains, or the layers of a bilayer, and a field as arrows or coloured points.
 
     Parameters
     ----------
@@ -159,6 +159,18 @@ def inside_layers(result: MotifResult, field: ColumnField | None = None) -> list
         **place,
     }
     layers: list[LayerData] = [(list(result.grains.segments), lines, "shapes")]
+    bilayer = result.layers_if_any
+    if bilayer is not None:
+        words = np.array(["layer 0", "layer 1", "both layers", "no layer"])  # the last is that of -1
+        marks = {
+            "name": "layers",
+            "features": {"layer": words[bilayer.parts]},
+            "face_color": "layer",
+            "size": 0.6 * result.columns.spacing,
+            "border_width": 0,
+            **place,
+        }
+        layers.append((bilayer.positions, marks, "points"))
     if isinstance(field, Displacements):
         arrows = np.stack([field.positions[known], _LONGER * field.values[known]], axis=1)
         return [

@@ -170,3 +170,21 @@ def test_bad_input_is_refused(made: Any, perovskite: Any) -> None:
     object.__setattr__(unfitted.columns, "position_errors", None)
     with pytest.raises(tm.errors.InputError, match="refine=True"):
         unfitted.displacements()
+
+
+def test_a_sublattice_without_a_lattice_takes_nothing_from_the_others(made: Any, perovskite: Any) -> None:
+    places, labels = perovskite(14)
+    third = places[labels == 0] + [10.0, 0.0]
+    result = made(np.concatenate([places, third]), np.append(labels, np.full(len(third), 2)), error=0.1)
+    whole = result.displacements()
+    # Of the third sublattice the places of 12 columns were measured, which lie far from one another.
+    poor = np.flatnonzero(result.labels == 2)
+    kept = np.zeros(len(result.labels), bool)
+    kept[np.random.default_rng(0).choice(poor, 12, replace=False)] = True
+    result = replace(result, columns=replace(result.columns, is_fixed=(result.labels == 2) & ~kept))
+    with pytest.raises(tm.errors.InputError, match="sits near a site"):
+        result.displacements(kept, kept)
+    found = result.displacements()
+    for motif in (0, 1):
+        mine, before = (result.labels[one.columns] == motif for one in (found, whole))
+        assert found.known[mine].sum() == whole.known[before].sum() > 100

@@ -60,3 +60,20 @@ def test_one_lattice_and_grains_are_no_layers(made: Any, honeycomb: Any) -> None
     side = np.concatenate([parts[0][parts[0][:, 1] < -2], parts[1][parts[1][:, 1] > 2]])
     with pytest.raises(InputError, match="side by side"):
         _ = made(side, np.zeros(len(side), int), error=0.1).layers
+
+
+def test_columns_without_order_are_no_layers(made: Any) -> None:
+    places = np.random.default_rng(0).uniform(0, 400, (300, 2))
+    with pytest.raises(InputError, match="lattice"):
+        _ = made(places, np.zeros(300, int), error=0.1).layers
+
+
+def test_columns_that_keep_their_distance_are_no_layers(made: Any) -> None:
+    rng = np.random.default_rng(1)
+    # Columns at least 14 px apart without a lattice, as in a colloid: every place is near to some site of a large cell.
+    places = np.zeros((0, 2))
+    for one in rng.uniform(0, 320, (4000, 2)):
+        if not len(places) or np.linalg.norm(places - one, axis=1).min() > 14:
+            places = np.concatenate([places, one[None]])
+    with pytest.raises(InputError, match="lattice"):
+        _ = made(places, np.zeros(len(places), int), error=0.1).layers

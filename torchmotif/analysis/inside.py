@@ -1,6 +1,7 @@
 """What the columns do inside a motif: displacement, polarisation, strain, grains and finer classes of a result."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -102,14 +103,28 @@ class Inside:
             return displacements_within(points, chosen, host, **options)
         if within is not None:
             raise InputError("within needs of: name the columns whose displacement is wanted")
-        sublattice = self._sublattice
-        # Of sublattices with too few columns for a lattice nothing can be said.
+        sublattice, well = self._sublattice, points.group >= 0
+        # Of sublattices with too few columns that were measured well, such as oxygen beside heavy columns, nothing can be said.
         numbers = [
-            one for one in np.unique(sublattice[sublattice >= 0]).tolist() if (sublattice == one).sum() > 8
+            one
+            for one in np.unique(sublattice[sublattice >= 0]).tolist()
+            if (well & (sublattice == one)).sum() > 8
         ]
         if not numbers:
-            raise InputError("no motif makes a sublattice, so there is no lattice to be displaced in")
-        return joined([displacements_within(points, *[sublattice == one] * 2, **options) for one in numbers])
+            raise InputError(
+                "no motif makes a sublattice of more than 8 columns that were measured well, so there is no lattice to be displaced in"
+            )
+        parts, refused = [], []
+        for (
+            one
+        ) in numbers:  # one sublattice without a lattice of its own is no reason to have none of the others
+            try:
+                parts.append(displacements_within(points, *[sublattice == one] * 2, **options))
+            except InputError as error:
+                refused.append(error)
+        if not parts:
+            raise refused[0]
+        return joined(parts)
 
     def polarisation(
         self, of: Selection = None, within: Selection = None, *, radius: float | None = None
@@ -242,7 +257,9 @@ class Inside:
             If there is one lattice only, or two lie side by side, which are `grains`.
         """
         points, scale = self._points
-        return find_layers(points, self.columns.spacing * scale[1], scale=scale)
+        return find_layers(
+            points, self.columns.spacing * scale[1], scale=scale, pixel_size_nm=self.image.pixel_size_nm
+        )
 
     @cached_property
     def dislocations(self) -> Dislocations:
@@ -258,7 +275,7 @@ class Inside:
     def split(
         self,
         motif: Selection,
-        by: Literal["strain", "rotation", "displacement"] | ColumnField = "strain",
+        by: Literal["strain", "rotation", "displacement", "polarisation"] | ColumnField = "strain",
         *,
         min_evidence: float = 10.0,
         min_detectability: float = 2.0,
@@ -269,8 +286,10 @@ class Inside:
         Parameters
         ----------
         motif : int, sequence of int, or boolean array of shape (n,)
-        by : {"strain", "rotation", "displacement"} or ColumnField
-            What tells them apart: `strain` or the rotation of the lattice, `displacements` of the motif, or a field that was made before.
+        by : {"strain", "rotation", "displacement", "polarisation"} or ColumnField
+            What tells them apart: `strain` or the rotation of the lattice, `displacements` of the motif in its own lattice (where domains
+            that are displaced as a whole show at their walls only), its `polarisation` in the cages of the brightest columns, or a field
+            that was made before.
         min_evidence, min_detectability, max_valley
             As of `MotifClassifier`: evidence for two, distance in standard deviations of one column, and density between two
             relative to the lower peak.
@@ -303,9 +322,37 @@ class Inside:
             return by, tuple(range(by.values.shape[1]))
         if by == "displacement":
             return self.displacements(chosen, reference="mean"), (0, 1)
+        if by == "polarisation":
+            return self.polarisation(chosen), (0, 1)
         if by in {"strain", "rotation"}:
             return self.strain(), (0, 1, 2) if by == "strain" else (3,)
-        raise InputError(f"by must be 'strain', 'rotation', 'displacement' or a field of columns, got {by!r}")
+        raise InputError(
+            f"by must be 'strain', 'rotation', 'displacement', 'polarisation' or a field of columns, got {by!r}"
+        )
+
+    def inside_table(self) -> dict[str, NDArray[Any]]:
+        """What grain each column is in and, where there are two layers, on which it is and whether both have it; empty without a lattice.
+
+        Returns
+        -------
+        dict of arrays of shape (n,)
+            grain, layer: -1 for none; both_layers.
+        """
+        found: dict[str, NDArray[Any]] = {}
+        if self._grain_of_each is not None:
+            found["grain"] = self._grain_of_each
+        layers = self.layers_if_any
+        if layers is not None:
+            found |= {"layer": layers.labels, "both_layers": layers.shared}
+        return found
+
+    @cached_property
+    def layers_if_any(self) -> Layers | None:
+        """What tables and the report say of `layers`: None where there are none, or where `grains` explain the columns without a warning."""
+        try:  # 100,000 columns of one lattice would take 20 s to say that they have no second
+            return self.layers if self._grain_of_each is None or self.grains.warnings else None
+        except InputError:
+            return None
 
     @property
     def _sublattice(self) -> NDArray[np.int64]:
@@ -404,7 +451,7 @@ class Inside:
 
 
 def write_inside(result: Any, folder: Path) -> None:
-    """Write tables and pictures of grains, strain and displacement into a folder.
+    """Write tables and pictures of layers, grains, strain and displacement into a folder.
 
     Parameters
     ----------
@@ -415,31 +462,41 @@ def write_inside(result: Any, folder: Path) -> None:
     Raises
     ------
     InputError
-        If the columns form no lattice.
+        If the columns form no lattice; layers are written before.
     """
     from matplotlib.figure import Figure
 
+    image, size = result.image.measured(), result.image.pixel_size_nm
+    layers = result.layers_if_any
+    if layers is not None:
+        layers.to_dataframe().to_csv(folder / "layers.csv", index=False)
+        figure = Figure(dpi=150)
+        axes = plot.map_axes(image.shape, size, n_motifs=4, figure=figure)
+        plot.layer_map(layers, image=image, pixel_size_nm=size, ax=axes)
+        figure.savefig(folder / "layers.png", dpi=150, bbox_inches="tight")
     grains, strain, shift = result.grains, result.strain(), result.displacements()
+    shifts = {"displacement": shift}
+    with suppress(InputError):  # of crystals with one sublattice
+        shifts["polarisation"] = result.polarisation()
     tables = {
         "grains": grains.to_dataframe(),
         "boundaries": grains.boundaries,
         "dislocations": result.dislocations.to_dataframe(),
         "strain": strain.to_dataframe(),
-        "displacement": shift.to_dataframe(),
-    }
+    } | {name: one.to_dataframe() for name, one in shifts.items()}
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    image, size = result.image.measured(), result.image.pixel_size_nm
-    figures = {name: Figure(dpi=150) for name in ("grains", "displacement")}
-    axes = {
+    figures = {name: Figure(dpi=150) for name in ("grains", *shifts)}
+    maps = {
         name: plot.map_axes(image.shape, size, n_motifs=len(grains), figure=figure)
         for name, figure in figures.items()
     }
     plot.grain_map(
-        grains, image=image, dislocations=result.dislocations, pixel_size_nm=size, ax=axes["grains"]
+        grains, image=image, dislocations=result.dislocations, pixel_size_nm=size, ax=maps["grains"]
     )
-    if shift.known.any():
-        plot.displacement_map(shift, image=image, ax=axes["displacement"])
+    for name, one in shifts.items():
+        if one.known.any():
+            plot.displacement_map(one, image=image, ax=maps[name])
     figures["strain"] = Figure(figsize=(10, 8), dpi=150, layout="constrained")
     plot.strain_map(strain, image=image, figure=figures["strain"], pixel_size_nm=size)
     for name, figure in figures.items():

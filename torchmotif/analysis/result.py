@@ -1,6 +1,7 @@
 """MotifResult: what an analysis gives, shown in notebooks, saved to a folder and loaded again."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from torchmotif.analysis.naming import Naming
 from torchmotif.columns import Columns
 from torchmotif.columns.given import model_of
 from torchmotif.columns.model import ImageModel
-from torchmotif.errors import InputError, ReadError
+from torchmotif.errors import InputError, ReadError, TorchMotifWarning
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.image import Micrograph
 from torchmotif.lattice import Sites, SiteTable, find_sites, occupancy_of
@@ -240,15 +241,14 @@ class MotifResult(Naming, Inside, Tables, Pictures):
         report : bool
             Write report.html as well, which takes a few seconds.
         inside : bool
-            Write what the columns do inside their motifs as well: displacement.csv, strain.csv, grains.csv, boundaries.csv,
-            dislocations.csv, and pictures of them.
+            Write what the columns do inside their motifs as well: displacement.csv, polarisation.csv where there is a cage,
+            strain.csv, grains.csv, boundaries.csv, dislocations.csv, of two layers over one another layers.csv, and pictures of them; columns.csv says the grain, and the
+            layer, of each column. Where the columns form no lattice a warning says so, and the rest is written.
 
         Raises
         ------
         OutputError
             If the folder exists and is not to be replaced, or cannot be written.
-        InputError
-            If `inside` is asked for where the columns form no lattice.
 
         Notes
         -----
@@ -257,7 +257,10 @@ class MotifResult(Naming, Inside, Tables, Pictures):
         is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new:
-            self.to_dataframe().to_csv(new / "columns.csv", index=False)
+            table = self.to_dataframe()
+            if inside:
+                table = table.assign(**self.inside_table())
+            table.to_csv(new / "columns.csv", index=False)
             self.sites.to_dataframe(self.image.pixel_size_nm).to_csv(new / "sites.csv", index=False)
             self.empty_sites().to_csv(new / "empty_sites.csv", index=False)
             write_saved(new, RECORD, self)
@@ -268,7 +271,14 @@ class MotifResult(Naming, Inside, Tables, Pictures):
             for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
                 figure.savefig(new / f"{name}.png", dpi=200, bbox_inches="tight", pil_kwargs=_PACKED)
             if inside:
-                write_inside(self, new)
+                try:
+                    write_inside(self, new)
+                except InputError as error:
+                    warnings.warn(
+                        f"inside: {error}; nothing is written of grains, strain and displacement",
+                        TorchMotifWarning,
+                        stacklevel=2,
+                    )
             if report:
                 self.report(new / "report.html")
 

@@ -74,7 +74,7 @@ InsideMotifs = Annotated[
     bool,
     typer.Option(
         "--inside",
-        help="Write what columns do inside their motifs: displacement.csv, strain.csv, grains.csv, dislocations.csv, and pictures.",
+        help="Write what columns do inside their motifs: tables (displacement, polarisation, strain, grains, boundaries, dislocations, layers) and pictures.",
     ),
 ]
 

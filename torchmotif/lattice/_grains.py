@@ -17,20 +17,16 @@ _FIRST = 1.3  # spacings within which neighbours show on which side of a column 
 _EQUAL = 0.03  # relative difference of a and b below which they count as equal
 _RIGHT = np.radians(1.5)  # by which an angle may differ from 90 or 120 degrees
 POLAR = 0.1  # of the brightness around, from which the side of the brighter neighbours is known
-# Of the shorter translation, by which the other may be off where a hexagonal lattice has it: a square one is off by 0.52, that of the dumbbells of a
-# cubic crystal along [110], which are one of their two sides, by 0.18.
-_HEXAGONAL = 0.3
 
 
 def polarity_angle(
-    positions: Floats, intensities: Floats, spacing: float, radius: float, bases: Floats
+    positions: Floats, intensities: Floats, spacing: float, radius: float
 ) -> NDArray[np.complex128]:
     """On which side the brighter columns are around each, as exp(3i angle) times how clearly, shape (n,).
 
     In a honeycomb of two kinds the neighbours of a bright column lie where those of a dark one do not; the difference in
     brightness to each neighbour times exp(3i angle) has the same sign around both. Means over a radius; 0 where there is no such
-    side, and where the lattice, of translations `bases` (n, 2, 2), is not about hexagonal: in square cages that of columns which
-    are displaced changes its sign with the polarisation, and two domains are one grain.
+    side.
     """
     n, first = len(positions), _FIRST * spacing
     pairs = cKDTree(positions).query_pairs(max(first, radius), output_type="ndarray").reshape(-1, 2)
@@ -45,12 +41,7 @@ def polarity_angle(
     own = _summed(parts, one, n) + _summed(parts, other, n)
     one, other = i[away <= radius], j[away <= radius]
     real, imaginary, total = own + _summed(own[:, other], one, n) + _summed(own[:, one], other, n)
-    a, b = reduced(bases).swapaxes(0, 1)
-    third = np.array(
-        [[-0.5, -np.sqrt(0.75)], [np.sqrt(0.75), -0.5]]
-    )  # of a turn, counter-clockwise, of (row, col)
-    hexagonal = np.linalg.norm(b - a @ third.T, axis=1) < _HEXAGONAL * np.linalg.norm(a, axis=1)
-    found: NDArray[np.complex128] = np.where(hexagonal, real + 1j * imaginary, 0) / np.maximum(total, 1e-300)
+    found: NDArray[np.complex128] = (real + 1j * imaginary) / np.maximum(total, 1e-300)
     return found
 
 

@@ -110,7 +110,15 @@ def lattice_strain(
     weights = times(fits.weights, move.swapaxes(1, 2))
     basis = np.where(known[:, None, None], move @ np.nan_to_num(fits.basis), np.nan)
     values, jacobian = _strained(basis, np.asarray(np.linalg.inv(unstrained), np.float64)[grain])
-    values[~(np.abs(values[:, :3]) < _MOST).all(axis=1)] = np.nan
+    near = (np.abs(values[:, :3]) < _MOST).all(axis=1)
+    if known.any() and not near.any() and isinstance(reference, Mapping):
+        a, b = np.linalg.norm(cells[0] / stretch[1], axis=1) * (pixel_size_nm or (1.0, 1.0))[1]
+        raise InputError(
+            f"reference ({words}) is more than {_MOST:.0%} off the lattice of every grain; the largest grain has "
+            f"a = {a:.4g} nm, b = {b:.4g} nm, gamma = {grains[0].gamma_deg[0]:.1f} degrees: "
+            "give lengths in nm and gamma_deg (by default 90), or check the pixel size"
+        )
+    values[~near] = np.nan
     n = len(points.positions)
     # Fits of a first shell see a part of what neighbours have in common, large ones nearly all.
     together = 1 + (points.together - 1) * (1 - (1 - SEEN) * min(RADIUS * longest / reach, 1.0) ** 2)

@@ -1,7 +1,7 @@
 """Layers that lie over one another, such as those of a twisted bilayer: the lattice of each, and which columns are on it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from scipy.spatial import cKDTree
 
 from torchmotif.errors import InputError
 from torchmotif.lattice._local import Points, reduced
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Layers", "find_layers"]
 
@@ -56,28 +59,64 @@ class Layers:
         Layer on a site of which each column lies nearest: 0 or 1, and -1 off the sites of both.
     shared : boolean array of shape (n,)
         Columns that lie as near to a site of the other layer, by their scatter: both layers have a column there, or two are seen as one.
+    positions : array of shape (n, 2)
+        Of all columns, (row, col) in pixels of the image.
     basis : array of shape (2, 2, 2)
         Translations (row, col) of each layer in pixels of the image.
     a_px : array of shape (2, 2)
         Lattice constant of each layer in pixels along the rows, the mean of both translations, and its standard error.
+    a_nm : array of shape (2, 2) or None
+        The same in nanometres, where the image is calibrated.
+    orientation_deg : array of shape (2, 2)
+        Direction of each layer, counter-clockwise from that in which columns count up, and its standard error; of equivalent
+        directions the least.
     twist_deg : (float, float)
         By how much layer 1 is turned counter-clockwise against layer 0, up to the symmetry of the lattice, and its standard error.
     """
 
     labels: Ints
     shared: NDArray[np.bool_]
+    positions: Floats
     basis: Floats
     a_px: Floats
+    a_nm: Floats | None
+    orientation_deg: Floats
     twist_deg: tuple[float, float]
+
+    @property
+    def parts(self) -> Ints:
+        """What a map shows of each column, shape (n,): 0 or 1 for one layer alone, 2 for both, -1 for none."""
+        return np.where(self.shared, 2, self.labels)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row for each layer: its number, columns it alone has, lattice constant and orientation with errors, and the twist.
+
+        The twist is that against layer 0; columns of both layers are in no row.
+        """
+        import pandas as pd
+
+        table: dict[str, Any] = {"layer": [0, 1], "columns": np.bincount(self.parts + 1, minlength=4)[1:3]}
+        for name in ("a_px", "a_nm", "orientation_deg"):
+            values = getattr(self, name)
+            if values is not None:
+                table |= {name: values[:, 0], f"{name}_error": values[:, 1]}
+        twist, error = self.twist_deg
+        return pd.DataFrame(table | {"twist_deg": [0.0, twist], "twist_deg_error": [0.0, error]})
 
     def __repr__(self) -> str:
         """How far they are turned, and how many columns each has."""
-        count = [int(((self.labels == one) & ~self.shared).sum()) for one in (0, 1)]
+        count = np.bincount(self.parts + 1, minlength=4)[1:3].tolist()
         twist, error = self.twist_deg
         return f"Layers({count[0]} and {count[1]} columns, {int(self.shared.sum())} of both; turned by {twist:.3f} +- {error:.3f} degrees)"
 
 
-def find_layers(points: Points, spacing: float, *, scale: Any = (1.0, 1.0)) -> Layers:
+def find_layers(
+    points: Points,
+    spacing: float,
+    *,
+    scale: Any = (1.0, 1.0),
+    pixel_size_nm: tuple[float, float] | None = None,
+) -> Layers:
     """Two lattices of one constant that are turned against each other, and the columns on each.
 
     Their angles are the two strongest peaks of the spectrum of all columns. Both lattices are then fitted to the columns near their
@@ -91,6 +130,8 @@ def find_layers(points: Points, spacing: float, *, scale: Any = (1.0, 1.0)) -> L
         Distance between neighbouring columns in the same pixels.
     scale : (float, float)
         By how much `points` are stretched along (row, col).
+    pixel_size_nm : (float, float), optional
+        Of the image.
 
     Returns
     -------
@@ -119,6 +160,10 @@ def find_layers(points: Points, spacing: float, *, scale: Any = (1.0, 1.0)) -> L
             mine / total if not last else (mine > 0.1) & (other > _CLEAR * size)
             for mine, other in zip(near, away[::-1], strict=True)
         ]
+        if last and min(share.sum() for share in shares) < _FEWEST / 2:
+            raise InputError(
+                "the columns do not lie on two lattices: too few of either are clear of the other; see grains"
+            )
         fitted = [
             _fitted(used, one, np.asarray(share, np.float64))
             for one, share in zip(lattices, shares, strict=True)
@@ -138,11 +183,15 @@ def find_layers(points: Points, spacing: float, *, scale: Any = (1.0, 1.0)) -> L
         (float(np.linalg.norm(basis, axis=1).mean()) / stretch[1], error / np.sqrt(2) / stretch[1])
         for basis, _, error in fitted
     ]
+    nm = None if pixel_size_nm is None else pixel_size_nm[1]
     return Layers(
         labels.astype(np.int64),
         shared,
+        points.positions / stretch,
         np.stack([basis for basis, _ in lattices]) / stretch,
         np.array(constants),
+        None if nm is None else nm * np.array(constants),
+        np.array([(angle % turn, error) for angle, error in angles]),
         (float(twist), float(np.hypot(angles[0][1], angles[1][1]))),
     )
 

@@ -84,7 +84,10 @@ def find_grains(
         raise InputError("the columns form no lattice: no motif repeats by translations of its own")
     longest = float(np.nanmedian(np.linalg.norm(bases, axis=2).max(axis=1)))
     fits = fit_around(points, points.positions, bases, RADIUS * longest)
-    polar = polarity_angle(points.positions, intensities, spacing, RADIUS * longest, fits.basis)
+    # A third moment knows two sides of cells that are nearer to 120 than to 90 degrees; of a square one it is that of displaced columns.
+    polar = np.where(
+        _right_angled(bases), 0, polarity_angle(points.positions, intensities, spacing, RADIUS * longest)
+    )
     inside = _inside(points, fits, polar)
     fits, inside = _by_the_brightest(points, (fits, inside), bases, polar, RADIUS * longest)
     tolerance = max(float(np.tan(np.radians(tolerance_deg))), _SURE * _turn_error(points, fits, inside))
@@ -154,6 +157,13 @@ def find_grains(
     )
 
 
+def _right_angled(bases: Floats) -> NDArray[np.bool_]:
+    """Which reduced cells (n, 2, 2) have an angle nearer to 90 than to 120 degrees; of one that is not known, no."""
+    a, b = bases[:, 0], bases[:, 1]
+    size = np.linalg.norm(bases, axis=2).prod(axis=1)
+    return np.asarray(np.abs((a * b).sum(axis=1)) < np.cos(np.radians(75)) * size, bool)
+
+
 def joined_triangles(positions: Floats, longest: float) -> Ints:
     """Triangles (t, 3) between neighbouring columns, counter-clockwise or not, none with a side longer than given."""
     if len(positions) < 4:
@@ -184,11 +194,12 @@ def _inside(
     )
     if rows is None:
         found &= points.group >= 0
+    side = np.abs(polar)
     if found.any():
-        side = np.abs(polar)
         found &= fits.even(float(np.median(fits.offset[found])) if usual is None else usual)
         if rows is None:
             found &= fits.likely(found)
+    if found.any():  # those that are left
         found &= (side[here] > _SIDED * np.median(side[here][found])) | (np.median(side[here][found]) < POLAR)
     return found
 

@@ -68,7 +68,9 @@ class FinerClasses:
     def __repr__(self) -> str:
         """Say how many there are, and why no more."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self)).tolist()
-        return f"FinerClasses({len(self)} of {counts} columns; {self.reason})"
+        more = "" if len(self) == 1 else "no more: "  # the reason is that of the next split
+        classes = "1 class" if len(self) == 1 else f"{len(self)} classes"
+        return f"FinerClasses({classes} of {counts} columns; {more}{self.reason})"
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each class: columns, and the mean of each component with its standard error."""

@@ -9,6 +9,7 @@ from .graph import levels as levels
 from .inside import colour_of_angle as colour_of_angle
 from .inside import displacement_map as displacement_map
 from .inside import grain_map as grain_map
+from .inside import layer_map as layer_map
 from .inside import phase_map as phase_map
 from .inside import profile as profile
 from .inside import strain_map as strain_map

@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from torchmotif.lattice import Dislocations, Displacements, Grains, LatticeStrain, Profile
+    from torchmotif.lattice import Dislocations, Displacements, Grains, LatticeStrain, Layers, Profile
 
-__all__ = ["colour_of_angle", "displacement_map", "grain_map", "phase_map", "profile", "strain_map"]
+__all__ = [
+    "colour_of_angle",
+    "displacement_map",
+    "grain_map",
+    "layer_map",
+    "phase_map",
+    "profile",
+    "strain_map",
+]
 
 _ARROW = 0.8  # spacings that the longest arrows have, so that they do not reach the next column
 _VECTORS = 5_000  # marks that are drawn one by one in a PDF; more become one picture
@@ -72,11 +80,15 @@ def displacement_map(
     Raises
     ------
     InputError
-        If no column has a displacement.
+        If no column has a displacement, or the field is of something else.
     """
     from scipy.spatial import cKDTree
     from scipy.stats import chi2, false_discovery_control
 
+    if "row_shift_px" not in getattr(field, "names", ()):
+        raise InputError(
+            f"field must hold displacements, such as result.displacements() gives, got {field!r}; strain_map draws others"
+        )
     known = field.known
     if not known.any():
         raise InputError("field has no displacement to draw: its columns have too few neighbours")
@@ -124,7 +136,7 @@ def strain_map(
     field: "LatticeStrain",
     *,
     image: Any = None,
-    components: tuple[str, ...] = ("strain_row", "strain_col", "shear", "rotation_rad"),
+    components: tuple[str, ...] | str = ("strain_row", "strain_col", "shear", "rotation_rad"),
     level: float | None = 0.05,
     limit: float | None = None,
     figure: "Figure | SubFigure | None" = None,
@@ -135,10 +147,10 @@ def strain_map(
     Parameters
     ----------
     field : LatticeStrain
-        Or another field of columns, with the names of its components.
+        Or another field of columns, with the names of its components, which are drawn in its own units.
     image : array of shape (h, w), optional
         Its extent is shown.
-    components : tuple of str
+    components : tuple of str, or str
     level : float, optional
         A component is pale where it is within what chance alone has at this level for single columns; None draws all alike.
     limit : float, optional
@@ -160,9 +172,7 @@ def strain_map(
     from matplotlib.colors import Normalize
     from scipy.stats import norm
 
-    unknown = [name for name in components if name not in field.names]
-    if unknown or not components:
-        raise InputError(f"components must be some of {', '.join(field.names)}, got {list(components)}")
+    components = _names_of(components, field.names)
     across = min(len(components), 2)
     rows = -(-len(components) // across)
     low, high = _extent(field.positions, image)
@@ -179,7 +189,7 @@ def strain_map(
     for number, (i, name) in enumerate(zip(index, components, strict=True)):
         axes = figure.add_subplot(rows, across, number + 1)
         turning = name == "rotation_rad"
-        unit = 180 / np.pi if turning else 100.0
+        unit = 180 / np.pi if turning else 100.0 if name in _NAMES else 1.0
         values = field.values[:, i]
         known = np.isfinite(values)
         most = (float(np.nanquantile(np.abs(values), 0.98)) if turning else common) or 1e-6
@@ -278,6 +288,44 @@ def grain_map(
     return axes
 
 
+def layer_map(
+    layers: "Layers",
+    *,
+    image: Any = None,
+    pixel_size_nm: tuple[float, float] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Columns in the colour of the layer that they are on, and those of both in another.
+
+    Parameters
+    ----------
+    layers : Layers
+    image : array of shape (h, w), optional
+    pixel_size_nm : (float, float), optional
+        For the scale bar.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    parts = layers.parts
+    count = np.bincount(parts + 1, minlength=4)[1:].tolist()
+    names = {
+        one: f"{one}: {count[one]:,}, {angle:.2f}°"
+        for one, angle in enumerate(layers.orientation_deg[:, 0].tolist())
+    }
+    return _marked(
+        layers.positions,
+        parts,
+        names | {2: f"both: {count[2]:,}"},
+        title="layer",
+        image=image,
+        pixel_size_nm=pixel_size_nm,
+        ax=ax,
+    )
+
+
 def phase_map(
     positions: np.ndarray,
     classes: np.ndarray,
@@ -331,7 +379,7 @@ def phase_map(
 
 def profile(
     found: "Profile",
-    components: tuple[str, ...] | None = None,
+    components: tuple[str, ...] | str | None = None,
     *,
     pixel_size_nm: float | None = None,
     xlabel: str = "place",
@@ -342,7 +390,7 @@ def profile(
     Parameters
     ----------
     found : Profile
-    components : tuple of str, optional
+    components : tuple of str, or str, optional
         By default all.
     pixel_size_nm : float, optional
         Draws places in nanometres.
@@ -358,10 +406,7 @@ def profile(
     InputError
         If a component has another name.
     """
-    components = found.names if components is None else components
-    unknown = [name for name in components if name not in found.names]
-    if unknown:
-        raise InputError(f"components must be some of {', '.join(found.names)}, got {list(components)}")
+    components = _names_of(found.names if components is None else components, found.names)
     axes = axes_or_new(ax, 6.5, 4.0)
     at = found.at * (pixel_size_nm or 1.0)
     for number, name in enumerate(components):
@@ -383,6 +428,14 @@ def profile(
     else:
         axes.set_ylabel(components[0])
     return axes
+
+
+def _names_of(components: tuple[str, ...] | str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The components that are to be drawn, which are among some names."""
+    chosen = (components,) if isinstance(components, str) else tuple(components)
+    if not chosen or not set(chosen) <= set(names):
+        raise InputError(f"components must be some of {', '.join(names)}, got {list(chosen)}")
+    return chosen
 
 
 def _extent(positions: np.ndarray, image: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
-"""Layers over the map of the report: grains, strain and displacement of every column, with their errors."""
+"""Layers over the map of the report: layers of the specimen, grains, strain and displacement of every column, with their errors."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,22 +26,34 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        name, kind ("class", "value" or "arrow"), unit, limit, and arrays values (n, 1 or 2), errors and clear, as plain numpy.
+        name, kind ("class", "value" or "arrow"), unit, limit, words (of each class), and arrays values (n, 1 or 2), errors and clear, as plain numpy.
     """
     layers: list[dict[str, Any]] = []
     n = len(result.labels)
+    both = None
+    with suppress(TorchMotifError):  # columns without errors
+        both = result.layers_if_any
+    if both is not None:
+        words = [
+            f"layer {one}, {angle:.2f}°" for one, angle in enumerate(both.orientation_deg[:, 0].tolist())
+        ]
+        layers.append(
+            _layer("layers", "class", "", values=_classes(both.parts), n_more=n_more, limit=1.0)
+            | {"words": [*words, "both layers"]}
+        )
     try:
         grains = result.grains
         strain = result.strain()
     except TorchMotifError:  # no lattice: nothing is laid over
         return layers
     layers.append(
-        _layer("grains", "class", "", values=grains.labels[:, None].astype(float), n_more=n_more, limit=1.0)
+        _layer("grains", "class", "", values=_classes(grains.labels), n_more=n_more, limit=1.0)
+        | {"words": [f"grain {one.number}, {one.orientation_deg[0]:.2f}°" for one in grains.grains]}
     )
-    words = {"strain_row": "strain along rows", "strain_col": "strain along columns", "shear": "shear"}
+    names = {"strain_row": "strain along rows", "strain_col": "strain along columns", "shear": "shear"}
     values = strain.values[:, :3]
     limit = 100 * float(np.quantile(np.abs(values[strain.known]), 0.98)) if strain.known.any() else 0.0
-    for i, name in enumerate(words.values()):
+    for i, name in enumerate(names.values()):
         one, error, clear = _spread(strain, n, [i], 100.0)
         layers.append(
             _layer(name, "value", "%", values=one, errors=error, clear=clear, n_more=n_more, limit=limit)
@@ -82,6 +95,10 @@ def inside_layers(result: "Shown", n_more: int) -> list[dict[str, Any]]:
             )
         )
     return layers
+
+
+def _classes(labels: np.ndarray) -> np.ndarray:
+    return labels[:, None].astype(float)
 
 
 def _spread(

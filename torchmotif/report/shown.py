@@ -6,7 +6,7 @@ import numpy as np
 
 from torchmotif.columns import Columns
 from torchmotif.image import Micrograph
-from torchmotif.lattice import Displacements, Grains, LatticeStrain, SiteTable
+from torchmotif.lattice import Displacements, Grains, LatticeStrain, Layers, SiteTable
 from torchmotif.motifs import Family
 from torchmotif.names import Names
 from torchmotif.plane_graph import PlaneGraph
@@ -55,6 +55,8 @@ class Shown(Protocol):
     def empty_sites(self) -> "pd.DataFrame": ...  # noqa: D102
     @property
     def grains(self) -> Grains: ...  # noqa: D102
+    @property
+    def layers_if_any(self) -> Layers | None: ...  # noqa: D102
     def strain(self) -> LatticeStrain: ...  # noqa: D102
     def displacements(self) -> Displacements: ...  # noqa: D102
     def polarisation(self) -> Displacements: ...  # noqa: D102

@@ -283,7 +283,7 @@
       const wide = one.values.length / one.errors.length;
       const value = [...one.values.slice(wide * column, wide * (column + 1))];
       if (value.some(Number.isNaN)) return "";
-      if (one.kind === "class") return value[0] < 0 ? "" : `grain ${value[0]}`;
+      if (one.kind === "class") return value[0] < 0 ? "" : one.words[value[0]];
       const error = one.errors[column], size = Math.hypot(...value);
       if (one.kind === "value") return `${one.name} ${value[0].toPrecision(3)} ± ${error.toPrecision(2)} ${one.unit}`;
       const angle = (Math.atan2(-value[0] * tall, value[1]) * 180) / Math.PI;
@@ -437,6 +437,12 @@
       layer = layers.find((one) => one.name === event.target.value) || null;
       const reach = layer ? `${layer.limit.toPrecision(2)} ${layer.unit}` : "";
       $("layer-key").textContent = !layer || layer.kind === "class" ? "" : layer.kind === "value" ? `blue −${reach}, red +${reach}` : `longest arrows ${reach}; red to the right, then counter-clockwise`;
+      if (layer && layer.kind === "class") layer.words.slice(0, grainColours.length).forEach((word, i) => {
+        const patch = document.createElement("span");
+        patch.textContent = "■ ";
+        patch.style.color = grainColours[i];
+        $("layer-key").append(patch, `${word} `);
+      });
       redraw();
     });
     $("clear-only").addEventListener("change", (event) => { clearOnly = event.target.checked; redraw(); });
