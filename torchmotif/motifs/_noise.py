@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
-_LEAST_SKEWNESS = 1e-4  # below, a Gaussian is as good in float32
 _FURTHEST_DOWN = 0.9  # of the way to where a gamma variable ends
 _LEAST_COUNT = 0.01, 1e-6  # of the mean, and at all, that a pixel expects: none is without noise
 
@@ -117,17 +116,21 @@ class CountingNoise:
 def straightened(x: Tensor, skewness: Tensor) -> tuple[Tensor, Tensor]:
     """Values of a variable of unit variance that is askew, as those of a Gaussian, and the logarithm of the slope.
 
-    The variable is one of Pearson's third kind, a shifted gamma variable (Wilson & Hilferty, 1931).
+    The variable is one of Pearson's third kind, a shifted gamma variable (Wilson & Hilferty, 1931). The difference of cube roots,
+    6 / skewness (root - 1), is written so that without skewness it is x.
     """
-    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
-    log = torch.log1p((askew * x / 2).clamp(min=-_FURTHEST_DOWN))
-    return 6 / askew * torch.expm1(log / 3) + askew / 6, -2 / 3 * log
+    way = skewness * x / 2
+    x = torch.where(way > -_FURTHEST_DOWN, x, -2 * _FURTHEST_DOWN / skewness)
+    log = torch.log1p(way.clamp(min=-_FURTHEST_DOWN))
+    more = torch.expm1(log / 3)
+    return x / (1 + more + more.square() / 3) + skewness / 6, -2 / 3 * log
 
 
 def bent(y: Tensor, skewness: Tensor) -> Tensor:
     """The inverse of `straightened`."""
-    askew = torch.where(skewness.abs() < _LEAST_SKEWNESS, _LEAST_SKEWNESS, skewness)
-    return 2 / askew * ((1 + (y - askew / 6) * askew / 6) ** 3 - 1)
+    y = y - skewness / 6
+    third = skewness * y / 6
+    return y * (1 + third + third.square() / 3)
 
 
 @lru_cache(maxsize=2)
@@ -139,7 +142,7 @@ def _shapes(
     row, col = (2 / size * torch.tensor(centres, dtype=torch.float64)).T[:, :, None, None]
     y, x = torch.broadcast_tensors(row - axis[:, None], axis - col)
     radius = torch.hypot(x, y).clamp(max=1.0)
-    shapes = zernike_polynomials(n_max, radius.flatten(), torch.atan2(y, x).flatten())
+    shapes: Tensor = zernike_polynomials(n_max, radius.flatten(), torch.atan2(y, x).flatten())
     return shapes.float().view(-1, len(centres), size**2).transpose(0, 1).contiguous().to(device)
 
 
