@@ -33,7 +33,7 @@ CONSTANTS = {
     "_mixture": ("_NARROWEST", "_LOOK", "_MOST_LOST", "_FURTHEST", "_CONVERGED"),
     "_saddles": ("_BINS", "_LEAPS_1D", "_MOST_COMPONENTS", "_PEAK_ERRORS", "_MOST_WIDER"),
     "_single_columns": ("_WITHIN", "_PEAK"),
-    "_noise": ("_FURTHEST_DOWN",),
+    "_noise": ("_LEAST_SKEWNESS", "_FURTHEST_DOWN"),
     "detectability": ("FEWEST", "_ENOUGH"),
 }  # fmt: skip
 
