@@ -1,6 +1,7 @@
 import importlib.util
 import sys
-from typing import Literal
+import types
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -227,6 +228,30 @@ def test_a_machine_without_cuml_says_what_it_needs(name: str, monkeypatch: pytes
     parameters = {"n_clusters": 3} if "kmeans" in name else {}
     with pytest.raises(MissingDependencyError, match="NVIDIA GPU"):
         clusterer(name, **parameters).fit_predict(np.zeros((50, 2)))
+
+
+@pytest.mark.parametrize("name", ["cuml-hdbscan", "cuml-kmeans"])
+def test_cuml_is_given_what_the_libraries_on_the_cpu_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stand-in of the signatures of cuML, which nothing here can run."""
+    X, _ = _blobs(0)
+
+    def density(*, min_cluster_size: int, min_samples: int, output_type: str) -> Any:
+        assert output_type == "numpy"
+        return HDBSCAN(min_cluster_size, min_samples)
+
+    def means(n_clusters: int, *, n_init: int, random_state: int, output_type: str) -> Any:
+        assert (n_init, output_type) == (10, "numpy")
+        return KMeans(n_clusters, random_state, "sklearn")
+
+    stub = types.ModuleType("cuml.cluster")
+    vars(stub).update(HDBSCAN=density, KMeans=means)
+    monkeypatch.setitem(sys.modules, "cuml", types.ModuleType("cuml"))
+    monkeypatch.setitem(sys.modules, "cuml.cluster", stub)
+    parameters = {"n_clusters": 3} if name == "cuml-kmeans" else {"min_cluster_size": 15, "min_samples": 5}
+    found = clusterer(name, **parameters).fit_predict(torch.from_numpy(X))
+    assert isinstance(found, torch.Tensor)
+    assert found.dtype == torch.int64
+    assert_array_equal(found, clusterer(name.removeprefix("cuml-"), **parameters).fit_predict(X))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cuml") is None, reason="cuml is not installed")

@@ -31,7 +31,7 @@ CONSTANTS = {
     "_split": ("_SOFT", "_STEPS_OF_ALL", "_MOST_LEAPS", "_MOST_KEPT", "_KEPT_ALONG", "_BY_CHANCE"),
     "_groups": ("_MOST_AXES",),
     "_mixture": ("_NARROWEST", "_LOOK", "_MOST_LOST", "_FURTHEST", "_CONVERGED"),
-    "_saddles": ("_BINS", "_LEAPS_1D", "_MOST_COMPONENTS", "_SADDLE_POINTS", "_PEAK_ERRORS", "_MOST_WIDER"),
+    "_saddles": ("_BINS", "_LEAPS_1D", "_MOST_COMPONENTS", "_PEAK_ERRORS", "_MOST_WIDER"),
     "_single_columns": ("_WITHIN", "_PEAK"),
     "_noise": ("_LEAST_SKEWNESS", "_FURTHEST_DOWN"),
     "detectability": ("FEWEST", "_ENOUGH"),

@@ -11,12 +11,13 @@ from torch import Tensor
 
 __all__ = ["Pairs", "Points", "ahead"]
 
-# Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert, which no
-# specimen measured reaches.
+# Least variance of a component before it is widened to that of the noise, 1: a bound of what float32 can invert. Of 16 images only a
+# twisted bilayer at full dose reaches it; at 0, AMI changes there by 0.002.
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
 _LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
-_MOST_LOST = 0.5  # of the smaller component that a leap may add or take
+# Of the smaller component that a leap may add or take: without it, a twisted bilayer at full dose, of 16 images, has 2 motifs for 24.
+_MOST_LOST = 0.5
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
 _CONVERGED = 1e-4  # change of the shares and mean positions in one step
 

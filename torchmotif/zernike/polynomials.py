@@ -1,16 +1,18 @@
 """Zernike polynomials as functions of the polar coordinates."""
 
 import math
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import as_tensor, like
 from torchmotif._checks import whole_number
 from torchmotif.errors import InputError
-from torchmotif.zernike.indices import n_modes
+from torchmotif.zernike.indices import orders
 
 __all__ = ["radial_polynomials", "zernike_polynomials"]
 
@@ -110,22 +112,31 @@ def zernike_polynomials(
 def _polynomials(
     n_max: int, r: Float[Tensor, " p"], theta: Float[Tensor, " p"], factor: Float[Tensor, " p"] | None
 ) -> Float[Tensor, "k p"]:
-    table = _table(n_max, r)
+    rows, radial_of, wave_of = _products(n_max, r.device)
+    radial = torch.cat(_table(n_max, r))
+    radial *= rows[:, None].to(r)
     angles = torch.arange(n_max + 1, device=r.device, dtype=r.dtype)[:, None] * theta
-    cosine, sine = torch.cos(angles), torch.sin(angles)
+    waves = torch.cat([torch.cos(angles), torch.sin(angles)])
     if factor is not None:
-        cosine, sine = cosine * factor, sine * factor
-    values = r.new_empty(n_modes(n_max), r.numel())
-    first = 0
-    for n, radial in enumerate(table):
-        scaled = radial * math.sqrt(2 * (n + 1))
-        sines = (n + 1) // 2
-        torch.mul(scaled[:sines], sine[1:].flip(0)[n_max - n :: 2][:sines], out=values[first : first + sines])
-        torch.mul(scaled.flip(0), cosine[n % 2 : n + 1 : 2], out=values[first + sines : first + n + 1])
-        if n % 2 == 0:
-            values[first + sines] *= math.sqrt(0.5)
-        first += n + 1
-    return values
+        waves *= factor
+    return radial.index_select(0, radial_of).mul_(waves.index_select(0, wave_of))
+
+
+@lru_cache(maxsize=8)
+def _products(
+    n_max: int, device: torch.device
+) -> tuple[Float[Tensor, " t"], Int[Tensor, " k"], Int[Tensor, " k"]]:
+    """The norm of every radial polynomial of `_table`, which of them each polynomial has, and which of the cosines, then the sines."""
+    first = [0, *accumulate(n // 2 + 1 for n in range(n_max + 1))]
+    norms = [math.sqrt((n + 1) * (1 if m == 0 else 2)) for n in range(n_max + 1) for m in range(n, -1, -2)]
+    pairs = orders(n_max).tolist()
+    radial = [first[n] + (n - abs(m)) // 2 for n, m in pairs]
+    wave = [m if m >= 0 else n_max + 1 - m for _, m in pairs]
+    return (
+        torch.tensor(norms, dtype=torch.float64, device=device),
+        torch.tensor(radial, device=device),
+        torch.tensor(wave, device=device),
+    )
 
 
 def _points(name: str, values: Any, beside: Tensor | None = None) -> Float[Tensor, " p"]:

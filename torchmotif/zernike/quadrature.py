@@ -160,35 +160,41 @@ def _rim(n_max: int, size: int) -> _Rim:
 def _add_rim(kernels: Tensor, n_max: int, size: int, offset: tuple[float, float], first: int) -> None:
     """Add what the nodes in the rim give to the pixels around them."""
     rim = _rim(n_max, size)
-    pixel, which_r, which_theta, weights = _taps(rim.r, rim.theta, size, offset, first)
-    weights = weights * rim.ring[which_r]
+    pixel, which_r, weighted = _taps(n_max, size, offset, first)
     # Sum over the angles once per wave, not once per polynomial: to (radius, pixel), wave.
     seen = torch.bincount(pixel, minlength=kernels.shape[1]) > 0
     pixels, which_pixel = torch.nonzero(seen)[:, 0], (torch.cumsum(seen, 0) - 1)[pixel]
-    sums = weights.new_zeros(_RADII * len(pixels), rim.waves.shape[1])
-    sums.index_add_(0, which_r * len(pixels) + which_pixel, rim.waves[which_theta] * weights[:, None])
+    sums = weighted.new_zeros(_RADII * len(pixels), rim.waves.shape[1])
+    sums.index_add_(0, which_r * len(pixels) + which_pixel, weighted)
     each = torch.bmm(rim.radial, sums.view(_RADII, len(pixels), -1).permute(2, 0, 1))
     kernels.index_add_(1, pixels, each.flatten(0, 1)[rim.row])
 
 
 def _taps(
-    r: Tensor, theta: Tensor, size: int, offset: tuple[float, float], first: int
-) -> tuple[Int[Tensor, " t"], Int[Tensor, " t"], Int[Tensor, " t"], Float[Tensor, " t"]]:
-    """Which pixel, which radius, which angle, weight: how a cubic interpolates at the nodes (r, theta)."""
-    middle = (size - 1) / 2
-    rows, row_weights = _cubic(middle + offset[0] - r[:, None] * torch.sin(theta), size)
-    columns, column_weights = _cubic(middle + offset[1] + r[:, None] * torch.cos(theta), size)
+    n_max: int, size: int, offset: tuple[float, float], first: int
+) -> tuple[Int[Tensor, " t"], Int[Tensor, " t"], Float[Tensor, "t w"]]:
+    """Which pixel, which radius, and the waves times the weight: how a cubic interpolates at the nodes."""
+    rim = _rim(n_max, size)
+    rows, row_weights = _taps_along(n_max, size, offset[0], 0)
+    columns, column_weights = _taps_along(n_max, size, offset[1], 1)
     rows, columns = rows[:, None] - first, columns[None] - first
-    parts = (
-        rows * (size - first) + columns,
-        torch.arange(len(r))[:, None].expand(rows.shape[0], columns.shape[1], -1, len(theta)),
-        torch.arange(len(theta)).expand(rows.shape[0], columns.shape[1], len(r), -1),
-        row_weights[:, None] * column_weights[None],
-    )
+    pixel = rows * (size - first) + columns
+    radius = torch.arange(_RADII)[:, None].expand_as(pixel)
+    weighted = (row_weights[:, None] * column_weights * rim.ring[:, None])[..., None] * rim.waves
     if first == 0:
-        return parts[0].flatten(), parts[1].flatten(), parts[2].flatten(), parts[3].flatten()
+        return pixel.flatten(), radius.flatten(), weighted.flatten(0, -2)
     kept = (rows >= 0) & (columns >= 0)
-    return parts[0][kept], parts[1][kept], parts[2][kept], parts[3][kept]
+    return pixel[kept], radius[kept], weighted[kept]
+
+
+@lru_cache(maxsize=16)  # all that a grid of eight offsets a pixel needs
+def _taps_along(
+    n_max: int, size: int, offset: float, axis: int
+) -> tuple[Int[Tensor, "a r t"], Float[Tensor, "a r t"]]:
+    """Along one axis, pixels between which a cubic interpolates at the nodes, and their weights."""
+    rim = _rim(n_max, size)
+    way = torch.cos(rim.theta) if axis else -torch.sin(rim.theta)  # rows point down, angles turn up
+    return _cubic((size - 1) / 2 + offset + rim.r[:, None] * way, size)
 
 
 def _cubic(position: Tensor, size: int) -> tuple[Int[Tensor, "t ..."], Float[Tensor, "t ..."]]:

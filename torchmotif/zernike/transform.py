@@ -37,6 +37,12 @@ def _kept(
     return (exact / disk_area(size)).to(dtype)
 
 
+@lru_cache(maxsize=4)  # of two orders, those of the motifs and of their noise, and of another size
+def _kept_centred(n_max: int, size: int, *, orthonormal: bool) -> Float[Tensor, "k size size"]:
+    """The kernels of the disk in the middle, on the host; not to be written to."""
+    return zernike_basis(n_max, size, orthonormal=orthonormal, dtype=torch.float64)
+
+
 class ZernikeBasis(nn.Module):
     """Projects patches on the Zernike polynomials up to radial order `n_max`.
 
@@ -91,8 +97,8 @@ class ZernikeBasis(nn.Module):
             )
         self.n_max, self.size, self.subpixel, self.orthonormal = n_max, size, subpixel, orthonormal
         self.basis: Tensor
-        first = zernike_basis(n_max, size, orthonormal=orthonormal, dtype=dtype, device=device)
-        self.register_buffer("basis", first.flatten(1), persistent=False)
+        first = self._centred().flatten(1).to(device=device, dtype=dtype, copy=True)
+        self.register_buffer("basis", first, persistent=False)
         self._shifted: ShiftedKernels
         self._synthesis: Tensor | None
         self._forget()
@@ -363,8 +369,14 @@ class ZernikeBasis(nn.Module):
         shift = 0.0 if self.size % 2 else -0.5
         return data, self._at((shift, shift)).to(self.basis)
 
+    def _centred(self) -> Tensor:
+        """The kernels of the disk in the middle, float64 on the host; not to be written to."""
+        few = (self.n_max + 1) * (self.n_max + 2) // 2 * self.size**2 <= _KEPT_VALUES
+        make = _kept_centred if few else _kept_centred.__wrapped__
+        return make(self.n_max, self.size, orthonormal=self.orthonormal)
+
     def _make_synthesis(self) -> Tensor:
-        kernels = zernike_basis(self.n_max, self.size, orthonormal=self.orthonormal, dtype=torch.float64)
+        kernels = self._centred()
         if not self.orthonormal:  # an orthonormal basis is its own dual
             kernels = synthesis_basis(self.n_max, kernels)
         return kernels.flatten(1).to(self.basis)
