@@ -105,7 +105,12 @@ def test_noise_in_one_window_of_a_large_image_is_no_sublattice() -> None:
 
 @pytest.mark.parametrize(
     ("traces", "doubted"),
-    [([3.2, 0.9, 1.5, 1.2], False), ([3.2, 2.9, 1.5, 3.0], False), ([2.8, 3.1, 5.0, 1.4, 3.3], True)],
+    [
+        ([3.2, 0.9, 1.5, 1.2], False),
+        ([3.2, 2.9, 1.5, 1.2], False),
+        ([3.2, 2.9, 1.5, 3.0], True),
+        ([2.8, 3.1, 5.0, 1.4, 3.3], True),
+    ],
 )
 def test_a_trace_of_columns_counts_where_most_windows_have_it(traces: list[float], doubted: bool) -> None:
     windows = [Rest(trace=trace, brightest=80.0) for trace in traces] + [Rest()]
