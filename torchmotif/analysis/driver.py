@@ -15,12 +15,13 @@ from torchmotif._files import plain
 from torchmotif._threads import in_threads
 from torchmotif.analysis import store as stores
 from torchmotif.analysis.assemblies import count_assemblies, end_of_shell
-from torchmotif.analysis.checks import findings, looked_at
+from torchmotif.analysis.checks import findings
 from torchmotif.analysis.engine import Engine, device_of_worker, engine_for
 from torchmotif.analysis.field_result import FieldResult, load
 from torchmotif.analysis.finish import gathered, publish, summaries
 from torchmotif.analysis.frames import frames_to_look_at
 from torchmotif.analysis.learn import learn, sample_level, spread_evenly
+from torchmotif.analysis.looked import looked_at
 from torchmotif.analysis.plan import Batch, Image, batches_of
 from torchmotif.analysis.record import note_speckle, plan_of, record_of, warn, warn_of_findings
 from torchmotif.analysis.seams import rows_to_keep, touching
