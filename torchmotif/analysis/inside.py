@@ -115,9 +115,8 @@ class Inside:
                 "no motif makes a sublattice of more than 8 columns that were measured well, so there is no lattice to be displaced in"
             )
         parts, refused = [], []
-        for (
-            one
-        ) in numbers:  # one sublattice without a lattice of its own is no reason to have none of the others
+        # One sublattice without a lattice of its own is no reason to have none of the others.
+        for one in numbers:
             try:
                 parts.append(displacements_within(points, *[sublattice == one] * 2, **options))
             except InputError as error:
