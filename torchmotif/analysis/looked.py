@@ -15,10 +15,8 @@ from torchmotif.columns._rest import Rest, rest_of, together
 __all__ = ["Looked", "looked_at"]
 
 _PROBES = 9  # batches of an image that are looked at
-_WINDOW = (
-    512,
-    32.0,
-)  # side of the windows in which is asked what columns leave over: pixels, and spacings, at least
+# Side of the windows in which is asked what columns leave over: pixels, and spacings, at least.
+_WINDOW = 512, 32.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,9 @@ __all__ = ["cells_of", "nearest_sites"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
-_AGREES = 0.6  # the same by the regression of the image on the mean cell
+_AGREES = (
+    0.6  # of the image with the mean cell, by regression: where it is less, there is another crystal, or none
+)
 _ADDS = 0.05  # of the pixels of the largest crystal: what another has at least
 # Times that what a lattice holds is told apart, and the least share of the pixels of each of the two kinds.
 _DEPTH, _PART = 2, 0.15
@@ -97,11 +99,9 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
 
     def is_crystal(number: int) -> bool:
         cell, inside, own = found[number]
-        seen, explained = told[number]
+        seen, clear = told[number]
         # What a step leaves beside it is no crystal's, and may be more than its columns.
-        return seen > least and bool(
-            explained or _explains(*_fine((own - model, own), cell), inside, cell.width)
-        )
+        return seen > least and bool(clear or _explains(*_fine((own - model, own), cell), inside, cell.width))
 
     return without_mixtures(tiles, [found[number][0] for number in order if is_crystal(number)])
 
@@ -130,12 +130,12 @@ def _layers(tiles: Tiles, spacing: float) -> list[Cell]:
     """
     level, usable = tiles.level, tiles.usable
     seen = lattices(level, usable, spacing, beside=True, blocks=_WIDE_BLOCKS, within=_TURNED)
+    wide = _RESOLVED / (2 * math.pi)
     for other in seen[1:]:
         apart = separation(seen[0].vectors, other.vectors)
-        sigma = _RESOLVED / (2 * math.pi * apart)
-        if apart == math.inf or 2 * sigma > min(level.shape[1:]):
+        if apart == math.inf or 2 * wide > apart * min(level.shape[1:]):
             continue
-        cells = [first_cell(level, usable, one, sigma) for one in (seen[0], other)]
+        cells = [first_cell(level, usable, one, wide / apart) for one in (seen[0], other)]
         alone = _without_others(tiles, [cell for cell in cells if cell is not None])
         refined = [(mean_cell(at, at.inside, np.array(cell.orders), cell.window), at) for cell, at in alone]
         # Layers that have relaxed towards each other hold no cell of their own.
@@ -145,9 +145,11 @@ def _layers(tiles: Tiles, spacing: float) -> list[Cell]:
 
 
 def _without_others(tiles: Tiles, cells: list[Cell]) -> list[tuple[Cell, Located]]:
-    """Cells and where they are in the tiles, each without what the others let expect."""
+    """Cells and where they are in the tiles, each without what the others let expect; of fewer than two, none."""
+    if len(cells) < 2:
+        return []
     where = located(tiles, cells)
-    every = sum_of(cells, where) if cells else tiles.level
+    every = sum_of(cells, where)
     return [
         (cell, at._replace(level=at.level - every + torch.where(at.inside, expected(cell, at.place), 0.0)))
         for cell, at in zip(cells, where, strict=True)
@@ -155,6 +157,7 @@ def _without_others(tiles: Tiles, cells: list[Cell]) -> list[tuple[Cell, Located
 
 
 def _uneven(cell: Cell, at: Located) -> float:
+    """How much what a cell's lattice holds differs from place to place, see `Contents`."""
     return contents(at, at.inside, np.linalg.inv(np.array(cell.orders)).T, cell.width).uneven
 
 

@@ -19,8 +19,10 @@ __all__ = [
     "bin_of",
     "bins_of",
     "expected",
+    "explained",
     "lattice_constant",
     "located",
+    "sum_of",
     "without_mixtures",
 ]
 
@@ -143,10 +145,8 @@ class _Gains(NamedTuple):
     @classmethod
     def of(cls, tiles: Tiles, cells: Sequence[Cell], models: list[Float[Tensor, "t h w"]]) -> "_Gains":
         """In windows with the least of the lattice constants for a standard deviation."""
-        windows, mask = (
-            Windows.of(tiles.data, min(map(lattice_constant, cells))),
-            tiles.usable.to(tiles.data.dtype),
-        )
+        windows = Windows.of(tiles.data, min(map(lattice_constant, cells)))
+        mask = tiles.usable.to(tiles.data.dtype)
         mean = windows.mean(tiles.level, mask)
         shape = (tiles.shape[1], tiles.shape[2])
         level = (tiles.level - Windowed(mean[:, None], windows.step).at_pixels(shape)[:, 0]) * mask
