@@ -71,7 +71,8 @@ class Layers:
         Direction of each layer, counter-clockwise from that in which columns count up, and its standard error; of equivalent
         directions the least.
     twist_deg : (float, float)
-        By how much layer 1 is turned counter-clockwise against layer 0, up to the symmetry of the lattice, and its standard error.
+        By how much layer 1 is turned counter-clockwise against layer 0, up to the symmetry of the lattice, and its standard error, which
+        does not hold that columns of both layers near each other draw together: in simulated bilayers of MoS2 the twist is up to 0.025 degrees too small.
     """
 
     labels: Ints
