@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._around import Around
+from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, strongest_first
@@ -238,11 +239,15 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     axes = sent(model.axes, at)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
-    for number, (cell, where) in enumerate(zip(model.cells, located(tiles, model.cells), strict=True)):
+    coarse = Coarse.of(tiles, model.cells)
+    cells = coarse.cells(model.cells)
+    for number, (cell, where) in enumerate(zip(cells, located(coarse.tiles, cells), strict=True)):
         positions, home, site = _places(where.place, cell)
         coefficient, gain = where.agrees.at(positions, home).unbind(1)
-        good = (coefficient > _AGREES) & tiles.at(where.inside & tiles.measured, positions, home)
-        intensity = sent(cell.intensities, tiles.data)[site]
+        good = (coefficient > _AGREES) & coarse.tiles.at(where.inside, positions, home)
+        positions = coarse.positions(positions)
+        good &= tiles.at(tiles.measured, positions, home)
+        intensity = sent(model.cells[number].intensities, tiles.data)[site]
         every = (positions, home, site + first, intensity, gain, torch.full_like(site, number))
         chosen = as_index(good)
         parts.append(tuple(one[chosen] for one in every))

@@ -1,7 +1,9 @@
 """The mean cells of the crystals in an image: which there are, what each holds, and layers on each other."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around
+from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
 from torchmotif.columns._folding import CRYSTAL, above, first_cell, mean_cell, strength
@@ -68,62 +71,85 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     first, beside = _first_cells(level, usable, lattices(level, usable, spacing), [])
     if not first:
         return ()
-    where = located(tiles, first)
-    rest = usable & ~_crystals(where)
+    coarse = Coarse.of(tiles, first)
+    where = located(coarse.tiles, coarse.cells(first))
+    rest = usable & ~coarse.pixels(_crystals(where))
     if bool(rest.sum() > _ADDS * usable.sum()):
         # Small grains that the spectra do not show beside large ones.
-        more, _ = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
-        where = located(tiles, first + more) if more else where
-        first += more
-    found, model, uneven = _told(first, where, level)
+        more, turned = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
+        where = located(coarse.tiles, coarse.cells(first + more)) if more else where
+        first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
+    told = _told(coarse.cells(first), where, coarse.tiles.level)
     # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
-    apart = [one for one in beside if _is_known(one, uneven)]
+    apart = [one for one in coarse.cells(beside) if _is_known(one, told.uneven)]
     if apart:
-        found, model, _ = _told(first + apart, located(tiles, first + apart), level)
-    if len(found) != 1 or beside:
-        # What differs from place to place on one lattice may be two layers, turned by little.
-        layers = _layers(tiles, spacing)
-        if layers and explained(tiles, layers) > explained(tiles, [cell for cell, _, _ in found]):
-            where = located(tiles, layers)
-            found = [(cell, at.inside, at.level) for cell, at in zip(layers, where, strict=True)]
-            model = sum_of(layers, where)
-    if not found:
-        return ()
+        every = [*coarse.cells(first), *apart]
+        told = _told(every, located(coarse.tiles, every), coarse.tiles.level)
+    if told.uneven or told.parted or len(beside) > len(apart):
+        # Two on nearly one lattice, or what differs from place to place on it, may be layers turned by little.
+        layers = _layers(tiles, spacing, coarse)
+        if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):
+            where = located(coarse.tiles, layers)
+            told = _Told(
+                layers, [at.inside for at in where], [at.level for at in where], sum_of(layers, where)
+            )
+    return coarse.fine(without_mixtures(coarse.tiles, _crystals_of(told)))
+
+
+class _Told(NamedTuple):
+    """Mean cells in some tiles."""
+
+    cells: list[Cell]
+    inside: list[Tensor]  # pixels that tell each
+    level: list[Tensor]  # pixels less their local mean, for each
+    model: Tensor  # what all let expect
+    uneven: Sequence[Cell] = ()  # cells that hold no crystal
+    parted: bool = False  # whether what one lattice holds is of two kinds
+
+
+def _crystals_of(told: _Told) -> list[Cell]:
+    """Those of many pixels in which nothing is left over, that of most first."""
+    if not told.cells:
+        return []
     asked = [
-        torch.stack([inside.sum(), _explains(own - model, own, inside, cell.width)])
-        for cell, inside, own in found
+        torch.stack([inside.sum(), _explains(own - told.model, own, inside, cell.width)])
+        for cell, inside, own in zip(told.cells, told.inside, told.level, strict=True)
     ]
-    told = torch.stack(asked).tolist()
-    least = _ADDS * max(seen for seen, _ in told)
-    order = sorted(range(len(found)), key=lambda number: -told[number][0])
+    counts = torch.stack(asked).tolist()
+    least = _ADDS * max(seen for seen, _ in counts)
+    order = sorted(range(len(counts)), key=lambda number: -counts[number][0])
 
     def is_crystal(number: int) -> bool:
-        cell, inside, own = found[number]
-        seen, clear = told[number]
+        cell, inside, own = told.cells[number], told.inside[number], told.level[number]
+        seen, clear = counts[number]
         # What a step leaves beside it is no crystal's, and may be more than its columns.
-        return seen > least and bool(clear or _explains(*_fine((own - model, own), cell), inside, cell.width))
+        return seen > least and bool(
+            clear or _explains(*_fine((own - told.model, own), cell), inside, cell.width)
+        )
 
-    return without_mixtures(tiles, [found[number][0] for number in order if is_crystal(number)])
+    return [told.cells[number] for number in order if is_crystal(number)]
 
 
-def _told(
-    cells: list[Cell], where: list[Located], level: Tensor
-) -> tuple[list[tuple[Cell, Tensor, Tensor]], Tensor, list[Cell]]:
-    """Mean cells with the pixels that tell them and these less their local mean, what all let expect, and cells that are none."""
-    found, model, none = [], torch.zeros_like(level), []
+def _told(cells: Sequence[Cell], where: list[Located], level: Tensor) -> _Told:
+    """What cells hold, found anew from the pixels that agree with them."""
+    told = _Told([], [], [], torch.zeros_like(level))
+    none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        told = _by_contents(cell, at, above(at.inside, strength(at), CRYSTAL), agreeing)
-        if not told:
+        kinds = _by_contents(cell, at, above(at.inside, strength(at), CRYSTAL), agreeing)
+        parted |= len(kinds) > 1
+        if not kinds:
             none.append(cell)
-        for one, inside in told:
-            model += torch.where(inside, expected(one, at.place), 0.0)
-            found.append((one, inside, at.level))
-    return found, model, none
+        for one, inside in kinds:
+            told.model.add_(torch.where(inside, expected(one, at.place), 0.0))
+            told.cells.append(one)
+            told.inside.append(inside)
+            told.level.append(at.level)
+    return told._replace(uneven=none, parted=parted)
 
 
-def _layers(tiles: Tiles, spacing: float) -> list[Cell]:
-    """The cells of two lattices turned by so little that the usual windows hold both; none where there are none.
+def _layers(tiles: Tiles, spacing: float, coarse: Coarse) -> list[Cell]:
+    """The cells, in coarse pixels, of two lattices turned by so little that the usual windows hold both; none where there are none.
 
     Their windows are as wide as it takes to tell their orders apart. Each cell is the mean of what the other one leaves, which must be the
     same in all places.
@@ -136,7 +162,7 @@ def _layers(tiles: Tiles, spacing: float) -> list[Cell]:
         if apart == math.inf or 2 * wide > apart * min(level.shape[1:]):
             continue
         cells = [first_cell(level, usable, one, wide / apart) for one in (seen[0], other)]
-        alone = _without_others(tiles, [cell for cell in cells if cell is not None])
+        alone = _without_others(coarse.tiles, coarse.cells([cell for cell in cells if cell is not None]))
         refined = [(mean_cell(at, at.inside, np.array(cell.orders), cell.window), at) for cell, at in alone]
         # Layers that have relaxed towards each other hold no cell of their own.
         same = [cell for cell, at in refined if cell is not None and _uneven(cell, at) < _UNEVEN]
@@ -144,7 +170,7 @@ def _layers(tiles: Tiles, spacing: float) -> list[Cell]:
     return []
 
 
-def _without_others(tiles: Tiles, cells: list[Cell]) -> list[tuple[Cell, Located]]:
+def _without_others(tiles: Tiles, cells: Sequence[Cell]) -> list[tuple[Cell, Located]]:
     """Cells and where they are in the tiles, each without what the others let expect; of fewer than two, none."""
     if len(cells) < 2:
         return []
@@ -262,7 +288,7 @@ def _differ(one: Cell | None, other: Cell | None) -> bool:
     return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())
 
 
-def _is_known(cell: Cell, found: list[Cell], within: float = ALIKE) -> bool:
+def _is_known(cell: Cell, found: Sequence[Cell], within: float = ALIKE) -> bool:
     return any(alike(np.array(cell.orders), np.array(one.orders), within) for one in found)
 
 

@@ -1,0 +1,83 @@
+"""Tiles in pixels as large as their columns allow: what mean cells tell needs no finer ones, and its price falls with their area."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchmotif.columns.model import Cell, Pair, Tiles
+
+__all__ = ["Coarse"]
+
+# Pixels in the width of a column, at least. Of what it has up to the finest order that fits of mean cells use, a two-hundredth is lost.
+_NARROWEST = 1.5
+
+
+class Coarse(NamedTuple):
+    """Tiles whose pixels are means over squares of `side` x `side` pixels."""
+
+    side: int
+    tiles: Tiles
+    shape: tuple[int, int]  # of the fine ones
+
+    @classmethod
+    def of(cls, tiles: Tiles, cells: Sequence[Cell]) -> "Coarse":
+        """As coarse as the narrowest of some cells allows; the tiles themselves where that is one pixel, or without cells."""
+        _, h, w = tiles.shape
+        side = max(1, math.floor(min((cell.width for cell in cells), default=1.0) / _NARROWEST))
+        if side == 1:
+            return cls(1, tiles, (h, w))
+        mask = tiles.usable.to(tiles.data.dtype)
+        seen = _means(mask, side)
+        level = _means(tiles.level * mask, side) / seen.clamp(min=1e-6)
+        usable = seen >= 0.5
+        return cls(side, Tiles(level, usable, usable & ~usable), (h, w))
+
+    def cells(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        """Cells of the fine pixels as these have them: a square pixel's variance is added to that of columns."""
+        side, added = self.side, self._added
+        return tuple(
+            _scaled(cell, side, math.sqrt(cell.width**2 + added) / side, 1 / side**2) for cell in cells
+        )
+
+    def fine(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        """Cells of these pixels as the fine ones have them."""
+        side, added = self.side, self._added
+        return tuple(
+            _scaled(cell, 1 / side, math.sqrt(max((side * cell.width) ** 2 - added, added)), side**2)
+            for cell in cells
+        )
+
+    def positions(self, at: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+        """Positions in the fine pixels."""
+        return at if self.side == 1 else at * self.side + (self.side - 1) / 2
+
+    def pixels(self, image: Bool[Tensor, "t a b"]) -> Bool[Tensor, "t h w"]:
+        """An image of these pixels in the fine ones."""
+        if self.side == 1:
+            return image
+        fine = image.repeat_interleave(self.side, 1).repeat_interleave(self.side, 2)
+        return fine[:, : self.shape[0], : self.shape[1]]
+
+    @property
+    def _added(self) -> float:
+        """Variance that means over squares add to a column of fine pixels, which are means themselves."""
+        return (self.side**2 - 1) / 12
+
+
+def _means(image: Float[Tensor, "t h w"], side: int) -> Float[Tensor, "t a b"]:
+    """Over squares; those at the end hold what there is."""
+    found: Tensor = F.avg_pool2d(image[:, None], side, ceil_mode=True)[:, 0]
+    return found
+
+
+def _scaled(cell: Cell, side: float, width: float, area: float) -> Cell:
+    """A cell in pixels that many times as wide."""
+    (a, b), (c, d) = cell.orders
+    orders: tuple[Pair, Pair] = (a * side, b * side), (c * side, d * side)
+    bright = tuple(one * area for one in cell.intensities)
+    return replace(cell, orders=orders, window=cell.window / side, width=width, intensities=bright)
