@@ -106,12 +106,12 @@ def test_each_of_two_layers_turned_by_little_has_a_mean_cell(twist: float, side:
     specimen = tm.datasets.twisted_bilayer_mos2(twist, (side, side))
     columns = tm.find_columns(drawn(specimen, dose, seed=1))
     at, kinds = specimen.truth.positions.numpy(), np.asarray(specimen.truth.kinds)
-    # What is nearer to another column than 2.5 widths may be one with it.
-    apart = cKDTree(at).query(at, 2)[0][:, 1] > 2.5 * max(columns.width)
+    # What is nearer to another column than a width is one with it.
+    apart = cKDTree(at).query(at, 2)[0][:, 1] > max(columns.width)
     inner = ((at > 16) & (at < side - 17)).all(1)
-    near = cKDTree(columns.positions).query(at)[0] < 3
-    for kind, least in (("Mo", 0.92), ("S2", 0.8 if dose < 1 else 0.95)):
-        assert near[apart & inner & (kinds == kind)].mean() >= least
+    near = cKDTree(columns.positions).query(at)[0] < 2
+    for kind in ("Mo", "S2"):
+        assert near[apart & inner & (kinds == kind)].mean() >= 0.97
     assert (cKDTree(at).query(columns.positions)[0] > 3).mean() < 0.02
 
 

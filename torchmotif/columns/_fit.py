@@ -149,9 +149,13 @@ class Fit:
         return torch.hypot(away[..., 0], away[..., 1])
 
     def strongest(self, which: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """Which of some columns stay if each in turn, from the brightest on, removes those nearer to it than columns are."""
+        """Which of some columns stay if each in turn, from the brightest on, removes those nearer to it than columns are.
+
+        Two whose places are given stay both.
+        """
         every, n = self.neighbours.every, len(self)
         near = self.apart() * self.shape.width.prod().sqrt() <= CLOSEST * self.spacing
+        near &= ~(self.fixed[:, None] & torch.cat([self.fixed, self.fixed.new_zeros(1)])[every])
         i = torch.arange(n, device=every.device)[:, None].expand_as(every).flatten()
         j = every.clamp(max=n - 1).flatten()
         return which & strongest_of(self.intensity * which, i, j, near.flatten() & which[i] & which[j])

@@ -13,7 +13,7 @@ from torchmotif.columns._around import Around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
-from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, strongest_first
+from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, pairs_within, strongest_of
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._search import FAINTEST
@@ -42,6 +42,10 @@ _FREE = 4.5
 # Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
 # 0.23 of it, is not.
 _HELD = 1.5
+# Regressions of the image on the cells of two layers, together, from which on both are there: at the boundary of two grains they are about 1.
+_BOTH = 1.5
+# Widths between columns of two layers: nearer ones are one, and up to the second both are held, since one of them may have no maximum of its own.
+_RESOLVED, _ALONE = 0.9, 2.6
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 _PIXEL = (
@@ -72,6 +76,8 @@ class Sites:
         Of the column in the mean cell.
     seen : boolean Tensor of shape (m,)
         Whether a maximum lies there.
+    overlaps : boolean Tensor of shape (m,)
+        Whether a place of another layer is so near that a maximum would be that of both.
     spacing, kinds, reach
         Spacing of the model, number of its sites, and lattice constant in pixels.
     doubted : boolean Tensor of shape (cells,)
@@ -84,6 +90,7 @@ class Sites:
     kind: Int[Tensor, " m"]
     intensity: Float[Tensor, " m"]
     seen: Bool[Tensor, " m"]
+    overlaps: Bool[Tensor, " m"]
     spacing: float
     kinds: int
     reach: float
@@ -101,6 +108,7 @@ class Sites:
         faint = self.intensity < torch.maximum(_FREE * error, trace)
         # Where no maximum is, there may be half of a column.
         held = torch.where(self.seen, faint, self.intensity < torch.maximum(2 * _FREE * error, trace))
+        faint, held = faint | self.overlaps, held | self.overlaps
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
@@ -248,11 +256,13 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
         positions = coarse.positions(positions)
         good &= tiles.at(tiles.measured, positions, home)
         intensity = sent(model.cells[number].intensities, tiles.data)[site]
-        every = (positions, home, site + first, intensity, gain, torch.full_like(site, number))
+        every = (positions, home, site + first, intensity, gain, coefficient, torch.full_like(site, number))
         chosen = as_index(good)
         parts.append(tuple(one[chosen] for one in every))
         first += len(cell.sites)
-    positions, home, kind, intensity, gain, cell_of = (torch.cat(one) for one in zip(*parts, strict=True))
+    positions, home, kind, intensity, gain, agrees, cell_of = (
+        torch.cat(one) for one in zip(*parts, strict=True)
+    )
     places = tiles.spread(positions, home) / axes
     supported = _on_sites(tiles, model, (at, tile), (positions, home))
     held = torch.stack([supported, ~supported]).long()
@@ -260,20 +270,44 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     counts.index_add_(1, cell_of, held)
     # Of places that several lattices predict, that of the lattice that fits the image better there.
     gain = torch.where(supported, gain, -torch.inf)
-    kept = as_index(supported & strongest_first(places, gain, CLOSEST * model.spacing))
-    positions, home, kind, intensity, places = (
-        one[kept] for one in (positions, home, kind, intensity, places)
+    width, closest = math.sqrt(model.width[0] * model.width[1]), CLOSEST * model.spacing
+    i, j = pairs_within(places, max(closest, _ALONE * width))
+    apart = (places[i] - places[j]).norm(dim=1)
+    both = _of_two_layers(model.cells, (i, j), (cell_of, agrees, supported)) & (apart > _RESOLVED * width)
+    stays = supported & strongest_of(gain, i, j, (apart <= closest) & ~both)
+    overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
+    kept = as_index(stays)
+    positions, home, kind, intensity, places, overlaps = (
+        one[kept] for one in (positions, home, kind, intensity, places, overlaps)
     )
     seen = nearest_within(places, maxima, _SAME * model.spacing) >= 0
     reach = max((lattice_constant(cell) for cell in model.cells), default=1.0)
+    doubted = counts[1] >= counts[0]
     return Sites(
-        tiles, positions, home, kind, intensity, seen, model.spacing, first, reach, counts[1] >= counts[0]
+        tiles, positions, home, kind, intensity, seen, overlaps, model.spacing, first, reach, doubted
     )
+
+
+def _of_two_layers(
+    cells: tuple[Cell, ...],
+    pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]],
+    of_places: tuple[Int[Tensor, " m"], Float[Tensor, " m"], Bool[Tensor, " m"]],
+) -> Bool[Tensor, " p"]:
+    """Which pairs of places are of two lattices that both agree with the image there: of grains, at their boundary, each does so by half.
+
+    Of places are given the cell, how far the image agrees with it, and whether maxima support the place.
+    """
+    (i, j), (cell, agrees, supported) = pairs, of_places
+    same = [[one.orders == other.orders for other in cells] for one in cells]
+    if not cells:
+        return torch.zeros_like(i, dtype=torch.bool)
+    other = ~sent(same, agrees, torch.bool)[cell[i], cell[j]]
+    return other & (agrees[i] + agrees[j] > _BOTH) & supported[i] & supported[j]
 
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
     number, value = torch.zeros(0, dtype=torch.long, device=at.device), torch.zeros(0, device=at.device)
-    return at[:0], number, number, value, value, number
+    return at[:0], number, number, value, value, value, number
 
 
 def _places(

@@ -45,6 +45,9 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
+# Of the pixels, in which some cell holds: where it is less a crystal ends, or what looks like one are layers. Crystals that fill the image have 0.9 and more,
+# bilayers that look even 0.34.
+_MOSTLY = 0.6
 # Of reciprocal vectors, by which two grains on nearly one lattice differ at least, 1.4 degrees: tried on four grains of MoSe2, two of them 2.8
 # degrees apart, at 1/50 and 1/100. Asked only where the cell of both is uneven; with more, grains nearer to each other guide nothing, as before.
 _TURNED = 0.025
@@ -85,7 +88,8 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     if apart:
         every = [*coarse.cells(first), *apart]
         told = _told(every, located(coarse.tiles, every), coarse.tiles.level)
-    if told.uneven or told.parted or len(beside) > len(apart):
+    doubtful = told.uneven or told.parted or len(beside) > len(apart)
+    if doubtful or bool(sum(told.inside).sum() < _MOSTLY * coarse.tiles.usable.sum()):
         # Two on nearly one lattice, or what differs from place to place on it, may be layers turned by little.
         layers = _layers(tiles, spacing, coarse)
         if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):
