@@ -48,17 +48,23 @@ class Scene:
 
 
 def honeycomb(
-    side: int = 160, a: float = 22.0, sigma: float = 3.0, vacancy: float = 0.1, seed: int = 0
+    side: int = 160,
+    a: float = 22.0,
+    sigma: float = 3.0,
+    vacancy: float = 0.1,
+    seed: int = 0,
+    *,
+    other: float = 2500.0,
 ) -> Scene:
-    """MoSe2-like columns in a square image: intensities 1800, 2500 and 1250 counts (vacancies)."""
+    """MoSe2-like columns in a square image: intensities 1800, 2500 and 1250 counts (vacancies), or others and half of them."""
     rng = np.random.default_rng(seed)
     first, second = np.array([0.0, a]), np.array([-math.sqrt(3) / 2 * a, a / 2])
     turn = np.array([[math.cos(0.2), -math.sin(0.2)], [math.sin(0.2), math.cos(0.2)]])
     i, j = (x.reshape(-1, 1) for x in np.mgrid[-20:21, -20:21])
     cells = i * first + j * second
     positions = np.concatenate([cells, cells + (first + second) / 3]) @ turn.T + side / 2
-    intensities = np.where(np.arange(len(positions)) < len(cells), 1800.0, 2500.0)
-    intensities[(intensities == 2500) & (rng.random(len(positions)) < vacancy)] = 1250.0
+    intensities = np.where(np.arange(len(positions)) < len(cells), 1800.0, other)
+    intensities[(intensities == other) & (rng.random(len(positions)) < vacancy)] = other / 2
     kept = ((positions > -8) & (positions < side + 7)).all(axis=1)
     return Scene(
         torch.as_tensor(positions[kept]), torch.as_tensor(intensities[kept]), sigma, 0.5, (side, side)
