@@ -8,6 +8,7 @@ import numpy as np
 __all__ = [
     "CLEAR",
     "FAINTEST_SITE",
+    "FINEST",
     "Waves",
     "cells_around",
     "left_beside",
@@ -25,9 +26,7 @@ FAINTEST_SITE, _TRACE = 0.04, 0.01
 _NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
 _BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
-_FINEST = (
-    0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
-)
+FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
@@ -55,7 +54,7 @@ def sites_of(
     area = abs(float(np.linalg.det(real)))
     best = _CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), np.zeros(bins))
     mean = mean - mean.mean()
-    waves = Waves.of(bins, real, _FINEST)
+    waves = Waves.of(bins, real, FINEST)
     open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
         score = left_beside(mean - best.model, variance, real, best.sites, best.width) * open_

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torchmotif.columns._cell_fit import FINEST
 from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = ["Coarse"]
 
 # Pixels in the width of a column, at least. Of what it has up to the finest order that fits of mean cells use, a two-hundredth is lost.
 _NARROWEST = 1.5
+_ORDERS = 2  # of the two by which a cell is placed, at least, up to the finest
 
 
 class Coarse(NamedTuple):
@@ -28,7 +30,11 @@ class Coarse(NamedTuple):
     def of(cls, tiles: Tiles, cells: Sequence[Cell]) -> "Coarse":
         """As coarse as the narrowest of some cells allows; the tiles themselves where that is one pixel, or without cells."""
         _, h, w = tiles.shape
-        side = max(1, math.floor(min((cell.width for cell in cells), default=1.0) / _NARROWEST))
+        most = [
+            min(cell.width / _NARROWEST, FINEST / (_ORDERS * max(math.hypot(*one) for one in cell.orders)))
+            for cell in cells
+        ]
+        side = max(1, math.floor(min(most, default=1.0)))
         if side == 1:
             return cls(1, tiles, (h, w))
         mask = tiles.usable.to(tiles.data.dtype)

@@ -17,7 +17,7 @@ from torchmotif.columns._neighbours import as_index, as_indices, nearest_within,
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._search import FAINTEST
-from torchmotif.columns._territories import lattice_constant, located
+from torchmotif.columns._territories import Located, lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["Sites", "predicted"]
@@ -45,8 +45,9 @@ _KNOWN = 0.06
 # Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
 # 0.23 of it, is not.
 _HELD = 1.5
-# Regressions of the image on the cells of two layers, together, from which on both are there: at the boundary of two grains they are about 1.
-_BOTH = 1.5
+# Regressions of the image on the cells of two layers, together, from which on both are there: at the boundary of two grains they are about 1, if these are not
+# turned by so little that the phases of one follow the other. And the share of a cell's pixels that are those of another cell, too: of layers nearly all.
+_BOTH, _MOST_OF = 1.5, 0.6
 # Widths between columns of two layers: nearer ones are one, and up to the second both are held, since one of them may have no maximum of its own.
 _RESOLVED, _ALONE = 0.9, 2.6
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
@@ -254,7 +255,8 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     parts, first = [_nowhere(at)], 0
     coarse = Coarse.of(tiles, model.cells)
     cells = coarse.cells(model.cells)
-    for number, (cell, where) in enumerate(zip(cells, located(coarse.tiles, cells), strict=True)):
+    found = located(coarse.tiles, cells)
+    for number, (cell, where) in enumerate(zip(cells, found, strict=True)):
         positions, home, site = _places(where.place, cell)
         coefficient, gain = where.agrees.at(positions, home).unbind(1)
         good = (coefficient > _AGREES) & coarse.tiles.at(where.inside, positions, home)
@@ -278,7 +280,8 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     width, closest = math.sqrt(model.width[0] * model.width[1]), CLOSEST * model.spacing
     i, j = pairs_within(places, max(closest, _ALONE * width))
     apart = (places[i] - places[j]).norm(dim=1)
-    both = _of_two_layers(model.cells, (i, j), (cell_of, agrees, supported)) & (apart > _RESOLVED * width)
+    both = _on_each_other(found)[home[i], cell_of[i], cell_of[j]] & (agrees[i] + agrees[j] > _BOTH)
+    both &= supported[i] & supported[j] & (apart > _RESOLVED * width)
     stays = supported & strongest_of(gain, i, j, (apart <= closest) & ~both)
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
     kept = as_index(stays)
@@ -293,21 +296,15 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     )
 
 
-def _of_two_layers(
-    cells: tuple[Cell, ...],
-    pairs: tuple[Int[Tensor, " p"], Int[Tensor, " p"]],
-    of_places: tuple[Int[Tensor, " m"], Float[Tensor, " m"], Bool[Tensor, " m"]],
-) -> Bool[Tensor, " p"]:
-    """Which pairs of places are of two lattices that both agree with the image there: of grains, at their boundary, each does so by half.
-
-    Of places are given the cell, how far the image agrees with it, and whether maxima support the place.
-    """
-    (i, j), (cell, agrees, supported) = pairs, of_places
-    same = [[one.orders == other.orders for other in cells] for one in cells]
-    if not cells:
-        return torch.zeros_like(i, dtype=torch.bool)
-    other = ~sent(same, agrees, torch.bool)[cell[i], cell[j]]
-    return other & (agrees[i] + agrees[j] > _BOTH) & supported[i] & supported[j]
+def _on_each_other(found: list[Located]) -> Bool[Tensor, "t c c"]:
+    """Which cells lie on each other in most pixels of the one that has fewer: layers, of which each has all pixels of its own, and no grains."""
+    if not found:
+        return torch.zeros(1, 1, 1, dtype=torch.bool)
+    inside = torch.stack([where.inside for where in found], dim=1).flatten(2).float()
+    common = inside @ inside.mT
+    own = common.diagonal(dim1=1, dim2=2)
+    layers = common > _MOST_OF * torch.minimum(own[:, :, None], own[:, None])
+    return layers & ~torch.eye(len(found), dtype=torch.bool, device=layers.device)
 
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:

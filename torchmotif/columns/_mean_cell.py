@@ -86,7 +86,7 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
     apart = [one for one in coarse.cells(beside) if _is_known(one, told.uneven)]
     if apart:
-        every = [*coarse.cells(first), *apart]
+        every = without_mixtures(coarse.tiles, [*coarse.cells(first), *apart])
         told = _told(every, located(coarse.tiles, every), coarse.tiles.level)
     doubtful = told.uneven or told.parted or len(beside) > len(apart)
     if doubtful or bool(sum(told.inside).sum() < _MOSTLY * coarse.tiles.usable.sum()):

@@ -12,7 +12,7 @@ from torchmotif._arrays import Budget, sent
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns._periodic import incoherent
 
-__all__ = ["ALIKE", "Lattice", "alike", "lattices"]
+__all__ = ["ALIKE", "Lattice", "alike", "holds", "lattices", "separation"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
@@ -224,6 +224,12 @@ def alike(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
     """Whether two bases are of the same lattice, `within` a share of their vectors."""
     whole = _orders(basis, other, within)
     return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
+
+
+def holds(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
+    """Whether the vectors of another basis are some, but not all, of the orders of this one's lattice, `within` a share of their vectors."""
+    whole = _orders(other, basis, within)
+    return whole is not None and bool(abs(np.linalg.det(whole)) >= _SAME)
 
 
 def separation(basis: np.ndarray, other: np.ndarray) -> float:
