@@ -44,11 +44,15 @@ class Tally(NamedTuple):
     right: np.ndarray
     z: np.ndarray  # errors of the composition over stated ones, (draws, elements)
     refused: int  # draws in which a wrong formula is refused, or said to fit badly
+    contrast: dict[
+        str, list[float]
+    ]  # of each kind and draw, standard errors of a column to the next name that some have
 
 
 def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int) -> Tally:
     metal, chalcogen = re.findall("[A-Z][a-z]?", formula)
     tally: dict[str, Counter[str]] = {}
+    contrast: dict[str, list[float]] = {}
     sure, right, scores, refused = [], [], [], 0
     for seed in range(draws):
         specimen = tm.datasets.mx2(
@@ -64,6 +68,8 @@ def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int)
             refused += 1
         names = result.identify(formula, dopants=[dopant]).names
         assert names is not None
+        for row in names.record["table"]:
+            contrast.setdefault(row["name"], []).append(row["contrast"])
         cut = np.asarray(result.columns.is_rim)
         places = np.vstack([result.columns.positions, names.empty_positions])
         words = np.concatenate([names.words, names.empty_words])
@@ -85,7 +91,9 @@ def tally_of(formula: str, dopant: str, electrons: float, draws: int, side: int)
         atoms = Counter(a for one in specimen.truth.species[mine] for a in one.split("+") if a)
         true = np.array([100 * atoms[e] / sum(atoms.values()) for e in table["element"]])
         scores.append((table["at_percent"].to_numpy() - true) / table["error"].to_numpy())
-    return Tally(names, tally, np.concatenate(sure), np.concatenate(right), np.array(scores), refused)
+    return Tally(
+        names, tally, np.concatenate(sure), np.concatenate(right), np.array(scores), refused, contrast
+    )
 
 
 def identify(formula: str, dopant: str, electrons: float, draws: int, side: int) -> None:
@@ -97,7 +105,11 @@ def identify(formula: str, dopant: str, electrons: float, draws: int, side: int)
     for kind, found in got.words.items():
         if not found:  # all of them are at the border
             continue
-        print(f"  {kind:8} {found.total():6,}  named right {found[kind] / found.total():.3f}  {dict(found)}")
+        apart = np.mean(got.contrast.get(kind, [np.nan]))
+        print(
+            f"  {kind:8} {found.total():6,}  named right {found[kind] / found.total():.3f}  "
+            f"{apart:.1f} standard errors from the next name  {dict(found)}"
+        )
     calibration(got.sure, got.right)
     within, rms = (np.abs(got.z) < 2).mean(axis=0), np.sqrt((got.z**2).mean(axis=0))
     print(f"  composition within two standard errors: {within}, rms z {rms}")
@@ -181,6 +193,37 @@ def real() -> None:
         assert names is not None
         print(title, names, names.record["gamma"], names.record["hosts"], *names.warnings, sep="\n  ")
         print(names.table().round(2).to_string(), names.composition.round(2).to_string(), sep="\n")
+        if title == "MoSe2_80kV":
+            table = np.genfromtxt(DATA / "MoSe2_80kV_columns.csv", delimiter=",", names=True)
+            away, near = cKDTree(result.columns.positions).query(
+                np.stack([table["row_px"], table["col_px"]], axis=1)
+            )
+            true = np.array(["Se2", "Mo", "Mo", "V_Se"])[table["label"].astype(int)]
+            use = (away < 0.35 * result.columns.spacing) & result.whole[near]
+            right = (names.words[near] == true)[use]
+            of_kind = {kind: round(right[true[use] == kind].mean(), 3) for kind in ("Mo", "Se2", "V_Se")}
+            print(f"  of {use.sum()} labelled columns {right.mean():.3f} are named as labelled: {of_kind}")
+    readings()
+
+
+def readings() -> None:
+    """How bright the labelled columns of TiWSe2 are, and how bright each reading of their labels would have them.
+
+    As they were labelled, dark columns are Se2 that lack an atom: 0.5. By the other reading the sites hold W, and dark ones Ti.
+    """
+    for number, detector in ((11, "ADF2"), (11, "ADF1"), (25, "ADF2"), (25, "ADF1")):
+        columns = tm.find_columns(tm.read(DATA / f"TiWSe2_1028_{number}_{detector}.dm4"))
+        table = np.genfromtxt(DATA / f"TiWSe2_1028_{number}_columns.csv", delimiter=",", names=True)
+        away, near = cKDTree(columns.positions).query(np.stack([table["row_px"], table["col_px"]], axis=1))
+        bright = np.asarray(columns.intensities)[near]
+        usual = [float(np.median(bright[(table["label"] == k) & (away < 2)])) for k in range(3)]
+        ratio, dark = usual[0] / usual[2], usual[1] / usual[0]
+        if_w, if_se2 = np.log(2 * ratio) / np.log(74 / 34), np.log(2 / ratio) / np.log(74 / 34)
+        print(
+            f"TiWSe2 {number} {detector}: labelled Se2 over labelled W {ratio:.2f}: Z^{if_w:.2f} if it is W, Z^{if_se2:.2f} if it is Se2; "
+            f"labelled V_Se over labelled Se2 {dark:.2f}: as labelled 0.50, as Ti of W {(22 / 74) ** if_w:.2f}, as Se on W "
+            f"{(34 / 74) ** if_w:.2f}; as bright as one atom of Z = {74 * dark ** (1 / if_w):.1f}"
+        )
 
 
 if __name__ == "__main__":

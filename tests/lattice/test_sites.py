@@ -53,6 +53,16 @@ def test_a_site_without_a_column_is_empty() -> None:
     assert sites.empty_of[inner][distance.argmin(axis=0)].tolist() == [0, 0, 1]
 
 
+def test_a_site_among_columns_of_another_motif_is_empty_too() -> None:
+    square = 10.0 * np.argwhere(np.ones((12, 12)))
+    at, near = np.array([50.0, 50.0]), np.hypot(*(square - [50.0, 50.0]).T)
+    positions = square[near > 0]
+    labels = np.where(near[near > 0] < 15, 1, 0)  # all around it are of a rare motif
+    sites = find_sites(positions, labels, 10.0)
+    np.testing.assert_allclose(sites.empty, [at], atol=1e-6)
+    assert sites.empty_of.tolist() == [0]
+
+
 def test_a_column_that_moved_off_its_site_does_not_leave_it_empty() -> None:
     points, kind = honeycomb()
     for far, empty in ((4.5, False), (6.0, True)):

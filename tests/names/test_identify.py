@@ -11,6 +11,9 @@ from scipy.spatial import cKDTree
 import torchmotif as tm
 from torchmotif.errors import CompositionError, InputError, ReadError
 from torchmotif.names import Names, identify_columns
+from torchmotif.names._mixture import Levels, fit_mixture
+from torchmotif.names.formula import Composition
+from torchmotif.names.hosts import find_hosts
 
 
 def truth_of(specimen: Any, result: tm.MotifResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,6 +84,28 @@ def test_a_wrong_formula_is_refused(at_1: tuple[Any, tm.MotifResult], wrong: str
         at_1[1].identify(wrong)
 
 
+def test_molybdenum_disulphide_is_said_to_fit_tungsten_diselenide_badly() -> None:
+    counts = {0: 500, 1: 500}
+    bright = {0: 2 * 34**1.7, 1: 74**1.7}  # Se2 and W
+    assert find_hosts(Composition.parse("MoS2"), bright, counts).unusual
+    assert not find_hosts(Composition.parse("WSe2"), bright, counts).unusual
+    assert not find_hosts(
+        Composition.parse("MoS2"), bright, counts, gamma=1.4
+    ).unusual  # as it was said to be
+
+
+def test_rare_kinds_are_as_many_as_there_are_where_noise_is_askew() -> None:
+    rng, off = np.random.default_rng(0), []
+    for _ in range(20):
+        true = np.repeat([25.0, 50.0], [90, 2910])
+        found = rng.poisson(true).astype(float)
+        levels = Levels(np.array([50.0, 25.0, 75.0]), np.array([0.5, 1.5, 1.5]))
+        fitted = fit_mixture(found, np.sqrt(found), levels, 1.0, np.ones(len(true), bool))
+        off.append(fitted.probabilities[:, 1:3].sum(axis=0) - [90, 0])
+    # Gaussians, with means by each column's own noise, miss 21 of the dim ones and take 3 of the others for brighter ones.
+    assert np.abs(np.mean(off, axis=0)).max() < 5
+
+
 @pytest.mark.parametrize("wrong", ["HfSe2", "CaF2"])
 def test_a_formula_that_fits_with_an_unusual_exponent_is_said_to_fit_badly(
     at_1: tuple[Any, tm.MotifResult], wrong: str
@@ -125,6 +150,15 @@ def test_adatoms_that_no_column_can_show_are_not_looked_for(at_1: tuple[Any, tm.
     clear = identify_columns(scan, result.columns, result.sites, "MoS2")
     assert "Mo+S" in clear.kinds
     assert not any("not looked for" in one for one in clear.warnings)
+
+
+def test_dark_places_are_without_a_column_where_no_state_is_empty(at_1: tuple[Any, tm.MotifResult]) -> None:
+    sites = at_1[1].sites
+    dark = (sites.column < 0) & (sites.occupancy < 0.3)
+    assert dark.sum() > 3
+    one_state = dataclasses.replace(sites, p_full=np.ones_like(sites.p_full))
+    assert one_state.without_column[dark].all()
+    assert not one_state.without_column[sites.occupancy > 0.7].any()
 
 
 def test_nothing_is_named_by_default(at_1: tuple[Any, tm.MotifResult]) -> None:

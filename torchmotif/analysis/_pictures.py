@@ -2,7 +2,11 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
     from torchmotif.lattice import SiteTable
     from torchmotif.names import Names
 
-__all__ = ["Pictures", "png"]
+__all__ = ["Pictures", "pictures_in", "png"]
+
+_DPI, _MARGIN = 200, 0.1  # of a picture; inches around it
+_PACKED = 3  # compression of a picture: half the time of Pillow's own 6, in 2 % more bytes
 
 
 class Pictures:
@@ -130,3 +137,55 @@ def png(figure: "Figure") -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@contextmanager
+def pictures_in(folder: Path) -> "Iterator[Callable[[str, Figure], None]]":
+    """Write figures into a folder, each as NAME.png: what draws goes on while a thread packs, which takes as long as drawing.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Yields
+    ------
+    function
+        Takes the name and the figure. At the end all are written, or the first error is raised.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        packed: list[Future[None]] = []
+
+        def write(name: str, figure: "Figure") -> None:
+            packed.append(pool.submit(_pack, _drawn(figure), folder / f"{name}.png"))
+
+        yield write
+        for one in packed:
+            one.result()
+
+
+def _drawn(figure: "Figure") -> io.BytesIO:
+    """A figure as pixels, with a margin around what is drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    frame: Any = "tight"  # draws twice: to see where what is drawn ends, and then
+    if figure.get_layout_engine() is None:
+        figure.set_dpi(_DPI)
+        canvas: Any = FigureCanvasAgg(figure)
+        frame = figure.get_tightbbox(canvas.get_renderer()).padded(_MARGIN)
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=_DPI,
+        bbox_inches=frame,
+        pad_inches=_MARGIN,
+        pil_kwargs={"compress_level": 0},
+    )
+    return buffer
+
+
+def _pack(drawn: io.BytesIO, file: Path) -> None:
+    from PIL import Image
+
+    with Image.open(drawn) as image:
+        image.convert("RGB").save(file, compress_level=_PACKED, dpi=(_DPI, _DPI))

@@ -136,8 +136,11 @@ class SiteTable:
 
     @property
     def without_column(self) -> NDArray[np.bool_]:
-        """Sites where no column was found and that are not full either; shape (s,)."""
-        return (self.column < 0) & ~(self.p_full >= 0.5)
+        """Sites where no column was found and that are not full either; shape (s,).
+
+        One state, or a broad one, takes places as full that are dark: a full site has at least half of its intensity.
+        """
+        return (self.column < 0) & ~((self.p_full >= 0.5) & (self.occupancy >= 0.5))
 
     def to_dataframe(self, pixel_size_nm: tuple[float, float] | None = None) -> "pd.DataFrame":
         """One row for each site.

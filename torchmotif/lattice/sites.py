@@ -140,8 +140,6 @@ def find_sites(
     site, known = np.full(len(points), -1), np.zeros(len(points), bool)
     least = np.full(len(points), _NEAR * spacing)
     most = np.bincount(motif[motif >= 0], minlength=1).max()
-    empty: list[NDArray[np.float64]] = []
-    of: list[int] = []
     bases, which, count = np.full((len(points), 2, 2), np.nan), np.full(len(points), -1), 0
     size = np.bincount(motif[motif >= 0], minlength=n_motifs)
     least_size = np.minimum(_FREQUENT * most, _SEVERAL)
@@ -160,17 +158,36 @@ def find_sites(
         known |= np.isfinite(away)
         nearer = away < least
         site[nearer], least[nearer] = number, away[nearer]
-        on = site[here] == number
-        places = dark_sites(torch.from_numpy(host[on]), _FINER * own_spacing, lattice.of(on), shape).numpy()
-        empty.append(places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places)
-        of += [number] * len(empty[-1])
         grain, vectors = lattice.grain.numpy(), lattice.vectors.numpy()
         inside = np.flatnonzero(here)[grain >= 0]
         bases[inside], which[inside] = vectors[grain[grain >= 0]], count + grain[grain >= 0]
         count += len(vectors)
     motifs, shares = _by_motif(site, motif, known, n_motifs)
-    places = np.concatenate([np.zeros((0, 2)), *empty])
-    return Sites(site, motifs, shares, places, np.array(of, np.int64), known, bases, which)
+    places, of = _empty_places(points, site, spacing, shape)
+    return Sites(site, motifs, shares, places, of, known, bases, which)
+
+
+def _empty_places(
+    points: NDArray[np.float64], site: NDArray[np.int64], spacing: float, shape: tuple[int, int] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Places where a sublattice has a site and no column is, and which sublattice that is.
+
+    All columns that sit on it lead there, not those of its motif alone: beside three vacancies too few of these are left, and of
+    23 empty sites in three images of MoSe2 at 0.5 electrons per pixel five were not seen.
+    """
+    numbers = np.unique(site[site >= 0]).tolist()
+
+    def places_of(number: int) -> NDArray[np.float64]:
+        mine = points[site == number]
+        if len(mine) < 2:
+            return np.zeros((0, 2))
+        apart = float(np.median(cKDTree(mine).query(mine, k=[2])[0]))
+        places = dark_sites(torch.from_numpy(mine), _FINER * apart, None, shape).numpy()
+        return places[cKDTree(points).query(places)[0] > _CLEAR * spacing] if len(places) else places
+
+    empty = list(in_threads(places_of, numbers, torch.device("cpu")))
+    of = np.repeat(np.array(numbers, np.int64), [len(one) for one in empty])
+    return np.concatenate([np.zeros((0, 2)), *empty]), of
 
 
 def _lattice_of(host: NDArray[np.float64]) -> tuple[float, Lattice]:

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from torchmotif.errors import InputError
 
-__all__ = ["States", "learn_states", "noise_at"]
+__all__ = ["States", "learn_states", "noise_at", "residuals_of"]
 
 Values = NDArray[np.float64]
 
@@ -107,15 +107,41 @@ class States:
 
     def residuals(self, y: Values, s: Values) -> tuple[Values, Values, Values]:
         """Of every site from every state: how far it is in the power of it, the derivative of that, the noise; each (n, k)."""
-        here = s[:, None] ** 2
-        noise = noise_at(self.fractions, y, s, self.slope)
-        if self.slope <= 0:
-            return y[:, None] - self.fractions, np.ones_like(noise), noise
-        # Of counts, the variance is the count: relative to that of a full site, to the power 2/3.
-        full = noise_at(np.ones(1), y, s, self.slope)
-        ratio = noise / full
-        far = 1.5 * full / self.slope * ((here / full) ** (2 / 3) - ratio ** (2 / 3))
-        return far, ratio ** (-1 / 3), noise
+        return residuals_of(self.fractions, 1.0, y, s, self.slope)
+
+
+def residuals_of(
+    levels: Values, reference: float, y: Values, s: Values, slope: float
+) -> tuple[Values, Values, Values]:
+    """How far n intensities are from k levels in the power 2/3 of their counts, in which noise is not askew (Anscombe, 1953).
+
+    Parameters
+    ----------
+    levels : array of shape (k,)
+    reference : float
+        The level at which the power has the slope 1: that of most intensities.
+    y, s : arrays of shape (n,)
+        Intensities and their standard deviations.
+    slope : float
+        By how much the variance grows with the intensity; at 0 there is no power.
+
+    Returns
+    -------
+    far : array of shape (n, k)
+        Intensity less level, both in the power.
+    gain : array of shape (n, k)
+        Derivative of the power at the levels.
+    noise : array of shape (n, k)
+        Variance of the noise at the levels, not in the power.
+    """
+    noise = noise_at(levels, y, s, slope)
+    if slope <= 0:
+        return y[:, None] - levels, np.ones_like(noise), noise
+    # Of counts, the variance is the count: relative to that at the reference, to the power 2/3.
+    full = noise_at(np.array([reference]), y, s, slope)
+    ratio = noise / full
+    far = 1.5 * full / slope * ((s[:, None] ** 2 / full) ** (2 / 3) - ratio ** (2 / 3))
+    return far, ratio ** (-1 / 3), noise
 
 
 def noise_at(levels: Values, y: Values, s: Values, slope: float) -> Values:

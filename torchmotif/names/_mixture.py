@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from torchmotif.lattice.states import noise_at
+from torchmotif.lattice.states import noise_at, residuals_of
 
 __all__ = ["Fitted", "Levels", "fit_mixture", "main_level"]
 
@@ -67,8 +67,9 @@ def fit_mixture(
     shares /= shares.sum()
     reach = _BEYOND * levels.expected.max() + 4 * np.median(errors)
     probabilities = np.zeros((n, k + 1))
+    trust = 1 / levels.tolerance**2
+    off = levels.tolerance  # standard errors of the means: the tolerance, less what the columns have told
     for _ in range(_STEPS):
-        off = _left_over(probabilities[learnt, :k], intensities[learnt], errors[learnt], levels, spread)
         before, probabilities = (
             probabilities,
             _expected(
@@ -88,11 +89,13 @@ def fit_mixture(
         here = probabilities[learnt]
         shares = here.sum(axis=0) + prior
         shares /= shares.sum()
-        precision = here[:, :k] / (errors[learnt, None] ** 2 + spread**2)
-        trust = 1 / levels.tolerance**2
+        # By the noise at the level, not the column's own: what is dim by chance has less, and would draw the mean down by one count.
+        noise = noise_at(means, intensities[learnt], errors[learnt], slope)
+        precision = here[:, :k] / (noise + spread**2)
         means = (trust * levels.expected + (precision * intensities[learnt, None]).sum(axis=0)) / (
             trust + precision.sum(axis=0)
         )
+        off = 1 / np.sqrt(trust + precision.sum(axis=0))
     return Fitted(means, shares, probabilities, spread, _excess(probabilities[learnt], shares))
 
 
@@ -122,12 +125,6 @@ def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
     return float(np.sqrt(max(variance, 0.0)))
 
 
-def _left_over(weights: Floats, intensities: Floats, errors: Floats, levels: Levels, spread: float) -> Floats:
-    """Standard errors of the means: the tolerance, less what the columns have told."""
-    known = (weights / (errors[:, None] ** 2 + spread**2)).sum(axis=0) if len(intensities) else 0.0
-    return np.asarray(1 / np.sqrt(1 / levels.tolerance**2 + known))
-
-
 def _expected(
     intensities: Floats,
     errors: Floats,
@@ -142,8 +139,9 @@ def _expected(
 ) -> Floats:
     """Probability of every occupation, and of none, of every column."""
     wider = spread * np.maximum(means / host, 1.0)
-    variance = noise_at(means, intensities, errors, slope) + wider**2 + off**2
-    log = -0.5 * ((intensities[:, None] - means) ** 2 / variance + np.log(2 * np.pi * variance))
+    far, gain, noise = residuals_of(means, host, intensities, errors, slope)
+    variance = gain**2 * (noise + wider**2 + off**2)
+    log = -0.5 * (far**2 / variance + np.log(2 * np.pi * variance))
     log = np.concatenate([log, np.full((len(log), 1), -np.log(reach))], axis=1) + np.log(shares)
     return np.asarray(softmax(log, axis=1))
 

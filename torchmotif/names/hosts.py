@@ -30,6 +30,8 @@ _MOST = 3  # atoms of an element in a column of one formula unit
 _MOST_CLASSES = 4  # of sublattices of unlike brightness that are matched together; others follow them
 _REFUSED = 9.0  # chi-square at which a formula does not fit: 3 standard deviations
 BADLY = 4.0  # and at which it is said to fit badly
+_USUAL = (1.6, 1.9)  # gamma of most images (Krivanek et al., 2010)
+_BEYOND = 1.5  # standard errors of gamma beyond these at which a formula is said to fit badly
 _RIVAL = 4.0  # by which another match may be worse and is named
 
 
@@ -62,6 +64,8 @@ class Hosts:
         Other ways to match them that are hardly worse, in words.
     unseen : list of str
         Elements of the formula none of whose columns are seen.
+    fitted : bool
+        Whether the exponent was fitted, not given.
     """
 
     stacks: dict[int, dict[str, int]]
@@ -69,6 +73,14 @@ class Hosts:
     chi_square: float
     rivals: list[str]
     unseen: list[str]
+    fitted: bool = True
+
+    @property
+    def unusual(self) -> bool:
+        """Whether the fitted exponent lies beyond those of most images, by more than its error may have it."""
+        gamma, error = self.scattering
+        low, high = _USUAL
+        return self.fitted and max(low - gamma, gamma - high) > _BEYOND * error
 
 
 def find_hosts(
@@ -135,6 +147,7 @@ def find_hosts(
         float(score[best, at]),
         rivals,
         [element for element, missing in zip(_heads(composition), unseen[best], strict=True) if missing],
+        gamma is None,
     )
 
 

@@ -354,7 +354,7 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
     """What is doubtful, with what to do."""
     said = []
     text = composition.text
-    if hosts.chi_square > BADLY:
+    if hosts.chi_square > BADLY or hosts.unusual:
         said.append(
             f"names: {text} fits badly: its intensities would go with Z^{hosts.scattering.gamma:.2f}, usual are 1.6 to 1.9; check the "
             "composition, or give gamma"

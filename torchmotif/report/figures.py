@@ -36,9 +36,8 @@ def inline_svg(figure: "Figure", label: str) -> Any:
     from markupsafe import Markup, escape
 
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, bbox_inches="tight"
-    )
+    # Laid out so that nothing lies beyond its edge: no second pass for a tight frame.
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
