@@ -36,7 +36,6 @@ _MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyo
 _NEARLY_ALL = 0.85
 _MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
 _FLAT = 3  # moments, the first ones, are those of a constant and of slopes
-_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together; then four times as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,26 +244,20 @@ class _Chooser:
 
     def _resolvable(self, groups: Groups, found: Candidates, ranked: list[np.ndarray]) -> list[int]:
         """The first candidate of each group that has a saddle, of those in order that come into question; -1 where none has."""
-        chosen, device = [-1] * len(ranked), found.evidence.device
-        first, many = 0, _AT_A_TIME
-        while open_ := [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]:
-            many = min(many, max(len(ranked[i]) for i in open_) - first)
-            tried = np.zeros((len(ranked), many), dtype=np.int64)
-            for i in open_:
-                part = ranked[i][first : first + many]
-                tried[i, : len(part)] = part
-                tried[i, len(part) :] = part[-1]
-            which = torch.from_numpy(tried).to(device)
-            odds = found.odds.gather(
-                2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1)
-            )
-            ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
-            for i in open_:
-                deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
-                if len(deep):
-                    chosen[i] = int(tried[i, deep[0]])
-            first, many = first + many, 4 * many
-        return chosen
+        most = max(map(len, ranked))
+        if not most:
+            return [-1] * len(ranked)
+        # The saddles of all candidates of all groups are one batch; where a group has fewer, any candidate fills its place.
+        tried = np.zeros((len(ranked), most), dtype=np.int64)
+        for i, order in enumerate(ranked):
+            tried[i, : len(order)] = order
+        which = torch.from_numpy(tried).to(found.evidence.device)
+        odds = found.odds.gather(2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1))
+        ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
+        deep = [ratios[i, : len(order)] <= self.criteria.max_valley for i, order in enumerate(ranked)]
+        return [
+            int(order[mine.argmax()]) if mine.any() else -1 for order, mine in zip(ranked, deep, strict=True)
+        ]
 
     def _best_described(
         self, groups: Groups, found: Candidates, hard: np.ndarray, better: list[np.ndarray], made: list[int]
