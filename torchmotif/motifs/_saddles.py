@@ -1,8 +1,8 @@
 """The saddle between two peaks: whether columns along an axis are two kinds, or vary continuously."""
 
 import math
-from fractions import Fraction
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -14,11 +14,9 @@ from torchmotif.motifs._mixture import Pairs, Points, ahead
 __all__ = ["saddle_ratios"]
 
 _BINS = 512  # of the values of columns along one axis; also places between two peaks
-# Along one axis, each of three steps: with 3, F1 of V_Se in six polycrystals was 0.983 for 0.993; of 26 other images only bilayers move.
+# Along one axis, each of three steps: with 3, F1 of V_Se in six polycrystals is 0.983 for 0.993, with 10 it is 0.987 (one column more
+# or less); of 26 other images only bilayers and one TiWSe2 move.
 _LEAPS_1D = 8
-_MOST_COMPONENTS = (
-    4  # along it, a limit of the batch: 5 move nothing; with 3, F1 of V_Se in polycrystals was 0.991
-)
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,
 # so 2 have. Of rare motifs that would be more than there is; a quarter of the noise's variance is the most.
 _PEAK_ERRORS, _MOST_WIDER = 2.0, 0.25
@@ -29,8 +27,8 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
 
     1 where there is no saddle, towards 0 where the components stand apart. The density along the discriminant is a mixture of as
     many Gaussians as the Bayesian information criterion supports, each of at least the noise's variance, 1, which is then
-    taken away from them. All numbers of them are tried at once, from the two components or from parts of these; the threshold is midway between them, as a rare one that is hard
-    to tell lies where the common one is still the likelier.
+    taken away from them. Two to four are tried at once, from the two components or from halves of these. The threshold is midway
+    between the two, as a rare one that is hard to tell lies where the common one is still the likelier.
     """
     length = pairs.discriminant[..., :-1].norm(dim=-1).clamp(min=1e-12)
     prior = pairs.share.logit(1e-6)
@@ -73,10 +71,8 @@ def _best_along(
     x = x - middle
     places = torch.stack([torch.ones_like(x), x, x.square()], 1)
     _, mean, variance = _mixture(torch.bmm(sums, places.mT))
-    # What of either component lies below each quantile, and of these differences the parts that all starts begin with.
-    score = (mean[..., None] - x[:, None]) * (4 * variance.rsqrt())[..., None]
-    below = torch.sigmoid(score[:, :, None] + starts.quantiles[:, None]) * sums[:, :, None]
-    moments = starts.parts @ torch.bmm(below.flatten(1, 2), places.mT)
+    below = torch.sigmoid((mean[..., None] - x[:, None]) * (4 * variance.rsqrt())[..., None]) * sums
+    moments = starts.parts @ torch.bmm(torch.stack([sums, below], 2).flatten(1, 2), places.mT)
     # All starts of all axes are one batch.
     moments, dead = moments.view(-1, c, 3), starts.dead.repeat(len(x), 1)
     powers = torch.stack([0.5 * places[:, 0], x, -0.5 * places[:, 2], places[:, 0]], 1).repeat_interleave(
@@ -113,41 +109,30 @@ def _mixture(moments: Float[Tensor, "... c 3"]) -> tuple[Tensor, Tensor, Tensor]
 
 
 class _Starts(NamedTuple):
-    """Mixtures that begin with two components of which either is parted at quantiles."""
+    """Mixtures of two to four components: of two of them, either is whole or parted at its mean."""
 
-    quantiles: Float[Tensor, " q"]  # as if it were Gaussian, four times their standard score
     parts: Float[
-        Tensor, "sc 2q"
-    ]  # from what lies below the quantiles of both to the components of each start
-    dead: Float[Tensor, "s c"]  # 0, -inf where there is no component
-    components: Float[Tensor, " s"]  # their number
+        Tensor, "16 4"
+    ]  # from both, and what of either lies below its mean, to the components of each start
+    dead: Float[Tensor, "4 4"]  # 0, -inf where there is no component
+    components: Float[Tensor, " 4"]  # their number
 
 
 @lru_cache(maxsize=16)
 def _starts(device: torch.device) -> _Starts:
-    """From two components to the most; either is parted in equal parts."""
-    counts = sorted(
-        ((i, j) for i in range(1, _MOST_COMPONENTS) for j in range(1, _MOST_COMPONENTS + 1 - i)), key=sum
-    )
-    ends = sorted({Fraction(i, k) for k in range(1, _MOST_COMPONENTS) for i in range(1, k + 1)})
-    parts = torch.zeros(len(counts), _MOST_COMPONENTS, 2, len(ends))
-    for start, pair in zip(parts, counts, strict=True):
-        slot = 0
-        for side, k in enumerate(pair):
-            for i in range(1, k + 1):
-                start[slot, side, ends.index(Fraction(i, k))] = 1
-                if i > 1:
-                    start[slot, side, ends.index(Fraction(i - 1, k))] = -1
-                slot += 1
-    components = torch.tensor([sum(pair) for pair in counts])
-    dead = torch.where(torch.arange(_MOST_COMPONENTS) < components[:, None], 0.0, -torch.inf)
-    quantiles = (
-        4 * torch.special.ndtri(torch.tensor([float(end) for end in ends], dtype=torch.float64)).float()
-    )
-    made = quantiles, parts.flatten(2).flatten(0, 1), dead, components.float()
+    """Those on a device."""
+    whole, parted = [[1.0, 0.0]], [[0.0, 1.0], [1.0, -1.0]]
+    parts, components = torch.zeros(4, 4, 2, 2), []
+    for start, (first, second) in zip(parts, product((whole, parted), repeat=2), strict=True):
+        many = len(first) + len(second)
+        start[: len(first), 0], start[len(first) : many, 1] = torch.tensor(first), torch.tensor(second)
+        components.append(float(many))
+    dead = torch.where((parts != 0).flatten(2).any(-1), 0.0, -torch.inf)
     # Sent in one piece.
-    sent = torch.cat([part.flatten() for part in made]).to(device).split([part.numel() for part in made])
-    return _Starts(*(part.view(like.shape) for part, like in zip(sent, made, strict=True)))
+    sent = (
+        torch.cat([parts.flatten(), dead.flatten(), torch.tensor(components)]).to(device).split([64, 16, 4])
+    )
+    return _Starts(sent[0].view(16, 4), sent[1].view(4, 4), sent[2])
 
 
 def _saddles(mixture: Float[Tensor, "3 b c"], n: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
