@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from dose_sweep import DATA, real
 
 CONSTANTS = {
-    "_growth": ("_FIRST_SHELL", "_WIDER", "_CHANGED", "_MOST_AT_EDGE", "_NEARLY_ALL", "_MOST_FLAT", "_DISK_EDGE", "_AT_A_TIME"),
-    "_split": ("_SOFT", "_STEPS_OF_ALL", "_MOST_LEAPS", "_MOST_KEPT", "_KEPT_ALONG", "_BY_CHANCE"),
+    "_growth": ("_FIRST_SHELL", "_CHANGED", "_MOST_AT_EDGE", "_NEARLY_ALL", "_MOST_FLAT", "_DISK_EDGE"),
+    "_split": ("_SOFT", "_STEPS_OF_ALL", "_LEAPS", "_MOST_KEPT", "_KEPT_ALONG", "_BY_CHANCE"),
     "_groups": ("_MOST_AXES",),
-    "_mixture": ("_NARROWEST", "_LOOK", "_MOST_LOST", "_FURTHEST", "_CONVERGED"),
-    "_saddles": ("_BINS", "_LEAPS_1D", "_MOST_COMPONENTS", "_PEAK_ERRORS", "_MOST_WIDER"),
+    "_mixture": ("_NARROWEST", "_MOST_LOST", "_FURTHEST"),
+    "_saddles": ("_BINS", "_LEAPS_1D", "_PEAK_ERRORS", "_MOST_WIDER"),
     "_single_columns": ("_WITHIN", "_PEAK"),
     "_noise": ("_LEAST_SKEWNESS", "_FURTHEST_DOWN"),
     "detectability": ("FEWEST", "_ENOUGH"),

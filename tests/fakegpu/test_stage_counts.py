@@ -20,7 +20,7 @@ def test_projection_never_waits_and_asks_for_as_much_whatever_the_image(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "operations", "waits", "checks"), [("fit", 18_900, 85, 13), ("fit_many", 11_200, 66, 8)]
+    ("stage", "operations", "waits", "checks"), [("fit", 17_200, 77, 13), ("fit_many", 10_300, 61, 8)]
 )
 def test_learning_motifs_asks_for_no_more_than_it_did(
     counts_on_stand_in: Counts, stage: str, operations: int, waits: int, checks: int

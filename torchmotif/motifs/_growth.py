@@ -26,17 +26,21 @@ _DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where wh
 # Times the radius at which a column's neighbours begin: what lies beyond surrounds the motif. Windows of the first shell
 # (`first_shell`) end before, so this touches only larger ones, which otherwise part each motif by the vacancies of further shells.
 _FIRST_SHELL = 2.2
-_WIDER = 1.25  # times the first shell: from where on a window is a larger one, and holds more than its own first shell
 # A difference of which most lies beyond, or at the edge, is one of motifs only where it changes so much of the contrast within, in squares: in
 # MoSe2, what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1. Pb and Ti of a perovskite differ at the edge,
-# too, where each has the other; with 0.05, Nb and Sr of another were one motif, with 0.025 nothing else changed on nine specimens.
+# too, where each has the other; with 0.05, Nb and Sr of another were one motif (AMI -0.04 and -0.05); with 0.0125, windows of 65 px have one
+# and two motifs more.
 _CHANGED = 0.025
-_MOST_AT_EDGE = 0.5  # of a difference between motifs, in its squares; also beyond the first shell
-# Of a difference, which is at the edge: vacancies beyond it have 0.90 to 0.98 there, Pb and Ti of a perovskite 0.64 to 0.73.
+# Of a difference between motifs, in its squares; also beyond the first shell. Without a bound, 26 images have 221 motifs more, MoSe2 AMI
+# -0.24; with 0.25, a perovskite AMI +0.05, WS2 at 1/5 -0.002 with a motif less.
+_MOST_AT_EDGE = 0.5
+# Of a difference, which is at the edge: vacancies beyond it have 0.90 to 0.98 there, Pb and Ti of a perovskite 0.64 to 0.73. Without a bound,
+# two oxides have 5 and 7 motifs more; half of it loses oxides and perovskites (AMI -0.26, -0.13).
 _NEARLY_ALL = 0.85
-_MOST_FLAT = 0.7  # of it, explained by a constant and a slope: contamination, uneven illumination
+# Of it, explained by a constant and a slope: contamination, uneven illumination. Without a bound, a TiWSe2 has a motif more (AMI -0.014);
+# with 0.35, bilayers and a perovskite at 1/50 lose motifs (AMI -0.02).
+_MOST_FLAT = 0.7
 _FLAT = 3  # moments, the first ones, are those of a constant and of slopes
-_AT_A_TIME = 4  # candidates of each group whose saddles are looked at together; then four times as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ class Grower:
     @cached_property
     def _chooser(self) -> "_Chooser":
         shell = _FIRST_SHELL * self.noise.first_minimum(self.finer.mean(0))
-        shell = shell if _WIDER * shell < _DISK_EDGE * self.basis.size / 2 else math.inf
+        shell = shell if shell < _DISK_EDGE * self.basis.size / 2 else math.inf
         return _Chooser(self.basis, self.criteria, float(self.criteria.min_columns(len(self.finer))), shell)
 
     def _proposed(
@@ -245,26 +249,20 @@ class _Chooser:
 
     def _resolvable(self, groups: Groups, found: Candidates, ranked: list[np.ndarray]) -> list[int]:
         """The first candidate of each group that has a saddle, of those in order that come into question; -1 where none has."""
-        chosen, device = [-1] * len(ranked), found.evidence.device
-        first, many = 0, _AT_A_TIME
-        while open_ := [i for i, order in enumerate(ranked) if chosen[i] < 0 and len(order) > first]:
-            many = min(many, max(len(ranked[i]) for i in open_) - first)
-            tried = np.zeros((len(ranked), many), dtype=np.int64)
-            for i in open_:
-                part = ranked[i][first : first + many]
-                tried[i, : len(part)] = part
-                tried[i, len(part) :] = part[-1]
-            which = torch.from_numpy(tried).to(device)
-            odds = found.odds.gather(
-                2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1)
-            )
-            ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
-            for i in open_:
-                deep = np.nonzero(ratios[i] <= self.criteria.max_valley)[0]
-                if len(deep):
-                    chosen[i] = int(tried[i, deep[0]])
-            first, many = first + many, 4 * many
-        return chosen
+        most = max(map(len, ranked))
+        if not most:
+            return [-1] * len(ranked)
+        # The saddles of all candidates of all groups are one batch; where a group has fewer, any candidate fills its place.
+        tried = np.zeros((len(ranked), most), dtype=np.int64)
+        for i, order in enumerate(ranked):
+            tried[i, : len(order)] = order
+        which = torch.from_numpy(tried).to(found.evidence.device)
+        odds = found.odds.gather(2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1))
+        ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
+        deep = [ratios[i, : len(order)] <= self.criteria.max_valley for i, order in enumerate(ranked)]
+        return [
+            int(order[mine.argmax()]) if mine.any() else -1 for order, mine in zip(ranked, deep, strict=True)
+        ]
 
     def _best_described(
         self, groups: Groups, found: Candidates, hard: np.ndarray, better: list[np.ndarray], made: list[int]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 __all__ = ["Pairs", "Points", "ahead"]
@@ -15,11 +15,9 @@ __all__ = ["Pairs", "Points", "ahead"]
 # twisted bilayer at full dose reaches it; at 0, AMI changes there by 0.002.
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
-_LOOK = 3  # leaps between two looks at whether it converged, at each of which the host waits
 # Of the smaller component that a leap may add or take: without it, a twisted bilayer at full dose, of 16 images, has 2 motifs for 24.
 _MOST_LOST = 0.5
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
-_CONVERGED = 1e-4  # change of the shares and mean positions in one step
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,24 +189,24 @@ class Pairs(NamedTuple):
             sums, narrowest = step.expected(points), step.narrowest
         return cls.maximising(points, sums, axes, narrowest[..., 0])
 
-    def settled(self, points: Points, axes: Float[Tensor, "g b q"], most: int) -> "Pairs":
-        """The mixtures when they no longer change, or after so many leaps."""
-        sums, narrowest, along = self.sums, self.narrowest[..., None], axes
-        all_sums, all_narrowest = sums, narrowest
-        which = torch.arange(self.whole.shape[1], device=axes.device).expand_as(self.whole)
-        for leaps in range(0, most, _LOOK):
-            sums, narrowest, changing = _leapt(points, sums, along, narrowest, min(_LOOK, most - leaps))
-            all_sums = all_sums.scatter(1, _along(which, sums), sums)
-            all_narrowest = all_narrowest.scatter(1, which[..., None], narrowest)
-            left = int(changing.sum(1).max()) if leaps + _LOOK < most else 0
-            if not left:
-                break
-            first = torch.argsort((~changing).to(torch.uint8), dim=1, stable=True)[:, :left]
-            which = which.gather(1, first)
-            sums, along, narrowest = (
-                part.gather(1, _along(first, part)) for part in (sums, along, narrowest)
-            )
-        return Pairs.maximising(points, all_sums, axes, all_narrowest[..., 0])
+    def settled(self, points: Points, axes: Float[Tensor, "g b q"], leaps: int) -> "Pairs":
+        """The mixtures after so many leaps.
+
+        A leap is two steps of expectation and maximisation, as far as they lead (`ahead`), and one more step from there.
+        """
+        sums, narrowest, scale = self.sums, self.narrowest[..., None], 1 / points.units
+        for _ in range(leaps):
+            step = _Step.of(points, sums, axes, narrowest)
+            one = step.expected(points)
+            step = _Step.of(points, one, axes, step.narrowest)
+            two = step.expected(points)
+            before, second = ahead(sums, one, two, scale), two[..., -1:]
+            # A leap that would empty a component is not made.
+            room = _MOST_LOST * torch.minimum(second, points.columns - second)
+            before = torch.where((before[..., -1:] - second).abs() < room, before, two)
+            step = _Step.of(points, before, axes, step.narrowest)
+            sums, narrowest = step.expected(points), step.narrowest
+        return Pairs.maximising(points, sums, axes, narrowest[..., 0])
 
 
 class _Step(NamedTuple):
@@ -243,29 +241,6 @@ class _Step(NamedTuple):
         middle = torch.addcmul(bare * flat, narrowing, tilt)
         bias = torch.addcmul((second / rest).log(), (points.half - second) / product, middle, value=-1)
         return cls(pull, second, lever, power, better, torch.cat([direction, bias], -1))
-
-
-def _leapt(
-    points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], narrowest: Tensor, leaps: int
-) -> tuple[Float[Tensor, "g b q1"], Float[Tensor, "g b 1"], Bool[Tensor, "g b"]]:
-    """What second components hold some leaps later, the least variances, and which mixtures still change.
-
-    A leap is two steps of expectation and maximisation, as far as they lead (`ahead`), and one more step from there.
-    """
-    scale = 1 / points.units
-    for _ in range(leaps):
-        step = _Step.of(points, sums, axes, narrowest)
-        one = step.expected(points)
-        step = _Step.of(points, one, axes, step.narrowest)
-        two = step.expected(points)
-        before, second = ahead(sums, one, two, scale), two[..., -1:]
-        # A leap that would empty a component is not made.
-        room = _MOST_LOST * torch.minimum(second, points.whole[..., None] - second)
-        before = torch.where((before[..., -1:] - second).abs() < room, before, two)
-        step = _Step.of(points, before, axes, step.narrowest)
-        sums, narrowest = step.expected(points), step.narrowest
-    changing = ((sums - before).abs() > _CONVERGED * points.units) & (F.pad(axes, (0, 1), value=1.0) > 0)
-    return sums, narrowest, changing.any(-1)
 
 
 def _secular(
