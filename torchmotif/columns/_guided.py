@@ -39,8 +39,8 @@ _USUAL, _MOST_TOLD = 3.0, 3.0
 # Standard deviations of its intensity from which on the place of a column is fitted, twice that where no maximum is: with 6, Ti in PbTiO3 at
 # one electron per pixel has no place of its own, with 4 vacancies of MoSe2 are lost at 1/50 of the dose.
 _FREE = 4.5
-# And part of the spacing to which a fit tells it. The wider columns are, the more those that wander draw their neighbours: at a third of the spacing (WS2, 0.6 A,
-# 1/50 of the dose) W that are known to 0.07 cost 2 % of all columns.
+# And part of the spacing to which a fit tells it, beside fainter ones. The wider columns are, the more those that wander draw their neighbours: at a third of the
+# spacing (WS2, 0.6 A, 1/50 of the dose) W that are known to 0.07 cost 2 % of all columns.
 _KNOWN = 0.06
 # Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
 # 0.23 of it, is not.
@@ -109,8 +109,12 @@ class Sites:
         error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
         trace = _HELD * FAINTEST * self.intensity.max() if len(self.intensity) else error
-        # The place of a Gaussian is known to its width over the standard deviations of its intensity.
-        clear = error * max(_FREE, math.sqrt(model.width[0] * model.width[1]) / (_KNOWN * self.spacing))
+        # The place of a Gaussian is known to its width over the standard deviations of its intensity. Those that wander draw fainter ones beside them.
+        known = math.sqrt(model.width[0] * model.width[1]) / (_KNOWN * self.spacing)
+        fainter = (self.intensity < _FREE * error).long()
+        beside = torch.zeros(self.tiles.shape[0], dtype=torch.long, device=at.device)
+        beside = beside.index_add_(0, self.tile, fainter)[self.tile] > 0
+        clear = error * torch.where(beside, max(_FREE, known), _FREE)
         faint = self.intensity < torch.maximum(clear, trace)
         # Where no maximum is, there may be half of a column.
         held = torch.where(self.seen, faint, self.intensity < torch.maximum(2 * clear, trace))
