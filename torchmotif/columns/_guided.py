@@ -13,7 +13,7 @@ from torchmotif.columns._around import Around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windowed, Windows
-from torchmotif.columns._neighbours import as_index, as_indices, nearest_within, pairs_within, strongest_of
+from torchmotif.columns._neighbours import as_index, as_indices, candidates, nearest_within, strongest_of
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._search import FAINTEST
@@ -282,11 +282,11 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     # Of places that several lattices predict, that of the lattice that fits the image better there.
     gain = torch.where(supported, gain, -torch.inf)
     width, closest = math.sqrt(model.width[0] * model.width[1]), CLOSEST * model.spacing
-    i, j = pairs_within(places, max(closest, _ALONE * width))
+    i, j, near = candidates(places, places, max(closest, _ALONE * width))
     apart = (places[i] - places[j]).norm(dim=1)
     both = _on_each_other(found)[home[i], cell_of[i], cell_of[j]] & (agrees[i] + agrees[j] > _BOTH)
-    both &= supported[i] & supported[j] & (apart > _RESOLVED * width)
-    stays = supported & strongest_of(gain, i, j, (apart <= closest) & ~both)
+    both &= near & supported[i] & supported[j] & (apart > _RESOLVED * width)
+    stays = supported & strongest_of(gain, i, j, near & (apart <= closest) & ~both)
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
     kept = as_index(stays)
     positions, home, kind, intensity, places, overlaps = (

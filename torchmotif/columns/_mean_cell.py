@@ -45,9 +45,9 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
-# Of the pixels, in which some cell holds: where it is less a crystal ends, or what looks like one are layers. Crystals that fill the image have 0.9 and more,
-# bilayers that look even 0.34.
-_MOSTLY = 0.6
+# Of the pixels, that no cell explains: where it is more a crystal ends, or what looks like one are layers. Crystals that fill the image leave up to 0.1, a
+# bilayer that looks even 0.66.
+_OPEN = 0.4
 # Of reciprocal vectors, by which two grains on nearly one lattice differ at least, 1.4 degrees: tried on four grains of MoSe2, two of them 2.8
 # degrees apart, at 1/50 and 1/100. Asked only where the cell of both is uneven; with more, grains nearer to each other guide nothing, as before.
 _TURNED = 0.025
@@ -77,10 +77,12 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     coarse = Coarse.of(tiles, first)
     where = located(coarse.tiles, coarse.cells(first))
     rest = usable & ~coarse.pixels(_crystals(where))
-    if bool(rest.sum() > _ADDS * usable.sum()):
+    left = float(rest.sum() / usable.sum().clamp(min=1))
+    if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
         more, turned = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
+        left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
     told = _told(coarse.cells(first), where, coarse.tiles.level)
     # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
@@ -88,8 +90,7 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     if apart:
         every = without_mixtures(coarse.tiles, [*coarse.cells(first), *apart])
         told = _told(every, located(coarse.tiles, every), coarse.tiles.level)
-    doubtful = told.uneven or told.parted or len(beside) > len(apart)
-    if doubtful or bool(sum(told.inside).sum() < _MOSTLY * coarse.tiles.usable.sum()):
+    if told.uneven or told.parted or len(beside) > len(apart) or left > _OPEN:
         # Two on nearly one lattice, or what differs from place to place on it, may be layers turned by little.
         layers = _layers(tiles, spacing, coarse)
         if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):

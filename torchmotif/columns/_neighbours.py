@@ -13,6 +13,7 @@ __all__ = [
     "Neighbours",
     "as_index",
     "as_indices",
+    "candidates",
     "distances_within",
     "is_near",
     "nearest_within",
@@ -42,7 +43,7 @@ def as_indices(*masks: Bool[Tensor, " _"]) -> list[Int[Tensor, " k"]]:
     return [picked(mask, count) for mask, count in zip(masks, counts, strict=True)]
 
 
-def _candidates(
+def candidates(
     queries: Float[Tensor, "m 2"], positions: Float[Tensor, "n 2"], radius: float
 ) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"], Bool[Tensor, " c"]]:
     """Pairs (query, position) among which are all at most `radius` apart, and which those are.
@@ -74,21 +75,21 @@ def pairs_within(
 
     Linear in their number.
     """
-    i, j, near = _candidates(positions, positions, radius)
+    i, j, near = candidates(positions, positions, radius)
     kept = as_index(near & (i < j) if once else near & (i != j))
     return i[kept], j[kept]
 
 
 def is_near(few: Float[Tensor, "n 2"], other: Float[Tensor, "m 2"], radius: float) -> Bool[Tensor, " n"]:
     """Which of a few positions have one of many others within a radius."""
-    i, _, near = _candidates(few, other, radius)
+    i, _, near = candidates(few, other, radius)
     hits = torch.zeros(len(few), dtype=torch.int32, device=few.device)
     return hits.index_add_(0, i, near.int()) > 0
 
 
 def distances_within(positions: Float[Tensor, "n 2"], radius: float) -> Float[Tensor, " n"]:
     """Distance of each position to the nearest other one within a radius; infinite where there is none."""
-    i, j, near = _candidates(positions, positions, radius)
+    i, j, near = candidates(positions, positions, radius)
     away = torch.where(near & (i != j), (positions[i] - positions[j]).norm(dim=1), torch.inf)
     return away.new_full((len(positions),), torch.inf).scatter_reduce_(0, i, away, "amin")
 
@@ -97,7 +98,7 @@ def nearest_within(
     queries: Float[Tensor, "m 2"], positions: Float[Tensor, "n 2"], radius: float
 ) -> Int[Tensor, " m"]:
     """Number of the nearest of some positions within a radius of each query, the first of equally near ones; -1 for none."""
-    i, j, near = _candidates(queries, positions, radius)
+    i, j, near = candidates(queries, positions, radius)
     square = torch.where(near, (queries[i] - positions[j]).square().sum(dim=1), torch.inf)
     least = square.new_full((len(queries),), torch.inf).scatter_reduce_(0, i, square, "amin")
     n = len(positions)
@@ -113,7 +114,7 @@ def strongest_first(
 
     Ties go to the first.
     """
-    return strongest_of(strength, *_candidates(positions, positions, radius))
+    return strongest_of(strength, *candidates(positions, positions, radius))
 
 
 def strongest_of(
@@ -167,7 +168,7 @@ class Neighbours:
     def within(positions: Float[Tensor, "n 2"], radius: float) -> "Neighbours":
         """Those of positions at most `radius` apart."""
         n, device = len(positions), positions.device
-        i, j, near = _candidates(positions, positions, radius)
+        i, j, near = candidates(positions, positions, radius)
         near = near & (i != j)
         counts = near.new_zeros(2, n, dtype=torch.long)
         counts[0].index_add_(0, i, (near & (i < j)).long())
