@@ -138,7 +138,12 @@ def test_what_was_not_measured_is_kept_with_the_result(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tm.MotifResult.load(tmp_path / "out").image.mask, hidden)
 
 
-@pytest.mark.parametrize("angle", [0.0524, 0.1, 0.3])
+def test_layers_whose_columns_are_all_found_are_no_doubt() -> None:
+    bilayer = tm.datasets.twisted_bilayer_mos2(0.3, (384, 384), 0.015, background=0.2)
+    assert tm.analyze(bilayer.draw(1.0, torch.Generator().manual_seed(1)), progress=False).warnings == []
+
+
+@pytest.mark.parametrize("angle", [0.0524, 0.1])
 def test_layers_on_each_other_are_said(angle: float) -> None:
     bilayer = tm.datasets.twisted_bilayer_mos2(angle, (384, 384), 0.015, background=0.2)
     with pytest.warns(

@@ -35,9 +35,9 @@ class Looked:
     inner : boolean array of shape (n,)
         Columns all of whose neighbours were looked at, too.
     overlapping : boolean array of shape (n,)
-        See `Columns`.
+        See `Columns`; none where most are held at the places of two layers' lattices, and are told from those so near by that.
     supported : boolean array of shape (n,)
-        Columns whose neighbours share the vectors that lead to them, see `supports`.
+        Columns whose neighbours share the vectors that lead to them, see `supports`, or that are held at the place of a lattice.
     thinned : bool
         Whether a threshold left out columns that may be there.
     area : float
@@ -72,7 +72,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     """Some batches of an image, spread evenly."""
     few = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, _PROBES).round().astype(int))]
     axes, reach = np.array(image.survey.model.axes), 2 * image.survey.model.spacing
-    found: list[list[np.ndarray]] = [[] for _ in range(9)]
+    found: list[list[np.ndarray]] = [[] for _ in range(10)]
     area, rests = 0.0, list[Rest]()
     for batch in few:
         known, columns = batch.load("labels"), batch.load("columns")
@@ -96,15 +96,18 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
             columns["position_errors"][rows],
             columns["is_rim"][rows],
             columns["is_overlapping"][rows],
+            columns["is_fixed"][rows] if "is_fixed" in columns else np.zeros(len(rows), bool),
         )
         for one, new in zip(found, parts, strict=True):
             one.append(new)
-    at, quality, significance, labels, whole, inner, errors, rim, over = (
+    at, quality, significance, labels, whole, inner, errors, rim, over, held = (
         np.concatenate(one) for one in found
     )
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
-    supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy()
+    held &= len(model.cells) > 1
+    over &= 2 * (over & held).sum() <= over.sum()
+    supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy() | held
     thinned = any(bool(batch.threshold) for batch in few)
     return Looked(
         image,
