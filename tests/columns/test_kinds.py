@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy.spatial import cKDTree
 
@@ -113,3 +114,14 @@ def test_inputs_of_known_columns_that_were_measured(real_data, name: str, margin
     nearest = float(np.median(cKDTree(truth).query(truth, k=2)[0][:, 1]))
     assert (cKDTree(found).query(truth[seen])[0] < 0.3 * nearest).mean() >= 0.95
     assert (cKDTree(truth).query(found)[0] < 0.3 * nearest).mean() >= 0.95
+
+
+@pytest.mark.real_data
+def test_two_grains_a_few_degrees_apart_add_nothing_at_their_boundary(real_data) -> None:
+    """Where phases of one grain's lattice follow the other, columns of both would be held side by side, and in hollows."""
+    image = tifffile.imread(real_data / "MoSe2_grain_boundary.tif")
+    guided, blind = tm.find_columns(image), tm.find_columns(image, guided=False)
+    assert len(guided) <= 1.02 * len(blind)
+    assert guided.spacing == pytest.approx(blind.spacing, rel=0.02)
+    nearest = cKDTree(guided.positions).query(guided.positions, k=2)[0][:, 1]
+    assert nearest.min() > 0.5 * guided.spacing
