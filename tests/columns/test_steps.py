@@ -108,6 +108,20 @@ def test_a_step_is_found_where_it_is() -> None:
     torch.testing.assert_close(fall.median(), height, rtol=0.1, atol=0.0)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_step_does_not_depend_on_the_shape_of_pixels(axis: int) -> None:
+    """Each pixel is drawn as four in a row, which are a quarter as long: the background steps by as much."""
+    image = drawn(stepping(1000.0, edge_px=3.0))
+    axes = (4.0, 1.0) if axis == 0 else (1.0, 4.0)
+    even = stepped(tiles_of(image), SPACING, _EVEN).step
+    narrow = stepped(tiles_of(image.repeat_interleave(4, axis)), SPACING, axes).step
+    assert even is not None
+    assert narrow is not None
+    pooled = narrow[0].unflatten(axis, (-1, 4)).mean(axis + 1)
+    fall, usual = (step[:, 117] - step[:, 122] for step in (pooled, even[0]))
+    torch.testing.assert_close(fall.median(), usual.median(), rtol=0.05, atol=0.0)
+
+
 def stepping(height: float, edge_px: float) -> Specimen:
     """A square crystal across whose middle column the background steps."""
     crystal = square((SIDE, SIDE), electrons_per_pixel=50.0)
