@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns._steps import stepped
+from torchmotif.columns.calibrate import spacing_of
 from torchmotif.columns.pixels import levels
 from torchmotif.datasets import Specimen, mose2, square, with_edge, with_patch, with_wedge
 
@@ -58,6 +59,16 @@ def test_columns_on_a_slope_steeper_than_their_own(
     if lattice is mose2 and (kind, wide) == ("edge", 10.0):
         pytest.xfail("false columns along the end of a honeycomb: precision 0.94 to 0.95")
     assert np.mean(cKDTree(truth).query(found)[0] < near) >= 0.96
+
+
+@pytest.mark.parametrize("lattice", [square, mose2])
+def test_the_noise_of_a_bright_patch_has_no_spacing(lattice: Callable[..., Specimen]) -> None:
+    specimen = lattice((320, 320), electrons_per_pixel=50.0)
+    specimen = with_patch(specimen, 30 * float(np.ptp(np.asarray(specimen.image))), edge_px=1.0)
+    truth = np.asarray(specimen.truth.positions)
+    nearest = np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    tiles = tiles_of(drawn(specimen))
+    assert spacing_of(tiles, _EVEN) == pytest.approx(nearest, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,13 @@ def noise_level(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     return (square / count).div(4 * share).sqrt()
 
 
+def noise_around(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
+    """Variance of white noise around each pixel, from the differences across 2 x 2 pixels blurred by `sigma`."""
+    corner = data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]
+    variance = blur(F.pad(corner.square() / 4, (0, 1, 0, 1)), sigma)
+    return variance.clamp(min=torch.finfo(data.dtype).eps)
+
+
 def level_between_peaks(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     """Standard deviation of white noise in every tile, from the median of its power, which the few peaks of a crystal hardly move.
 

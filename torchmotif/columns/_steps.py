@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns._filters import blur
+from torchmotif.columns._filters import blur, noise_around
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
@@ -237,9 +237,7 @@ def _denoised(data: Float[Tensor, "t h w"], spacing: float) -> Float[Tensor, "t 
 
     By the accelerated primal-dual steps of Chambolle & Pock (2011), weighted with the noise around each pixel.
     """
-    corner = data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]
-    variance = blur(F.pad(corner.square() / 4, (0, 1, 0, 1)), spacing / 2)
-    limit = _OF_NOISE * variance.clamp(min=torch.finfo(data.dtype).eps).sqrt()
+    limit = _OF_NOISE * noise_around(data, spacing / 2).sqrt()
     image, ahead = data, data
     down, across = torch.zeros_like(data), torch.zeros_like(data)
     length = limit.mean(dim=(1, 2), keepdim=True)
