@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns._steps import stepped
+from torchmotif.columns.calibrate import spacing_of
 from torchmotif.columns.pixels import levels
 from torchmotif.datasets import Specimen, mose2, square, with_edge, with_patch, with_wedge
 
@@ -60,6 +61,16 @@ def test_columns_on_a_slope_steeper_than_their_own(
     assert np.mean(cKDTree(truth).query(found)[0] < near) >= 0.96
 
 
+@pytest.mark.parametrize("lattice", [square, mose2])
+def test_the_noise_of_a_bright_patch_has_no_spacing(lattice: Callable[..., Specimen]) -> None:
+    specimen = lattice((320, 320), electrons_per_pixel=50.0)
+    specimen = with_patch(specimen, 30 * float(np.ptp(np.asarray(specimen.image))), edge_px=1.0)
+    truth = np.asarray(specimen.truth.positions)
+    nearest = np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    tiles = tiles_of(drawn(specimen))
+    assert spacing_of(tiles, _EVEN) == pytest.approx(nearest, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "specimen",
     [
@@ -106,6 +117,20 @@ def test_a_step_is_found_where_it_is() -> None:
     fall = step[0, :, 117] - step[0, :, 122]
     height = tiles.data[0, :, :100].mean() - tiles.data[0, :, 140:].mean()
     torch.testing.assert_close(fall.median(), height, rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_step_does_not_depend_on_the_shape_of_pixels(axis: int) -> None:
+    """Each pixel is drawn as four in a row, which are a quarter as long: the background steps by as much."""
+    image = drawn(stepping(1000.0, edge_px=3.0))
+    axes = (4.0, 1.0) if axis == 0 else (1.0, 4.0)
+    even = stepped(tiles_of(image), SPACING, _EVEN).step
+    narrow = stepped(tiles_of(image.repeat_interleave(4, axis)), SPACING, axes).step
+    assert even is not None
+    assert narrow is not None
+    pooled = narrow[0].unflatten(axis, (-1, 4)).mean(axis + 1)
+    fall, usual = (step[:, 117] - step[:, 122] for step in (pooled, even[0]))
+    torch.testing.assert_close(fall.median(), usual.median(), rtol=0.05, atol=0.0)
 
 
 def stepping(height: float, edge_px: float) -> Specimen:

@@ -29,11 +29,11 @@ _AT_A_TIME = 4_000_000  # values of the kernel, tilted in as many ways
 _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
 
-def blur(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
-    """Gaussian blur with mirrored borders."""
-    padded, margin = _mirrored(data, math.ceil(3 * sigma))
+def blur(data: Float[Tensor, "t h w"], sigma: float, axes: Pair = (1.0, 1.0)) -> Float[Tensor, "t h w"]:
+    """Gaussian blur with mirrored borders; `axes` are the pixels along (rows, columns) per unit of `sigma`."""
+    padded, margin = _mirrored(data, math.ceil(3 * sigma * max(axes)))
     shape = fast_shape(padded.shape[-2:])
-    transfer = _transfer(shape, (sigma, sigma), data)
+    transfer = _transfer(shape, (sigma * axes[0], sigma * axes[1]), data)
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=shape) * transfer, s=shape)
     return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
 
@@ -91,6 +91,13 @@ def noise_level(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     square = (corner.square() * below).sum(1) + (count - below.sum(1)) * limit[:, 0].square()
     share = 0.6232  # of a Gaussian's variance that lies in its lower nine tenths
     return (square / count).div(4 * share).sqrt()
+
+
+def noise_around(data: Float[Tensor, "t h w"], sigma: float) -> Float[Tensor, "t h w"]:
+    """Variance of white noise around each pixel, from the differences across 2 x 2 pixels blurred by `sigma`."""
+    corner = data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]
+    variance = blur(F.pad(corner.square() / 4, (0, 1, 0, 1)), sigma)
+    return variance.clamp(min=torch.finfo(data.dtype).eps)
 
 
 def level_between_peaks(data: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns._filters import blur
+from torchmotif.columns._filters import blur, noise_around
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
@@ -73,8 +73,8 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair, *, crystal: bool = False) 
     few = tiles.some(some)
     data = _denoised(few.data, spacing)
     lowest = _under(data, few.measured, spacing, axes)
-    away = lowest - _mean(lowest, few.measured, _FOLLOWED * spacing)
-    near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing)
+    away = lowest - _mean(lowest, few.measured, _FOLLOWED * spacing, axes)
+    near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing, axes)
     return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
 
 
@@ -85,10 +85,10 @@ def _under(
     lowest = _opened(data, measured, spacing, axes)
     # Slopes are blurred, not the image: at a border a blur of it would turn its contours.
     whole = running_max(running_max((~measured).float(), 1, -1), 1, -2) == 0
-    rise = tuple(_mean(slope, whole, _LEADS * spacing) for slope in torch.gradient(data, dim=(1, 2)))
+    rise = tuple(_mean(slope, whole, _LEADS * spacing, axes) for slope in torch.gradient(data, dim=(1, 2)))
     along = _along_contours(data, measured, rise, spacing)
     height = _height(data - lowest)[:, None, None]
-    steep = torch.gradient(_mean(along, measured, _NOISE * spacing), dim=(1, 2))
+    steep = torch.gradient(_mean(along, measured, _NOISE * spacing, axes), dim=(1, 2))
     fine, coarse = (_steepest(one, spacing) for one in (steep, rise))
     slope = (fine * spacing > _STEEP * height) & (fine < _NARROWER * coarse)
     if not bool(slope.any()):
@@ -97,7 +97,7 @@ def _under(
     for _ in range(_CLIPPED):
         along = _along_contours(torch.minimum(data, along), measured, rise, spacing)
     beside = along + _opened(data - along, measured, spacing, axes)
-    share = blur(slope.to(data.dtype), _NOISE * spacing).clamp(0, 1)
+    share = blur(slope.to(data.dtype), _NOISE * spacing, axes).clamp(0, 1)
     return lowest + share * (beside - lowest)
 
 
@@ -155,19 +155,19 @@ def _sudden(tiles: Tiles, spacing: float, axes: Pair, least: float) -> Bool[Tens
         for image in (tiles.data * measured, measured)
     )
     data, there, spacing = data / share.clamp(min=0.5), share > 0.5, spacing / pool
-    data = blur(data, _NOISE * spacing)
+    data = blur(data, _NOISE * spacing, axes)
     lowest = _opened(data, there, _WIDE * spacing, axes)
     flat = lowest - _plane(lowest, there.to(data.dtype))  # whose mean at the border would be beside it
-    changed = blur((flat - _mean(flat, there, _SMOOTH * spacing)) * there, spacing / 2) * there
+    changed = blur((flat - _mean(flat, there, _SMOOTH * spacing, axes)) * there, spacing / 2, axes) * there
     return changed.abs() > least * _height(data - lowest)[:, None, None]
 
 
 def _mean(
-    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float
+    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float, axes: Pair
 ) -> Float[Tensor, "t h w"]:
-    """Blur of the pixels that were measured."""
+    """Blur of the pixels that were measured, as wide along rows as along columns."""
     weight = measured.to(image.dtype)
-    mean: Tensor = blur(image * weight, sigma) / blur(weight, sigma).clamp(min=0.1)
+    mean: Tensor = blur(image * weight, sigma, axes) / blur(weight, sigma, axes).clamp(min=0.1)
     return mean
 
 
@@ -184,12 +184,14 @@ def _plane(image: Float[Tensor, "t h w"], weight: Float[Tensor, "t h w"]) -> Flo
     return plane
 
 
-def _around(there: Float[Tensor, "t a b"], shape: tuple[int, int], spacing: float) -> Float[Tensor, "t h w"]:
+def _around(
+    there: Float[Tensor, "t a b"], shape: tuple[int, int], spacing: float, axes: Pair
+) -> Float[Tensor, "t h w"]:
     """1 within some spacings of what is there, and beyond it a fall so slow that a smooth background follows."""
     near = F.interpolate(there[:, None], shape)[:, 0]
     for axis in (-1, -2):
-        near = running_max(near, round(_FOLLOWED * spacing), axis)
-    return blur(near, _SMOOTH * spacing)
+        near = running_max(near, round(_FOLLOWED * spacing * axes[axis]), axis)
+    return blur(near, _SMOOTH * spacing, axes)
 
 
 def _opened(
@@ -235,9 +237,7 @@ def _denoised(data: Float[Tensor, "t h w"], spacing: float) -> Float[Tensor, "t 
 
     By the accelerated primal-dual steps of Chambolle & Pock (2011), weighted with the noise around each pixel.
     """
-    corner = data[:, 1:, 1:] + data[:, :-1, :-1] - data[:, 1:, :-1] - data[:, :-1, 1:]
-    variance = blur(F.pad(corner.square() / 4, (0, 1, 0, 1)), spacing / 2)
-    limit = _OF_NOISE * variance.clamp(min=torch.finfo(data.dtype).eps).sqrt()
+    limit = _OF_NOISE * noise_around(data, spacing / 2).sqrt()
     image, ahead = data, data
     down, across = torch.zeros_like(data), torch.zeros_like(data)
     length = limit.mean(dim=(1, 2), keepdim=True)

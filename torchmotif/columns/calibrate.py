@@ -12,7 +12,13 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor, sent
 from torchmotif.columns._amorphous import is_amorphous
-from torchmotif.columns._filters import filter_gain, level_between_peaks, noise_level, significance
+from torchmotif.columns._filters import (
+    filter_gain,
+    level_between_peaks,
+    noise_around,
+    noise_level,
+    significance,
+)
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import predicted
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
@@ -293,8 +299,11 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
         found = usual
     if stepped(tiles, found, axes).step is None and not _is_of_a_step(tiles, found, usual, axes):
         return found
-    flat = stepped(tiles, usual, axes).level
-    return measured_spacing(replace(tiles, data=flat, step=None), axes)
+    # The noise of a bright patch, many times that of the rest, would have a ring of its own.
+    noise = noise_around(tiles.data, usual / 2).sqrt()
+    usually = noise.where(tiles.measured, torch.nan).flatten(1).nanmedian(1).values.nan_to_num(torch.inf)
+    even = (usually[:, None, None] / noise).clamp(max=1)
+    return measured_spacing(replace(tiles, data=stepped(tiles, usual, axes).level * even, step=None), axes)
 
 
 def _is_of_a_step(tiles: Tiles, found: float, usual: float, axes: Pair) -> bool:
