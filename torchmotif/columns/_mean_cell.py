@@ -45,9 +45,9 @@ _UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
 _EXPLAINED = 0.65
-# Of the pixels, that no cell explains: where it is more a crystal ends, or what looks like one are layers. Crystals that fill the image leave up to 0.1, a
-# bilayer that looks even 0.66.
-_OPEN = 0.4
+# Of the pixels, that no cell explains at first: where it is more a crystal ends, or what looks like one are layers. Crystals that fill the image leave up to 0.11, a
+# bilayer that looks even 0.37.
+_OPEN = 0.25
 # Of reciprocal vectors, by which two grains on nearly one lattice differ at least, 1.4 degrees: tried on four grains of MoSe2, two of them 2.8
 # degrees apart, at 1/50 and 1/100. Asked only where the cell of both is uneven; with more, grains nearer to each other guide nothing, as before.
 _TURNED = 0.025
