@@ -25,7 +25,7 @@ from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._neighbours import as_index, picked
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
-from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._periodic import repeats
 from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
@@ -76,6 +76,7 @@ _SAMPLE_SPACINGS = 24.0  # least side of the windows
 # (`benchmarks/columns/constants.py hidden`). A spacing so many times wider may be the size of what steps.
 _HIDDEN = 1 / 16
 _WIDE = 2.0
+_TOPS = 0.97  # share of the pixels that are lower than the columns' tops
 
 
 class NoColumnsError(InputError):
@@ -428,9 +429,26 @@ def _densest(
     count = torch.zeros(t, len(parts), dtype=torch.long, device=at.device).index_add_(0, tile, inside.long())
     window, part = divmod(int(count.argmax()), len(parts))
     top, left, bottom, right = parts[part].window
-    chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
+    chosen = _beside_steps(
+        tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right)), model
+    )
     origin = sent([top, left], at)
     local = at - origin
     end = sent([bottom - top, right - left], local) - 0.5
-    number = as_index((tile == window) & ((local >= -0.5) & (local <= end)).all(1))
+    here = (tile == window) & ((local >= -0.5) & (local <= end)).all(1)
+    if chosen.step is not None:
+        here &= chosen.at(chosen.measured, local, torch.zeros_like(tile))
+    number = as_index(here)
     return window, origin, chosen, local[number], number
+
+
+def _beside_steps(tiles: Tiles, model: ImageModel) -> Tiles:
+    """Tiles without the pixels over which the background steps by more than columns are high: what is left there of a step is no column's."""
+    if tiles.step is None:
+        return tiles
+    reach = max(1, round(model.spacing * min(model.axes) / 2))
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.step, -tiles.step))
+    usual = tiles.level[tiles.usable].sort().values
+    high = usual[int(_TOPS * len(usual))] - usual[len(usual) // 2]
+    flat = top + low <= high
+    return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
