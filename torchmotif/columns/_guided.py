@@ -284,7 +284,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     width, closest = math.sqrt(model.width[0] * model.width[1]), CLOSEST * model.spacing
     i, j, near = candidates(places, places, max(closest, _ALONE * width))
     apart = (places[i] - places[j]).norm(dim=1)
-    both = _on_each_other(found)[home[i], cell_of[i], cell_of[j]] & (agrees[i] + agrees[j] > _BOTH)
+    both = _on_each_other(found, tiles)[home[i], cell_of[i], cell_of[j]] & (agrees[i] + agrees[j] > _BOTH)
     both &= near & supported[i] & supported[j] & (apart > _RESOLVED * width)
     stays = supported & strongest_of(gain, i, j, near & (apart <= closest) & ~both)
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
@@ -300,10 +300,10 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     )
 
 
-def _on_each_other(found: list[Located]) -> Bool[Tensor, "t c c"]:
+def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:
     """Which cells lie on each other in most pixels of the one that has fewer: layers, of which each has all pixels of its own, and no grains."""
     if not found:
-        return torch.zeros(1, 1, 1, dtype=torch.bool)
+        return torch.zeros(tiles.shape[0], 1, 1, dtype=torch.bool, device=tiles.data.device)
     inside = torch.stack([where.inside for where in found], dim=1).flatten(2).float()
     common = inside @ inside.mT
     own = common.diagonal(dim1=1, dim2=2)
