@@ -304,7 +304,11 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
     noise = noise_around(tiles.data, usual / 2).sqrt()
     usually = noise.where(tiles.measured, torch.nan).flatten(1).nanmedian(1).values.nan_to_num(torch.inf)
     even = (usually[:, None, None] / noise).clamp(max=1)
-    return measured_spacing(replace(tiles, data=stepped(tiles, usual, axes).level * even, step=None), axes)
+    flat = replace(tiles, data=stepped(tiles, usual, axes).level, step=None)
+    evened = replace(flat, data=flat.data * even)
+    # Of a particle in vacuum it would take the columns: what is left must repeat.
+    repeat = any(one is not None for one in repeats(*flattened(evened), axes))
+    return measured_spacing(evened if repeat else flat, axes)
 
 
 def _is_of_a_step(tiles: Tiles, found: float, usual: float, axes: Pair) -> bool:
@@ -429,25 +433,25 @@ def _densest(
     count = torch.zeros(t, len(parts), dtype=torch.long, device=at.device).index_add_(0, tile, inside.long())
     window, part = divmod(int(count.argmax()), len(parts))
     top, left, bottom, right = parts[part].window
-    chosen = _beside_steps(
-        tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right)), model
-    )
+    chosen = tiles.some(slice(window, window + 1)).cut(slice(top, bottom), slice(left, right))
     origin = sent([top, left], at)
     local = at - origin
     end = sent([bottom - top, right - left], local) - 0.5
     here = (tile == window) & ((local >= -0.5) & (local <= end)).all(1)
     if chosen.step is not None:
-        here &= chosen.at(chosen.measured, local, torch.zeros_like(tile))
+        flat = _beside_steps(chosen, chosen.step, model)
+        there = here & flat.at(flat.measured, local, torch.zeros_like(tile))
+        # The step of a small particle is the particle.
+        if bool(2 * there.sum() > here.sum()):
+            chosen, here = flat, there
     number = as_index(here)
     return window, origin, chosen, local[number], number
 
 
-def _beside_steps(tiles: Tiles, model: ImageModel) -> Tiles:
+def _beside_steps(tiles: Tiles, step: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
     """Tiles without the pixels over which the background steps by more than columns are high: what is left there of a step is no column's."""
-    if tiles.step is None:
-        return tiles
     reach = max(1, round(model.spacing * min(model.axes) / 2))
-    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.step, -tiles.step))
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
     usual = tiles.level[tiles.usable].sort().values
     high = usual[int(_TOPS * len(usual))] - usual[len(usual) // 2]
     flat = top + low <= high
