@@ -3,7 +3,7 @@
     python benchmarks/columns/constants.py [hidden]
 
 For constants of the spacing: of 20 images of many kinds how many spacings are within 5 % of the true distance, and by how much the
-others moved. `hidden`: the same of images with steps of 10 and 30 times the contrast, for `calibrate._HIDDEN`.
+others moved. `hidden`: the same of images with steps of 10 and 30 times the contrast, for `_windows_spacing._HIDDEN`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.columns import _periodic, calibrate, characteristic_spacing, spacing
+from torchmotif.columns import _periodic, _windows_spacing, calibrate, characteristic_spacing, spacing
 
 d = tm.datasets
 SHAPE = (256, 256)
@@ -104,7 +104,7 @@ def main() -> None:
     if parser.parse_args().part == "hidden":
         images = stepped()
         for share in HIDDEN:
-            calibrate._HIDDEN = share  # noqa: SLF001
+            _windows_spacing._HIDDEN = share  # noqa: SLF001
             ratios = measured(images, lambda pixels: calibrate.calibrate([pixels]).spacing)
             sys.stdout.write(
                 f"_HIDDEN = 1/{1 / share:.0f}: {right(ratios)} of {len(images)}: {ratios.round(2).tolist()}\n"

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns._steps import stepped
-from torchmotif.columns.calibrate import spacing_of
+from torchmotif.columns._windows_spacing import spacing_of
 from torchmotif.columns.pixels import levels
 from torchmotif.datasets import Specimen, mose2, square, with_edge, with_patch, with_wedge
 

@@ -14,7 +14,7 @@ from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["stepped"]
+__all__ = ["off_steps", "stepped"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -76,6 +76,18 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair, *, crystal: bool = False) 
     away = lowest - _mean(lowest, few.measured, _FOLLOWED * spacing, axes)
     near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing, axes)
     return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
+
+
+def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
+    """The tiles without the pixels over which the background steps by more than columns are high: what is left there of a step is no column's."""
+    if tiles.step is None:
+        return tiles
+    reach = max(1, round(spacing * min(axes) / 2))
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.step, -tiles.step))
+    usual = tiles.level[tiles.usable].sort().values
+    high = usual[int(_UPPER * len(usual))] - usual[len(usual) // 2]
+    flat = top + low <= high
+    return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
 
 
 def _under(

@@ -13,7 +13,8 @@ from torchmotif.columns._crystal import supports
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima
-from torchmotif.columns.calibrate import calibrate, first_windows, spacing_of, telling
+from torchmotif.columns._windows_spacing import spacing_of, telling
+from torchmotif.columns.calibrate import calibrate, first_windows
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import nearest_quartiles
