@@ -18,11 +18,11 @@ from torchmotif.columns._filters import (
     noise_level,
     significance,
 )
-from torchmotif.columns._guided import predicted
 from torchmotif.columns._learned import ABOUT, Learned, learned_from
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._neighbours import picked
 from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._predicted import predicted
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
 from torchmotif.columns.grid import Grid
