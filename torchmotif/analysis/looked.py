@@ -37,7 +37,7 @@ class Looked:
     overlapping : boolean array of shape (n,)
         See `Columns`; none where most are held at the places of two layers' lattices, and are told from those so near by that.
     supported : boolean array of shape (n,)
-        Columns whose neighbours share the vectors that lead to them, see `supports`, or that are held at the place of a lattice.
+        Columns whose neighbours share the vectors that lead to them, see `supports`, or that are held at places of several lattices, of layers or grains.
     thinned : bool
         Whether a threshold left out columns that may be there.
     area : float
@@ -105,7 +105,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     )
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
-    held &= len(model.cells) > 1
+    held &= len(model.cells) > 1  # a single cell may be the mean of layers that were not told apart
     over &= 2 * (over & held).sum() <= over.sum()
     supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy() | held
     thinned = any(bool(batch.threshold) for batch in few)

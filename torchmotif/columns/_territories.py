@@ -79,29 +79,21 @@ def without_mixtures(tiles: Tiles, cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """
     kept = tuple(cells)
     while True:
-        mean = [number for number, row in enumerate(_on_one_lattice(kept)) if row.sum() > 1]
-        part = [number for number, cell in enumerate(kept) if any(_is_part_of(cell, one) for one in kept)]
-        if not mean and not part:
+        # Share of what all explain that a cell must add. One that is part of another's lattice follows its noise, and always adds a little.
+        least = {number: 0.0 for number, row in enumerate(_on_one_lattice(kept)) if row.sum() > 1}
+        orders = [np.array(cell.orders) for cell in kept]
+        least |= {
+            number: _LEAST for number, one in enumerate(orders) if any(holds(other, one) for other in orders)
+        }
+        if not least:
             return kept
-        every, *less = torch.stack(
-            [explained(tiles, kept), *(explained(tiles, _but(kept, number)) for number in mean + part)]
-        ).tolist()
-        # One that is part of another's lattice follows its noise, and always explains a little.
-        bounds = [every] * len(mean) + [(1 - _LEAST) * every] * len(part)
-        over = [one - bound for one, bound in zip(less, bounds, strict=True)]
-        best = max(range(len(over)), key=lambda number: over[number])
+        fewer = {number: kept[:number] + kept[number + 1 :] for number in least}
+        every, *less = torch.stack([explained(tiles, some) for some in (kept, *fewer.values())]).tolist()
+        over = {n: one - (1 - share) * every for (n, share), one in zip(least.items(), less, strict=True)}
+        best = max(over, key=lambda number: over[number])
         if over[best] < 0:
             return kept
-        kept = _but(kept, (mean + part)[best])
-
-
-def _but(cells: tuple[Cell, ...], number: int) -> tuple[Cell, ...]:
-    return cells[:number] + cells[number + 1 :]
-
-
-def _is_part_of(cell: Cell, other: Cell) -> bool:
-    """Whether the lattice of a cell is some of the orders of another's."""
-    return holds(np.array(other.orders), np.array(cell.orders))
+        kept = fewer[best]
 
 
 def explained(tiles: Tiles, cells: Sequence[Cell]) -> Float[Tensor, ""]:
