@@ -85,6 +85,12 @@ ROWS: dict[str, Callable[[int, float, int], Any]] = {
     "bilayer": lambda side, probe, seed: tm.datasets.twisted_bilayer_mos2(
         **common(side, probe), rotation_rad=0.1 * seed
     ),
+    **{
+        f"bilayer_{degrees}": lambda side, probe, seed, degrees=degrees: tm.datasets.twisted_bilayer_mos2(
+            math.radians(degrees), **common(side, probe), rotation_rad=0.31 + 0.1 * seed
+        )
+        for degrees in (2.2, 3.5, 5, 7.5, 12, 21.8, 30)
+    },
     "grains": monolayer("MoSe2", grains=4),
     "grains_WS2": monolayer("WS2", grains=4),
     "gradient": gradient,
