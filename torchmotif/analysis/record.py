@@ -71,6 +71,8 @@ def _described(image: Image) -> dict[str, Any]:
         notes.append(f"{int(source.mask.sum())} pixels were left out by a mask")
     if model.dark:
         notes.append("columns are taken to be dark, as in a bright-field image")
+    if model.hum:
+        notes.append("something is added to whole rows, as by hum of the mains: their offsets were taken off")
     if survey.dose_doubts:
         notes.append(
             f"the noise is not that of counted electrons ({'; '.join(survey.dose_doubts)}): no dose can be told from it"

@@ -12,6 +12,7 @@ from torchmotif._memory import memory_for
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.engine import device_of_worker
 from torchmotif.analysis.plan import Batch
+from torchmotif.columns._rows import offsets_of_rows
 from torchmotif.columns.grid import GUARD, in_core
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.motifs import MotifClassifier
@@ -172,12 +173,13 @@ def _filled(batch: Batch, pixels: Tensor) -> Tensor:
 
     Where there is none beside either it is the level. No patch of a column that is kept leaves its window, but at the image's border, where it is not whole.
     """
-    low, high = batch.survey.model.usual
-    usual = torch.isfinite(pixels) & (pixels >= low) & (pixels <= high)
+    usual = batch.survey.model.is_usual(pixels)
     level = batch.survey.level
     beyond = torch.where(usual, pixels - level, 0.0)
     sums, count = (F.avg_pool2d(one[:, None], 3, 1, 1)[:, 0] for one in (beyond, usual.to(pixels.dtype)))
     filled = torch.where(usual, pixels, level + sums / count.clamp(min=1e-3))
+    if batch.survey.model.hum:
+        filled = filled - offsets_of_rows(filled, usual)
     return _averaged(filled, batch.survey.zoom).flatten(0, 1)
 
 

@@ -1,6 +1,7 @@
 """The places of the mean cells in a batch of tiles: of every crystal, and of two layers on each other."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     axes = sent(model.axes, at)
     maxima = tiles.spread(at, tile) / axes
     parts, first = [_nowhere(at)], 0
-    coarse = Coarse.of(tiles, model.cells)
+    # Phases are those of flat tops, too; without them an order may be that of the gaps.
+    coarse = Coarse.of(replace(tiles, usable=tiles.measured), model.cells)
     cells = coarse.cells(model.cells)
     found = located(coarse.tiles, cells)
     for number, (cell, where) in enumerate(zip(cells, found, strict=True)):

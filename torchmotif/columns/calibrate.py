@@ -23,6 +23,8 @@ from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._neighbours import picked
 from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._predicted import predicted
+from torchmotif.columns._rows import left_in_rows
+from torchmotif.columns._search import fit_tiles
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
 from torchmotif.columns.grid import Grid
@@ -180,7 +182,9 @@ def calibrate(
     if spacing is None:
         spacing, cells = (measured, ()) if measured is not None else _looked_at(tiles, axes, guided=guided)
     tiles = stepped(tiles, spacing, axes)
-    cells = cells_of(tiles, spacing) if guided and not cells else cells
+    if guided and not cells:
+        tiles, whole = _restored(tiles, model, spacing)
+        cells = cells_of(whole, spacing)
     if cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
@@ -202,6 +206,32 @@ def calibrate(
         learned = learned_from(tiles, model, at, tile)
         model, nearest = learned.model, learned.nearest
     return _finer(tiles, model, learned) if sought else model
+
+
+def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, Tiles]:
+    """The tiles without what a fit of single maxima has left in rows, and these with tops in place of saturated pixels, for mean cells.
+
+    A cell without its tops holds no column: they are as high as the mean of a Gaussian above the limit, the expectation step for censored
+    data (Tobin 1958; Dempster, Laird & Rubin 1977).
+    """
+    if not (model.hum or bool(tiles.saturated.any())):
+        return tiles, tiles
+    try:
+        model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
+    except NoColumnsError:
+        return tiles, tiles
+    model = learned_from(tiles, model, at, tile).model
+    fit = fit_tiles(tiles, model, at, tile, torch.zeros_like(tile, dtype=torch.bool), known=False)
+    if model.hum:
+        tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
+    spread = fit.shape.noise.variance(fit.expected).sqrt()
+    below = (tiles.data - fit.expected) / spread
+    # Density over the share above the limit, by logarithms: far below the limit both are nothing.
+    rise = torch.exp(-below.square() / 2 - torch.special.log_ndtr(-below)) / math.sqrt(2 * math.pi)
+    tops = torch.maximum(tiles.data, fit.expected + spread * rise)
+    data = torch.where(tiles.saturated, tops, tiles.data)
+    none = torch.zeros_like(tiles.saturated)
+    return tiles, replace(tiles, data=data, usable=tiles.measured, saturated=none)
 
 
 def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:

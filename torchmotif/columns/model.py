@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif.columns._hot import stand_alone
+from torchmotif.columns._rows import offsets_of_rows
+
 __all__ = ["Cell", "ImageModel", "Pair", "Tiles"]
 
 Pair = tuple[float, float]
@@ -73,6 +76,8 @@ class ImageModel:
         Variance of the columns' elongations over what counting electrons lets expect, at least 1.
     cells : tuple of Cell
         Mean cells of its crystals, by which columns are predicted; none where no lattice was seen or nothing is to be predicted.
+    hum : bool
+        Whether something is added to whole rows, see `offsets_of_rows`.
     """
 
     spacing: float
@@ -88,6 +93,7 @@ class ImageModel:
     faintest: float = 0.0
     overdispersion: float = 1.0
     cells: tuple[Cell, ...] = ()
+    hum: bool = False
 
     @property
     def margin(self) -> int:
@@ -112,11 +118,22 @@ class ImageModel:
         )
         return cls(**plain, cells=cells)
 
+    def is_usual(self, windows: Float[Tensor, "t h w"]) -> Bool[Tensor, "t h w"]:
+        """Pixels that are finite and not hot."""
+        usual = torch.isfinite(windows) & (windows >= self.usual[0]) & (windows <= self.usual[1])
+        if self.limit is None:
+            return usual
+        # Where many pixels are hot, the limit may be theirs.
+        height = torch.where(usual, windows - self.level, 0.0)
+        return usual & ~((windows == self.limit) & stand_alone(-height if self.dark else height))
+
     def normalised(self, windows: Float[Tensor, "t h w"]) -> "Tiles":
-        """Pixels as they were read, ready to be filtered and fitted."""
-        usable = torch.isfinite(windows) & (windows >= self.usual[0]) & (windows <= self.usual[1])
+        """Pixels as they were read, but for what is added to whole rows, ready to be filtered and fitted."""
+        usable = self.is_usual(windows)
         data = (torch.where(usable, windows, self.level) - self.level) / self.scale
         saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
+        if self.hum:
+            data = torch.where(usable, data - offsets_of_rows(data, usable & ~saturated), data)
         return Tiles((-data if self.dark else data).float(), usable & ~saturated, saturated)
 
 

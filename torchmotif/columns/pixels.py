@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import Budget, DeviceLike, as_tensor, pixels_of, sent
+from torchmotif.columns._hot import stand_alone
+from torchmotif.columns._rows import HUM, hum_of
 from torchmotif.columns.model import ImageModel, Pair
 from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
@@ -18,7 +20,6 @@ __all__ = ["levels", "limit_of", "pixels_and_mask", "saturation_limit", "top_two
 
 _OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 _LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
-_BESIDE = 0.15  # of its height that a pixel beside it has under the narrowest column, of 0.55 px, and not beside a hot one
 _STANDS_ALONE = 0.9  # of such pixels, from which on they are hot
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
 _CHUNK = Budget(1 << 20, 1 << 26)  # pixels that are looked at together
@@ -71,7 +72,7 @@ def pixels_and_mask(
 
 
 def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool) -> ImageModel:
-    """Mean, standard deviation and usual range of the pixels; the rest of the model is still to be measured."""
+    """Mean, standard deviation and usual range of the pixels, and whether rows differ; the rest of the model is still to be measured."""
     flat = windows.flatten()
     sample = flat[:: max(1, len(flat) // _SAMPLE)]
     sample = torch.where(torch.isfinite(sample), sample, torch.nan).double()
@@ -96,12 +97,15 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
         torch.where(usual, windows, torch.inf).min(),
         torch.where(usual, windows, -torch.inf).max(),
     )
-    level, deviation, least, most = torch.stack([mean, scale, *(end.double() for end in ends)]).tolist()
+    hum = hum_of(torch.where(usual, windows, mean.to(windows.dtype)).float(), usual)
+    numbers = torch.stack([mean, scale, *(one.double() for one in (*ends, hum))]).tolist()
+    level, deviation, least, most, power = numbers
     if not deviation > 0 or least == most:
         raise InputError(
             "image is constant where it was looked at: it has no columns; check that the right channel was read"
         )
-    return ImageModel(0.0, level, deviation, (middle - reach, middle + reach), limit, dark, axes)
+    usual_range = (middle - reach, middle + reach)
+    return ImageModel(0.0, level, deviation, usual_range, limit, dark, axes, hum=power > HUM)
 
 
 def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool:
@@ -109,13 +113,8 @@ def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool
     if not reach > 0:
         return False
     height = torch.where(torch.isfinite(windows), windows - middle, 0.0).abs()
-    padded = torch.nn.functional.pad(height[:, None], (1, 1, 1, 1))[:, 0]
-    h, w = height.shape[1:]
-    beside = torch.stack(
-        [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    ).amax(0)
     far = height > reach
-    alone = far & (beside < _BESIDE * height)
+    alone = far & stand_alone(height)
     count, lone = torch.stack([far.sum(), alone.sum()]).tolist()
     return bool(count and lone >= _STANDS_ALONE * count)
 

@@ -1,14 +1,18 @@
 """Columns of many tiles at once: the stage that every source of pixels goes through."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._fit import Fit
+from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._predicted import predicted
+from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
 from torchmotif.columns._steps import stepped
@@ -58,12 +62,10 @@ def columns_of_tiles(
         position_errors, intensity_errors, fit_quality, is_rim, is_overlapping, is_saturated, is_predicted, is_fixed, as in `Columns`.
     """
     tiles = prepared(windows, model)
-    at, _, tile = _peaks(tiles, model)
-    sites = predicted(tiles, model, at, tile)
-    at, tile, fixed = sites.with_maxima(at, tile, model)
-    held = bool(fixed.any())
-    fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
-    sites = follow(fit, sites) if held else sites
+    fit, sites = _fitted(tiles, model)
+    if model.hum:
+        tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
+        fit, sites = _fitted(tiles, model)
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
     there, unseen = sites.judged(fit, covariance)
@@ -74,6 +76,16 @@ def columns_of_tiles(
         keep &= fit.intensity >= threshold / model.scale * model.area
     keep = as_index(fit.strongest(keep))
     return _described(fit, covariance, model, keep, unseen)
+
+
+def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
+    """The fit of maxima and of the places that mean cells predict, and these."""
+    at, _, tile = _peaks(tiles, model)
+    sites = predicted(tiles, model, at, tile)
+    at, tile, fixed = sites.with_maxima(at, tile, model)
+    held = bool(fixed.any())
+    fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
+    return fit, follow(fit, sites) if held else sites
 
 
 def columns_at(

@@ -1,0 +1,93 @@
+"""Columns of images to whose rows something is added, that are clipped, or that have hot pixels of one value."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.columns._rows import HUM, hum_of, offsets_of_rows
+from torchmotif.datasets import Specimen
+
+SHAPE = (320, 300)
+MAKE = {
+    "WS2": lambda: tm.datasets.mx2("W", "S", SHAPE, random_state=1),
+    "MoSe2, grains": lambda: tm.datasets.mose2(SHAPE, grains=3, random_state=2),
+    "rock salt": lambda: tm.datasets.rocksalt("Sr", "O", SHAPE, lattice_nm=0.516, rotation_rad=0.2),
+    "square": lambda: tm.datasets.square(SHAPE, lattice_nm=0.39, middle=0.5, rotation_rad=0.3),
+    "along the rows": lambda: tm.datasets.square(SHAPE, lattice_nm=0.39, middle=0.5, rotation_rad=0.0),
+    "dumbbells": lambda: tm.datasets.dumbbells(SHAPE, rotation_rad=0.7),
+    "perovskite": lambda: tm.datasets.perovskite(SHAPE),
+}
+
+
+def drawn(specimen: Specimen, dose: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    pixels = np.asarray(specimen.draw(dose, torch.Generator().manual_seed(1)).data, float)
+    return pixels, np.asarray(specimen.truth.positions)
+
+
+def scores(pixels: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    at = np.asarray(tm.find_columns(pixels.astype(np.float32)).positions)
+    inner = truth[((truth > 3) & (truth < np.array(pixels.shape) - 4)).all(1)]
+    near = 0.3 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    return float((cKDTree(at).query(inner)[0] < near).mean()), float(
+        (cKDTree(truth).query(at)[0] < near).mean()
+    )
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4])
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_is_added_to_rows_costs_no_columns(kind: str, share: float) -> None:
+    pixels, truth = drawn(MAKE[kind]())
+    lower, upper = np.percentile(pixels, [5, 95])
+    hum = share * (upper - lower) * np.random.default_rng(0).standard_normal((SHAPE[0], 1))
+    recall, precision = scores(pixels + hum, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_rows_of_an_image_without_hum_stay_as_they_are(kind: str) -> None:
+    pixels, _ = drawn(MAKE[kind]())
+    data = torch.from_numpy(pixels)[None]
+    assert float(hum_of(data, torch.ones_like(data, dtype=torch.bool))) < HUM
+
+
+def test_offsets_are_those_that_were_added() -> None:
+    pixels, _ = drawn(MAKE["along the rows"]())
+    hum = 20 * np.random.default_rng(1).standard_normal((SHAPE[0], 1))
+    data = torch.from_numpy(pixels + hum)[None]
+    measured = torch.ones_like(data, dtype=torch.bool)
+    measured[:, 100:110] = False
+    found = offsets_of_rows(data, measured)[0].numpy()
+    assert (found[100:110] == 0).all()
+    rest = np.delete(found - hum, slice(100, 110))
+    assert rest.std() < 0.4 * hum.std()
+
+
+def test_hum_is_said_and_makes_no_motifs() -> None:
+    pixels, _ = drawn(MAKE["square"]())
+    hum = 0.3 * np.ptp(pixels) * np.random.default_rng(0).standard_normal((SHAPE[0], 1))
+    result = tm.analyze((pixels + hum).astype(np.float32), progress=False)
+    assert result.labels.max() == 1
+    assert any("whole rows" in note for note in result.record["notes"])
+
+
+@pytest.mark.parametrize("percentile", [90, 95, 98, 99.5])
+@pytest.mark.parametrize("kind", ["WS2", "rock salt", "perovskite"])
+def test_clipped_tops_cost_no_faint_columns(kind: str, percentile: float) -> None:
+    pixels, truth = drawn(MAKE[kind]())
+    recall, precision = scores(np.minimum(pixels, np.percentile(pixels, percentile)), truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize("times", [2, 5, 12, 100])
+@pytest.mark.parametrize("kind", ["WS2", "rock salt", "perovskite"])
+def test_hot_pixels_of_one_value_are_no_tops_of_columns(kind: str, times: float) -> None:
+    pixels, truth = drawn(MAKE[kind]())
+    at = np.random.default_rng(0).choice(pixels.size, pixels.size // 400, replace=False)
+    pixels.ravel()[at] = times * pixels.max()
+    recall, precision = scores(pixels, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
