@@ -214,7 +214,7 @@ def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, T
     A cell without its tops holds no column: they are as high as the mean of a Gaussian above the limit, the expectation step for censored
     data (Tobin 1958; Dempster, Laird & Rubin 1977).
     """
-    if not (model.hum or bool(tiles.saturated.any())):
+    if not model.hum and (model.limit is None or not bool(tiles.saturated.any())):
         return tiles, tiles
     try:
         model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
