@@ -13,7 +13,7 @@ from torchmotif.lattice import SiteTable
 from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
 from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
-from torchmotif.names.names import Names, likeliest
+from torchmotif.names.names import CLEAR, Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
 
 __all__ = ["identify_columns"]
@@ -25,7 +25,6 @@ _AROUND = 6  # columns of which most sit on sites where one between the sites is
 # Standard errors of its intensity that a column between the sites needs: what noise alone makes there, of 1,000 places at
 # 1 electron per pixel 5, has 2 to 4.
 _SURE = 5.0
-_CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
 _UNNAMED = 0.1  # of all columns, from which a formula is said to explain too few
 
 
@@ -233,7 +232,7 @@ def _named(
     record["warnings"] = _warnings(hosts, composition, tally, unnamed)
     if unseen:
         record["warnings"].append(
-            f"names: {', '.join(unseen)} are not looked for: such columns are less than {_CLEAR:.0f} standard errors of a column "
+            f"names: {', '.join(unseen)} are not looked for: such columns are less than {CLEAR:.0f} standard errors of a column "
             "from those without the adatom"
         )
     return Names(
@@ -282,7 +281,7 @@ def _told(
     MoS2 was off by 1.4 of its errors with them, by 1.2 without.
     """
     apart = np.abs(levels.expected - levels.expected[0])
-    kept = [k for k, one in enumerate(options) if "+" not in one.name or apart[k] >= _CLEAR * error]
+    kept = [k for k, one in enumerate(options) if "+" not in one.name or apart[k] >= CLEAR * error]
     left_out = [one.name for k, one in enumerate(options) if k not in kept]
     return [options[k] for k in kept], Levels(levels.expected[kept], levels.tolerance[kept]), left_out
 
@@ -374,7 +373,7 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
             f"names: {unnamed:.0%} of the columns fit no name that {text} allows; check the composition, or name dopants"
         )
     rows = [row for row in tally.rows() if row["count"]]
-    unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < _CLEAR]
+    unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < CLEAR]
     said += [
         f"names: {row['name']} and {row['next']} on {row['site']} are {row['contrast']:.1f} standard errors of a column apart: "
         "single columns may be either"

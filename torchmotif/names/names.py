@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NONE", "Names", "likeliest"]
+__all__ = ["CLEAR", "NONE", "Names", "likeliest"]
 
 NONE = "none"  # what pictures and graphs call columns without a name
+
+CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
 
 _COMPETES = 0.05  # probability from which another name is said beside the first
 _NO_PLACES = np.zeros((0, 2))
@@ -138,8 +140,8 @@ class Names:
         Returns
         -------
         pandas.DataFrame
-            name, count, expected, error; where names came from a composition: site, intensity (1: that of the host), contrast, the
-            distance to the likeliest other name in standard errors of a column, and next, that name.
+            name, count, expected, error; contrast, the distance to the likeliest other name in standard errors of a column, and next,
+            that name; where names came from a composition, site and intensity (1: that of the host); from examples, their number.
         """
         import pandas as pd
 
