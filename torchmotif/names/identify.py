@@ -11,8 +11,9 @@ from torchmotif._checks import real_number
 from torchmotif.errors import CompositionError, InputError
 from torchmotif.lattice import SiteTable
 from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
+from torchmotif.names.alike import Alike, formulas_alike
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
-from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
+from torchmotif.names.hosts import TOLERANCE, Hosts, find_hosts
 from torchmotif.names.names import CLEAR, Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
 
@@ -94,7 +95,8 @@ def identify_columns(
             f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
         )
     hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
-    return _named(
+    alike = [] if given else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
+    names = _named(
         measured,
         hosts,
         parsed,
@@ -102,6 +104,8 @@ def identify_columns(
         empty_positions=sites.positions[sites.without_column],
         brightness=brightness,
     )
+    names.record.update(alike=alike, notes=_notes(parsed, hosts, alike))
+    return names
 
 
 def _given(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
@@ -348,11 +352,26 @@ class _Tally:
         }
 
 
+def _notes(composition: Composition, hosts: Hosts, alike: list[Alike]) -> list[str]:
+    """What intensities cannot say of a formula."""
+    own = _columns_at(composition.text, list(map(stack_name, hosts.stacks.values())), hosts.scattering.gamma)
+    others = [_columns_at(one["formula"], one["hosts"], one["gamma"]) for one in alike]
+    return (
+        [f"intensities alone do not tell {own} from {', '.join(others)}: which it is was given, not found"]
+        if others
+        else []
+    )
+
+
+def _columns_at(formula: str, columns: list[str], gamma: float) -> str:
+    return f"{formula} ({', '.join(dict.fromkeys(columns))}; Z^{gamma:.2f})"
+
+
 def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: float) -> list[str]:
     """What is doubtful, with what to do."""
     said = []
     text = composition.text
-    if hosts.chi_square > BADLY or hosts.unusual:
+    if hosts.fits_badly:
         said.append(
             f"names: {text} fits badly: its intensities would go with Z^{hosts.scattering.gamma:.2f}, usual are 1.6 to 1.9; check the "
             "composition, or give gamma"

@@ -43,7 +43,8 @@ class Names:
     empty_probabilities : array of shape (k,), float64
     record : dict
         How they were given: `by`, "composition" or "examples"; `atoms`, those of each kind, or None; `table`, columns and what
-        tells each kind; of a composition `formula`, `dopants`, `gamma`, `hosts` and `composition_at_percent`; `warnings`.
+        tells each kind; of a composition `formula`, `dopants`, `gamma`, `hosts`, `alike`, formulas that fit as well, and
+        `composition_at_percent`; `warnings`; `notes`.
     """
 
     kinds: list[str]
@@ -80,6 +81,11 @@ class Names:
     def warnings(self) -> list[str]:
         """What is doubtful about the names, each with what to do."""
         return list(self.record.get("warnings", []))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the names do not prove, such as a formula that another one's intensities are as well."""
+        return list(self.record.get("notes", []))
 
     @property
     def atoms(self) -> "dict[str, dict[str, int]] | None":
