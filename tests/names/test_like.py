@@ -93,6 +93,27 @@ def test_kinds_that_are_the_same_are_said_to_be(pair: list[tuple[np.ndarray, tm.
     assert [one for one in mixed.warnings if one.startswith("names: A and B are ")]
 
 
+def test_one_kind_alone_is_found(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    (true, first), (other, second) = pair
+    at = {"V_Se": places(true, first)["V_Se"][:3]}
+    names, across = first.like(at).names, second.like(first.examples(at)).names
+    assert names is not None
+    assert across is not None
+    assert f1(names.words[first.whole], true[first.whole], "V_Se") > 0.97
+    assert f1(across.words[second.whole], other[second.whole], "V_Se") > 0.95
+
+
+def test_of_one_kind_alone_unlike_surroundings_may_be_another(
+    pair: list[tuple[np.ndarray, tm.MotifResult]],
+) -> None:
+    true, first = pair[0]
+    names = first.like({"Mo": places(true, first)["Mo"][:3]}).names
+    assert names is not None
+    named = names.words[first.whole] == "Mo"
+    assert (true[first.whole][named] == "Mo").mean() > 0.98
+    assert named.sum() > 0.8 * (true[first.whole] == "Mo").sum()  # those beside vacancies may be missed
+
+
 def test_a_kind_that_nobody_pointed_at_has_no_name(at_10: tuple[Any, tm.MotifResult]) -> None:
     specimen, result = at_10
     away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)

@@ -156,10 +156,11 @@ def _strangers(
 
     A motif is like none if it is farther from the nearest kind than that is from any other kind, or if it is of another brightness
     than the examples of that kind. A kind starts from a motif where that is what most of its examples are as bright as, and
-    their mean is as near to the motif's as the mean of so few is to its own.
+    their mean is as near to the motif's as the mean of so few is to its own. Where only one kind has examples, a motif is like
+    them if its mean is that near to theirs.
     """
-    if len(starts) < 2 or not len(means):
-        return np.zeros(len(means), bool), starts
+    if not len(means):
+        return np.zeros(0, bool), starts
     copies = np.stack([turned(starts, angle) for angle in turns])
 
     def away(some: Floats) -> Floats:
@@ -169,7 +170,8 @@ def _strangers(
     apart = away(starts) + np.diag(np.full(len(starts), np.inf))
     to = away(means)
     nearest = to.argmin(axis=1)
-    strange = to.min(axis=1) > apart.min(axis=1)[nearest]
+    farthest = apart.min(axis=1) if len(starts) > 1 else (BEYOND_NOISE * noise) ** 2
+    strange = to.min(axis=1) > farthest[nearest]
     found = starts.copy()
     for kind in np.unique(nearest).tolist():
         mine, shown = np.flatnonzero(nearest == kind), examples.features[examples.kind == kind, -1]

@@ -146,8 +146,8 @@ def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns:
     rest = between - told
     # Kinds too rare to be in `kept`.
     beyond = np.where(np.linalg.norm(rest, axis=1) > BEYOND_NOISE * np.tile(noise, len(turns)), 1.0, 0.0)
-    intensity = white[-1:].copy()
-    intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
+    # As long as what tells the kinds; one kind without anything beside it is told from outliers by its intensity.
+    intensity = white[-1:] / np.linalg.norm(white[-1]) * (np.linalg.norm(told, axis=1).max() or 1.0)
     _, strength, right = np.linalg.svd(
         np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False
     )
