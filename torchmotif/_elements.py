@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torchmotif.errors import InputError
 
-__all__ = ["GAMMA", "atomic_number", "scattering"]
+__all__ = ["GAMMA", "atomic_number", "homologues", "scattering"]
 
 GAMMA = 1.7  # ADF intensity goes as Z^gamma (Krivanek et al., 2010)
 
@@ -33,6 +33,27 @@ def atomic_number(symbol: str) -> int:
     if symbol not in _NUMBER:
         raise InputError(f"{symbol!r} is no element; give a chemical symbol such as 'Mo' or 'Se'")
     return _NUMBER[symbol]
+
+
+# Atomic numbers of the groups of the periodic table down to Bi; lanthanides and what is beyond have no homologues here.
+_GROUPS = (
+    (3, 11, 19, 37, 55), (4, 12, 20, 38, 56), (21, 39, 57),
+    *((n, n + 18, n + 50) for n in range(22, 31)),
+    (5, 13, 31, 49, 81), (6, 14, 32, 50, 82), (7, 15, 33, 51, 83), (8, 16, 34, 52), (9, 17, 35, 53),
+)  # fmt: skip
+
+
+def homologues(symbol: str) -> list[str]:
+    """Elements of the same group of the periodic table, itself among them.
+
+    Examples
+    --------
+    >>> homologues("S")
+    ['O', 'S', 'Se', 'Te']
+    """
+    number, symbols = atomic_number(symbol), _SYMBOLS.split()
+    group = next((one for one in _GROUPS if number in one), (number,))
+    return [symbols[n - 1] for n in group]
 
 
 def scattering(symbols: Iterable[str], gamma: float = GAMMA) -> list[float]:

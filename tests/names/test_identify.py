@@ -1,6 +1,7 @@
 """Names by composition: simulated MX2, wrong formulas, calibration, files."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torchmotif as tm
 from torchmotif.errors import CompositionError, InputError, ReadError
 from torchmotif.names import Names, identify_columns
 from torchmotif.names._mixture import Levels, fit_mixture
+from torchmotif.names.alike import formulas_alike
 from torchmotif.names.formula import Composition
 from torchmotif.names.hosts import find_hosts
 
@@ -92,6 +94,44 @@ def test_molybdenum_disulphide_is_said_to_fit_tungsten_diselenide_badly() -> Non
     assert not find_hosts(
         Composition.parse("MoS2"), bright, counts, gamma=1.4
     ).unusual  # as it was said to be
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "exchanged"),
+    [("MoS2", "MoTe2", {0: "Te2", 1: "Mo"}), ("MoTe2", "MoS2", {0: "S2", 1: "Mo"})],
+)
+@pytest.mark.parametrize("gamma", [None, 1.7])
+def test_formulas_that_intensities_do_not_tell_are_named(
+    given: str, other: str, exchanged: dict[int, str], gamma: float | None
+) -> None:
+    z = {"MoS2": 16, "MoTe2": 52}[given]
+    bright, counts = {0: 42**1.7, 1: 2 * z**1.7}, {0: 500, 1: 500}
+    stacks = find_hosts(Composition.parse(given), bright, counts, gamma=gamma).stacks
+    found = formulas_alike(Composition.parse(given), stacks, bright, counts, gamma=gamma)
+    alike = {one["formula"]: one for one in found}
+    assert given not in alike
+    assert dict(zip(stacks, alike[other]["hosts"], strict=True)) == exchanged
+    assert not {"WS2", "MoSe2", "WTe2"} & set(alike)
+
+
+def test_a_formula_that_no_other_is_like_has_no_note() -> None:
+    bright, counts = {0: 2 * 34**1.7, 1: 74**1.7}, {0: 500, 1: 500}  # WSe2
+    stacks = find_hosts(Composition.parse("WSe2"), bright, counts).stacks
+    assert formulas_alike(Composition.parse("WSe2"), stacks, bright, counts, gamma=None) == []
+
+
+def test_a_wrong_formula_says_which_may_be_meant(at_1: tuple[Any, tm.MotifResult]) -> None:
+    wrong = at_1[1].identify("MoTe2").names
+    assert wrong is not None
+    assert [one for one in wrong.notes if "MoS2 (Mo, S2; Z^1." in one]
+    assert json.loads(json.dumps(wrong.record))["alike"] == wrong.record["alike"]
+
+
+def test_columns_scatter_as_their_kind_is_bright() -> None:
+    rng, levels = np.random.default_rng(0), np.array([100.0, 50.0, 300.0])
+    found = rng.poisson(np.repeat(levels, [2000, 200, 200])).astype(float)
+    fitted = fit_mixture(found, np.sqrt(found), Levels(levels, 0.05 * levels), 1.0, np.ones(len(found), bool))
+    np.testing.assert_allclose(fitted.scatter / fitted.scatter[0], np.sqrt(levels / 100), rtol=0.1)
 
 
 def test_rare_kinds_are_as_many_as_there_are_where_noise_is_askew() -> None:

@@ -64,6 +64,56 @@ def test_examples_of_one_image_name_another(pair: list[tuple[np.ndarray, tm.Moti
         assert f1(names.words[second.whole], other[second.whole], kind) > 0.95, kind
 
 
+def test_other_images_learn_kinds_not_single_columns(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    true, first = pair[0]
+    second = pair[1][1]
+    learnt = [first.examples(places(true, first, seed=seed)) for seed in (0, 1)]
+    vacancies = first.whole & (true == "V_Se")
+    bright = first.columns.intensities / np.median(first.columns.intensities[first.whole])
+    one, other = (some.features[some.kind == some.kinds.index("V_Se"), -1] for some in learnt)
+    assert np.ptp(one) == 0  # what single columns show beyond their kind stays where they are
+    assert abs(one[0] - other[0]) < 0.1 * bright[vacancies].std()
+    assert abs(one[0] - bright[vacancies].mean()) < 0.3 * bright[vacancies].std()
+    names = [second.like(some).names for some in learnt]
+    assert names[0] is not None
+    assert names[1] is not None
+    assert (names[0].words == names[1].words).mean() > 0.998
+
+
+def test_kinds_that_are_the_same_are_said_to_be(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    true, result = pair[0]
+    at = places(true, result)
+    apart = result.like(at).names
+    assert apart is not None
+    assert apart.warnings == []
+    assert (apart.table()["contrast"] > 4).all()
+    assert set(apart.table()["next"]) <= set(KINDS)
+    mixed = result.like({"Mo": at["Mo"], "A": at["Se2"], "B": places(true, result, seed=1)["Se2"]}).names
+    assert mixed is not None
+    assert [one for one in mixed.warnings if one.startswith("names: A and B are ")]
+
+
+def test_one_kind_alone_is_found(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    (true, first), (other, second) = pair
+    at = {"V_Se": places(true, first)["V_Se"][:3]}
+    names, across = first.like(at).names, second.like(first.examples(at)).names
+    assert names is not None
+    assert across is not None
+    assert f1(names.words[first.whole], true[first.whole], "V_Se") > 0.97
+    assert f1(across.words[second.whole], other[second.whole], "V_Se") > 0.95
+
+
+def test_of_one_kind_alone_unlike_surroundings_may_be_another(
+    pair: list[tuple[np.ndarray, tm.MotifResult]],
+) -> None:
+    true, first = pair[0]
+    names = first.like({"Mo": places(true, first)["Mo"][:3]}).names
+    assert names is not None
+    named = names.words[first.whole] == "Mo"
+    assert (true[first.whole][named] == "Mo").mean() > 0.98
+    assert named.sum() > 0.8 * (true[first.whole] == "Mo").sum()  # those beside vacancies may be missed
+
+
 def test_a_kind_that_nobody_pointed_at_has_no_name(at_10: tuple[Any, tm.MotifResult]) -> None:
     specimen, result = at_10
     away, near = cKDTree(specimen.truth.positions.numpy()).query(result.columns.positions)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from torchmotif.errors import InputError
 from torchmotif.names import Examples, Names, identify_columns
 from torchmotif.names.examples import Features, Pointed, example_rows, learn_examples, pointed_at
 from torchmotif.names.formula import Composition, Dopants
-from torchmotif.names.like import name_like
+from torchmotif.names.like import name_like, without_scatter
 
 if TYPE_CHECKING:
     from torchmotif.analysis.result import MotifResult
@@ -132,22 +133,30 @@ class Naming:
         >>> sorted(result.like(places).names.counts)
         ['Mo', 'Se2', 'V_Se']
         """
-        learnt = isinstance(examples, Examples)
-        pointed = {} if learnt else self._by_image(examples)
-        known = examples if learnt else _learnt(pointed, self._image_result)
+        if isinstance(examples, Examples):
+            known = examples
+
+            def like_others(_: int, result: "MotifResult") -> Names:
+                return name_like(_features(result), result.labels, known, np.full(len(result.columns), -1))
+
+            return self._with_names(like_others)
+        pointed = self._pointed(examples)
 
         def name(number: int, result: "MotifResult") -> Names:
+            # As they are in their own image, and as others are to know them elsewhere.
+            known = Examples.joined([one.own if n == number else one.learnt for n, one in pointed.items()])
             own = np.full(len(result.columns), -1)
-            here = pointed.get(number, [])
-            if here:
-                rows = example_rows(here, result.columns, result.whole)
-                own[rows] = [known.kinds.index(one.name) for one in here]
+            if number in pointed:
+                here = pointed[number]
+                own[here.rows] = [known.kinds.index(here.own.kinds[k]) for k in here.own.kind]
             return name_like(_features(result), result.labels, known, own)
 
         return self._with_names(name)
 
     def examples(self, places: Any) -> Examples:
         """What is learnt of a few examples of each kind, to be looked for in other results with `like`.
+
+        Of each kind that is the mean of all columns of this result that are like its examples, not of these alone.
 
         Parameters
         ----------
@@ -163,7 +172,13 @@ class Naming:
         InputError
             As `like`.
         """
-        return _learnt(self._by_image(places), self._image_result)
+        return Examples.joined([one.learnt for one in self._pointed(places).values()])
+
+    def _pointed(self, places: Any) -> "dict[int, _Pointed]":
+        """The examples of each image that has any, by its number."""
+        return {
+            n: _Pointed(self._image_result(str(n))[1], here) for n, here in self._by_image(places).items()
+        }
 
     def _by_image(self, places: Any) -> dict[int, list[Pointed]]:
         """Places by the number of their image."""
@@ -179,15 +194,21 @@ class Naming:
         return found
 
 
-def _learnt(
-    pointed: dict[int, list[Pointed]], result_of: "Callable[[str | None], tuple[int, MotifResult]]"
-) -> Examples:
-    parts = []
-    for number, places in pointed.items():
-        result = result_of(str(number))[1]
+class _Pointed:
+    """The examples of one image."""
+
+    def __init__(self, result: "MotifResult", places: list[Pointed]) -> None:
         rows = example_rows(places, result.columns, result.whole)
-        parts.append(learn_examples(_features(result), places, rows))
-    return Examples.joined(parts)
+        self._features, self._labels = _features(result), result.labels
+        self.rows = np.unique(rows)
+        self.own = learn_examples(self._features, places, rows)
+
+    @cached_property
+    def learnt(self) -> Examples:
+        """As other images are to know them."""
+        own = np.full(len(self._labels), -1)
+        own[self.rows] = self.own.kind
+        return without_scatter(self._features, self._labels, self.own, own)
 
 
 def _features(result: "MotifResult") -> Features:

@@ -89,6 +89,8 @@ def _tell_names(result: "MotifResult") -> None:
     said = ", ".join(f"{one.element} {one.at_percent:.2f} ± {one.error:.2f}" for one in parts)
     if said:
         typer.echo(f"  atomic per cent: {said}")
+    for note in result.names.notes:
+        typer.echo(f"  {note}")
 
 
 def _summary(result: "MotifResult", out: Path, sites: list[tuple[str, float] | None]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Fitted:
     means: Floats  # (k,)
     shares: Floats  # (k + 1,), the last of none of them
     probabilities: Floats  # (n, k + 1)
-    spread: float  # standard deviation of the host's columns beyond their errors
+    scatter: Floats  # (k,): standard deviation of a column of each occupation, by its noise at that level and beyond it
     excess: Floats  # (k, k): covariance of the numbers of columns beyond that of independent columns
 
 
@@ -96,7 +96,10 @@ def fit_mixture(
             trust + precision.sum(axis=0)
         )
         off = 1 / np.sqrt(trust + precision.sum(axis=0))
-    return Fitted(means, shares, probabilities, spread, _excess(probabilities[learnt], shares))
+    some = learnt if learnt.any() else np.ones(n, bool)
+    usual = np.median(noise_at(means, intensities[some], errors[some], slope), axis=0)
+    scatter = np.sqrt(usual + _wider(spread, means, float(levels.expected[0])) ** 2)
+    return Fitted(means, shares, probabilities, scatter, _excess(probabilities[learnt], shares))
 
 
 def main_level(intensities: Floats, errors: Floats) -> float:
@@ -125,6 +128,11 @@ def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
     return float(np.sqrt(max(variance, 0.0)))
 
 
+def _wider(spread: float, means: Floats, host: float) -> Floats:
+    """What columns of each level scatter by beyond their errors: as the host's, more where they are brighter."""
+    return np.asarray(spread * np.maximum(means / host, 1.0))
+
+
 def _expected(
     intensities: Floats,
     errors: Floats,
@@ -138,9 +146,8 @@ def _expected(
     host: float,
 ) -> Floats:
     """Probability of every occupation, and of none, of every column."""
-    wider = spread * np.maximum(means / host, 1.0)
     far, gain, noise = residuals_of(means, host, intensities, errors, slope)
-    variance = gain**2 * (noise + wider**2 + off**2)
+    variance = gain**2 * (noise + _wider(spread, means, host) ** 2 + off**2)
     log = -0.5 * (far**2 / variance + np.log(2 * np.pi * variance))
     log = np.concatenate([log, np.full((len(log), 1), -np.log(reach))], axis=1) + np.log(shares)
     return np.asarray(softmax(log, axis=1))

@@ -154,12 +154,13 @@ def _strangers(
 ) -> tuple[NDArray[np.bool_], Floats]:
     """Motifs that no example is like, and the means of the kinds by the motifs that their examples lie in.
 
-    A motif is like none if it is farther from the nearest kind than that is from any other kind, or if it is of another brightness
-    than the examples of that kind. A kind starts from a motif where that is what most of its examples are as bright as, and
-    their mean is as near to the motif's as the mean of so few is to its own.
+    A motif is like none if it is farther from the nearest kind than that is from any other kind (where that kind has a motif of
+    its own, if it is not surely nearer), or if it is of another brightness than the examples of that kind. A kind starts from a
+    motif where that is what most of its examples are as bright as, and their mean is as near to the motif's as the mean of so few
+    is to its own. Where only one kind has examples, a motif is like them if its mean is that near to theirs.
     """
-    if len(starts) < 2 or not len(means):
-        return np.zeros(len(means), bool), starts
+    if not len(means):
+        return np.zeros(0, bool), starts
     copies = np.stack([turned(starts, angle) for angle in turns])
 
     def away(some: Floats) -> Floats:
@@ -169,7 +170,13 @@ def _strangers(
     apart = away(starts) + np.diag(np.full(len(starts), np.inf))
     to = away(means)
     nearest = to.argmin(axis=1)
-    strange = to.min(axis=1) > apart.min(axis=1)[nearest]
+    away_from, own = np.sqrt(to.min(axis=1)), BEYOND_NOISE * noise
+    known = np.bincount(nearest[away_from <= own[nearest]], minlength=len(starts)) > 0
+    # Where a kind has a motif of its own, others must surely be nearer to it than the next kind is: Mo beside two vacancies is
+    # from Mo beside one as far as that is from Mo beside none.
+    next_kind = np.sqrt(apart.min(axis=1)) if len(starts) > 1 else own
+    limit = np.where(known, np.maximum(next_kind - own, own), next_kind)
+    strange = away_from > limit[nearest]
     found = starts.copy()
     for kind in np.unique(nearest).tolist():
         mine, shown = np.flatnonzero(nearest == kind), examples.features[examples.kind == kind, -1]

@@ -11,7 +11,7 @@ from torchmotif._elements import GAMMA, atomic_number
 from torchmotif.errors import CompositionError
 from torchmotif.names.formula import LIGHT, Composition, stack_name
 
-__all__ = ["BADLY", "GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
+__all__ = ["GAMMAS", "TOLERANCE", "Hosts", "Scattering", "find_hosts"]
 
 # Exponent of Z in the intensity of annular dark field images: 1.6 to 1.9 of most (Krivanek et al., 2010), 1.3 where the inner
 # angle is small, 2 is Rutherford's. MoSe2_80kV has 1.83, simulated specimens 1.7.
@@ -29,7 +29,7 @@ _UNSEEN_PRICE, _DOPANT_PRICE, _LESS_LIGHT_PRICE = 4.0, 2.0, 1.0  # in units of c
 _MOST = 3  # atoms of an element in a column of one formula unit
 _MOST_CLASSES = 4  # of sublattices of unlike brightness that are matched together; others follow them
 _REFUSED = 9.0  # chi-square at which a formula does not fit: 3 standard deviations
-BADLY = 4.0  # and at which it is said to fit badly
+_BADLY = 4.0  # and at which it is said to fit badly
 _USUAL = (1.6, 1.9)  # gamma of most images (Krivanek et al., 2010)
 _BEYOND = 1.5  # standard errors of gamma beyond these at which a formula is said to fit badly
 _RIVAL = 4.0  # by which another match may be worse and is named
@@ -74,6 +74,11 @@ class Hosts:
     rivals: list[str]
     unseen: list[str]
     fitted: bool = True
+
+    @property
+    def fits_badly(self) -> bool:
+        """Whether intensities are beyond what the formula should have, or go with an unusual exponent."""
+        return self.chi_square > _BADLY or self.unusual
 
     @property
     def unusual(self) -> bool:

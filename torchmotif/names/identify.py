@@ -11,9 +11,10 @@ from torchmotif._checks import real_number
 from torchmotif.errors import CompositionError, InputError
 from torchmotif.lattice import SiteTable
 from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
+from torchmotif.names.alike import Alike, formulas_alike
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
-from torchmotif.names.hosts import BADLY, TOLERANCE, Hosts, find_hosts
-from torchmotif.names.names import Names, likeliest
+from torchmotif.names.hosts import TOLERANCE, Hosts, find_hosts
+from torchmotif.names.names import CLEAR, Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
 
 __all__ = ["identify_columns"]
@@ -25,7 +26,6 @@ _AROUND = 6  # columns of which most sit on sites where one between the sites is
 # Standard errors of its intensity that a column between the sites needs: what noise alone makes there, of 1,000 places at
 # 1 electron per pixel 5, has 2 to 4.
 _SURE = 5.0
-_CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
 _UNNAMED = 0.1  # of all columns, from which a formula is said to explain too few
 
 
@@ -95,7 +95,8 @@ def identify_columns(
             f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
         )
     hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
-    return _named(
+    alike = [] if given else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
+    names = _named(
         measured,
         hosts,
         parsed,
@@ -103,6 +104,8 @@ def identify_columns(
         empty_positions=sites.positions[sites.without_column],
         brightness=brightness,
     )
+    names.record.update(alike=alike, notes=_notes(parsed, hosts, alike))
+    return names
 
 
 def _given(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
@@ -214,7 +217,7 @@ def _named(
         best[here], second[here] = names.T
         first[here], then[here] = chosen.T
         host = stack_name(hosts.stacks[one]) if one >= 0 else "between the sites"
-        tally.add(options, fitted, learnt, measured.errors[here], host)
+        tally.add(options, fitted, learnt, host)
     best[measured.site == -2], first[measured.site == -2] = -1, 0.0
     used = slice(n_columns, n)
     seen = measured.site[used] >= 0
@@ -233,7 +236,7 @@ def _named(
     record["warnings"] = _warnings(hosts, composition, tally, unnamed)
     if unseen:
         record["warnings"].append(
-            f"names: {', '.join(unseen)} are not looked for: such columns are less than {_CLEAR:.0f} standard errors of a column "
+            f"names: {', '.join(unseen)} are not looked for: such columns are less than {CLEAR:.0f} standard errors of a column "
             "from those without the adatom"
         )
     return Names(
@@ -282,7 +285,7 @@ def _told(
     MoS2 was off by 1.4 of its errors with them, by 1.2 without.
     """
     apart = np.abs(levels.expected - levels.expected[0])
-    kept = [k for k, one in enumerate(options) if "+" not in one.name or apart[k] >= _CLEAR * error]
+    kept = [k for k, one in enumerate(options) if "+" not in one.name or apart[k] >= CLEAR * error]
     left_out = [one.name for k, one in enumerate(options) if k not in kept]
     return [options[k] for k in kept], Levels(levels.expected[kept], levels.tolerance[kept]), left_out
 
@@ -296,9 +299,7 @@ class _Tally:
         self._atoms = np.zeros(len(self.elements))
         self._parts: list[tuple[Floats, Floats, Floats]] = []
 
-    def add(
-        self, options: list[Occupation], fitted: Fitted, learnt: NDArray[np.bool_], errors: Floats, host: str
-    ) -> None:
+    def add(self, options: list[Occupation], fitted: Fitted, learnt: NDArray[np.bool_], host: str) -> None:
         """Count the columns of one sublattice."""
         k = len(options)
         p = fitted.probabilities[learnt]
@@ -307,7 +308,8 @@ class _Tally:
         self._parts.append((p[:, :k], atoms, fitted.excess))
         variance = np.maximum((p * (1 - p)).sum(axis=0)[:k], np.diag(fitted.excess))
         counts = np.bincount(p.argmax(axis=1), minlength=k + 1)
-        sigma = float(np.hypot(np.median(errors), fitted.spread))
+        # By the noise of both: Mo_S2 and Mo_S are three times as bright as S2, and 2.9 standard errors apart where that has 4.
+        sigma = (fitted.scatter[:, None] + fitted.scatter) / 2
         apart = np.abs(fitted.means[:, None] - fitted.means) / sigma
         np.fill_diagonal(apart, np.inf)
         likely = fitted.shares[:k] * len(p) > 0.5
@@ -350,11 +352,26 @@ class _Tally:
         }
 
 
+def _notes(composition: Composition, hosts: Hosts, alike: list[Alike]) -> list[str]:
+    """What intensities cannot say of a formula."""
+    own = _columns_at(composition.text, list(map(stack_name, hosts.stacks.values())), hosts.scattering.gamma)
+    others = [_columns_at(one["formula"], one["hosts"], one["gamma"]) for one in alike]
+    return (
+        [f"intensities alone do not tell {own} from {', '.join(others)}: which it is was given, not found"]
+        if others
+        else []
+    )
+
+
+def _columns_at(formula: str, columns: list[str], gamma: float) -> str:
+    return f"{formula} ({', '.join(dict.fromkeys(columns))}; Z^{gamma:.2f})"
+
+
 def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: float) -> list[str]:
     """What is doubtful, with what to do."""
     said = []
     text = composition.text
-    if hosts.chi_square > BADLY or hosts.unusual:
+    if hosts.fits_badly:
         said.append(
             f"names: {text} fits badly: its intensities would go with Z^{hosts.scattering.gamma:.2f}, usual are 1.6 to 1.9; check the "
             "composition, or give gamma"
@@ -374,7 +391,7 @@ def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: fl
             f"names: {unnamed:.0%} of the columns fit no name that {text} allows; check the composition, or name dopants"
         )
     rows = [row for row in tally.rows() if row["count"]]
-    unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < _CLEAR]
+    unclear = [row for row in rows if row["contrast"] is not None and row["contrast"] < CLEAR]
     said += [
         f"names: {row['name']} and {row['next']} on {row['site']} are {row['contrast']:.1f} standard errors of a column apart: "
         "single columns may be either"

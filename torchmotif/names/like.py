@@ -1,6 +1,7 @@
 """like: names of all columns from a few examples of each kind, by a mixture in moment space."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,9 @@ from scipy.special import softmax
 from torchmotif.errors import InputError
 from torchmotif.names._starts import BEYOND_NOISE, start_from, turned, turns_of, within_motifs
 from torchmotif.names.examples import Examples, Features
-from torchmotif.names.names import Names, likeliest
+from torchmotif.names.names import CLEAR, Names, likeliest
 
-__all__ = ["name_like"]
+__all__ = ["name_like", "without_scatter"]
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +36,14 @@ class _Space:
     def of(self, values: Floats) -> Floats:
         """Coordinates of feature vectors."""
         return np.asarray((values - self.centre) @ self.axes)
+
+
+class _Learnt(NamedTuple):
+    """What the kinds are in an image."""
+
+    means: Floats  # (j, k): features of each
+    of_kind: Floats  # (n, j + 1): probability of every column to be of each kind, and last of none
+    contrast: Floats  # (j, j): distance between the kinds in standard deviations of one column, inf from each to itself
 
 
 def name_like(
@@ -73,22 +82,52 @@ def name_like(
             "with the same patch_size, or together as a list"
         )
     whole = np.asarray(np.isfinite(features.values).all(axis=1))
-    values, motif = features.values[whole], labels[whole]
+    learnt = _learnt(features.values[whole], labels[whole], examples, own[whole])
+    return _names(learnt, whole, examples)
+
+
+def without_scatter(
+    features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]
+) -> Examples:
+    """Examples as other images are to know them: each is as the mean of all columns of its kind in its own image.
+
+    What a column shows beyond that is the noise and the soil of its image. In another image, where they are less, it would be
+    taken for what sets kinds apart: V_Se of TiWSe2 (11, ADF2) scatter by 0.12, of which two in five examples lie at the
+    brightness of half empty sites of 25, where V_Se scatter by 0.06.
+
+    Parameters
+    ----------
+    features : Features
+        Of all columns of the image that the examples are of.
+    labels : array of shape (n,), int
+        Their motifs.
+    examples : Examples
+    own : array of shape (n,), int
+        Kind of the columns that are examples, -1 of all others.
+
+    Returns
+    -------
+    learnt : Examples
+    """
+    whole = np.asarray(np.isfinite(features.values).all(axis=1))
+    learnt = _learnt(features.values[whole], labels[whole], examples, own[whole])
+    return replace(examples, features=learnt.means[examples.kind])
+
+
+def _learnt(values: Floats, motif: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]) -> _Learnt:
+    """Learn what the kinds are from all columns of an image, which start from the examples."""
     turns = turns_of(values, motif)
     within = within_motifs(values, motif, turns)
     starts = start_from(examples, values, motif, within, turns)
     kinds, every, weight = len(examples.kinds), starts.means, starts.weight
-    named = np.minimum(np.arange(len(every) + 1), kinds)
     for _ in range(_PASSES):
         space = _space(values, within, every, np.sqrt(starts.scatter / weight), turns)
         foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
-        found = _mixture(values, space, turns, every, weight, own=own[whole], foreign=foreign)
+        found, apart = _mixture(values, space, turns, every, weight, own=own, foreign=foreign)
         every, weight = _relearnt(values, found, turns, every, weight)
         found = found.sum(axis=0)
-    of_kind = np.zeros((len(values), kinds + 1))
-    for part, kind in enumerate(named.tolist()):
-        of_kind[:, kind] += found[:, part]  # the last of them is none
-    return _names(of_kind, whole, examples)
+    of_kind = np.concatenate([found[:, :kinds], found[:, kinds:].sum(axis=1, keepdims=True)], axis=1)
+    return _Learnt(every[:kinds], of_kind, np.sqrt(apart[:kinds, :kinds]))
 
 
 def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns: list[float]) -> _Space:
@@ -107,8 +146,8 @@ def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns:
     rest = between - told
     # Kinds too rare to be in `kept`.
     beyond = np.where(np.linalg.norm(rest, axis=1) > BEYOND_NOISE * np.tile(noise, len(turns)), 1.0, 0.0)
-    intensity = white[-1:].copy()
-    intensity /= np.linalg.norm(intensity) / np.linalg.norm(told, axis=1).max()
+    # As long as what tells the kinds; one kind without anything beside it is told from outliers by its intensity.
+    intensity = white[-1:] / np.linalg.norm(white[-1]) * (np.linalg.norm(told, axis=1).max() or 1.0)
     _, strength, right = np.linalg.svd(
         np.concatenate([told + beyond[:, None] * rest, intensity]), full_matrices=False
     )
@@ -124,8 +163,15 @@ def _mixture(
     *,
     own: NDArray[np.int64],
     foreign: Floats,
-) -> Floats:
-    """Probability of every start in every orientation, and last of none, of every column, shape (g, n, j + 1)."""
+) -> tuple[Floats, Floats]:
+    """Probability of every start in every orientation, and last of none, of every column, and how far apart the starts are.
+
+    Returns
+    -------
+    probabilities : array of shape (g, n, j + 1)
+    apart : array of shape (j, j)
+        Squared distance in standard deviations of one column, inf from each to itself.
+    """
     at = np.stack([space.of(turned(values, angle)) for angle in turns])  # (g, n, q)
     learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
     copies = np.stack([space.of(turned(starts, angle)) for angle in turns])
@@ -140,7 +186,7 @@ def _mixture(
             means,
             scatter,
             shares,
-            limits=_limits(copies, means, scatter),
+            limits=_limits(_apart(copies, means, scatter), size),
             own=mine,
             foreign=foreign[learnt],
         )
@@ -154,9 +200,9 @@ def _mixture(
         # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
         squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
         scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    return _weights(
-        at, means, scatter, shares, limits=_limits(copies, means, scatter), own=own, foreign=foreign
-    )
+    apart = _apart(copies, means, scatter)
+    limits = _limits(apart, size)
+    return _weights(at, means, scatter, shares, limits=limits, own=own, foreign=foreign), apart
 
 
 def _foreign(bright: Floats, kinds: Floats, spread: float) -> Floats:
@@ -171,12 +217,17 @@ def _foreign(bright: Floats, kinds: Floats, spread: float) -> Floats:
     return np.asarray(0.5 * ((bright[:, None] - kinds) ** 2 - gap**2) / spread**2)
 
 
-def _limits(copies: Floats, means: Floats, scatter: Floats) -> Floats:
-    """How far from each kind a column may be and still be of it: no nearer than to the next kind, nor than scatter takes it."""
+def _apart(copies: Floats, means: Floats, scatter: Floats) -> Floats:
+    """Squared distance of each mean from each other in its nearest orientation, inf from itself, shape (j, j)."""
     step = means[:, None, None] - copies  # (j, g, j, q)
     apart = np.einsum("agbq,qr,agbr->agb", step, np.linalg.inv(scatter), step).min(axis=1)
     np.fill_diagonal(apart, np.inf)
-    least = (np.sqrt(means.shape[1]) + _STRAYS) ** 2
+    return np.asarray(apart)
+
+
+def _limits(apart: Floats, size: int) -> Floats:
+    """How far from each kind a column may be and still be of it: no nearer than to the next kind, nor than scatter takes it."""
+    least = (np.sqrt(size) + _STRAYS) ** 2
     nearest = apart.min(axis=1)
     return np.asarray(np.where(np.isfinite(nearest), np.maximum(nearest, least), least))
 
@@ -236,8 +287,9 @@ def _relearnt(
     return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
 
 
-def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Names:
+def _names(learnt: _Learnt, whole: NDArray[np.bool_], examples: Examples) -> Names:
     """Names by the probability of every kind, and last of none."""
+    of_kind = learnt.of_kind
     n, kinds = len(whole), len(examples.kinds)
     first, second = np.full(n, -1), np.full(n, -1)
     p_first, p_second = np.zeros(n), np.zeros(n)
@@ -245,15 +297,23 @@ def _names(of_kind: Floats, whole: NDArray[np.bool_], examples: Examples) -> Nam
     first[whole], second[whole] = names.T
     p_first[whole], p_second[whole] = probabilities.T
     counts = np.bincount(names[:, 0] + 1, minlength=kinds + 1)[1:]
+    nearest, contrast = learnt.contrast.argmin(axis=1), learnt.contrast.min(axis=1)
     rows = [
         {
             "name": name,
             "examples": int((examples.kind == k).sum()),
             "count": int(counts[k]),
             "expected": float(of_kind[:, k].sum()),
-            "error": float(np.sqrt((of_kind[:, k] * (1 - of_kind[:, k])).sum())),
+            "error": float(np.sqrt((of_kind[:, k] * (1 - of_kind[:, k])).clip(0.0).sum())),
+            "contrast": float(contrast[k]) if np.isfinite(contrast[k]) else None,
+            "next": examples.kinds[nearest[k]] if np.isfinite(contrast[k]) else None,
         }
         for k, name in enumerate(examples.kinds)
     ]
-    record = {"by": "examples", "atoms": None, "table": rows, "warnings": []}
+    warnings = [
+        f"names: {examples.kinds[a]} and {examples.kinds[b]} are {learnt.contrast[a, b]:.1f} standard deviations of a column apart "
+        "by their examples: single columns may be either; check the examples, or give more"
+        for a, b in np.argwhere(np.triu(learnt.contrast < CLEAR)).tolist()
+    ]
+    record = {"by": "examples", "atoms": None, "table": rows, "warnings": warnings}
     return Names(list(examples.kinds), first, p_first, second, p_second, record=record)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NONE", "Names", "likeliest"]
+__all__ = ["CLEAR", "NONE", "Names", "likeliest"]
 
 NONE = "none"  # what pictures and graphs call columns without a name
+
+CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
 
 _COMPETES = 0.05  # probability from which another name is said beside the first
 _NO_PLACES = np.zeros((0, 2))
@@ -41,7 +43,8 @@ class Names:
     empty_probabilities : array of shape (k,), float64
     record : dict
         How they were given: `by`, "composition" or "examples"; `atoms`, those of each kind, or None; `table`, columns and what
-        tells each kind; of a composition `formula`, `dopants`, `gamma`, `hosts` and `composition_at_percent`; `warnings`.
+        tells each kind; of a composition `formula`, `dopants`, `gamma`, `hosts`, `alike`, formulas that fit as well, and
+        `composition_at_percent`; `warnings`; `notes`.
     """
 
     kinds: list[str]
@@ -78,6 +81,11 @@ class Names:
     def warnings(self) -> list[str]:
         """What is doubtful about the names, each with what to do."""
         return list(self.record.get("warnings", []))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the names do not prove, such as a formula that another one's intensities are as well."""
+        return list(self.record.get("notes", []))
 
     @property
     def atoms(self) -> "dict[str, dict[str, int]] | None":
@@ -138,8 +146,8 @@ class Names:
         Returns
         -------
         pandas.DataFrame
-            name, count, expected, error; where names came from a composition: site, intensity (1: that of the host), contrast, the
-            distance to the likeliest other name in standard errors of a column, and next, that name.
+            name, count, expected, error; contrast, the distance to the likeliest other name in standard errors of a column, and next,
+            that name; where names came from a composition, site and intensity (1: that of the host); from examples, their number.
         """
         import pandas as pd
 

@@ -33,6 +33,7 @@ def names_section(result: "Shown") -> dict[str, Any] | None:
             f"Names came from the composition {record['formula']}{dopants}: sublattices hold {hosts}, and intensities go with "
             f"Z^{gamma:.2f} ± {error:.2f}."
         )
+    how = " ".join([how, *(f"{note[0].upper()}{note[1:]}." for note in names.notes)])
     return {
         "how": how,
         "rows": record.get("table", []),
