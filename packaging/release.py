@@ -1,16 +1,19 @@
-"""Is this tag ready to be released? And what its release says.
+"""A release: its version written into every file that names one, and whether a tag is ready to be released.
 
-    python packaging/release.py v0.1.0 [--notes FILE]
+    python packaging/release.py v0.1.0 --prepare        before the tag: writes the version, and dates the changelog's section
+    python packaging/release.py v0.1.0 [--notes FILE]   in the workflow of the tag: checks it, and gives what its release says
 
 Exits with an error where a file names another version than the tag, or where the changelog has no section about it.
 """
 
 import argparse
+import datetime as dt
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+UNRELEASED = "## [Unreleased]\n"
 # The files that name the version, and how.
 PLACES = {
     "pyproject.toml": r'^version = "(.+)"$',
@@ -31,12 +34,32 @@ def notes_of(version: str) -> str:
     return next((text.partition("\n")[2].strip() for text in sections if text.startswith(f"[{version}]")), "")
 
 
+def prepare(version: str, day: dt.date) -> None:
+    """Write a version into every file that names one; what is unreleased in the changelog becomes its section."""
+    for file, pattern in PLACES.items():
+        path = ROOT / file
+        text = path.read_text()
+        found = re.search(pattern, text, re.MULTILINE)
+        if not found:
+            sys.exit(f"{file} names no version")
+        path.write_text(text[: found.start(1)] + version + text[found.end(1) :])
+    changelog = ROOT / "CHANGELOG.md"
+    text = changelog.read_text()
+    if not notes_of(version):
+        if UNRELEASED not in text:
+            sys.exit("CHANGELOG.md has no section [Unreleased]")
+        changelog.write_text(text.replace(UNRELEASED, f"{UNRELEASED}\n## [{version}] - {day}\n", 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tag", help="such as v0.1.0")
     parser.add_argument("--notes", type=Path, metavar="FILE", help="where the section of the changelog goes")
+    parser.add_argument("--prepare", action="store_true", help="write the version into all files first")
     given = parser.parse_args()
     version = given.tag.removeprefix("v")
+    if given.prepare:
+        prepare(version, dt.datetime.now(dt.UTC).date())
     faults = [f"{file} says {said}" for file in PLACES if (said := version_in(file)) != version]
     notes = notes_of(version)
     if not notes:

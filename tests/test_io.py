@@ -157,6 +157,15 @@ def test_grey_stored_as_colour_keeps_its_integers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tm.read(tmp_path / "grey.tif").numpy(), RAMP.astype(np.uint8))
 
 
+def test_a_stack_of_three_frames_is_no_colour(tmp_path: Path) -> None:
+    stack = np.arange(3 * 600, dtype=np.float32).reshape(3, 20, 30)
+    # What tifffile writes of three frames when nobody says what they are:
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="rgb", planarconfig="separate")
+    (item,) = contents(tmp_path / "stack.tif")
+    assert (item.data.shape, item.is_rgb) == (stack.shape, False)
+    np.testing.assert_array_equal(tm.read(tmp_path / "stack.tif", frame=1).numpy(), stack[1])
+
+
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5)], ids=["1-D", "4-D"])
 def test_arrays_that_are_no_image_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "array.npy", np.zeros(shape))

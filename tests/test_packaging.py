@@ -41,3 +41,30 @@ def test_a_tag_is_checked_against_every_file_that_names_a_version() -> None:
         assert f"{file} says {project()['version']}" in other
     assert "CHANGELOG.md has no section [99.0.0]" in other
     assert "says" not in checked(f"v{project()['version']}")
+
+
+def test_a_release_is_prepared_in_all_files(tmp_path: Path) -> None:
+    files = (
+        "pyproject.toml",
+        "CITATION.cff",
+        ".zenodo.json",
+        "packaging/conda/recipe.yaml",
+        "packaging/release.py",
+    )
+    for file in (*files, "CHANGELOG.md"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text((ROOT / file).read_text())
+    script, notes = tmp_path / "packaging" / "release.py", tmp_path / "notes.md"
+    before = subprocess.run(
+        [sys.executable, str(script), "v98.7.6"], capture_output=True, text=True, check=False
+    )
+    assert before.returncode != 0
+    subprocess.run([sys.executable, str(script), "v98.7.6", "--prepare"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(script), "v98.7.6", "--notes", str(notes)], check=True, capture_output=True
+    )
+    assert notes.read_text().startswith("### ")
+    changelog = (tmp_path / "CHANGELOG.md").read_text()
+    assert changelog.index("## [Unreleased]") < changelog.index("## [98.7.6] - 2")
+    after = (tmp_path / "pyproject.toml").read_text()
+    assert after == (ROOT / "pyproject.toml").read_text().replace(str(project()["version"]), "98.7.6", 1)

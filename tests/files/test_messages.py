@@ -65,6 +65,9 @@ def test_what_is_no_image_is_named(tmp_path: Path, name: str) -> None:
 def test_a_folder_and_a_zarr_group_without_arrays_are_named(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="is a folder, and no zarr"):
         tm.read(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ReadError, match="is a folder of results, not an image"):
+        tm.read(tmp_path)
     zarr.open_group(tmp_path / "g.zarr", mode="w")
     with pytest.raises(ReadError, match="holds no zarr array"):
         tm.read(tmp_path / "g.zarr")

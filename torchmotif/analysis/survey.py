@@ -92,6 +92,7 @@ def _fitting(engine: Engine, group: list[Image], patch_size: int | None) -> list
     return group
 
 
+@single_threaded()  # tens of small steps, each of which would wait for a second thread
 def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None = None) -> dict[str, Any]:
     """Look through an image: what `Survey` holds, but for its model, and the greatest values.
 

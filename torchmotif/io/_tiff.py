@@ -37,7 +37,8 @@ def tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
             _check_codecs(page, path)
             is_rgb = page.photometric in {2, 6} and series.axes[-1] == "S" and series.shape[-1] in {3, 4}
             data = _pixels(path, number, series, lazy=lazy)
-            if series.axes.endswith("SYX") and page.photometric == 2:  # colours plane by plane
+            # Colours plane by plane; three or four planes of real numbers are frames, which tifffile calls colours as well.
+            if series.axes.endswith("SYX") and page.photometric == 2 and data.dtype.kind != "f":
                 data = with_axes(data, [*range(data.ndim - 3), data.ndim - 2, data.ndim - 1, data.ndim - 3])
                 is_rgb = True
             size = _pixel_size(file, series)

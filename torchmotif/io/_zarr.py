@@ -33,10 +33,7 @@ _CODECS = {
 
 def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
     """The images of a folder of zarr."""
-    if not any((path / head).is_file() for head in _HEADS):
-        raise ReadError(
-            f"{path} is a folder, and no zarr array or group: it has no zarr.json; give a file in it"
-        )
+    _check_head(path)
     try:
         import zarr
     except ImportError as error:
@@ -72,6 +69,18 @@ def store(path: Path, *, lazy: bool = False) -> list[Dataset]:
             for item in found
         ]
     return found
+
+
+def _check_head(path: Path) -> None:
+    """Check that a folder begins as one of zarr."""
+    if not any((path / head).is_file() for head in _HEADS):
+        if (path / "run.json").is_file():
+            raise ReadError(
+                f"{path} is a folder of results, not an image; MotifResult.load opens it in Python, {path / 'report.html'} in a browser"
+            )
+        raise ReadError(
+            f"{path} is a folder, and no zarr array or group: it has no zarr.json; give a file in it"
+        )
 
 
 def _opened(path: Path, *, blosc: bool = False) -> Any:

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from torchmotif._threads import single_threaded
 from torchmotif.columns.lattice import find_lattice, translations
 
 __all__ = ["expected_places", "is_surrounded", "kinds_of"]
@@ -25,6 +26,7 @@ _WIDEST_GAP = np.radians(
 _OUTWARDS = np.radians([-60.0, 0.0, 60.0])  # beyond the image's border there may be columns
 
 
+@single_threaded()
 def expected_places(
     positions: Values, sublattice: Numbers, has_column: NDArray[np.bool_], spacing: float
 ) -> tuple[Values, Numbers, dict[int, float]]:

@@ -148,7 +148,8 @@ def read_examples(path: str | Path) -> list[Pointed]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path} cannot be read: {error}") from error
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
+        raise ReadError(f"{path} cannot be read: {reason}") from error
     reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
     missing = [name for name in _HEADER if name not in (reader.fieldnames or [])]
     if missing:

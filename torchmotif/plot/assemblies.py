@@ -9,7 +9,7 @@ from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.figure import axes_or_new, new_figure
 from torchmotif.plot.style import OTHER, Style, label_styles
-from torchmotif.statistics import AssemblyStatistics, growth_graph
+from torchmotif.statistics import AssemblyStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,24 +124,37 @@ def growth(
     from matplotlib.collections import LineCollection
 
     axes = axes_or_new(ax, 1.9 * len(hierarchy.levels_) + 2, 5)
-    graph = growth_graph(hierarchy, statistics)
-    shown = [node for node in graph if node[1] < per_level]
-    part = graph.subgraph(shown)
-    place = {node: (node[0], part.nodes[node]["energy_kt"]) for node in shown}
-    lines = [(place[first], place[second]) for first, second in part.edges]
+    table = statistics.table
+    kept = np.minimum([len(level) for level in hierarchy.levels_], per_level)
+    table = table[
+        table["index"] < table["size"].map(dict(zip(_sizes(hierarchy), kept.tolist(), strict=True)))
+    ]
+    place = dict(zip(zip(table["size"], table["index"], strict=True), table["energy_kt"], strict=True))
+    lines = [
+        ((size - 1, place[size - 1, smaller]), (size, place[size, larger]))
+        for number, size in enumerate(_sizes(hierarchy)[1:], start=1)
+        for larger, smaller, _ in hierarchy.containment(number).tolist()
+        if larger < per_level and smaller < per_level
+    ]
     axes.add_collection(LineCollection(lines, colors=OTHER, linewidths=0.6, zorder=1))
     for name, (colour, marker) in _CHARACTERS.items():
-        nodes = [node for node in shown if part.nodes[node]["character"] == name]
-        if nodes:
-            points = np.array([place[node] for node in nodes])
-            axes.scatter(points[:, 0], points[:, 1], s=36, color=colour, marker=marker, label=name, zorder=2)
+        here = table[table["character"] == name]
+        if len(here):
+            axes.scatter(
+                here["size"], here["energy_kt"], s=36, color=colour, marker=marker, label=name, zorder=2
+            )
     axes.axhline(0, color="black", lw=0.6)
-    axes.set_xticks([level.size for level in hierarchy.levels_])
+    axes.set_xticks(_sizes(hierarchy))
     axes.set_xlabel("motifs in the assembly")
     axes.set_ylabel(f"−ln(observed / expected), kT,\nagainst {statistics.null} labels")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return axes
+
+
+def _sizes(hierarchy: MotifHierarchy) -> list[int]:
+    """Motifs in the assemblies of each level."""
+    return [level.size for level in hierarchy.levels_]
 
 
 def _name(graph: PlaneGraph, label: int) -> str:

@@ -119,7 +119,7 @@ def _pictures(
     if len(hierarchy.levels_) < 2:
         return {}
     sizes = len(hierarchy.levels_) - 1
-    shown, points = bare_figure(10.5, 2.2 * sizes + 0.4), bare_figure(6.0, 4.2)
+    shown, points = bare_figure(10.5, 2.2 * sizes + 0.4), bare_figure(6.0, 4.2, (0.85, 0.5, 0.1, 0.1))
     atlas(hierarchy, chosen, n=(_FREQUENT + _RARE) * sizes, numbered=True, figure=shown)
     growth(hierarchy, statistics, ax=points.add_subplot())
     return {

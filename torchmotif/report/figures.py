@@ -13,11 +13,27 @@ __all__ = ["bare_figure", "inline_svg"]
 _numbers = count()
 
 
-def bare_figure(width_in: float, height_in: float) -> "Figure":
-    """A figure without pyplot: no window, nothing to close."""
+def bare_figure(
+    width_in: float, height_in: float, margins_in: tuple[float, float, float, float] | None = None
+) -> "Figure":
+    """A figure without pyplot: no window, nothing to close.
+
+    Parameters
+    ----------
+    width_in, height_in : float
+        Inches.
+    margins_in : (float, float, float, float), optional
+        Left, bottom, right and top of a single axes, in inches; by default all is laid out by what is drawn, which takes as long
+        as to draw it.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_in, height_in), dpi=150, layout="constrained")
+    if margins_in is None:
+        return Figure(figsize=(width_in, height_in), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), dpi=150)
+    left, bottom, right, top = margins_in
+    figure.subplots_adjust(left / width_in, bottom / height_in, 1 - right / width_in, 1 - top / height_in)
+    return figure
 
 
 def inline_svg(figure: "Figure", label: str) -> Any:

@@ -102,7 +102,7 @@ def spectrum(result: "Shown", sample: Sample) -> Any:
         noise = np.asarray(moment_variance(mean[None], basis.basis.numpy(), electrons_per_unit=gain))[0]
     power = np.square(sample.moments.mean(axis=0))
     power[0] = (mean.mean() if counts.any() else 0.0) ** 2  # of the pixels as they are
-    figure = bare_figure(5.6, 3.4)
+    figure = bare_figure(5.6, 3.4, (0.75, 0.5, 0.1, 0.1))
     moment_spectrum(
         basis.orders.numpy(),
         power,

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchmotif._threads import single_threaded
 from torchmotif.errors import OutputError
 from torchmotif.report.assemblies import hierarchy_section
 from torchmotif.report.atlas import cards, occupancy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["render", "write_report"]
 
 
+@single_threaded()  # of samples: thousands of small steps, each of which would wait for a second thread
 def render(result: "Shown") -> str:
     """The report of a result as HTML.
 
