@@ -95,7 +95,7 @@ def _learnt(specimen: tm.datasets.Specimen, dose: float, device: torch.device) -
     """The motifs of a specimen, patches of the first shell at the true positions."""
     at = specimen.truth.positions
     size = tm.patches.first_shell(float(torch.cdist(at, at).kthvalue(2, dim=1).values.median()))
-    at = at[tm.patches.inside(at, specimen.shape, size)]
+    at = at[tm.patches.inside(at, (specimen.shape[0], specimen.shape[1]), size)]
     counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(3)).data)
     patches = tm.extract_patches(counts, at, size).to(device)
     offsets = tm.patches.offsets(at, size).to(device)

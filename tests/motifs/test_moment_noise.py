@@ -20,7 +20,7 @@ def noise_of(moments: torch.Tensor, level: float, offsets: torch.Tensor | None =
 
 def covariance(noise: CountingNoise, moments: torch.Tensor, rows: list[int] | None = None) -> torch.Tensor:
     index = torch.arange(len(moments)) if rows is None else torch.tensor(rows)
-    return noise.covariances(moments[index].mean(0)[None], noise.shares(index)[None])[0]
+    return noise.covariances(moments[index].mean(0)[None], noise.offsets_of(index).mean(0)[None])[0]
 
 
 def column_of(moments: torch.Tensor, noise: CountingNoise, scale: float = 1.0) -> CentralColumn:

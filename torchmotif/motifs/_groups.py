@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from torchmotif.motifs._mixture import Points
@@ -34,7 +34,6 @@ class Blocks(ABC):
         self.counts = [len(mine) for mine in rows]
         blocks = [-(-count // _BLOCK) for count in self.counts]
         starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
-        self.slices = [slice(i, i + count) for i, count in zip(starts, self.counts, strict=True)]
         # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
         group = np.repeat(np.arange(len(blocks)), blocks)
         before = np.cumsum([0, *self.counts[:-1]])
@@ -102,11 +101,27 @@ class Blocks(ABC):
         x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
         x = torch.cat([x, self.present], -1)
         variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        return Points(x, x, self.group, self.size.float(), torch.where(variance > 0, variance, 1.0))
+        return self._as_points(x, torch.where(variance > 0, variance, 1.0))
 
-    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
+    def _as_points(self, x: Float[Tensor, "p w q1"], variance: Float[Tensor, "g q"]) -> Points:
+        count = self.size.float()
+        return Points(x, x / count[self.group][:, None, None], self.group, count, variance)
+
+    def of_columns(self, of_points: Shaped[Tensor, "p w ..."]) -> Shaped[Tensor, " m"]:
         """What was computed of every point, for the columns in their order."""
         return of_points.reshape(-1)[self.place]
+
+    def quantiles(self, of_columns: Float[Tensor, " m"], at: Sequence[float]) -> Float[Tensor, "g q"]:
+        """Those of the columns of each set, linear between two of them."""
+        # Two sorts rank the columns of all sets.
+        order = torch.argsort(of_columns, stable=True)
+        ranked = of_columns[order[torch.argsort(self.set[order], stable=True)]]
+        before = np.cumsum([0, *self.counts[:-1]])[:, None]
+        place = (np.array(self.counts)[:, None] - 1) * np.array(at)
+        low, high = before + np.floor(place), before + np.ceil(place)
+        sent = torch.from_numpy(np.stack([low, high, place % 1])).to(ranked.device)
+        ends = ranked[sent[:2].long()]
+        return torch.lerp(ends[0], ends[1], sent[2].to(ranked))
 
 
 class Groups(Blocks):
@@ -122,8 +137,9 @@ class Groups(Blocks):
     ) -> None:
         super().__init__(finer, rows, len(basis.basis))
         self.basis, self.noise, self.scale = basis, noise, scale
-        shares = torch.stack([noise.shares(mine) for mine in rows])
-        self.covariance = scale * noise.covariances(self.means, shares)
+        offsets = noise.offsets_of(self.order)
+        shares = offsets.new_zeros(len(rows), offsets.shape[1]).index_add_(0, self.set, offsets)
+        self.covariance = scale * noise.covariances(self.means, shares / self.size.to(shares)[:, None])
         self.column = central_columns(self.means[:, : self.used], basis)
         self.filter = matched_filter(self.column, self.covariance)
         around = neighbouring_columns(self.means[:, : self.used], basis)
@@ -169,11 +185,11 @@ class Groups(Blocks):
     def points(self) -> Points:
         """See `Blocks`."""
         plain, (values, _, _) = self._in_coordinates(), self._straight
-        variance = self.total(values.square().sum(1)) / plain.whole
+        variance = self.total(values.square().sum(1)) / plain.count[:, None]
         variance = torch.where(variance > _LEAST_VARIANCE, variance, 1.0)
         x = torch.cat([plain.x[..., : self._first], values, self.present], -1)
         variance = torch.cat([plain.variance[:, : self._first], variance], 1)
-        return Points(x, x, self.group, plain.count, variance)
+        return self._as_points(x, variance)
 
     @property
     def bend(self) -> Float[Tensor, "g q 2"]:
@@ -195,8 +211,8 @@ class Groups(Blocks):
         more = (fourth / width**4 - 1.5 * skewness.square()).square() / 48
         x = (odds - discriminants[self.group][:, None, :, -1]) / width[self.group][:, None]
         y, slope = straightened(x, skewness[self.group][:, None])
-        gain = self.points.total((self.present.mT @ (0.5 * (x.square() - y.square()) + slope))[:, 0])
-        return torch.where(directions.any(-1), gain + self.points.whole * more, 0.0)
+        gain = self.points.mean(0.5 * (x.square() - y.square()) + slope)
+        return torch.where(directions.any(-1), self.points.count[:, None] * (gain + more), 0.0)
 
 
 def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:

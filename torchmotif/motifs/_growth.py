@@ -189,9 +189,9 @@ class _Chooser:
         """What decides, (g, c, 12) on the host, in the order in which `_chosen` takes it apart."""
         points, k = groups.points, len(self.basis.basis)
         second = found.odds.sigmoid()
-        sums = points.sums(second)[..., -1].clamp(min=1e-6)
         n = points.count[:, None]
-        hard = points.total((points.weighted[..., -1:].mT @ (found.odds > 0).float())[:, 0])
+        sums = (n * points.mean(second)).clamp(min=1e-6)
+        hard = (n * points.mean((found.odds > 0).float())).round()
         difference = (
             points.total(second.mT @ groups.blocks[..., :k])
             * (n / sums / (n - sums).clamp(min=1e-6))[..., None]

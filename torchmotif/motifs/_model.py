@@ -265,7 +265,7 @@ class Learner:
         mean = finer.mean(0)
         beyond = finer[:, : len(self.basis.basis)] - mean[: len(self.basis.basis)]
         rows = torch.arange(len(finer), device=finer.device)
-        covariance = self.noise.covariances(mean[None].double(), self.noise.shares(rows)[None])[0]
+        covariance = self.noise.covariances(mean[None].double(), self.noise.offsets_of(rows).mean(0)[None])[0]
         scatter = (beyond.T @ beyond).double() / len(finer)
         scale = self.scale or noise_scale(scatter, covariance, len(finer)) or 1.0
         return scale, scale * covariance

@@ -67,7 +67,7 @@ def _best_along(
     starts = _starts(x.device)
     s, c = starts.dead.shape
     weight = sums.sum(1)
-    middle = (x * weight).sum(-1, keepdim=True) / n[:, None]
+    middle = (x * weight).sum(-1, keepdim=True)
     x = x - middle
     places = torch.stack([torch.ones_like(x), x, x.square()], 1)
     _, mean, variance = _mixture(torch.bmm(sums, places.mT))
@@ -81,11 +81,11 @@ def _best_along(
     weighted = (places * weight[:, None]).mT.repeat_interleave(s, 0)
 
     def joint(moments: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c p"]:
-        """Logarithm of number times density of each component, but for a constant."""
-        count, mean, variance = _mixture(moments)
+        """Logarithm of share times density of each component, but for a constant."""
+        share, mean, variance = _mixture(moments)
         precision = variance.reciprocal()
         slope = mean * precision
-        constant = torch.addcmul((count.square() * precision).log(), slope, mean, value=-1)
+        constant = torch.addcmul((share.square() * precision).log(), slope, mean, value=-1)
         return torch.bmm(torch.stack([constant, slope, precision, dead], -1), powers)
 
     def stepped(moments: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c 3"]:
@@ -94,18 +94,18 @@ def _best_along(
     for _ in range(_LEAPS_1D):
         one = stepped(moments)
         moments = stepped(ahead(moments, one, stepped(one)))
-    likelihood = (joint(moments).logsumexp(1) * weighted[..., 0]).sum(-1).view(-1, s)
+    likelihood = n[:, None] * (joint(moments).logsumexp(1) * weighted[..., 0]).sum(-1).view(-1, s)
     best = (2 * likelihood - 3 * n.log()[:, None] * starts.components).argmax(1)
-    count, mean, variance = _mixture(moments.view(-1, s, c, 3)[torch.arange(len(x), device=x.device), best])
-    return torch.stack([(count / n[:, None]).log() + starts.dead[best], mean + middle, variance])
+    share, mean, variance = _mixture(moments.view(-1, s, c, 3)[torch.arange(len(x), device=x.device), best])
+    return torch.stack([share.log() + starts.dead[best], mean + middle, variance])
 
 
 def _mixture(moments: Float[Tensor, "... c 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Number, mean and variance, at least that of the noise, of components that hold sums of 1, x and its square."""
-    count, first, second = moments.unbind(-1)
-    count = count.clamp(min=1e-9)
-    mean = first / count
-    return count, mean, torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
+    """Share, mean and variance, at least that of the noise, of components that hold sums of 1, x and its square."""
+    share, first, second = moments.unbind(-1)
+    share = share.clamp(min=1e-9)
+    mean = first / share
+    return share, mean, torch.addcmul(second / share, mean, mean, value=-1).clamp(min=1.0)
 
 
 class _Starts(NamedTuple):

@@ -186,7 +186,8 @@ def splits_of(
     second = odds.sigmoid()
     pairs = found.pairs.at(which)
     sums = points.total(second.mT @ groups.blocks).double()
-    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
+    n = points.count[:, None].double()
+    count = (n * points.mean(second).double()).clamp(min=1e-6)
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
     sides = sides + groups.means[:, None, None]
     used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2]))

@@ -172,11 +172,8 @@ class Middle(NamedTuple):
     def of(cls, groups: Groups) -> "list[Middle]":
         """Those of groups of columns."""
         k = groups.column.shape[1]
-        along = [
-            groups.moments[where, :k] @ groups.filter[i].float() for i, where in enumerate(groups.slices)
-        ]
-        at = torch.tensor(QUANTILES).to(groups.moments.device)
-        values = torch.stack([torch.quantile(mine, at) for mine in along])
+        along = torch.bmm(groups.blocks[..., :k], groups.filter.float()[groups.group][..., None])
+        values = groups.quantiles(groups.of_columns(along), QUANTILES)
         told = [groups.means, groups.column, groups.filter, values.double()]
         means, columns, axes, places = torch.cat(told, 1).cpu().split([part.shape[1] for part in told], 1)
         return [
