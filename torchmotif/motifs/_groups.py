@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.motifs._mixture import Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, principal_axes, straightened
-from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, central_columns, neighbouring_columns
+from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, single_columns
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Blocks", "Groups"]
@@ -34,13 +35,11 @@ class Blocks(ABC):
         self.counts = [len(mine) for mine in rows]
         blocks = [-(-count // _BLOCK) for count in self.counts]
         starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
-        # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
+        # All that the device has to know of the sets, in one piece.
         group = np.repeat(np.arange(len(blocks)), blocks)
         before = np.cumsum([0, *self.counts[:-1]])
         layout = np.concatenate([self.counts, np.subtract(starts, before), group]).astype(np.int64)
-        counts, shift, group_ = (
-            torch.from_numpy(layout).to(finer.device).tensor_split((len(blocks), 2 * len(blocks)))
-        )
+        counts, shift, group_ = sent(layout, finer, torch.int64).tensor_split((len(blocks), 2 * len(blocks)))
         self.order, self.group = torch.cat(list(rows)), group_
         n = len(self.order)
         self.set = torch.repeat_interleave(counts, output_size=n)  # of each column
@@ -92,12 +91,13 @@ class Blocks(ABC):
         """Those of all spaces."""
         return torch.cat([axes for _, axes in self.spaces], -1)
 
-    @cached_property
+    @property
     def points(self) -> Points:
         """The columns in these coordinates."""
-        return self._in_coordinates()
+        return self._plain
 
-    def _in_coordinates(self) -> Points:
+    @cached_property
+    def _plain(self) -> Points:
         x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
         x = torch.cat([x, self.present], -1)
         variance = torch.cat([values for values, _ in self.spaces], -1).float()
@@ -119,9 +119,9 @@ class Blocks(ABC):
         before = np.cumsum([0, *self.counts[:-1]])[:, None]
         place = (np.array(self.counts)[:, None] - 1) * np.array(at)
         low, high = before + np.floor(place), before + np.ceil(place)
-        sent = torch.from_numpy(np.stack([low, high, place % 1])).to(ranked.device)
-        ends = ranked[sent[:2].long()]
-        return torch.lerp(ends[0], ends[1], sent[2].to(ranked))
+        places = sent(np.stack([low, high, place % 1]), ranked, torch.float64)
+        ends = ranked[places[:2].long()]
+        return torch.lerp(ends[0], ends[1], places[2].to(ranked))
 
 
 class Groups(Blocks):
@@ -140,10 +140,9 @@ class Groups(Blocks):
         offsets = noise.offsets_of(self.order)
         shares = offsets.new_zeros(len(rows), offsets.shape[1]).index_add_(0, self.set, offsets)
         self.covariance = scale * noise.covariances(self.means, shares / self.size.to(shares)[:, None])
-        self.column = central_columns(self.means[:, : self.used], basis)
-        self.filter = matched_filter(self.column, self.covariance)
-        around = neighbouring_columns(self.means[:, : self.used], basis)
-        self.neighbours = matched_filter(around, self.covariance[:, None])
+        columns = single_columns(self.means[:, : self.used], basis)
+        self.column = columns[:, 0]  # in the middle
+        self.filters = matched_filter(columns, self.covariance[:, None])
 
     @cached_property
     def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
@@ -159,7 +158,7 @@ class Groups(Blocks):
         within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
         inner_values, inner_axes = _leading(within, noise, 1e-9)
         whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        known = torch.cat([self.filter[:, None], self.neighbours], 1).mT
+        known = self.filters.mT
         power = (known * (scatter @ known)).sum(1)
         alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
         return [(values, axes), (inner_values, whole), *alone]
@@ -170,7 +169,7 @@ class Groups(Blocks):
 
         It would look like a few unlike columns.
         """
-        plain = self._in_coordinates().x[..., self._first : -1]
+        plain = self._plain.x[..., self._first : -1]
         skewness, _ = self.noise.askew(self.means, self.axes[..., self._first :].mT, self.scale)
         values = straightened(plain, skewness[self.group][:, None])[0] * self.present
         means = self.total(values.sum(1)) / self.size.float()[:, None]
@@ -184,7 +183,7 @@ class Groups(Blocks):
     @cached_property
     def points(self) -> Points:
         """See `Blocks`."""
-        plain, (values, _, _) = self._in_coordinates(), self._straight
+        plain, (values, _, _) = self._plain, self._straight
         variance = self.total(values.square().sum(1)) / plain.count[:, None]
         variance = torch.where(variance > _LEAST_VARIANCE, variance, 1.0)
         x = torch.cat([plain.x[..., : self._first], values, self.present], -1)

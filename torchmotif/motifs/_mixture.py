@@ -16,7 +16,7 @@ __all__ = ["Pairs", "Points", "ahead"]
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
 _BOUND = 0.99  # the least variance of a component on the way, where none is widened
-_NEWTON = 4  # steps of Newton's method to the least variance
+_NEWTON = 3  # steps of Newton's method to the least variance
 _LEAST_SHARE = 1e-6  # of a component
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
 
@@ -50,9 +50,11 @@ class Points:
         return self.bounded.reciprocal()
 
     @cached_property
-    def inverses(self) -> Float[Tensor, "g q 2"]:
-        """Of these variances, and of what they are above the bound of a component's."""
-        return torch.stack([self.precisions, (self.bounded - _BOUND).reciprocal()], -1)[:, 0]
+    def inverses(self) -> Float[Tensor, "g q 4"]:
+        """Of these variances, of what they are above either bound of a component's, and of them in units of the variances."""
+        above = (self.bounded - _BOUND).reciprocal(), (self.bounded - _NARROWEST).reciprocal()
+        shrunk = self.variance[:, None] * self.precisions.square()
+        return torch.stack([self.precisions, *above, shrunk], -1)[:, 0]
 
     @cached_property
     def told(self) -> Float[Tensor, "g 1 q1"]:
@@ -63,6 +65,15 @@ class Points:
     def scale(self) -> Float[Tensor, "g 1 q1"]:
         """What makes coordinates and numbers of columns comparable."""
         return F.pad(self.variance.rsqrt(), (0, 1), value=1.0)[:, None]
+
+    @cached_property
+    def one(self) -> Float[Tensor, "1"]:
+        """What is taken from, in one operation."""
+        return self.variance.new_ones(1)
+
+    def along_told(self, axes: Float[Tensor, "... b q"]) -> Float[Tensor, "g b q1"]:
+        """Axes of mixtures, those of them that hold no more than noise left out, and 1."""
+        return F.pad(axes, (0, 1), value=1.0) * self.told
 
     def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
         """Logarithm of the odds of the second component."""
@@ -102,36 +113,43 @@ class Pairs(NamedTuple):
     explained: Float[Tensor, "g b"]  # c
     narrowest: Float[Tensor, "g b"]  # u, at most 1
     discriminant: Float[Tensor, "g b q1"]  # from coordinates and 1 to the log-odds of the second
+    fixed: Float[Tensor, "g b"]  # of the gain in likelihood of each column, what does not depend on its odds
 
     @classmethod
     def maximising(
         cls, points: Points, sums: Float[Tensor, "g b q1"], axes: Float[Tensor, "... b q"]
     ) -> "Pairs":
         """The most likely mixtures where the second components hold `sums`; each has means along its axes only."""
-        pull, share = sums.split([axes.shape[-1], 1], -1)
-        pull, share = pull * axes, share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
-        square, product = pull.square(), share * (1 - share)
-        least = (square / (points.bounded - _NARROWEST)).sum(-1, keepdim=True)
-        power = torch.maximum(product, least).reciprocal()
-        narrowest = torch.full_like(share, _WIDEST)
+        of = _Sums.of(points, sums, F.pad(axes, (0, 1), value=1.0))
+        pull, product = of.pull, of.product
+        power = torch.maximum(product, of.least_widened).reciprocal()
+        square, narrowest = pull.square(), torch.full_like(product, _WIDEST)
         for _ in range(_NEWTON):
             # On one over the secular equation, which is nearly straight.
             inverse = (points.bounded - narrowest).reciprocal()
             parts = square * inverse
-            tilt = parts.sum(-1, keepdim=True)
-            ratio = tilt / (parts * inverse).sum(-1, keepdim=True).clamp(min=1e-12)
-            better = (narrowest + ratio * (1 - power * tilt)).clamp(_NARROWEST, _WIDEST)
-            narrowest, before = better, narrowest
-        flat = (square * points.precisions).sum(-1, keepdim=True)
-        bare, narrowing = 1 / (product * (1 - power * flat)), ratio * (1 - 1 / before) / product
-        direction = pull * (bare * points.precisions + narrowing * inverse)
-        bias = share.logit() - (0.5 - share) / product * (bare * flat + narrowing * tilt)
-        return cls(
-            torch.cat([pull, share], -1),
-            (power * product.square())[..., 0],
-            before[..., 0],
-            torch.cat([direction, bias], -1),
-        )
+            curve = parts * inverse
+            tilt, slope = parts.sum(-1, keepdim=True), curve.sum(-1, keepdim=True).clamp(min=1e-12)
+            ratio, before = tilt / slope, narrowest
+            left = torch.addcmul(points.one, power, tilt, value=-1)
+            narrowest = torch.addcmul(narrowest, ratio, left).clamp(_NARROWEST, _WIDEST)
+        left = torch.addcmul(points.one, power, of.flat, value=-1)
+        narrowing, rest = before.reciprocal() - 1, 1 - of.share
+        direction = pull * torch.addcmul(points.precisions / left, -narrowing * ratio, inverse)
+        middle = torch.addcmul(of.flat / left, -narrowing * ratio, tilt)
+        truth = (curve * points.variance[:, None]).sum(-1, keepdim=True)
+        wide = narrowing * (truth + (tilt / rest).square()) / slope
+        fixed = of.fixed(power, left) + 0.5 * (wide + before.log())
+        return of.pairs(power, before, direction, middle, fixed)
+
+    @classmethod
+    def bounded(cls, points: Points, sums: Tensor, along: Float[Tensor, "... b q1"]) -> "Pairs":
+        """The same where the share of the scatter that the means explain is bounded, in place of widening a component."""
+        of = _Sums.of(points, sums, along)
+        power = torch.maximum(of.product, of.least).reciprocal()
+        left = torch.addcmul(points.one, power, of.flat, value=-1)
+        direction, middle = of.pull * points.precisions / left, of.flat / left
+        return of.pairs(power, torch.ones_like(power), direction, middle, of.fixed(power, left))
 
     @property
     def share(self) -> Float[Tensor, "g b"]:
@@ -146,23 +164,12 @@ class Pairs(NamedTuple):
     @property
     def step(self) -> Float[Tensor, "g b q"]:
         """From it to the mean of the second."""
-        return self.sums[..., :-1] / self.sums[..., -1:] - self.first
+        pull, share = self.sums.split([self.sums.shape[-1] - 1, 1], -1)
+        return pull / (share * (1 - share))
 
     def gains(self, points: Points, odds: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
         """Log-likelihood over that of one Gaussian."""
-        truth, variance = points.variance[:, None], points.bounded
-        first, step = self.first, self.step
-        scaled = step / variance
-        square = step * scaled
-        left = 1 - self.explained * square.sum(-1)
-        along = (scaled * first).sum(-1).square() + (scaled.square() * truth).sum(-1)
-        axis = step / _gap(variance, self.narrowest)
-        power = axis.square()
-        wide = (power * truth).sum(-1) + (axis * first).sum(-1).square()
-        wide = (1 / self.narrowest - 1) * wide / power.sum(-1).clamp(min=1e-12)
-        own = self.explained / left * along + (first.square() / variance).sum(-1)
-        fixed = torch.log1p(-self.share) - 0.5 * (own - wide + (left / self.narrowest).log())
-        return points.count[:, None] * (points.mean(F.softplus(odds)) + fixed)
+        return points.count[:, None] * (points.mean(F.softplus(odds)) + self.fixed)
 
     def detectability(self) -> Float[Tensor, "g b"]:
         """Distance between the components in standard deviations of one column (d' of signal detection)."""
@@ -175,17 +182,20 @@ class Pairs(NamedTuple):
     @classmethod
     def after(cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
         """The mixtures so many steps of expectation and maximisation after second components that hold `sums`."""
-        along = F.pad(axes, (0, 1), value=1.0) * points.told
+        along = points.along_told(axes)
         for _ in range(steps):
             sums = _stepped(points, sums, along)
-        return cls.maximising(points, sums, axes)
+        return cls.bounded(points, sums, along)
 
-    def settled(self, points: Points, axes: Float[Tensor, "g b q"], leaps: int) -> "Pairs":
-        """The mixtures after so many leaps.
+    @classmethod
+    def settled(
+        cls, points: Points, sums: Float[Tensor, "g b q1"], axes: Float[Tensor, "g b q"], leaps: int
+    ) -> "Pairs":
+        """The mixtures so many leaps after second components that hold `sums`.
 
         A leap is two steps of expectation and maximisation, as far as they lead (`ahead`), and one more step from there.
         """
-        sums, along = self.sums, F.pad(axes, (0, 1), value=1.0) * points.told
+        along = points.along_told(axes)
         for _ in range(leaps):
             one = _stepped(points, sums, along)
             two = _stepped(points, one, along)
@@ -197,17 +207,58 @@ class Pairs(NamedTuple):
         return Pairs.maximising(points, sums, axes)
 
 
+class _Sums(NamedTuple):
+    """What second components hold, and what follows for any covariance; all but the vectors are (g, b, 1)."""
+
+    pull: Float[Tensor, "g b q"]  # sums of the coordinates along the axes of each
+    share: Float[Tensor, "g b 1"]
+    product: Float[Tensor, "g b 1"]  # of both shares: the step between the means is the pull over it
+    # Squares of the pull in units of the scatter, of what that is above either bound, and with its inverse twice:
+    flat: Float[Tensor, "g b 1"]
+    least: Float[Tensor, "g b 1"]
+    least_widened: Float[Tensor, "g b 1"]
+    shrunk: Float[Tensor, "g b 1"]
+
+    @classmethod
+    def of(cls, points: Points, sums: Tensor, along: Tensor) -> "_Sums":
+        """From sums, those of axes that are left out with them."""
+        pull, share = (sums * along).split([sums.shape[-1] - 1, 1], -1)
+        share = share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
+        product = torch.addcmul(share, share, share, value=-1)
+        return cls(pull, share, product, *torch.bmm(pull.square(), points.inverses).split(1, -1))
+
+    def bias(self, middle: Tensor) -> Float[Tensor, "g b 1"]:
+        """Log-odds of a column at the mean of all, where the discriminant times the pull over the product is `middle` over it."""
+        return torch.addcdiv(self.share.logit(), (0.5 - self.share) * middle, self.product.square(), value=-1)
+
+    def fixed(self, power: Tensor, left: Tensor) -> Float[Tensor, "g b 1"]:
+        """What no odds change in the gain of likelihood, where the pull's square times `power` is taken from the scatter."""
+        rest = 1 - self.share
+        first = self.flat / rest.square()
+        own = torch.addcmul(first, power / left, torch.addcmul(self.shrunk, self.flat, first))
+        return rest.log() - 0.5 * (own + left.log())
+
+    def pairs(
+        self, power: Tensor, narrowest: Tensor, direction: Tensor, middle: Tensor, fixed: Tensor
+    ) -> Pairs:
+        """The mixtures, by their discriminants times the product of both shares."""
+        return Pairs(
+            torch.cat([self.pull, self.share], -1),
+            (power * self.product.square())[..., 0],
+            narrowest[..., 0],
+            torch.cat([direction / self.product, self.bias(middle)], -1),
+            fixed[..., 0],
+        )
+
+
 def _stepped(
     points: Points, sums: Float[Tensor, "g b q1"], along: Float[Tensor, "g b q1"]
 ) -> Float[Tensor, "g b q1"]:
-    """What the second components hold after a step of expectation and maximisation; all but vectors are (g, b, 1)."""
-    pull, share = (sums * along).split([sums.shape[-1] - 1, 1], -1)
-    share = share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
-    product = torch.addcmul(share, share, share, value=-1)
-    flat, least = torch.bmm(pull.square(), points.inverses).split(1, -1)
-    left = torch.addcmul(product, product, flat / torch.maximum(product, least), value=-1)
-    bias = torch.addcdiv(share.logit(), (0.5 - share) * (flat / left), product, value=-1)
-    discriminant = torch.cat([pull * points.precisions / left, bias], -1)
+    """What the second components hold after a step of expectation and maximisation; see `Pairs.bounded`."""
+    of = _Sums.of(points, sums, along)
+    left = torch.addcmul(of.product, of.product, of.flat / torch.maximum(of.product, of.least), value=-1)
+    bias = torch.addcdiv(of.share.logit(), (0.5 - of.share) * (of.flat / left), of.product, value=-1)
+    discriminant = torch.cat([of.pull * points.precisions / left, bias], -1)
     second = torch.bmm(discriminant[points.group], points.across).sigmoid_()
     return points.total(torch.bmm(second, points.weighted))
 
@@ -220,11 +271,6 @@ def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | None = None) -
     far, slow = (part.norm(dim=-1, keepdim=True) for part in sizes)
     far = (far / slow).nan_to_num_(1.0).clamp_(1.0, _FURTHEST)
     return torch.addcmul(sums, far, torch.addcmul(2 * speed, far, slowing))
-
-
-def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
-    """By how much the scatter along each axis is more than the least variance."""
-    return (variance - narrowest[..., None]).clamp(min=1e-6)
 
 
 def _along(which: Int[Tensor, "g c"], part: Tensor) -> Tensor:

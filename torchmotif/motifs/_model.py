@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import like
+from torchmotif._arrays import like, sent
 from torchmotif.motifs import _orientation as orientation
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._growth import Grower
@@ -144,7 +144,7 @@ class MotifModel:
     @cached_property
     def _of_leaf(self) -> Int[Tensor, " l"]:
         """Which motif each leaf is, where they were learnt."""
-        return torch.tensor(self.motif).to(self.spread.centres.device)
+        return sent(self.motif, self.spread.centres, torch.int64)
 
     def _aligned(self, moments: Tensor) -> Tensor:
         return moments if self.reference is None else self.reference.align(moments.double()).to(moments)
@@ -191,7 +191,7 @@ class Learner:
             seeds = Symmetries.of(
                 model.shapes.centres, model.spread.white, least, SEED_TOLERANCE, mirror=mirror
             )
-            reference = orientation.reference_of(seeds, torch.tensor(model.counts).to(finer.device))
+            reference = orientation.reference_of(seeds, sent(model.counts, finer, torch.int64))
         return self._model(finer, reference)
 
     @property

@@ -16,7 +16,7 @@ __all__ = ["saddle_ratios"]
 _BINS = 512  # of the values of columns along one axis; also places between two peaks
 # Along one axis, each of three steps: with 3, F1 of V_Se in six polycrystals is 0.983 for 0.993, with 10 it is 0.987 (one column more
 # or less); of 26 other images only bilayers and one TiWSe2 move.
-_LEAPS_1D = 8
+_LEAPS_1D = 4
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,
 # so 2 have. Of rare motifs that would be more than there is; a quarter of the noise's variance is the most.
 _PEAK_ERRORS, _MOST_WIDER = 2.0, 0.25
@@ -41,14 +41,11 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
 def _histograms(points: Points, values: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Places (g, b, bins) along each axis, and the weights (g, b, 2, bins) of both components there."""
     weight, b = points.weighted[..., -1:], values.shape[2]
-    mine = points.group == torch.arange(len(points.count), device=values.device)[:, None]
-    ends = [
-        torch.where(mine[..., None], torch.where(weight > 0, sign * values, math.inf).amin(1), math.inf).amin(
-            1
-        )
-        for sign in (1, -1)
-    ]
-    low, width = ends[0], (-ends[1] - ends[0]).clamp(min=1e-6) / (_BINS - 1)
+    there = torch.where(weight > 0, values, math.nan)
+    none, of = values.new_full((len(points.count), b), math.inf), points.group[:, None].expand(-1, b)
+    low = none.scatter_reduce(0, of, there.nan_to_num(math.inf).amin(1), "amin")
+    high = (-none).scatter_reduce(0, of, there.nan_to_num(-math.inf).amax(1), "amax")
+    width = (high - low).clamp(min=1e-6) / (_BINS - 1)
     steps = torch.arange(_BINS, dtype=values.dtype, device=values.device)
     bins = ((values - low[points.group][:, None]) / width[points.group][:, None]).round().clamp(0, _BINS - 1)
     axis = points.group[:, None, None] * b + torch.arange(b, device=values.device)
