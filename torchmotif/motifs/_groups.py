@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -91,17 +91,22 @@ class Blocks(ABC):
         """Those of all spaces."""
         return torch.cat([axes for _, axes in self.spaces], -1)
 
-    @property
+    @cached_property
     def points(self) -> Points:
         """The columns in these coordinates."""
-        return self._plain
+        return self._as_points(*self._plain)
 
     @cached_property
-    def _plain(self) -> Points:
+    def _plain(self) -> tuple[Float[Tensor, "p w q1"], Float[Tensor, "g q"]]:
+        """Coordinates of the columns, and 1; and the variance of each coordinate."""
         x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
         x = torch.cat([x, self.present], -1)
-        variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        return self._as_points(x, torch.where(variance > 0, variance, 1.0))
+        return x, torch.where(self.variances > 0, self.variances, 1.0)
+
+    @cached_property
+    def variances(self) -> Float[Tensor, "g q"]:
+        """Along the axes of all spaces, 0 where there is no such axis."""
+        return torch.cat([values for values, _ in self.spaces], -1).float()
 
     def _as_points(self, x: Float[Tensor, "p w q1"], variance: Float[Tensor, "g q"]) -> Points:
         count = self.size.float()
@@ -153,15 +158,21 @@ class Groups(Blocks):
         which the fewest columns suffice.
         """
         k, scatter = self.used, self.scatter
-        radial = _radial(self.basis.n_max, scatter.device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(self.size[:, None], k))
-        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(within, noise, 1e-9)
-        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
+        radial, others = _radial(self.basis.n_max, scatter.device)
+        # Both are one batch: where only radial moments count, the others have no scatter, and noise of their own.
+        values, axes = principal_axes(
+            torch.stack([scatter, scatter * radial]),
+            torch.stack([self.covariance, torch.addcmul(others, self.covariance, radial)]),
+        )
+        inner = min(self.basis.n_max // 2 + 1, _MOST_AXES)
         known = self.filters.mT
-        power = (known * (scatter @ known)).sum(1)
+        power = (known * torch.bmm(scatter, known)).sum(1)
         alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
-        return [(values, axes), (inner_values, whole), *alone]
+        return [
+            _leading(values[0], axes[0], _MOST_AXES, noise_edge(self.size[:, None], k)),
+            _leading(values[1], axes[1], inner, 1e-9),
+            *alone,
+        ]
 
     @cached_property
     def _straight(self) -> tuple[Float[Tensor, "p w s"], Float[Tensor, "g s"], Float[Tensor, "g s"]]:
@@ -169,7 +180,7 @@ class Groups(Blocks):
 
         It would look like a few unlike columns.
         """
-        plain = self._plain.x[..., self._first : -1]
+        plain = self._plain[0][..., self._first : -1]
         skewness, _ = self.noise.askew(self.means, self.axes[..., self._first :].mT, self.scale)
         values = straightened(plain, skewness[self.group][:, None])[0] * self.present
         means = self.total(values.sum(1)) / self.size.float()[:, None]
@@ -183,11 +194,11 @@ class Groups(Blocks):
     @cached_property
     def points(self) -> Points:
         """See `Blocks`."""
-        plain, (values, _, _) = self._plain, self._straight
-        variance = self.total(values.square().sum(1)) / plain.count[:, None]
+        (x, plain), (values, _, _) = self._plain, self._straight
+        variance = self.total(values.square().sum(1)) / self.size.float()[:, None]
         variance = torch.where(variance > _LEAST_VARIANCE, variance, 1.0)
-        x = torch.cat([plain.x[..., : self._first], values, self.present], -1)
-        variance = torch.cat([plain.variance[:, : self._first], variance], 1)
+        x = torch.cat([x[..., : self._first], values, self.present], -1)
+        variance = torch.cat([plain[:, : self._first], variance], 1)
         return self._as_points(x, variance)
 
     @property
@@ -203,7 +214,7 @@ class Groups(Blocks):
         directions = discriminants[..., : self._first]
         variance = self.points.variance[:, None, : self._first]
         width = (directions.square() * variance).sum(-1).sqrt().clamp(min=1e-9)
-        along = directions @ self.axes[..., : self._first].float().mT
+        along = torch.bmm(directions, self.axes[..., : self._first].float().mT)
         third, fourth = self.noise.askew(self.means, along, self.scale)
         skewness = third / width**3
         # What the fourth cumulant is beyond that of a gamma variable (Comon, 1994):
@@ -214,14 +225,20 @@ class Groups(Blocks):
         return torch.where(directions.any(-1), self.points.count[:, None] * (gain + more), 0.0)
 
 
-def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
-    """Which moments are radial, of m = 0 and even n."""
-    n = torch.arange(0, n_max + 1, 2, device=device)
-    return n * (n + 2) // 2
+@lru_cache(maxsize=16)
+def _radial(n_max: int, device: torch.device) -> tuple[Float[Tensor, "k k"], Float[Tensor, "k k"]]:
+    """1 for two radial moments, of m = 0 and even n; and on the diagonal for all others."""
+    n = torch.arange(0, n_max + 1, 2)
+    is_radial = torch.zeros((n_max + 1) * (n_max + 2) // 2, dtype=torch.float64)
+    is_radial[n * (n + 2) // 2] = 1.0
+    both = torch.stack([torch.outer(is_radial, is_radial), torch.diag(1 - is_radial)]).to(device)
+    return both[0], both[1]
 
 
-def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Leading variances above the least, else 0, and their axes."""
-    values, axes = (part[..., :_MOST_AXES] for part in principal_axes(scatter, covariance))
+def _leading(
+    values: Float[Tensor, "g k"], axes: Float[Tensor, "g k k"], most: int, least: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """At most so many leading variances above the least, else 0, and their axes."""
+    values, axes = values[..., :most], axes[..., :most]
     usable = values > least
     return torch.where(usable, values, 0.0), torch.where(usable[:, None], axes, 0.0)

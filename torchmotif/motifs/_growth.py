@@ -159,15 +159,16 @@ class _Chooser:
         within = patches * (radius <= shell)
         flat = (torch.arange(k, device=device) < _FLAT).float()
         # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.
-        self.forms = torch.stack(
+        forms = torch.stack(
             [
                 *(part @ part.T for part in (patches, edge, beyond, within)),
                 torch.eye(k, device=device),
                 torch.diag(flat),
             ]
         )
+        self.flat = forms.transpose(0, 1).flatten(1)
         mean = within.sum(1)
-        self.contrast = self.forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
+        self.contrast = forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
 
     def choose(self, groups: Groups, forced: int = 0) -> list[tuple[_Proposal | None, Split | None]]:
         """For each group the split that can be made, and what may be one.
@@ -200,10 +201,11 @@ class _Chooser:
         sums = (n * points.mean(second)).clamp(min=1e-6)
         hard = (n * points.mean((found.odds > 0).float())).round()
         difference = (
-            points.total(second.mT @ groups.blocks[..., :k])
+            points.total(torch.bmm(second.mT, groups.blocks[..., :k]))
             * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
         )
-        power = torch.einsum("gck,fkl,gcl->gcf", difference, self.forms, difference)
+        products = (difference.flatten(0, 1) @ self.flat).view(*sums.shape, -1, k)
+        power = (products * difference[:, :, None]).sum(-1)
         means = groups.means[:, :k].float()
         contrast = (means @ self.contrast * means).sum(1, keepdim=True).expand_as(sums)
         width = found.axes.sum(-1)

@@ -152,11 +152,10 @@ class MotifModel:
     def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
         """From leaves to motifs."""
         parts = [[leaf for leaf, of in enumerate(self.motif) if of == i] for i in range(len(self.counts))]
+        if all(len(mine) == 1 for mine in parts):
+            return leaves[:, sent([mine[0] for mine in parts], leaves, torch.int64)].log_softmax(1)
         columns = leaves.unbind(1)
-        joined = [
-            columns[mine[0]] if len(mine) == 1 else torch.stack([columns[j] for j in mine]).logsumexp(0)
-            for mine in parts
-        ]
+        joined = [torch.stack([columns[j] for j in mine]).logsumexp(0) for mine in parts]
         return torch.stack(joined, 1).log_softmax(1)
 
 

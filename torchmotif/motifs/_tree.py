@@ -39,7 +39,8 @@ class MotifTree:
             return moments.new_zeros(len(moments), len(self.leaves), dtype=torch.float64)
         table, (to_second, to_first) = self._table(relative_dose, moments.device), self._ways(moments.device)
         odds = moments.double() @ table[:, :-1].T + table[:, -1]
-        return F.logsigmoid(odds) @ to_second + F.logsigmoid(-odds) @ to_first
+        logarithms: Tensor = F.logsigmoid(odds) @ to_second + F.logsigmoid(-odds) @ to_first
+        return logarithms
 
     def _ways(self, device: torch.device) -> Float[Tensor, "2 s l"]:
         """1 for each leaf at the splits of which it lies in the second component, and in the first one; sent to a device once."""
