@@ -30,7 +30,7 @@ def test_projection_never_waits_and_asks_for_as_much_whatever_the_image(
     ],
 )
 def test_learning_motifs_asks_for_no_more_than_it_did(
-    counts_on_stand_in: Counts, stage: str, side: int, operations: int, waits: int, checks: int
+    counts_on_stand_in: Counts, stage: str, side: int, *, operations: int, waits: int, checks: int
 ) -> None:
     """Of a few levels and of eleven; each bound is what was counted and a tenth at most, or 20,000. A check is a decomposition."""
     count = counts_on_stand_in(stage, side)

@@ -15,7 +15,7 @@ __all__ = ["saddle_ratios"]
 
 _BINS = 512  # of the values of columns along one axis; also places between two peaks
 # Along one axis, each of three steps: with 3, F1 of V_Se in six polycrystals is 0.983 for 0.993 with 8, with 10 it is 0.987 (one column more
-# or less); of 26 other images only bilayers and one TiWSe2 move. With 4, MoSe2 at 1/100 loses 0.004 +- 0.003 in AMI.
+# or less), with 4 and 5 0.991 and 0.995; of 26 other images only bilayers and one TiWSe2 move.
 _LEAPS_1D = 5
 # Standard errors of its variance, by which a peak may be wider than it came out: with none, 11 of 540 continua had a saddle,
 # so 2 have. Of rare motifs that would be more than there is; a quarter of the noise's variance is the most.
