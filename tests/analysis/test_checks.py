@@ -118,6 +118,20 @@ def test_a_trace_of_columns_counts_where_most_windows_have_it(traces: list[float
     assert together([Rest()]).doubtful == 0
 
 
+def test_a_grain_that_was_not_found_is_said() -> None:
+    grains = tm.datasets.mose2((256, 256), grains=3, random_state=0)
+    with pytest.warns(TorchMotifWarning, match="as bright as where they are"):
+        tm.analyze(grains.draw(0.004, torch.Generator().manual_seed(0)), progress=False)
+
+
+def test_a_hole_is_no_grain_that_was_not_found() -> None:
+    crystal = tm.datasets.mose2((300, 300), random_state=0)
+    row, col = np.mgrid[:300, :300]
+    pixels = np.asarray(crystal.image.data) * (np.hypot(row - 150, col - 150) > 80)
+    drawn = np.asarray(tm.apply_dose(pixels, 1.0, generator=torch.Generator().manual_seed(0)))
+    assert not any("as bright" in said for said in tm.analyze(drawn, progress=False).warnings)
+
+
 def test_a_wrong_polarity_is_said() -> None:
     pixels = scan("honeycomb").numpy()
     with pytest.warns(TorchMotifWarning, match="polarity='dark'"):

@@ -42,6 +42,7 @@ _OVERLAPPING, _AT_ALL_DISTANCES = 0.08, 0.15
 # Times the height of the columns, by which the background steps: of 72 images with steps of 1 to 10 times and edges of 1 to 40 px at most one column in
 # twenty is missing, with 30 times one in six, or a sublattice.
 _STEP = 15.0
+_AS_BRIGHT = 0.15  # of the image, far from all columns
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _A_CRYSTAL = 0.9  # of the columns, supported by their neighbours
 _NO_MOTIF = 0.5  # of the columns with a whole patch
@@ -59,6 +60,7 @@ def findings(looked: Looked) -> list[str]:
         _residual,
         _left_over,
         _missed,
+        _not_searched,
         _doubtful,
         _close,
         _step,
@@ -183,6 +185,15 @@ def _missed(looked: Looked) -> str | None:
     return (
         f"beside the columns as much is left over as a column has, in places of {looked.rest.missed:.0%} of their number: some were not found; look at "
         "the map, and set spacing= to the distance of the nearest"
+    )
+
+
+def _not_searched(looked: Looked) -> str | None:
+    if looked.rest.as_bright <= _AS_BRIGHT:
+        return None
+    return (
+        f"{looked.rest.as_bright:.0%} of the image has no columns though it is as bright as where they are: another grain, whose columns do not stand out, "
+        "may be missing; take an image of a higher dose, or more of that grain"
     )
 
 

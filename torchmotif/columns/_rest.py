@@ -15,7 +15,7 @@ from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, scor
 from torchmotif.columns._filters import filter_gain, noise_level
 from torchmotif.columns._folding import folded
 from torchmotif.columns._neighbours import is_near
-from torchmotif.columns._peaks import maxima, outstanding
+from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._profiles import profiles, window_reach
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._territories import expected, located
@@ -26,6 +26,9 @@ __all__ = ["Rest", "rest_of", "together"]
 
 _AS_HIGH = 0.75  # of the median height of the columns: what is left over so high is one of them
 _BESIDE = 0.5  # of the spacing: what is left over nearer to a column, or to the border, is its misfit
+# Spacings from every column, and share of what columns add to the mean by which pixels so far from all are brighter or darker than those among them where the crystal
+# ends: vacuum, a hole or carbon differ by 0.8 to 1.2, another grain by 0 to 0.1.
+_FAR, _AS_BRIGHT = 1.5, 0.25
 # Standard deviations of the mean cell from which on a site may be there. At 1/250 of the dose noise alone has 0.4 to 3.4 (of 40 windows of MoSe2 and
 # WS2 two have more than 2.7, in two images), oxygen that is there but not found 1.8 to 3.3: they overlap, and no limit parts them. Chosen on
 # seeds 0 to 2 of `benchmarks/columns/false_alarms.py`, where all four draws that lack their oxygen are told.
@@ -44,6 +47,8 @@ class Rest:
         Height of the background's steps over that of the brightest tenth of the columns.
     missed : float
         Places away from all columns where as much is left over as a column has, over the number of columns.
+    as_bright : float
+        Share of the pixels that are far from all columns though as bright as those among them; 0 where they are not.
     trace : float
         Standard deviations by which something beside the sites of the largest crystal stands out of its mean cell; NaN where it has none.
     brightest : float
@@ -53,6 +58,7 @@ class Rest:
     unexplained: float = 0.0
     step: float = 0.0
     missed: float = 0.0
+    as_bright: float = 0.0
     trace: float = math.nan
     brightest: float = math.nan
 
@@ -77,6 +83,7 @@ def together(rests: Sequence[Rest]) -> Rest:
         mean(one.unexplained for one in rests),
         max(one.step for one in rests),
         mean(one.missed for one in rests),
+        mean(one.as_bright for one in rests),
         median_low(one.trace for one in cells) if cells else math.nan,
         median_low(one.brightest for one in cells) if cells else math.nan,
     )
@@ -104,11 +111,12 @@ def rest_of(
     columns = drawn.crop(canvas)
     flat = stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
     share = float(left_over(flat, columns, model.spacing, model.axes, model.width))
-    missed, cell = _missed(flat, columns, model, positions), _trace(flat, model)
+    missed, trace = _missed(flat, columns, model, positions), _trace(flat, model)
+    told = (missed, _as_bright(tiles, columns, model, positions), *trace)
     if flat.step is None:
-        return Rest(share, 0.0, missed, *cell)
+        return Rest(share, 0.0, *told)
     height = float(intensity.kthvalue(max(1, round(0.9 * len(intensity)))).values) / model.area
-    return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9), missed, *cell)
+    return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9), *told)
 
 
 def _missed(
@@ -128,6 +136,24 @@ def _missed(
     last = sent(tiles.shape[1:], at) / scale - _BESIDE * spacing
     clear &= ((at / scale > _BESIDE * spacing) & (at / scale < last)).all(1)
     return float(clear.sum()) / len(positions)
+
+
+def _as_bright(
+    tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel, positions: Float[Tensor, "n 2"]
+) -> float:
+    """Share of the pixels far from all columns, if these are as bright as others: vacuum and a support lack what columns add."""
+    near = torch.zeros_like(tiles.data)
+    last = sent(tiles.shape[1:], positions) - 1
+    row, col = positions.round().clamp(min=0).minimum(last).long().unbind(1)
+    near[0, row, col] = 1.0
+    for axis in (-2, -1):
+        near = running_max(near, max(1, round(_FAR * model.spacing * model.axes[axis])), axis)
+    among, far = ((near == one) & tiles.measured for one in (1.0, 0.0))
+    if not bool(among.any() & far.any()):
+        return 0.0
+    added, usual, beyond = columns[among].mean(), tiles.data[among].mean(), tiles.data[far].mean()
+    alike = (beyond - usual).abs() < _AS_BRIGHT * added
+    return float(alike * far.sum() / tiles.measured.sum())
 
 
 def _trace(tiles: Tiles, model: ImageModel) -> tuple[float, float]:
