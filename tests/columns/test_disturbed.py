@@ -53,6 +53,34 @@ def test_rows_of_an_image_without_hum_stay_as_they_are(kind: str) -> None:
     assert float(hum_of(data, torch.ones_like(data, dtype=torch.bool))) < HUM
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("spacing", [8.0, 12.34, 20.3])
+def test_columns_along_the_rows_are_no_hum_without_noise(spacing: float, noise: float) -> None:
+    places = np.arange(256) / spacing
+    profile = np.exp(-0.5 * ((places - places.round()) * 5) ** 2)
+    pixels = 1000 * np.outer(profile, profile)
+    pixels += noise * np.random.default_rng(0).standard_normal(pixels.shape)
+    data = torch.from_numpy(pixels)[None]
+    assert float(hum_of(data, torch.ones_like(data, dtype=torch.bool))) < HUM
+
+
+def test_a_crystal_that_ends_along_a_row_is_no_hum() -> None:
+    pixels, _ = drawn(MAKE["perovskite"](), 100.0)
+    pixels[140:] = np.random.default_rng(0).poisson(0.1 * pixels.mean(), pixels[140:].shape)
+    data = torch.from_numpy(pixels)[None]
+    assert float(hum_of(data, torch.ones_like(data, dtype=torch.bool))) < HUM
+
+
+def test_hum_beside_pixels_that_were_not_measured_is_seen() -> None:
+    pixels, _ = drawn(MAKE["perovskite"]())
+    hum = 0.2 * np.ptp(pixels) * np.random.default_rng(0).standard_normal((SHAPE[0], 1))
+    data = torch.from_numpy(pixels + hum)[None]
+    measured = torch.ones_like(data, dtype=torch.bool)
+    measured[:, :150] = False
+    assert float(hum_of(data, measured)) > HUM
+    assert float(hum_of(data, torch.zeros_like(measured))) == 0
+
+
 def test_offsets_are_those_that_were_added() -> None:
     pixels, _ = drawn(MAKE["along the rows"]())
     hum = 20 * np.random.default_rng(1).standard_normal((SHAPE[0], 1))

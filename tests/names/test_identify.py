@@ -114,6 +114,15 @@ def test_formulas_that_intensities_do_not_tell_are_named(
     assert not {"WS2", "MoSe2", "WTe2"} & set(alike)
 
 
+def test_a_formula_is_not_like_itself_with_its_elements_exchanged() -> None:
+    stacks, counts = {0: {"Ge": 1}, 1: {"Sn": 1}}, {0: 500, 1: 500}
+    bright = {0: 32**1.7, 1: 50**1.7}
+    found = formulas_alike(Composition.parse("GeSn"), stacks, bright, counts, gamma=None)
+    elements = [frozenset(one["hosts"]) for one in found]
+    assert frozenset(["Ge", "Sn"]) not in elements
+    assert len(set(elements)) == len(elements) > 0
+
+
 def test_a_formula_that_no_other_is_like_has_no_note() -> None:
     bright, counts = {0: 2 * 34**1.7, 1: 74**1.7}, {0: 500, 1: 500}  # WSe2
     stacks = find_hosts(Composition.parse("WSe2"), bright, counts).stacks

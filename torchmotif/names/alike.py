@@ -55,9 +55,13 @@ def formulas_alike(
     elements = [next(iter(group)) for group in composition.groups]
     columns = _columns(stacks, dict(zip(elements, elements, strict=True)))
     found: list[tuple[float, Alike]] = []
+    tried = {frozenset(zip(elements, composition.amounts, strict=True))}
     for one in islice(product(*map(homologues, elements)), _MOST):
-        if list(one) == elements:
+        # PbSn is SnPb.
+        same = frozenset(zip(one, composition.amounts, strict=True))
+        if same in tried:
             continue
+        tried.add(same)
         text = "".join(e if n == 1 else f"{e}{n}" for e, n in zip(one, composition.amounts, strict=True))
         try:
             other = find_hosts(Composition.parse(text), brightness, counts, gamma=gamma)

@@ -67,7 +67,7 @@ class Examples:
     ----------
     kinds : list of str
     features : array of shape (m, k + 1), float64
-        Of all example columns, see `Features`.
+        Of all example columns, see `Features`; as other images are to know them, the mean of their kind for each.
     kind : array of shape (m,), int64
         Of each, as its place in `kinds`.
     size : float
