@@ -19,11 +19,9 @@ __all__ = ["Candidates", "Split", "propose", "splits_of", "stands_out"]
 
 _STARTS = (0.0, 1.2, -1.2, 2.2, -2.2)  # standard scores that part an axis to begin with
 _SOFT = 0.02  # of every column begins in the other component
-# Of expectation and maximisation, of all starts. With 6, one of five MoSe2 at 1/100 has a motif less, AMI +0.004 +- 0.003; else bilayers move alone.
-_STEPS_OF_ALL = 4
-# Of the best of them, each of three steps. With 4, bilayers move as they do by rounding, and the report says 9.2 % for the 6 % of vacancies of MoSe2 at
-# 1/110 of the dose; with 3 it says 8.5 %, with 12 and 40 9.4 %: the share that it tells there is too large whatever the steps.
-_LEAPS = 3
+_STEPS_OF_ALL = 8  # of expectation and maximisation, of all starts
+# Of the best of them, each of three steps. With 5, the report says 9 % for the 6 % of vacancies of MoSe2 at 1/110 of the dose.
+_LEAPS = 6
 # Starts that are followed to the end in each space. With half of them a gradient of the background crowded a vacancy out,
 # depending on a thousandth of a pixel in the positions.
 _MOST_KEPT = 16
@@ -113,7 +111,7 @@ class Candidates(NamedTuple):
 def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, of which the best are followed."""
     points, widths = groups.points, tuple(values.shape[1] for values, _ in groups.spaces)
-    usable = groups.variances > 0
+    usable = torch.cat([values for values, _ in groups.spaces], 1) > 0
     starts = _starts(widths, points.x.device)
     along = starts.along
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
@@ -123,8 +121,8 @@ def propose(groups: Blocks) -> Candidates:
     value = pairs.gains(points, points.odds(pairs))
     value = torch.where(usable.repeat_interleave(len(_STARTS), 1), value, -math.inf)
     which, there = _distinct(value, pairs.share, widths)
-    sums, along = pairs.sums.gather(1, which[..., None].expand(-1, -1, along.shape[1] + 1)), along[which]
-    pairs = Pairs.settled(points, sums, along, _LEAPS)
+    pairs, along = pairs.at(which), along[which]
+    pairs = pairs.settled(points, along, _LEAPS)
     odds = points.odds(pairs)
     usable = along.bool() & usable[:, None]
     price = (usable.sum(-1) + 1) * points.count[:, None].log()
@@ -187,9 +185,8 @@ def splits_of(
     odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
     second = odds.sigmoid()
     pairs = found.pairs.at(which)
-    sums = points.total(torch.bmm(second.mT, groups.blocks)).double()
-    n = points.count[:, None].double()
-    count = (n * points.mean(second).double()).clamp(min=1e-6)
+    sums = points.total(second.mT @ groups.blocks).double()
+    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
     sides = sides + groups.means[:, None, None]
     used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2]))
@@ -207,7 +204,7 @@ def splits_of(
         points.variance.clamp(min=1.0),
         groups.bend,
     ]
-    flat = torch.cat([part.flatten() for part in told]).cpu().split([part.numel() for part in told])
+    flat = torch.cat([part.double().flatten() for part in told]).cpu().split([part.numel() for part in told])
     shaped = [values.view(part.shape) for values, part in zip(flat, told, strict=True)]
     sides, used, numbers, first, step, means_, axes, variance, bend = shaped
     used = used > 0
