@@ -76,6 +76,32 @@ def fit_many(side: int, device: torch.device) -> Callable[[], Any]:
     return lambda: tm.MotifClassifier(random_state=0).fit(patches, offsets)
 
 
+def fit_oxide(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of a pentagonal oxide at a tenth of the dose: 37 motifs, a tree of eleven levels."""
+    return _learnt(tm.datasets.pentagonal_oxide((side, side), random_state=3), 1 / 10, device)
+
+
+def fit_bilayer(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of a twisted bilayer, where motifs vary continuously: ten levels."""
+    return _learnt(tm.datasets.twisted_bilayer_mos2(shape=(side, side)), 1.0, device)
+
+
+def fit_perovskite(side: int, device: torch.device) -> Callable[[], Any]:
+    """Of a perovskite at a tenth of the dose."""
+    return _learnt(tm.datasets.perovskite((side, side), random_state=3), 1 / 10, device)
+
+
+def _learnt(specimen: tm.datasets.Specimen, dose: float, device: torch.device) -> Callable[[], Any]:
+    """The motifs of a specimen, patches of the first shell at the true positions."""
+    at = specimen.truth.positions
+    size = tm.patches.first_shell(float(torch.cdist(at, at).kthvalue(2, dim=1).values.median()))
+    at = at[tm.patches.inside(at, specimen.shape, size)]
+    counts = torch.as_tensor(specimen.draw(dose, torch.Generator().manual_seed(3)).data)
+    patches = tm.extract_patches(counts, at, size).to(device)
+    offsets = tm.patches.offsets(at, size).to(device)
+    return lambda: tm.MotifClassifier(random_state=0).fit(patches, offsets)
+
+
 def analyze(side: int, device: torch.device) -> Callable[[], Any]:
     image = scan(side).to(device)
     return lambda: tm.analyze(image, progress=False)
@@ -99,6 +125,9 @@ STAGES: dict[str, tuple[Callable[[int, torch.device], Callable[[], Any]], int]] 
     "project": (project, 512),
     "fit": (fit, 512),
     "fit_many": (fit_many, 512),
+    "fit_oxide": (fit_oxide, 450),
+    "fit_bilayer": (fit_bilayer, 400),
+    "fit_perovskite": (fit_perovskite, 500),
     "analyze": (analyze, 512),
     "stack": (stack, 256),
 }
