@@ -15,9 +15,7 @@ from torchmotif.columns.model import Pair, Tiles
 __all__ = ["CLOSEST", "FAINTEST_MAXIMUM", "maxima", "outstanding", "running_max"]
 
 CLOSEST = 0.55  # of the spacing: two maxima nearer than this are one column
-# Detection works on a grid of at least so many pixels between columns. With 8 recall, precision and errors of positions of MoSe2 and a square lattice at 3.5, 5 and 7 px
-# are the same to 0.0004.
-_FINE = 4.0
+_FINE = 8.0  # detection works on a grid of at least this many pixels between columns
 _FALSE_SHARE = 0.02  # of all maxima kept, at most this share may be noise
 _CHUNK = Budget(1 << 20, 1 << 26)  # pixels of that grid that are filtered at a time
 FAINTEST_MAXIMUM = 0.1  # of the 90th percentile of heights: what is lower is a ripple of the filter
