@@ -51,7 +51,7 @@ def hum_of(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"]) -> Flo
     least = _LEAST**2 * math.log(2) * ends.square().sum() * variance
     ratio = torch.where(median[..., 0] > least[:, None], ratio, 0.0)
     known = measured[:, : count * rows].unflatten(1, (count, rows)).float().mean((2, 3)) >= _KNOWN
-    of_window: Tensor = torch.where(known, ratio, torch.nan).nanquantile(0.5, 1, interpolation="lower")
+    of_window: Tensor = torch.where(known, ratio, torch.nan).nanmedian(1).values
     return of_window.nan_to_num().amax()
 
 
