@@ -85,12 +85,7 @@ def reference(module: str, names: list[str]) -> str:
     for name in names:
         value = getattr(loaded, name)
         if isinstance(value, type) and not _is_alias(value):
-            lines += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__"]
-            # What it has of a private class of the package is its own; what it has of scikit-learn is not.
-            first, *_ = value.__bases__
-            if first.__module__.startswith("torchmotif.") and "._" in first.__module__:
-                lines.append(f"   :inherited-members: {', '.join(b.__name__ for b in value.__mro__[2:])}")
-            lines.append("")
+            lines += [f".. autoclass:: {name}", "   :members:", "   :special-members: __call__", ""]
         elif callable(value) and hasattr(value, "__code__"):
             lines += [f".. autofunction:: {name}", ""]
         else:

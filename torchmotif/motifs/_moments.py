@@ -14,20 +14,8 @@ from torchmotif._arrays import DeviceLike, as_positions, as_tensor
 from torchmotif.errors import InputError
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = [
-    "OFFSETS_PER_PIXEL",
-    "MomentScale",
-    "MomentSource",
-    "PatchSource",
-    "Source",
-    "add_by_label",
-    "finer_order",
-    "n_max_of",
-]
+__all__ = ["MomentScale", "MomentSource", "PatchSource", "Source", "add_by_label", "finer_order", "n_max_of"]
 
-# Steps of the offsets. With 4, rounding them is structure enough to split a motif: MoSe2 and perfect crystals at 1/400 lose 0.002 to 0.005 in
-# AMI; with 16, nothing but bilayers moves by more than 0.006.
-OFFSETS_PER_PIXEL = 8
 _BATCH_BYTES = 128 << 20  # of patches at a time on a CPU
 _BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 # Patches that tell mean and deviation of the pixels, which only have to be about right: half, twice or all of them move nothing of 26 images.
