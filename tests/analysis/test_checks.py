@@ -127,7 +127,7 @@ def test_a_grain_that_was_not_found_is_said() -> None:
 def test_a_hole_is_no_grain_that_was_not_found() -> None:
     crystal = tm.datasets.mose2((300, 300), random_state=0)
     row, col = np.mgrid[:300, :300]
-    pixels = np.asarray(crystal.image.data) * (np.hypot(row - 150, col - 150) > 80)
+    pixels = np.asarray(crystal.image.data) * (np.hypot(row - 150, col - 150) > 110)
     drawn = np.asarray(tm.apply_dose(pixels, 1.0, generator=torch.Generator().manual_seed(0)))
     assert not any("as bright" in said for said in tm.analyze(drawn, progress=False).warnings)
 
