@@ -1,4 +1,4 @@
-"""Columns of images to whose rows something is added, that are clipped, or that have hot pixels of one value."""
+"""Columns of images to whose rows something is added, that are clipped, of hot pixels of one value, or of few electrons in dark columns."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns._rows import HUM, hum_of, offsets_of_rows
+from torchmotif.columns.pixels import limit_of
 from torchmotif.datasets import Specimen
 
 SHAPE = (320, 300)
@@ -26,8 +27,8 @@ def drawn(specimen: Specimen, dose: float = 1.0) -> tuple[np.ndarray, np.ndarray
     return pixels, np.asarray(specimen.truth.positions)
 
 
-def scores(pixels: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    at = np.asarray(tm.find_columns(pixels.astype(np.float32)).positions)
+def scores(pixels: np.ndarray, truth: np.ndarray, polarity: str = "auto") -> tuple[float, float]:
+    at = np.asarray(tm.find_columns(pixels.astype(np.float32), polarity=polarity).positions)
     inner = truth[((truth > 3) & (truth < np.array(pixels.shape) - 4)).all(1)]
     near = 0.3 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
     return float((cKDTree(at).query(inner)[0] < near).mean()), float(
@@ -119,3 +120,24 @@ def test_hot_pixels_of_one_value_are_no_tops_of_columns(kind: str, times: float)
     recall, precision = scores(pixels, truth)
     assert recall >= 0.97
     assert precision >= 0.97
+
+
+@pytest.mark.parametrize("electrons", [1.0, 0.5])
+@pytest.mark.parametrize("kind", ["WS2", "square"])
+def test_no_electron_in_a_dark_column_is_no_limit_of_the_detector(kind: str, electrons: float) -> None:
+    bright, truth = drawn(MAKE[kind](), 1e4)
+    dark = 1.02 * bright.max() - bright
+    pixels = np.random.default_rng(1).poisson(dark * electrons / dark.mean()).astype(np.float32)
+    recall, precision = scores(pixels, truth, polarity="dark")
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+def test_what_more_pixels_have_than_the_next_value_is_a_limit_where_values_do_not_fall_off() -> None:
+    noise = np.random.default_rng(0).normal(100, 30, (200, 200)).round()
+    cut = torch.from_numpy(noise.clip(60, 130))
+    assert limit_of(cut) == 130
+    assert limit_of(cut, dark=True) == 60
+    few = torch.from_numpy(np.random.default_rng(0).poisson(0.4, (200, 200)).astype(float))
+    assert limit_of(few, dark=True) is None
+    assert limit_of(few) is None

@@ -17,7 +17,7 @@ from torchmotif.analysis.sources import Source, digest
 from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
-from torchmotif.columns.pixels import saturation_limit, top_two
+from torchmotif.columns.pixels import saturation_limit, top_values
 from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polarity_of, skewness
 from torchmotif.columns.spacing import measured_spacing
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
@@ -117,7 +117,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
             core = measured(core, hidden, grid[number].core)
         usual = core[np.isfinite(core)] if core.dtype.kind == "f" else core.ravel()
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
-            tops.append(top_two(torch.from_numpy(core.astype(np.float32)), dark=told.dark))
+            tops.append(top_values(torch.from_numpy(core.astype(np.float32)), dark=told.dark))
         total += float(usual.sum(dtype=np.float64))
         count += usual.size
         least = min(least, float(usual.min())) if usual.size else least

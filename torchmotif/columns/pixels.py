@@ -16,7 +16,7 @@ from torchmotif.columns.model import ImageModel, Pair
 from torchmotif.columns.unmeasured import unmeasured
 from torchmotif.errors import InputError
 
-__all__ = ["levels", "limit_of", "pixels_and_mask", "saturation_limit", "top_two"]
+__all__ = ["levels", "limit_of", "pixels_and_mask", "saturation_limit", "top_values"]
 
 _OUTLIER = 30.0  # a pixel this many times the image's range away from the median is hot, not a column
 _LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
@@ -121,29 +121,33 @@ def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool
 
 def limit_of(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> float | None:
     """The value at which pixels of an image are saturated; see `saturation_limit`."""
-    return saturation_limit([top_two(some, dark=dark) for (some,) in _CHUNK.split(pixels)])
+    return saturation_limit([top_values(some, dark=dark) for (some,) in _CHUNK.split(pixels)])
 
 
-def top_two(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
-    """The two greatest finite values that occur, the least ones of `dark` columns, and how often."""
+def top_values(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
+    """The three greatest finite values that occur, the least ones of `dark` columns, and how often."""
     sign = -1.0 if dark else 1.0
-    finite = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
-    top = finite.max()
-    below = torch.where(finite == top, -torch.inf, finite).max()
-    found = torch.stack([top.double(), below.double(), (finite == top).sum(), (finite == below).sum()])
-    first, second, many, fewer = found.tolist()
-    return [
-        (sign * value, int(count)) for value, count in ((first, many), (second, fewer)) if value > -np.inf
-    ]
+    left = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
+    tops = []
+    for _ in range(3):
+        top = left.max()
+        taken = left == top
+        tops.append(torch.stack([top.double(), taken.sum()]))
+        left = torch.where(taken, -torch.inf, left)
+    found = torch.stack(tops).tolist()
+    return [(sign * value, int(count)) for value, count in found if value > -np.inf]
 
 
 def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
     """The value at which pixels are saturated: more have it than the next, and not by chance; None where there is none.
 
+    Where the next value is as much more frequent than the one after it as no chance allows, the values fall off from the first on: most pixels
+    of a few electrons hold none, and none is what was counted.
+
     Parameters
     ----------
     tops : sequence
-        What `top_two` gave for the parts of the image.
+        What `top_values` gave for the parts of the image.
     """
     count: dict[float, int] = {}
     for found in tops:
@@ -153,4 +157,11 @@ def saturation_limit(tops: Sequence[list[tuple[float, int]]]) -> float | None:
     ranked = sorted(count, reverse=descending)
     if len(ranked) < 2 or count[ranked[0]] < _AT_LIMIT or count[ranked[0]] <= count[ranked[1]]:
         return None
+    if len(ranked) > 2 and _by_no_chance(count[ranked[1]], count[ranked[2]]):
+        return None
     return ranked[0]
+
+
+def _by_no_chance(more: int, fewer: int) -> bool:
+    """Whether one of two numbers is greater by more than three standard deviations of their difference."""
+    return more - fewer > 3 * math.sqrt(more + fewer)
