@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -18,6 +18,7 @@ __all__ = [
     "level_between_peaks",
     "matched_filter",
     "maxima_density",
+    "measured_mean",
     "noise_level",
     "passed",
     "reach_of",
@@ -36,6 +37,15 @@ def blur(data: Float[Tensor, "t h w"], sigma: float, axes: Pair = (1.0, 1.0)) ->
     transfer = _transfer(shape, (sigma * axes[0], sigma * axes[1]), data)
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=shape) * transfer, s=shape)
     return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
+
+
+def measured_mean(
+    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float, axes: Pair
+) -> Float[Tensor, "t h w"]:
+    """Blur of the pixels that were measured, as wide along rows as along columns."""
+    weight = measured.to(image.dtype)
+    mean: Tensor = blur(image * weight, sigma, axes) / blur(weight, sigma, axes).clamp(min=0.1)
+    return mean
 
 
 def reach_of(spacing: float) -> int:

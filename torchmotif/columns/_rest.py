@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, median_low
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
-from torchmotif.columns._filters import filter_gain, noise_level
+from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import folded
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._peaks import maxima, outstanding, running_max
@@ -109,6 +109,7 @@ def rest_of(
     canvas = drawn.canvas()
     drawn.add(canvas, intensity.float()[:, None, None])
     columns = drawn.crop(canvas)
+    tiles = _with_tops(tiles, columns, model)
     flat = stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
     share = float(left_over(flat, columns, model.spacing, model.axes, model.width))
     missed, trace = _missed(flat, columns, model, positions), _trace(flat, model)
@@ -117,6 +118,16 @@ def rest_of(
         return Rest(share, 0.0, *told)
     height = float(intensity.kthvalue(max(1, round(0.9 * len(intensity)))).values) / model.area
     return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9), *told)
+
+
+def _with_tops(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
+    """The tiles, whose saturated pixels are as bright as columns and background let expect: what a limit cuts off is not left over."""
+    if model.limit is None:
+        return tiles
+    under = measured_mean(tiles.data - columns, tiles.usable, model.spacing, model.axes)
+    return replace(
+        tiles, data=torch.where(tiles.saturated, torch.maximum(tiles.data, columns + under), tiles.data)
+    )
 
 
 def _missed(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns._filters import blur, noise_around
+from torchmotif.columns._filters import blur, measured_mean, noise_around
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
@@ -73,7 +73,7 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair, *, crystal: bool = False) 
     few = tiles.some(some)
     data = _denoised(few.data, spacing)
     lowest = _under(data, few.measured, spacing, axes)
-    away = lowest - _mean(lowest, few.measured, _FOLLOWED * spacing, axes)
+    away = lowest - measured_mean(lowest, few.measured, _FOLLOWED * spacing, axes)
     near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing, axes)
     return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
 
@@ -97,10 +97,12 @@ def _under(
     lowest = _opened(data, measured, spacing, axes)
     # Slopes are blurred, not the image: at a border a blur of it would turn its contours.
     whole = running_max(running_max((~measured).float(), 1, -1), 1, -2) == 0
-    rise = tuple(_mean(slope, whole, _LEADS * spacing, axes) for slope in torch.gradient(data, dim=(1, 2)))
+    rise = tuple(
+        measured_mean(slope, whole, _LEADS * spacing, axes) for slope in torch.gradient(data, dim=(1, 2))
+    )
     along = _along_contours(data, measured, rise, spacing)
     height = _height(data - lowest)[:, None, None]
-    steep = torch.gradient(_mean(along, measured, _NOISE * spacing, axes), dim=(1, 2))
+    steep = torch.gradient(measured_mean(along, measured, _NOISE * spacing, axes), dim=(1, 2))
     fine, coarse = (_steepest(one, spacing) for one in (steep, rise))
     slope = (fine * spacing > _STEEP * height) & (fine < _NARROWER * coarse)
     if not bool(slope.any()):
@@ -170,17 +172,10 @@ def _sudden(tiles: Tiles, spacing: float, axes: Pair, least: float) -> Bool[Tens
     data = blur(data, _NOISE * spacing, axes)
     lowest = _opened(data, there, _WIDE * spacing, axes)
     flat = lowest - _plane(lowest, there.to(data.dtype))  # whose mean at the border would be beside it
-    changed = blur((flat - _mean(flat, there, _SMOOTH * spacing, axes)) * there, spacing / 2, axes) * there
+    changed = (
+        blur((flat - measured_mean(flat, there, _SMOOTH * spacing, axes)) * there, spacing / 2, axes) * there
+    )
     return changed.abs() > least * _height(data - lowest)[:, None, None]
-
-
-def _mean(
-    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float, axes: Pair
-) -> Float[Tensor, "t h w"]:
-    """Blur of the pixels that were measured, as wide along rows as along columns."""
-    weight = measured.to(image.dtype)
-    mean: Tensor = blur(image * weight, sigma, axes) / blur(weight, sigma, axes).clamp(min=0.1)
-    return mean
 
 
 def _plane(image: Float[Tensor, "t h w"], weight: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

@@ -25,7 +25,7 @@ from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._predicted import predicted
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import fit_tiles
-from torchmotif.columns._steps import stepped
+from torchmotif.columns._steps import off_steps, stepped
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
@@ -184,7 +184,7 @@ def calibrate(
     tiles = stepped(tiles, spacing, axes)
     if guided and not cells:
         tiles, whole = _restored(tiles, model, spacing)
-        cells = cells_of(whole, spacing)
+        cells = cells_of(off_steps(whole, spacing, axes), spacing)
     if cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
