@@ -129,20 +129,22 @@ def step(shot: Shot, rng: np.random.Generator) -> None:
     _, col = _grid(shot)
     edge, width = rng.uniform(0.3, 0.7) * shot.pixels.shape[1], rng.uniform(1, 40)
     risen = 1 / (1 + np.exp(-(col - edge) / (width / 4)))
-    shot.pixels += rng.uniform(1, 30) * shot.contrast * risen
+    shot.pixels += rng.poisson(rng.uniform(1, 30) * shot.contrast * risen)
 
 
 def patch(shot: Shot, rng: np.random.Generator) -> None:
     """Contamination, round."""
     row, col = _grid(shot)
     away = np.hypot(row - row.mean(), col - col.mean()) - rng.uniform(40, 120)
-    shot.pixels += rng.uniform(1, 8) * shot.contrast / (1 + np.exp(away / rng.uniform(1, 8)))
+    shot.pixels += rng.poisson(rng.uniform(1, 8) * shot.contrast / (1 + np.exp(away / rng.uniform(1, 8))))
 
 
 def slope(shot: Shot, rng: np.random.Generator) -> None:
     """A wedge: the background rises along the columns or to a corner."""
     row, col = (axis / axis.max() for axis in _grid(shot))
-    shot.pixels += rng.uniform(1, 20) * shot.contrast * (col if rng.random() < 0.5 else row * col)
+    shot.pixels += rng.poisson(
+        rng.uniform(1, 20) * shot.contrast * (col if rng.random() < 0.5 else row * col)
+    )
 
 
 def hot(shot: Shot, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Columns of images to whose rows something is added, that are clipped, of hot pixels of one value, or of few electrons in dark columns."""
+"""Columns of images to whose rows something is added, that are clipped, that have hot pixels of one value, few electrons in dark columns, or few rows."""
 
 import numpy as np
 import pytest
@@ -141,3 +141,36 @@ def test_what_more_pixels_have_than_the_next_value_is_a_limit_where_values_do_no
     few = torch.from_numpy(np.random.default_rng(0).poisson(0.4, (200, 200)).astype(float))
     assert limit_of(few, dark=True) is None
     assert limit_of(few) is None
+
+
+def test_rows_that_drift_cost_no_columns() -> None:
+    pixels, truth = drawn(MAKE["dumbbells"]())
+    lower, upper = np.percentile(pixels, [5, 95])
+    walk = np.cumsum(np.random.default_rng(2).standard_normal((SHAPE[0], 1)), axis=0)
+    recall, precision = scores(pixels + 0.1 * (upper - lower) * walk, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+def test_tops_that_a_limit_cuts_off_are_not_left_over() -> None:
+    pixels, _ = drawn(tm.datasets.nanoparticle(SHAPE, random_state=3), 10.0)
+    cut = np.minimum(pixels, np.percentile(pixels, 95)).astype(np.float32)
+    assert not tm.analyze(cut, progress=False).warnings
+
+
+@pytest.mark.parametrize("rotation_rad", [0.37, 0.71])
+def test_a_strip_of_five_cells_has_the_faint_columns_of_its_crystal(rotation_rad: float) -> None:
+    specimen = tm.datasets.polar_perovskite((110, 448), rotation_rad=rotation_rad)
+    pixels, truth = drawn(specimen)
+    recall, precision = scores(pixels, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+def test_oxygen_beside_lanthanum_is_no_trace() -> None:
+    specimen = tm.datasets.perovskite((448, 448), a_site="La")
+    pixels, truth = drawn(specimen, 0.1)
+    lower, upper = pixels.min(), pixels.max()
+    recall, precision = scores(np.round(255 * (pixels - lower) / (upper - lower)), truth)
+    assert recall >= 0.97
+    assert precision >= 0.97

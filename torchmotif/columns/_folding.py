@@ -44,7 +44,7 @@ def first_cell(level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0
     )
     rows, cols = (slice(first, first + side) for first in corner)
     level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
-    if 2 * sigma > min(level.shape[1:]):
+    if sigma > min(level.shape[1:]):
         return None
     chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
     at = placed(level, usable, sent(chosen, level), sigma)

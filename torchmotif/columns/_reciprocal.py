@@ -57,12 +57,11 @@ def lattices(
 
     Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one.
     """
-    sides = dict.fromkeys(
-        min(max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)), *level.shape[1:]) for times in blocks
-    )
+    _, h, w = level.shape
+    wide = [max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)) for times in blocks]
     found: list[tuple[Lattice, float]] = []
-    for side in sides:
-        more, count = _of_blocks(level, usable, side, _RISE_BESIDE if beside else _RISE)
+    for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
+        more, count = _of_blocks(level, usable, sides, _RISE_BESIDE if beside else _RISE)
         found += more
         if len(found) == count and len(_clustered(found, within)) == 1:
             break
@@ -70,38 +69,41 @@ def lattices(
 
 
 def _of_blocks(
-    level: Tensor, usable: Tensor, side: int, least: float
+    level: Tensor, usable: Tensor, sides: tuple[int, int], least: float
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
-    rows, cols = (_starts(length, side) for length in level.shape[1:])
+    rows, cols = (_starts(length, side) for length, side in zip(level.shape[1:], sides, strict=True))
     corners = [(r, c) for r in rows for c in cols]
-    some = max(1, _CHUNK.on(level) // (len(level) * side**2))
+    some = max(1, _CHUNK.on(level) // (len(level) * max(sides) ** 2))
     parts = [
-        _of_corners(level, usable, corners[first : first + some], side, least)
+        _of_corners(level, usable, corners[first : first + some], sides, least)
         for first in range(0, len(corners), some)
     ]
     return [one for found, _ in parts for one in found], sum(count for _, count in parts)
 
 
 def _of_corners(
-    level: Tensor, usable: Tensor, corners: list[tuple[int, int]], side: int, least: float
+    level: Tensor, usable: Tensor, corners: list[tuple[int, int]], sides: tuple[int, int], least: float
 ) -> tuple[list[tuple[Lattice, float]], int]:
-    """The same of the blocks of all windows with their first pixels at some corners."""
+    """The same of the blocks of all windows with their first pixels at some corners; of a strip they are zero beyond it."""
     where = [(n, r, c) for r, c in corners for n in range(len(level))]
+    (high, wide), side = sides, max(sides)
 
     def blocks(image: Tensor) -> Tensor:
-        return torch.cat([image[:, r : r + side, c : c + side] for r, c in corners])
+        return torch.cat([image[:, r : r + high, c : c + wide] for r, c in corners])
 
     part, mask = blocks(level), blocks(usable).to(level.dtype)
     full = torch.nonzero(mask.mean((1, 2)) > 0.5)[:, 0]
     part, mask = part[full], mask[full]
     if len(part) == 0:
         return [], 0
-    hann = torch.hann_window(side, periodic=False, dtype=level.dtype, device=level.device)
-    window = hann[:, None] * hann * mask
+    down, across = (
+        torch.hann_window(n, periodic=False, dtype=level.dtype, device=level.device) for n in sides
+    )
+    window = down[:, None] * across * mask
     mean = (part * window).sum((1, 2), keepdim=True) / window.sum((1, 2), keepdim=True)
     # Half of the plane of frequencies, whose other half is the same: rows from 0 on, and all columns.
-    power = torch.fft.rfft2((part - mean) * window, dim=(2, 1)).abs().square()
+    power = torch.fft.rfft2((part - mean) * window, s=(side, side), dim=(2, 1)).abs().square()
     half = side // 2
     turned = -torch.arange(side, device=level.device) % side
 
