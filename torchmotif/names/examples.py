@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,15 @@ class Examples:
         Of each, as its place in `kinds`.
     size : float
         Side of the patches, see `Features`.
+    doubts : list of str
+        What is doubtful about them in their own image, each with what to do.
     """
 
     kinds: list[str]
     features: Floats
     kind: NDArray[np.int64]
     size: float
+    doubts: list[str] = field(default_factory=list)
 
     @classmethod
     def joined(cls, parts: "list[Examples]") -> "Examples":
@@ -85,7 +88,8 @@ class Examples:
         kinds = list(dict.fromkeys(name for part in parts for name in part.kinds))
         kind = [kinds.index(part.kinds[k]) for part in parts for k in part.kind.tolist()]
         features = np.concatenate([part.features for part in parts])
-        return cls(kinds, features, np.array(kind, np.int64), parts[0].size)
+        doubts = [one for part in parts for one in part.doubts]
+        return cls(kinds, features, np.array(kind, np.int64), parts[0].size, doubts)
 
     def __repr__(self) -> str:
         """Say how many of each kind there are."""
