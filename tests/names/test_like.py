@@ -138,7 +138,9 @@ def test_examples_of_several_images_are_said_with_their_image(
 
 def test_a_kind_that_no_column_is_like_is_said(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
     true, first = pair[0]
-    perfect = tm.datasets.mose2((400, 400), vacancy_rate=0.0).draw(0.1, torch.Generator().manual_seed(3))
+    perfect = tm.datasets.mose2((400, 400), vacancy_rate=0.0, random_state=3).draw(
+        1.0, torch.Generator().manual_seed(3)
+    )
     second = tm.analyze(perfect, patch_size=first.templates.shape[-1], progress=False)
     names = second.like(first.examples(places(true, first))).names
     assert names is not None

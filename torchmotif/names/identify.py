@@ -95,7 +95,9 @@ def identify_columns(
             f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
         )
     hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
-    alike = [] if given else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
+    # Of a formula that fits badly that is to be said, not that others would fit: which it is was hardly given.
+    told = given or hosts.fits_badly
+    alike = [] if told else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
     names = _named(
         measured,
         hosts,
