@@ -136,12 +136,14 @@ def test_examples_of_several_images_are_said_with_their_image(
     assert any("examples of V_Se of image 0 are unlike" in one for one in names.warnings)
 
 
-def test_a_kind_that_no_column_is_like_is_said(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_kind_that_no_column_is_like_is_said(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], seed: int
+) -> None:
     true, first = pair[0]
-    perfect = tm.datasets.mose2((400, 400), vacancy_rate=0.0, random_state=3).draw(
-        1.0, torch.Generator().manual_seed(3)
-    )
-    second = tm.analyze(perfect, patch_size=first.templates.shape[-1], progress=False)
+    perfect = tm.datasets.mose2((400, 400), vacancy_rate=0.0, random_state=seed)
+    scan = perfect.draw(0.1, torch.Generator().manual_seed(seed))
+    second = tm.analyze(scan, patch_size=first.templates.shape[-1], progress=False)
     names = second.like(first.examples(places(true, first))).names
     assert names is not None
     assert names.counts.keys() == {"Mo", "Se2"}

@@ -57,10 +57,8 @@ def fit_mixture(
     Fitted
     """
     k, n = len(levels.expected), len(intensities)
-    means, spread = (
-        levels.expected.copy(),
-        _host_spread(intensities[learnt], errors[learnt], levels.expected[0]),
-    )
+    means, host = levels.expected.copy(), float(levels.expected[0])
+    spread = _host_spread(intensities[learnt], errors[learnt], host)
     prior = np.full(k + 1, _PRIOR)
     shares = np.full(k + 1, _PRIOR)
     shares[0] += max(learnt.sum(), 1)
@@ -81,7 +79,7 @@ def fit_mixture(
                 spread=spread,
                 slope=slope,
                 reach=reach,
-                host=float(levels.expected[0]),
+                host=host,
             ),
         )
         if np.abs(probabilities - before).max(initial=0.0) < _SETTLED:
@@ -96,9 +94,12 @@ def fit_mixture(
             trust + precision.sum(axis=0)
         )
         off = 1 / np.sqrt(trust + precision.sum(axis=0))
+        spread = _learnt_spread(
+            here[:, 0], intensities[learnt], errors[learnt], slope, mean=float(means[0]), host=host
+        )
     some = learnt if learnt.any() else np.ones(n, bool)
     usual = np.median(noise_at(means, intensities[some], errors[some], slope), axis=0)
-    scatter = np.sqrt(usual + _wider(spread, means, float(levels.expected[0])) ** 2)
+    scatter = np.sqrt(usual + _wider(spread, means, host) ** 2)
     return Fitted(means, shares, probabilities, scatter, _excess(probabilities[learnt], shares))
 
 
@@ -117,7 +118,7 @@ def main_level(intensities: Floats, errors: Floats) -> float:
 
 
 def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
-    """What the host's columns scatter by beyond their errors, by the half of them nearest to it."""
+    """What the host's columns scatter by beyond their errors at first, by the half of them nearest to it."""
     if not len(intensities):
         return 0.0
     away = np.abs(intensities - host)
@@ -126,6 +127,19 @@ def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
         return 0.0
     variance = (1.4826 * float(np.median(away[near]))) ** 2 - float(np.median(errors[near] ** 2))
     return float(np.sqrt(max(variance, 0.0)))
+
+
+def _learnt_spread(
+    is_host: Floats, intensities: Floats, errors: Floats, slope: float, *, mean: float, host: float
+) -> float:
+    """What the host's columns scatter by beyond their errors, each as likely as it is one.
+
+    By the half nearest to the host alone, 5 % of vacancies 2.5 standard errors away seem to be scatter, for which a tenth of them are
+    taken for hosts.
+    """
+    far, gain, noise = residuals_of(np.array([mean]), host, intensities, errors, slope)
+    beyond = (far[:, 0] / gain[:, 0]) ** 2 - noise[:, 0]
+    return float(np.sqrt(max((is_host * beyond).sum() / max(is_host.sum(), 1.0), 0.0)))
 
 
 def _wider(spread: float, means: Floats, host: float) -> Floats:
@@ -156,7 +170,8 @@ def _expected(
 def _excess(probabilities: Floats, shares: Floats) -> Floats:
     """What the numbers of columns err by because shares are learnt from the same columns (Louis, 1982), shape (k, k).
 
-    The inverse of the information that the columns hold on the shares, less that of columns whose occupation is known.
+    The inverse of the information that the columns hold on the shares, less that of columns whose occupation is known. What
+    stands for columns before any is seen counts as known in both: a kind that no column is doubtful to be of adds nothing.
     """
     n, k = len(probabilities), len(shares) - 1
     out = np.zeros((k, k))
@@ -167,9 +182,9 @@ def _excess(probabilities: Floats, shares: Floats) -> Floats:
     # Shares in units of their standard deviation, but for the first, which takes what the others leave.
     change = np.vstack([-np.ones(len(there) - 1), np.eye(len(there) - 1)]) * np.sqrt(share[1:] / n)
     told = (probabilities[:, there] / share) @ change
-    known = np.diag(n / share)
-    whole = change.T @ known @ change
-    seen = told.T @ told + 1e-3 * np.eye(len(whole))
+    before = change.T @ np.diag(_PRIOR / share**2) @ change
+    whole = change.T @ np.diag(probabilities[:, there].sum(axis=0) / share**2) @ change + before
+    seen = told.T @ told + before
     covariance = n**2 * change @ (np.linalg.inv(seen) - np.linalg.inv(whole)) @ change.T
     inner = there < k
     out[np.ix_(there[inner], there[inner])] = covariance[np.ix_(inner, inner)]

@@ -72,6 +72,8 @@ class Examples:
         Of each, as its place in `kinds`.
     size : float
         Side of the patches, see `Features`.
+    columns : array of shape (m,), float64
+        Of how many columns each is the mean: 1 of one itself.
     doubts : list of str
         What is doubtful about them in their own image, each with what to do.
     """
@@ -80,6 +82,7 @@ class Examples:
     features: Floats
     kind: NDArray[np.int64]
     size: float
+    columns: Floats
     doubts: list[str] = field(default_factory=list)
 
     @classmethod
@@ -89,7 +92,8 @@ class Examples:
         kind = [kinds.index(part.kinds[k]) for part in parts for k in part.kind.tolist()]
         features = np.concatenate([part.features for part in parts])
         doubts = [one for part in parts for one in part.doubts]
-        return cls(kinds, features, np.array(kind, np.int64), parts[0].size, doubts)
+        columns = np.concatenate([part.columns for part in parts])
+        return cls(kinds, features, np.array(kind, np.int64), parts[0].size, columns, doubts)
 
     def __repr__(self) -> str:
         """Say how many of each kind there are."""
@@ -213,7 +217,7 @@ def learn_examples(features: Features, pointed: list[Pointed], rows: NDArray[np.
     kinds = list(dict.fromkeys(one.name for one in pointed))
     kind = np.array([kinds.index(one.name) for one in pointed])
     _, once = np.unique(rows, return_index=True)
-    return Examples(kinds, features.values[rows[once]], kind[once], features.size)
+    return Examples(kinds, features.values[rows[once]], kind[once], features.size, np.ones(len(once)))
 
 
 def _check_name(name: Any, where: str) -> None:

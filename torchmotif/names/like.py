@@ -132,7 +132,8 @@ def without_scatter(
         *doubts.of_contrast(examples.kinds, learnt.contrast, where),
         *doubts.of_examples(examples.kinds, own[given], positions[given], learnt.alone, where),
     ]
-    return replace(examples, features=learnt.means[examples.kind], doubts=said)
+    of_one = learnt.of_kind.sum(axis=0)[:-1] / np.bincount(examples.kind, minlength=len(examples.kinds))
+    return replace(examples, features=learnt.means[examples.kind], columns=of_one[examples.kind], doubts=said)
 
 
 def _learnt(values: Floats, motif: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]) -> _Learnt:
@@ -142,7 +143,8 @@ def _learnt(values: Floats, motif: NDArray[np.int64], examples: Examples, own: N
     starts = start_from(examples, values, motif, within, turns)
     kinds, every, weight = len(examples.kinds), starts.means, starts.weight
     for _ in range(_PASSES):
-        space = _space(values, within, every, np.sqrt(starts.scatter / weight), turns)
+        noise = np.sqrt(starts.scatter / np.maximum(weight, starts.columns))
+        space = _space(values, within, every, noise, turns)
         foreign = foreign_by_intensity(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
         at, copies = (np.stack([space.of(turned(one, angle)) for angle in turns]) for one in (values, every))
         fitted = fit_kinds(at, space.of(every), copies, weight, own=own, foreign=foreign)
