@@ -167,10 +167,10 @@ def test_numbers_of_kinds_that_noise_mixes_err_as_they_say() -> None:
     rng, levels = np.random.default_rng(0), Levels(np.array([100.0, 75.0]), np.array([0.01, 0.01]))
     scores = []
     for _ in range(60):
-        true = np.repeat([100.0, 75.0], [2000, 100])
+        true = np.repeat([100.0, 75.0], [2000, 20])
         found = rng.normal(true, 10.0)
         fitted = fit_mixture(found, np.full(len(true), 10.0), levels, 0.0, np.ones(len(true), bool))
-        scores.append((fitted.probabilities[:, 1].sum() - 100) / np.sqrt(fitted.excess[1, 1]))
+        scores.append((fitted.probabilities[:, 1].sum() - 20) / np.sqrt(fitted.excess[1, 1]))
     assert 0.8 < np.sqrt(np.mean(np.square(scores))) < 1.25
 
 

@@ -57,8 +57,10 @@ def fit_mixture(
     Fitted
     """
     k, n = len(levels.expected), len(intensities)
-    means, host = levels.expected.copy(), float(levels.expected[0])
-    spread = _host_spread(intensities[learnt], errors[learnt], host)
+    means, spread = (
+        levels.expected.copy(),
+        _host_spread(intensities[learnt], errors[learnt], levels.expected[0]),
+    )
     prior = np.full(k + 1, _PRIOR)
     shares = np.full(k + 1, _PRIOR)
     shares[0] += max(learnt.sum(), 1)
@@ -79,7 +81,7 @@ def fit_mixture(
                 spread=spread,
                 slope=slope,
                 reach=reach,
-                host=host,
+                host=float(levels.expected[0]),
             ),
         )
         if np.abs(probabilities - before).max(initial=0.0) < _SETTLED:
@@ -94,12 +96,9 @@ def fit_mixture(
             trust + precision.sum(axis=0)
         )
         off = 1 / np.sqrt(trust + precision.sum(axis=0))
-        spread = _learnt_spread(
-            here[:, 0], intensities[learnt], errors[learnt], slope, mean=float(means[0]), host=host
-        )
     some = learnt if learnt.any() else np.ones(n, bool)
     usual = np.median(noise_at(means, intensities[some], errors[some], slope), axis=0)
-    scatter = np.sqrt(usual + _wider(spread, means, host) ** 2)
+    scatter = np.sqrt(usual + _wider(spread, means, float(levels.expected[0])) ** 2)
     return Fitted(means, shares, probabilities, scatter, _excess(probabilities[learnt], shares))
 
 
@@ -118,7 +117,7 @@ def main_level(intensities: Floats, errors: Floats) -> float:
 
 
 def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
-    """What the host's columns scatter by beyond their errors at first, by the half of them nearest to it."""
+    """What the host's columns scatter by beyond their errors, by the half of them nearest to it."""
     if not len(intensities):
         return 0.0
     away = np.abs(intensities - host)
@@ -127,19 +126,6 @@ def _host_spread(intensities: Floats, errors: Floats, host: float) -> float:
         return 0.0
     variance = (1.4826 * float(np.median(away[near]))) ** 2 - float(np.median(errors[near] ** 2))
     return float(np.sqrt(max(variance, 0.0)))
-
-
-def _learnt_spread(
-    is_host: Floats, intensities: Floats, errors: Floats, slope: float, *, mean: float, host: float
-) -> float:
-    """What the host's columns scatter by beyond their errors, each as likely as it is one.
-
-    By the half nearest to the host alone, 5 % of vacancies 2.5 standard errors away seem to be scatter, for which a tenth of them are
-    taken for hosts.
-    """
-    far, gain, noise = residuals_of(np.array([mean]), host, intensities, errors, slope)
-    beyond = (far[:, 0] / gain[:, 0]) ** 2 - noise[:, 0]
-    return float(np.sqrt(max((is_host * beyond).sum() / max(is_host.sum(), 1.0), 0.0)))
 
 
 def _wider(spread: float, means: Floats, host: float) -> Floats:
