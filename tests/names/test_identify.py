@@ -155,11 +155,35 @@ def test_rare_kinds_are_as_many_as_there_are_where_noise_is_askew() -> None:
     assert np.abs(np.mean(off, axis=0)).max() < 5
 
 
+def test_numbers_of_kinds_that_noise_does_not_mix_have_no_error() -> None:
+    true = np.repeat([50.0, 100.0, 200.0], [40, 900, 7])
+    found = np.random.default_rng(0).normal(true, 2.0)
+    levels = Levels(np.array([100.0, 50.0, 200.0]), np.array([1.0, 2.0, 5.0]))
+    fitted = fit_mixture(found, np.full(len(true), 2.0), levels, 0.0, np.ones(len(true), bool))
+    assert np.sqrt(np.abs(np.diag(fitted.excess))).max() < 0.15  # before: 0.45 of a column for each kind
+
+
+def test_numbers_of_kinds_that_noise_mixes_err_as_they_say() -> None:
+    rng, levels = np.random.default_rng(0), Levels(np.array([100.0, 75.0]), np.array([0.01, 0.01]))
+    scores = []
+    for _ in range(60):
+        true = np.repeat([100.0, 75.0], [2000, 20])
+        found = rng.normal(true, 10.0)
+        fitted = fit_mixture(found, np.full(len(true), 10.0), levels, 0.0, np.ones(len(true), bool))
+        scores.append((fitted.probabilities[:, 1].sum() - 20) / np.sqrt(fitted.excess[1, 1]))
+    assert 0.8 < np.sqrt(np.mean(np.square(scores))) < 1.25
+
+
 @pytest.mark.parametrize("wrong", ["HfSe2", "CaF2"])
 def test_a_formula_that_fits_with_an_unusual_exponent_is_said_to_fit_badly(
     at_1: tuple[Any, tm.MotifResult], wrong: str
 ) -> None:
-    assert any("fits badly" in one for one in at_1[1].identify(wrong).warnings)
+    names = at_1[1].identify(wrong).names
+    assert names is not None
+    assert any("fits badly" in one for one in names.warnings)
+    assert (
+        names.notes == names.record["alike"] == []
+    )  # others would fit as well: that is not what is to be said
     assert not any("fits badly" in one for one in at_1[1].identify("MoS2", dopants=["W"]).warnings)
 
 

@@ -93,6 +93,63 @@ def test_kinds_that_are_the_same_are_said_to_be(pair: list[tuple[np.ndarray, tm.
     assert [one for one in mixed.warnings if one.startswith("names: A and B are ")]
 
 
+def test_right_examples_are_not_doubted(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
+    (true, first), (_, second) = pair
+    for seed in range(4):
+        at = places(true, first, n=5, seed=seed)
+        learnt = first.examples(at)
+        assert learnt.doubts == []
+        for named in (first.like(at), second.like(learnt)):
+            assert named.names is not None
+            assert named.names.warnings == []
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("kind", "taken"), [("V_Se", "Se2"), ("Se2", "V_Se"), ("V_Se", "Mo")])
+def test_wrong_examples_are_said_here_and_in_other_images(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], kind: str, taken: str, wrong: int
+) -> None:
+    (true, first), (_, second) = pair
+    ten = places(true, first, n=10)
+    at = {one: some[:5] for one, some in ten.items()}
+    at[kind] = np.concatenate([at[kind][wrong:], ten[taken][5 : 5 + wrong]])
+    for named in (first.like(at), second.like(first.examples(at))):
+        assert named.names is not None
+        said = [one for one in named.names.warnings if kind in one]
+        assert said
+        if wrong == 1:  # and it is that one
+            row, col = ten[taken][5]
+            assert any(f"({row:.1f}, {col:.1f})" in one and "leave out what is wrong" in one for one in said)
+
+
+def test_examples_of_several_images_are_said_with_their_image(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], tmp_path: Path
+) -> None:
+    both = tm.analyze([pair[0][1].image, pair[1][1].image], progress=False, hierarchy=0)
+    true, first = pair[0]
+    at = places(true, first, n=5)
+    at["V_Se"], at["Se2"] = np.concatenate([at["V_Se"][1:], at["Se2"][:1]]), at["Se2"][1:]
+    lines = [f"{kind},{row},{col},0" for kind, some in at.items() for row, col in some]
+    (tmp_path / "examples.csv").write_text("\n".join(["name,row_px,col_px,image", *lines]))
+    names = both.like(tmp_path / "examples.csv").names_of(1)
+    assert names is not None
+    assert any("examples of V_Se of image 0 are unlike" in one for one in names.warnings)
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_kind_that_no_column_is_like_is_said(
+    pair: list[tuple[np.ndarray, tm.MotifResult]], seed: int
+) -> None:
+    true, first = pair[0]
+    perfect = tm.datasets.mose2((400, 400), vacancy_rate=0.0, random_state=seed)
+    scan = perfect.draw(0.1, torch.Generator().manual_seed(seed))
+    second = tm.analyze(scan, patch_size=first.templates.shape[-1], progress=False)
+    names = second.like(first.examples(places(true, first))).names
+    assert names is not None
+    assert names.counts.keys() == {"Mo", "Se2"}
+    assert [one for one in names.warnings if "no column here is like V_Se" in one]
+
+
 def test_one_kind_alone_is_found(pair: list[tuple[np.ndarray, tm.MotifResult]]) -> None:
     (true, first), (other, second) = pair
     at = {"V_Se": places(true, first)["V_Se"][:3]}

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchmotif.errors import InputError
 from torchmotif.names import Examples, Names, identify_columns
@@ -137,7 +138,7 @@ class Naming:
             known = examples
 
             def like_others(_: int, result: "MotifResult") -> Names:
-                return name_like(_features(result), result.labels, known, np.full(len(result.columns), -1))
+                return _like(result, known, np.full(len(result.columns), -1))
 
             return self._with_names(like_others)
         pointed = self._pointed(examples)
@@ -149,7 +150,7 @@ class Naming:
             if number in pointed:
                 here = pointed[number]
                 own[here.rows] = [known.kinds.index(here.own.kinds[k]) for k in here.own.kind]
-            return name_like(_features(result), result.labels, known, own)
+            return _like(result, known, own)
 
         return self._with_names(name)
 
@@ -200,6 +201,8 @@ class _Pointed:
     def __init__(self, result: "MotifResult", places: list[Pointed]) -> None:
         rows = example_rows(places, result.columns, result.whole)
         self._features, self._labels = _features(result), result.labels
+        self._positions = np.asarray(result.columns.positions)
+        self._image = places[0].image
         self.rows = np.unique(rows)
         self.own = learn_examples(self._features, places, rows)
 
@@ -208,7 +211,12 @@ class _Pointed:
         """As other images are to know them."""
         own = np.full(len(self._labels), -1)
         own[self.rows] = self.own.kind
-        return without_scatter(self._features, self._labels, self.own, own)
+        where = "" if self._image is None else f" of image {self._image}"
+        return without_scatter(self._features, self._positions, self._labels, self.own, own, where=where)
+
+
+def _like(result: "MotifResult", known: Examples, own: NDArray[np.int64]) -> Names:
+    return name_like(_features(result), np.asarray(result.columns.positions), result.labels, known, own)
 
 
 def _features(result: "MotifResult") -> Features:

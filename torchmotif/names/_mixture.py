@@ -156,7 +156,8 @@ def _expected(
 def _excess(probabilities: Floats, shares: Floats) -> Floats:
     """What the numbers of columns err by because shares are learnt from the same columns (Louis, 1982), shape (k, k).
 
-    The inverse of the information that the columns hold on the shares, less that of columns whose occupation is known.
+    The inverse of the information that the columns hold on the shares, less that of columns whose occupation is known. What
+    stands for columns before any is seen counts as known in both: a kind that no column is doubtful to be of adds nothing.
     """
     n, k = len(probabilities), len(shares) - 1
     out = np.zeros((k, k))
@@ -167,9 +168,9 @@ def _excess(probabilities: Floats, shares: Floats) -> Floats:
     # Shares in units of their standard deviation, but for the first, which takes what the others leave.
     change = np.vstack([-np.ones(len(there) - 1), np.eye(len(there) - 1)]) * np.sqrt(share[1:] / n)
     told = (probabilities[:, there] / share) @ change
-    known = np.diag(n / share)
-    whole = change.T @ known @ change
-    seen = told.T @ told + 1e-3 * np.eye(len(whole))
+    before = change.T @ np.diag(_PRIOR / share**2) @ change
+    whole = change.T @ np.diag(probabilities[:, there].sum(axis=0) / share**2) @ change + before
+    seen = told.T @ told + before
     covariance = n**2 * change @ (np.linalg.inv(seen) - np.linalg.inv(whole)) @ change.T
     inner = there < k
     out[np.ix_(there[inner], there[inner])] = covariance[np.ix_(inner, inner)]

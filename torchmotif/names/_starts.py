@@ -32,7 +32,8 @@ class Starts:
     """What kinds start from: those with examples, then motifs that no example is of."""
 
     means: Floats  # (j, k)
-    weight: Floats  # (j,): columns that each is the mean of
+    weight: Floats  # (j,): columns of this image that each weighs as much as
+    columns: Floats  # (j,): columns that each is the mean of, wherever they are
     scatter: Floats  # (j,): mean square of the distances of those columns from it, in units of all columns' covariance
 
 
@@ -71,6 +72,7 @@ def start_from(
     return Starts(
         np.concatenate([starts, means[strange]]),
         np.append(shown, counts[frequent][strange]),
+        np.append(np.bincount(examples.kind, examples.columns), counts[frequent][strange]),
         np.append(scatter, np.full(int(strange.sum()), float(values.shape[1]))),
     )
 

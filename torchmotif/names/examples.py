@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,18 @@ class Examples:
         Of each, as its place in `kinds`.
     size : float
         Side of the patches, see `Features`.
+    columns : array of shape (m,), float64
+        Of how many columns each is the mean: 1 of one itself.
+    doubts : list of str
+        What is doubtful about them in their own image, each with what to do.
     """
 
     kinds: list[str]
     features: Floats
     kind: NDArray[np.int64]
     size: float
+    columns: Floats
+    doubts: list[str] = field(default_factory=list)
 
     @classmethod
     def joined(cls, parts: "list[Examples]") -> "Examples":
@@ -85,7 +91,9 @@ class Examples:
         kinds = list(dict.fromkeys(name for part in parts for name in part.kinds))
         kind = [kinds.index(part.kinds[k]) for part in parts for k in part.kind.tolist()]
         features = np.concatenate([part.features for part in parts])
-        return cls(kinds, features, np.array(kind, np.int64), parts[0].size)
+        doubts = [one for part in parts for one in part.doubts]
+        columns = np.concatenate([part.columns for part in parts])
+        return cls(kinds, features, np.array(kind, np.int64), parts[0].size, columns, doubts)
 
     def __repr__(self) -> str:
         """Say how many of each kind there are."""
@@ -209,7 +217,7 @@ def learn_examples(features: Features, pointed: list[Pointed], rows: NDArray[np.
     kinds = list(dict.fromkeys(one.name for one in pointed))
     kind = np.array([kinds.index(one.name) for one in pointed])
     _, once = np.unique(rows, return_index=True)
-    return Examples(kinds, features.values[rows[once]], kind[once], features.size)
+    return Examples(kinds, features.values[rows[once]], kind[once], features.size, np.ones(len(once)))
 
 
 def _check_name(name: Any, where: str) -> None:

@@ -10,12 +10,13 @@ from scipy.spatial import cKDTree
 from torchmotif._checks import real_number
 from torchmotif.errors import CompositionError, InputError
 from torchmotif.lattice import SiteTable
-from torchmotif.names._mixture import Fitted, Levels, fit_mixture, main_level
+from torchmotif.names._mixture import Levels, fit_mixture, main_level
 from torchmotif.names.alike import Alike, formulas_alike
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
 from torchmotif.names.hosts import TOLERANCE, Hosts, find_hosts
 from torchmotif.names.names import CLEAR, Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
+from torchmotif.names.tally import Tally
 
 __all__ = ["identify_columns"]
 
@@ -95,7 +96,9 @@ def identify_columns(
             f"{composition} cannot be matched: no sublattice of {_FEWEST} columns is known; take a larger image, or set spacing="
         )
     hosts = find_hosts(parsed, brightness, counts, gamma=gamma, columns=given)
-    alike = [] if given else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
+    # Of a formula that fits badly that is to be said, not that others would fit: which it is was hardly given.
+    told = given or hosts.fits_badly
+    alike = [] if told else formulas_alike(parsed, hosts.stacks, brightness, counts, gamma=gamma)
     names = _named(
         measured,
         hosts,
@@ -195,7 +198,7 @@ def _named(
     n = len(measured.site)
     best, second = np.full(n, -1), np.full(n, -1)
     first, then = np.zeros(n), np.zeros(n)
-    tally = _Tally(composition)
+    tally = Tally(composition)
     unseen: dict[str, None] = {}
     places = [*hosts.stacks, -1]
     for one in places:
@@ -290,68 +293,6 @@ def _told(
     return [options[k] for k in kept], Levels(levels.expected[kept], levels.tolerance[kept]), left_out
 
 
-class _Tally:
-    """What all columns together say: numbers of each kind, and of each element."""
-
-    def __init__(self, composition: Composition) -> None:
-        self.elements = composition.elements
-        self._rows: list[dict[str, Any]] = []
-        self._atoms = np.zeros(len(self.elements))
-        self._parts: list[tuple[Floats, Floats, Floats]] = []
-
-    def add(self, options: list[Occupation], fitted: Fitted, learnt: NDArray[np.bool_], host: str) -> None:
-        """Count the columns of one sublattice."""
-        k = len(options)
-        p = fitted.probabilities[learnt]
-        atoms = np.array([[one.atoms.get(e, 0) for e in self.elements] for one in options], float)
-        self._atoms += p[:, :k].sum(axis=0) @ atoms
-        self._parts.append((p[:, :k], atoms, fitted.excess))
-        variance = np.maximum((p * (1 - p)).sum(axis=0)[:k], np.diag(fitted.excess))
-        counts = np.bincount(p.argmax(axis=1), minlength=k + 1)
-        # By the noise of both: Mo_S2 and Mo_S are three times as bright as S2, and 2.9 standard errors apart where that has 4.
-        sigma = (fitted.scatter[:, None] + fitted.scatter) / 2
-        apart = np.abs(fitted.means[:, None] - fitted.means) / sigma
-        np.fill_diagonal(apart, np.inf)
-        likely = fitted.shares[:k] * len(p) > 0.5
-        apart_likely = np.where(likely[None, :], apart, np.inf)
-        for i, one in enumerate(options):
-            near = apart_likely[i] if np.isfinite(apart_likely[i]).any() else apart[i]
-            other = int(near.argmin())
-            self._rows.append(
-                {
-                    "name": one.name,
-                    "site": host,
-                    "count": int(counts[i]),
-                    "expected": float(p[:, i].sum()),
-                    "error": float(np.sqrt(max(variance[i], 0.0))),
-                    "intensity": float(fitted.means[i] / fitted.means[0]),
-                    "contrast": float(near[other]) if np.isfinite(near[other]) else None,
-                    "next": options[other].name if k > 1 else None,
-                }
-            )
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The kinds that some columns have, the most frequent first."""
-        there = [row for row in self._rows if row["count"] or row["expected"] > 0.5]
-        return sorted(there, key=lambda row: -row["expected"])
-
-    def at_percent(self) -> dict[str, list[float]]:
-        """Atomic per cent of every element and its standard error."""
-        total = self._atoms.sum()
-        if not total > 0:
-            return {}
-        share = self._atoms / total
-        variance = np.zeros(len(share))
-        for p, atoms, excess in self._parts:
-            beyond = atoms - atoms.sum(axis=1)[:, None] * share
-            single = ((p @ beyond**2) - (p @ beyond) ** 2).sum(axis=0)
-            variance += np.maximum(single, np.einsum("ae,ab,be->e", beyond, excess, beyond))
-        errors = np.sqrt(np.maximum(variance, 0.0)) / total
-        return {
-            e: [100 * float(s), 100 * float(d)] for e, s, d in zip(self.elements, share, errors, strict=True)
-        }
-
-
 def _notes(composition: Composition, hosts: Hosts, alike: list[Alike]) -> list[str]:
     """What intensities cannot say of a formula."""
     own = _columns_at(composition.text, list(map(stack_name, hosts.stacks.values())), hosts.scattering.gamma)
@@ -367,7 +308,7 @@ def _columns_at(formula: str, columns: list[str], gamma: float) -> str:
     return f"{formula} ({', '.join(dict.fromkeys(columns))}; Z^{gamma:.2f})"
 
 
-def _warnings(hosts: Hosts, composition: Composition, tally: _Tally, unnamed: float) -> list[str]:
+def _warnings(hosts: Hosts, composition: Composition, tally: Tally, unnamed: float) -> list[str]:
     """What is doubtful, with what to do."""
     said = []
     text = composition.text

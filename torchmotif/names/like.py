@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from torchmotif.errors import InputError
+from torchmotif.names import doubts
+from torchmotif.names._kinds import fit_kinds, foreign_by_intensity
 from torchmotif.names._starts import BEYOND_NOISE, start_from, turned, turns_of, within_motifs
 from torchmotif.names.examples import Examples, Features
-from torchmotif.names.names import CLEAR, Names, likeliest
+from torchmotif.names.names import Names, likeliest
 
 __all__ = ["name_like", "without_scatter"]
 
@@ -18,12 +19,7 @@ Floats = NDArray[np.float64]
 
 _TOLD = 0.5  # standard deviations of one column by which kinds must differ along a direction of their own
 _PASSES = 2  # with the coordinates of what the examples are, then of what all columns like them are
-_LEARNT = 20_000  # columns that kinds are learnt from
-_STEPS, _SETTLED = 60, 1e-2  # of the expectation maximisation; change of a probability that ends it
-_PRIOR = 1.0  # columns that each kind has before any is seen
 _SAME_SIZE = 0.02  # of a patch: by how much those of two images may differ
-_FOREIGN = 5.0  # standard deviations of the intensity of a kind beyond which a column may be none of it
-_STRAYS = 4.0  # standard deviations beyond its usual distance that a column of a kind may be from its mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +40,17 @@ class _Learnt(NamedTuple):
     means: Floats  # (j, k): features of each
     of_kind: Floats  # (n, j + 1): probability of every column to be of each kind, and last of none
     contrast: Floats  # (j, j): distance between the kinds in standard deviations of one column, inf from each to itself
+    alone: (
+        Floats  # (m, j + 1): as `of_kind`, of the m columns that are examples, if they were not known to be
+    )
 
 
 def name_like(
-    features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]
+    features: Features,
+    positions: Floats,
+    labels: NDArray[np.int64],
+    examples: Examples,
+    own: NDArray[np.int64],
 ) -> Names:
     """Name columns by examples.
 
@@ -58,6 +61,8 @@ def name_like(
     ----------
     features : Features
         Of the columns to name.
+    positions : array of shape (n, 2), float64
+        Where they are, (row, col) in pixels: what is said of examples names them.
     labels : array of shape (n,), int
         Their motifs.
     examples : Examples
@@ -83,11 +88,17 @@ def name_like(
         )
     whole = np.asarray(np.isfinite(features.values).all(axis=1))
     learnt = _learnt(features.values[whole], labels[whole], examples, own[whole])
-    return _names(learnt, whole, examples)
+    return _names(learnt, whole, examples, own, positions)
 
 
 def without_scatter(
-    features: Features, labels: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]
+    features: Features,
+    positions: Floats,
+    labels: NDArray[np.int64],
+    examples: Examples,
+    own: NDArray[np.int64],
+    *,
+    where: str = "",
 ) -> Examples:
     """Examples as other images are to know them: each is as the mean of all columns of its kind in its own image.
 
@@ -99,19 +110,30 @@ def without_scatter(
     ----------
     features : Features
         Of all columns of the image that the examples are of.
+    positions : array of shape (n, 2), float64
+        Where they are, (row, col) in pixels.
     labels : array of shape (n,), int
         Their motifs.
     examples : Examples
     own : array of shape (n,), int
         Kind of the columns that are examples, -1 of all others.
+    where : str
+        Said of the examples where they are doubtful, such as " of image 2".
 
     Returns
     -------
     learnt : Examples
+        With what is doubtful about them here, which no other image can show.
     """
     whole = np.asarray(np.isfinite(features.values).all(axis=1))
     learnt = _learnt(features.values[whole], labels[whole], examples, own[whole])
-    return replace(examples, features=learnt.means[examples.kind])
+    given = whole & (own >= 0)
+    said = [
+        *doubts.of_contrast(examples.kinds, learnt.contrast, where),
+        *doubts.of_examples(examples.kinds, own[given], positions[given], learnt.alone, where),
+    ]
+    of_one = learnt.of_kind.sum(axis=0)[:-1] / np.bincount(examples.kind, minlength=len(examples.kinds))
+    return replace(examples, features=learnt.means[examples.kind], columns=of_one[examples.kind], doubts=said)
 
 
 def _learnt(values: Floats, motif: NDArray[np.int64], examples: Examples, own: NDArray[np.int64]) -> _Learnt:
@@ -121,13 +143,17 @@ def _learnt(values: Floats, motif: NDArray[np.int64], examples: Examples, own: N
     starts = start_from(examples, values, motif, within, turns)
     kinds, every, weight = len(examples.kinds), starts.means, starts.weight
     for _ in range(_PASSES):
-        space = _space(values, within, every, np.sqrt(starts.scatter / weight), turns)
-        foreign = _foreign(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
-        found, apart = _mixture(values, space, turns, every, weight, own=own, foreign=foreign)
-        every, weight = _relearnt(values, found, turns, every, weight)
-        found = found.sum(axis=0)
-    of_kind = np.concatenate([found[:, :kinds], found[:, kinds:].sum(axis=1, keepdims=True)], axis=1)
-    return _Learnt(every[:kinds], of_kind, np.sqrt(apart[:kinds, :kinds]))
+        noise = np.sqrt(starts.scatter / np.maximum(weight, starts.columns))
+        space = _space(values, within, every, noise, turns)
+        foreign = foreign_by_intensity(values[:, -1], every[:, -1], float(np.sqrt(within[-1, -1])))
+        at, copies = (np.stack([space.of(turned(one, angle)) for angle in turns]) for one in (values, every))
+        fitted = fit_kinds(at, space.of(every), copies, weight, own=own, foreign=foreign)
+        every, weight = _relearnt(values, fitted.probabilities, turns, every, weight)
+    of_kind, alone = (
+        np.concatenate([one[:, :kinds], one[:, kinds:].sum(axis=1, keepdims=True)], axis=1)
+        for one in (fitted.probabilities.sum(axis=0), fitted.alone)
+    )
+    return _Learnt(every[:kinds], of_kind, np.sqrt(fitted.apart[:kinds, :kinds]), alone)
 
 
 def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns: list[float]) -> _Space:
@@ -154,129 +180,6 @@ def _space(values: Floats, within: Floats, starts: Floats, noise: Floats, turns:
     return _Space(centre, white @ right[strength > _TOLD].T)
 
 
-def _mixture(
-    values: Floats,
-    space: _Space,
-    turns: list[float],
-    starts: Floats,
-    weight: Floats,
-    *,
-    own: NDArray[np.int64],
-    foreign: Floats,
-) -> tuple[Floats, Floats]:
-    """Probability of every start in every orientation, and last of none, of every column, and how far apart the starts are.
-
-    Returns
-    -------
-    probabilities : array of shape (g, n, j + 1)
-    apart : array of shape (j, j)
-        Squared distance in standard deviations of one column, inf from each to itself.
-    """
-    at = np.stack([space.of(turned(values, angle)) for angle in turns])  # (g, n, q)
-    learnt = np.flatnonzero(_spread_evenly(len(values)) | (own >= 0))
-    copies = np.stack([space.of(turned(starts, angle)) for angle in turns])
-    means = known = space.of(starts)
-    parts, size = means.shape
-    shares, scatter = np.full(parts, 1 / parts), np.eye(size)
-    before = np.zeros((1, len(learnt), parts + 1))
-    some, mine = at[:, learnt], own[learnt]
-    for _ in range(_STEPS):
-        found = _weights(
-            some,
-            means,
-            scatter,
-            shares,
-            limits=_limits(_apart(copies, means, scatter), size),
-            own=mine,
-            foreign=foreign[learnt],
-        )
-        if np.abs(found - before).max(initial=0.0) < _SETTLED:
-            break
-        before = found
-        taken = found[..., :parts].sum(axis=(0, 1))
-        shares = (taken + _PRIOR) / (taken + _PRIOR).sum()
-        sums = np.einsum("gnj,gnq->jq", found[..., :parts], some)
-        means = (weight[:, None] * known + sums) / (weight + taken)[:, None]
-        # One scatter of all kinds: with its own, a rare kind grows over its neighbours (V_Se of TiWSe2, ADF2: F1 0.65, not 0.87).
-        squares = sum(_scatter(found[..., j], some, means[j]) for j in range(parts))
-        scatter = (squares + size * np.eye(size)) / (taken.sum() + size)
-    apart = _apart(copies, means, scatter)
-    limits = _limits(apart, size)
-    return _weights(at, means, scatter, shares, limits=limits, own=own, foreign=foreign), apart
-
-
-def _foreign(bright: Floats, kinds: Floats, spread: float) -> Floats:
-    """By how much none is likelier than each kind by intensity alone, shape (n, j).
-
-    It is above 0 where a column is farther from the kind than the kind is from the next, and than scatter takes it.
-    """
-    apart = np.abs(kinds[:, None] - kinds)
-    np.fill_diagonal(apart, np.inf)
-    nearest = apart.min(axis=1) if len(kinds) > 1 else np.zeros(1)
-    gap = np.maximum(nearest, _FOREIGN * spread)
-    return np.asarray(0.5 * ((bright[:, None] - kinds) ** 2 - gap**2) / spread**2)
-
-
-def _apart(copies: Floats, means: Floats, scatter: Floats) -> Floats:
-    """Squared distance of each mean from each other in its nearest orientation, inf from itself, shape (j, j)."""
-    step = means[:, None, None] - copies  # (j, g, j, q)
-    apart = np.einsum("agbq,qr,agbr->agb", step, np.linalg.inv(scatter), step).min(axis=1)
-    np.fill_diagonal(apart, np.inf)
-    return np.asarray(apart)
-
-
-def _limits(apart: Floats, size: int) -> Floats:
-    """How far from each kind a column may be and still be of it: no nearer than to the next kind, nor than scatter takes it."""
-    least = (np.sqrt(size) + _STRAYS) ** 2
-    nearest = apart.min(axis=1)
-    return np.asarray(np.where(np.isfinite(nearest), np.maximum(nearest, least), least))
-
-
-def _spread_evenly(n: int) -> NDArray[np.bool_]:
-    """Which of n columns the kinds are learnt from."""
-    chosen = np.zeros(n, bool)
-    chosen[np.linspace(0, n - 1, min(n, _LEARNT)).astype(np.int64)] = True
-    return chosen
-
-
-def _scatter(weights: Floats, at: Floats, mean: Floats) -> Floats:
-    """Sum of squares about a mean."""
-    step = (at - mean).reshape(-1, len(mean))
-    return np.asarray((step * weights.reshape(-1, 1)).T @ step)
-
-
-def _weights(
-    at: Floats,
-    means: Floats,
-    scatter: Floats,
-    shares: Floats,
-    *,
-    limits: Floats,
-    own: NDArray[np.int64],
-    foreign: Floats,
-) -> Floats:
-    """Probability of every part in every orientation, and of none, shape (g, n, j + 1); of examples, what they are."""
-    turns, n, size = at.shape
-    white = np.linalg.inv(np.linalg.cholesky(scatter)).T
-    coordinates, centres = at.reshape(-1, size) @ white, means @ white
-    away = (coordinates**2).sum(axis=1)[:, None] - 2 * coordinates @ centres.T + (centres**2).sum(axis=1)
-    away = away.reshape(turns, n, len(means))
-    log = -0.5 * away + np.log(shares / turns)
-    # None is as likely as the nearest kind where that is as far as it may be.
-    nearest = away.min(axis=0).argmin(axis=1)
-    row = np.arange(n)
-    by_place = np.log(shares[nearest] / turns) - 0.5 * limits[nearest]
-    by_intensity = log.max(axis=0)[row, nearest] + foreign[row, nearest]
-    none = np.broadcast_to(
-        np.where(foreign[row, nearest] > 0, np.maximum(by_place, by_intensity), by_place), (turns, n)
-    )
-    log = np.concatenate([log, none[..., None]], axis=2)
-    given = np.flatnonzero(own >= 0)
-    other = np.arange(len(means) + 1) != own[given, None]
-    log[:, given] = np.where(other, -np.inf, log[:, given])
-    return np.asarray(softmax(log, axis=(0, 2)))
-
-
 def _relearnt(
     values: Floats, found: Floats, turns: list[float], means: Floats, weight: Floats
 ) -> tuple[Floats, Floats]:
@@ -287,7 +190,13 @@ def _relearnt(
     return (weight[:, None] * means + sums) / (weight + taken)[:, None], weight + taken
 
 
-def _names(learnt: _Learnt, whole: NDArray[np.bool_], examples: Examples) -> Names:
+def _names(
+    learnt: _Learnt,
+    whole: NDArray[np.bool_],
+    examples: Examples,
+    own: NDArray[np.int64],
+    positions: Floats,
+) -> Names:
     """Names by the probability of every kind, and last of none."""
     of_kind = learnt.of_kind
     n, kinds = len(whole), len(examples.kinds)
@@ -310,10 +219,13 @@ def _names(learnt: _Learnt, whole: NDArray[np.bool_], examples: Examples) -> Nam
         }
         for k, name in enumerate(examples.kinds)
     ]
+    here = np.bincount(own[own >= 0], minlength=kinds)
+    given = whole & (own >= 0)
     warnings = [
-        f"names: {examples.kinds[a]} and {examples.kinds[b]} are {learnt.contrast[a, b]:.1f} standard deviations of a column apart "
-        "by their examples: single columns may be either; check the examples, or give more"
-        for a, b in np.argwhere(np.triu(learnt.contrast < CLEAR)).tolist()
+        *examples.doubts,
+        *doubts.of_contrast(examples.kinds, learnt.contrast),
+        *doubts.of_examples(examples.kinds, own[given], positions[given], learnt.alone),
+        *doubts.of_numbers(examples.kinds, counts, here),
     ]
     record = {"by": "examples", "atoms": None, "table": rows, "warnings": warnings}
     return Names(list(examples.kinds), first, p_first, second, p_second, record=record)

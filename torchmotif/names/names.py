@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CLEAR", "NONE", "Names", "likeliest"]
+__all__ = ["CLEAR", "COMPETES", "NONE", "Names", "likeliest"]
 
 NONE = "none"  # what pictures and graphs call columns without a name
 
 CLEAR = 2.0  # standard errors of a column below which two names are hardly told apart
 
-_COMPETES = 0.05  # probability from which another name is said beside the first
+COMPETES = 0.05  # probability from which another name is said beside the first
 _NO_PLACES = np.zeros((0, 2))
 _NONE = np.zeros(0)
 
@@ -113,7 +113,7 @@ class Names:
     @property
     def competing(self) -> np.ndarray:
         """The name that a column may have as well, "" where it is clear; shape (n,)."""
-        return np.where(self.other_probabilities >= _COMPETES, self._words(self.others), "")
+        return np.where(self.other_probabilities >= COMPETES, self._words(self.others), "")
 
     def _words(self, which: NDArray[np.int64]) -> np.ndarray:
         return np.array([*self.kinds, ""], np.str_)[which]
