@@ -1,3 +1,4 @@
+import gc
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 import torchmotif as tm
 from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
+from torchmotif.cli.common import load
 
 
 def run(*arguments: object) -> Result:
@@ -79,6 +81,23 @@ def test_demo_names_the_sites_and_takes_the_next_free_folder(
     found = json.loads(run("demo", "--dose", 0.5, "--json").stdout)
     assert {"Se2", "Mo"} <= {motif["site"] for motif in found["motifs"] if "site" in motif}
     assert (tmp_path / "torchmotif-demo-3" / "run.json").exists()
+
+
+def test_what_is_imported_is_not_collected_again_and_garbage_is_as_before() -> None:
+    before = gc.get_freeze_count()
+    try:
+        load("torchmotif.analysis")
+        assert gc.get_freeze_count() > before
+        assert gc.isenabled()
+        with pytest.raises(ModuleNotFoundError):
+            load("torchmotif.nothing")
+        assert gc.isenabled()
+        gc.disable()
+        load("json")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_the_version_is_said() -> None:
