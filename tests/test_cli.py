@@ -190,6 +190,20 @@ def test_nan_pixels_are_tolerated_and_noted(tmp_path: Path) -> None:
     assert "no pixel size" in done.stderr
 
 
+def test_a_mask_of_true_and_false_values_leaves_out_what_it_says(scan: Path, tmp_path: Path) -> None:
+    mask = np.zeros((192, 192), bool)
+    mask[:90] = True
+    np.save(tmp_path / "mask.npy", mask)
+    done = run("analyze", scan, "--out", tmp_path / "out", "--mask", tmp_path / "mask.npy")
+    assert done.exit_code == 0, done.output
+    assert tm.MotifResult.load(tmp_path / "out").columns.positions[:, 0].min() > 80
+    np.save(tmp_path / "small.npy", mask[:10, :10])
+    done = run("analyze", scan, "--out", tmp_path / "other", "--mask", tmp_path / "small.npy")
+    assert done.exit_code == 2
+    assert "(192, 192)" in done.stderr
+    assert "(10, 10)" in done.stderr
+
+
 def test_an_interrupt_while_saving_leaves_nothing(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

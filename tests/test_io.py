@@ -8,10 +8,11 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import torchmotif as tm
 from torchmotif.errors import InputError, MissingFileError, ReadError
-from torchmotif.io import contents
+from torchmotif.io import contents, read_mask
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 
@@ -196,6 +197,33 @@ def test_colours_of_a_tiff_stay_colours(tmp_path: Path, planar: bool, kind: str)
     assert item.is_rgb
     np.testing.assert_array_equal(np.asarray(item.data), colour)
     assert tm.read(tmp_path / "colour.tif").numpy()[0, 0] == pytest.approx(0.7154, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["mask.npy", "mask.npz", "bits.png", "bits.tif", "grey.png", "colour.png", "numbers.npy"]
+)
+def test_a_mask_is_read_from_what_people_save(tmp_path: Path, name: str) -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[:5, 10:] = True
+    path = tmp_path / name
+    if name == "mask.npz":
+        np.savez(path, mask=mask)
+    elif path.suffix == ".npy":
+        np.save(path, mask if name == "mask.npy" else mask * 7.5)
+    elif path.stem == "bits":
+        Image.fromarray(mask).save(path)
+    else:
+        grey = mask.astype(np.uint8) * 255
+        iio.imwrite(path, np.stack([grey, 0 * grey, 0 * grey], axis=-1) if name == "colour.png" else grey)
+    read = read_mask(path)
+    assert read.dtype == bool
+    np.testing.assert_array_equal(read, mask)
+
+
+def test_a_stack_is_no_mask(tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.zeros((3, 20, 30), bool))
+    with pytest.raises(InputError, match="a mask is one image"):
+        read_mask(tmp_path / "stack.npy")
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5)], ids=["1-D", "4-D"])

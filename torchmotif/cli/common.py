@@ -197,9 +197,9 @@ def mask_of(name: str | None) -> Any:
     """The mask that an option names."""
     if name is None or name == "none":
         return None if name is None else False
-    from torchmotif.io import read
+    from torchmotif.io import read_mask
 
-    return read(Path(name)).numpy() != 0
+    return read_mask(name)
 
 
 def echo_json(value: Any) -> None:
