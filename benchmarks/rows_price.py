@@ -1,6 +1,7 @@
 """Rows of the page of results about time and memory."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,8 @@ def radial_error() -> Found:
 )
 def from_the_shell() -> Found:
     specimen = tm.datasets.mose2((512, 512))
+    # As it is installed: with its modules compiled, which an environment that writes no bytecode does anew at each start.
+    environment = {key: one for key, one in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as name:
         np.save(f"{name}/scan.npy", specimen.draw(1.0, torch.Generator().manual_seed(0)).numpy())
         times = []
@@ -143,7 +146,7 @@ def from_the_shell() -> Found:
                 "--out",
                 f"{name}/{turn}",
             ]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, env=environment, check=True, capture_output=True)
             times.append(time.perf_counter() - start)
     return Found(f"{sorted(times)[1]:.1f} s", sorted(times)[1] <= 6)
 

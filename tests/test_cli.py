@@ -1,3 +1,4 @@
+import gc
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 import torchmotif as tm
 from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
+from torchmotif.cli.common import load
 
 
 def run(*arguments: object) -> Result:
@@ -79,6 +81,23 @@ def test_demo_names_the_sites_and_takes_the_next_free_folder(
     found = json.loads(run("demo", "--dose", 0.5, "--json").stdout)
     assert {"Se2", "Mo"} <= {motif["site"] for motif in found["motifs"] if "site" in motif}
     assert (tmp_path / "torchmotif-demo-3" / "run.json").exists()
+
+
+def test_what_is_imported_is_not_collected_again_and_garbage_is_as_before() -> None:
+    before = gc.get_freeze_count()
+    try:
+        load("torchmotif.analysis")
+        assert gc.get_freeze_count() > before
+        assert gc.isenabled()
+        with pytest.raises(ModuleNotFoundError):
+            load("torchmotif.nothing")
+        assert gc.isenabled()
+        gc.disable()
+        load("json")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_the_version_is_said() -> None:
@@ -169,6 +188,20 @@ def test_nan_pixels_are_tolerated_and_noted(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "1 of 36864 pixels are not finite" in done.stderr
     assert "no pixel size" in done.stderr
+
+
+def test_a_mask_of_true_and_false_values_leaves_out_what_it_says(scan: Path, tmp_path: Path) -> None:
+    mask = np.zeros((192, 192), bool)
+    mask[:90] = True
+    np.save(tmp_path / "mask.npy", mask)
+    done = run("analyze", scan, "--out", tmp_path / "out", "--mask", tmp_path / "mask.npy")
+    assert done.exit_code == 0, done.output
+    assert tm.MotifResult.load(tmp_path / "out").columns.positions[:, 0].min() > 80
+    np.save(tmp_path / "small.npy", mask[:10, :10])
+    done = run("analyze", scan, "--out", tmp_path / "other", "--mask", tmp_path / "small.npy")
+    assert done.exit_code == 2
+    assert "(192, 192)" in done.stderr
+    assert "(10, 10)" in done.stderr
 
 
 def test_an_interrupt_while_saving_leaves_nothing(

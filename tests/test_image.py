@@ -49,7 +49,10 @@ def test_calibration_and_dose_travel_with_new_pixels() -> None:
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (np.zeros(5), InputError, "two-dimensional"),
+        (np.zeros(5), InputError, r"1 dimension \(5,\); give it the rows and columns"),
+        (np.zeros((3, 8, 9)), InputError, "one frame of a stack"),
+        (np.zeros((8, 9, 3)), InputError, "colours grey first"),
+        (torch.zeros(8, 9, 4), InputError, "colours grey first"),
         (np.zeros((2, 3, 4, 5)), InputError, "4 dimensions"),
         (np.zeros((0, 5)), InputError, "no pixels"),
         (np.zeros((4, 4), complex), InputTypeError, "real numbers"),
@@ -57,7 +60,18 @@ def test_calibration_and_dose_travel_with_new_pixels() -> None:
         (np.array([["a", "b"]]), InputTypeError, "real numbers"),
         (torch.zeros(4, 4, dtype=torch.complex64), InputTypeError, "real numbers"),
     ],
-    ids=["1-D", "4-D", "empty", "complex", "bool", "text", "torch complex"],
+    ids=[
+        "1-D",
+        "stack",
+        "colours",
+        "torch colours",
+        "4-D",
+        "empty",
+        "complex",
+        "bool",
+        "text",
+        "torch complex",
+    ],
 )
 def test_what_is_no_image_is_refused(data: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

@@ -8,10 +8,11 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import torchmotif as tm
 from torchmotif.errors import InputError, MissingFileError, ReadError
-from torchmotif.io import contents
+from torchmotif.io import contents, read_mask
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 
@@ -157,13 +158,72 @@ def test_grey_stored_as_colour_keeps_its_integers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tm.read(tmp_path / "grey.tif").numpy(), RAMP.astype(np.uint8))
 
 
-def test_a_stack_of_three_frames_is_no_colour(tmp_path: Path) -> None:
-    stack = np.arange(3 * 600, dtype=np.float32).reshape(3, 20, 30)
-    # What tifffile writes of three frames when nobody says what they are:
+@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "u4", "f4"])
+@pytest.mark.parametrize("frames", [3, 4])
+def test_a_stack_of_few_frames_is_no_colour(tmp_path: Path, kind: str, frames: int) -> None:
+    stack = np.arange(frames * 600).reshape(frames, 20, 30).astype(kind)
+    # What tifffile writes of three or four frames when nobody says what they are:
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="rgb", planarconfig="separate")
     (item,) = contents(tmp_path / "stack.tif")
     assert (item.data.shape, item.is_rgb) == (stack.shape, False)
+    assert "frames" in item.notes[0]
     np.testing.assert_array_equal(tm.read(tmp_path / "stack.tif", frame=1).numpy(), stack[1])
+    with pytest.raises(InputError, match=f"stack of {frames} images"):
+        tm.read(tmp_path / "stack.tif")
+
+
+@pytest.mark.parametrize("axes", ["QYX", "ZYX", "TYX"])
+def test_three_pages_are_three_frames(tmp_path: Path, axes: str) -> None:
+    stack = np.arange(3 * 600, dtype=np.uint16).reshape(3, 20, 30)
+    metadata = None if axes == "QYX" else {"axes": axes}
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata=metadata)
+    (item,) = contents(tmp_path / "stack.tif")
+    assert (item.data.shape, item.is_rgb, item.notes) == (stack.shape, False, [])
+
+
+@pytest.mark.parametrize("planar", [False, True], ids=["pixel by pixel", "plane by plane"])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_colours_of_a_tiff_stay_colours(tmp_path: Path, planar: bool, kind: str) -> None:
+    colour = np.zeros((20, 30, 3), kind)
+    colour[..., 1] = np.iinfo(kind).max
+    tifffile.imwrite(
+        tmp_path / "colour.tif",
+        np.moveaxis(colour, -1, 0) if planar else colour,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        metadata=None,  # as a program other than tifffile writes it
+    )
+    (item,) = contents(tmp_path / "colour.tif")
+    assert item.is_rgb
+    np.testing.assert_array_equal(np.asarray(item.data), colour)
+    assert tm.read(tmp_path / "colour.tif").numpy()[0, 0] == pytest.approx(0.7154, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["mask.npy", "mask.npz", "bits.png", "bits.tif", "grey.png", "colour.png", "numbers.npy"]
+)
+def test_a_mask_is_read_from_what_people_save(tmp_path: Path, name: str) -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[:5, 10:] = True
+    path = tmp_path / name
+    if name == "mask.npz":
+        np.savez(path, mask=mask)
+    elif path.suffix == ".npy":
+        np.save(path, mask if name == "mask.npy" else mask * 7.5)
+    elif path.stem == "bits":
+        Image.fromarray(mask).save(path)
+    else:
+        grey = mask.astype(np.uint8) * 255
+        iio.imwrite(path, np.stack([grey, 0 * grey, 0 * grey], axis=-1) if name == "colour.png" else grey)
+    read = read_mask(path)
+    assert read.dtype == bool
+    np.testing.assert_array_equal(read, mask)
+
+
+def test_a_stack_is_no_mask(tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.zeros((3, 20, 30), bool))
+    with pytest.raises(InputError, match="a mask is one image"):
+        read_mask(tmp_path / "stack.npy")
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5)], ids=["1-D", "4-D"])

@@ -21,6 +21,7 @@ __all__ = [
     "as_positions",
     "as_tensor",
     "full_precision",
+    "is_colour",
     "keeps_digits",
     "like",
     "pixels_of",
@@ -88,12 +89,26 @@ def pixels_of(image: Any, name: str = "image") -> Any:
         raise InputTypeError(f"{name} must hold real numbers, got dtype {data.dtype}; convert it first")
     if data.ndim != 2:
         raise InputError(
-            f"{name} must be two-dimensional (h, w), got {data.ndim} dimensions {tuple(data.shape)}; "
-            "take one frame of a stack first, for example image[0]"
+            f"{name} must be two-dimensional (h, w), got {data.ndim} dimension{'s' * (data.ndim != 1)} {tuple(data.shape)}; "
+            f"{_to_an_image(tuple(data.shape))}"
         )
     if 0 in data.shape:
         raise InputError(f"{name} has no pixels: its shape is {tuple(data.shape)}")
     return data
+
+
+def is_colour(shape: Sequence[int]) -> bool:
+    """Whether an array of this shape is a picture in colours rather than a stack: no image has three or four columns of pixels."""
+    return len(shape) == 3 and shape[-1] in {3, 4} and min(shape[:2]) > shape[-1]
+
+
+def _to_an_image(shape: Sequence[int]) -> str:
+    """What to do with an array of this shape."""
+    if len(shape) < 2:
+        return "give it the rows and columns that it had, for example by reshape"
+    if is_colour(shape):
+        return "make a picture in colours grey first, for example by image[..., :3].mean(axis=-1)"
+    return "take one frame of a stack first, for example image[0]"
 
 
 def as_tensor(

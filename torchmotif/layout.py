@@ -180,14 +180,20 @@ class ForceLayout(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         for stage, iterations in zip((self.first_stage, self.second_stage), halves, strict=True):
             near, far, attraction, repulsion = stage
             for rate in np.linspace(self.learning_rate, 0.0, iterations, endpoint=False):
-                for turn in range(turn, turn + pulls):  # noqa: B020  # the count goes on through both stages
-                    edge = edges.start + turn % edges.degree
-                    drawn = torch.randint(
-                        n, (self.negative_samples * n,), generator=generator, device=positions.device
-                    )
-                    neighbours = positions.index_select(1, edges.target[edge])
-                    others = positions.index_select(1, drawn).reshape(2, self.negative_samples, n)
-                    pull = _displacement(neighbours - positions, near, attraction) * edges.weight[edge]
+                # Of all pulls at once, where each is a small step: which edges, how strong, and from whom to be pushed.
+                edge = (
+                    edges.start
+                    + torch.arange(turn, turn + pulls, device=positions.device)[:, None] % edges.degree
+                )
+                turn += pulls - 1
+                targets, weights = edges.target[edge], edges.weight[edge]
+                drawn = torch.randint(
+                    n, (pulls, self.negative_samples * n), generator=generator, device=positions.device
+                )
+                for target, weight, pushing in zip(targets, weights, drawn, strict=True):
+                    neighbours = positions.index_select(1, target)
+                    others = positions.index_select(1, pushing).view(2, self.negative_samples, n)
+                    pull = _displacement(neighbours - positions, near, attraction) * weight
                     push = _displacement(positions[:, None] - others, far, repulsion).sum(dim=1)
                     positions = positions + (pull + push).mul_(rate)
         return positions

@@ -152,6 +152,8 @@ def test_data_set_and_frame_of_many_files(tmp_path: Path) -> None:
 def test_a_last_axis_of_one_pixel_is_refused() -> None:
     with pytest.raises(InputError, match=r"give source\[\.\.\., 0\]"):
         as_sources(IMAGE[..., None])
+    with pytest.raises(InputError, match="colours"):
+        as_sources(np.repeat(IMAGE[..., None], 3, axis=-1))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchmotif._arrays import is_colour
 from torchmotif._units import nm_per
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.image import Micrograph, checked_mask, labelled, per_axis
@@ -258,6 +259,10 @@ def _of_array(array: Any) -> list[Source]:
     if array.ndim == 3 and array.shape[-1] == 1:
         raise InputError(
             f"source has images of {tuple(array.shape[1:])} pixels; the last axis has one pixel: give source[..., 0]"
+        )
+    if is_colour(array.shape):
+        raise InputError(
+            f"source is a picture in colours {tuple(array.shape)}; make it grey first, for example by source[..., :3].mean(axis=-1)"
         )
     if array.ndim == 3 and not array.shape[0]:
         raise InputError(f"source is a stack without frames: its shape is {tuple(array.shape)}")

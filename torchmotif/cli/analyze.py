@@ -15,6 +15,7 @@ from torchmotif.cli.common import (
     check_names,
     failing_clearly,
     in_nm,
+    load,
     mask_of,
     named,
     number,
@@ -132,6 +133,7 @@ def analyze(
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
     with failing_clearly():
+        load("torchmotif.analysis")
         from torchmotif.io import read
 
         options: dict[str, Any] = {
@@ -194,6 +196,7 @@ def demo(
              torchmotif demo --dose 0.1
     """
     with failing_clearly():
+        load("torchmotif.analysis")
         import torch
 
         from torchmotif.datasets import mose2

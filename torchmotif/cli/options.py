@@ -94,7 +94,7 @@ Threshold = Annotated[
 Mask = Annotated[
     str | None,
     typer.Option(
-        help="Image file, not 0 where pixels are to be left out; 'none' leaves all in. Default: unmeasured ones are found."
+        help="File of an image or of true and false values, not 0 (true) where pixels are to be left out; 'none' leaves all in. Default: unmeasured ones are found."
     ),
 ]
 PatchSize = Annotated[int | None, typer.Option(help="Side of the patches in pixels; default: first shell.")]

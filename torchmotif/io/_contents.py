@@ -38,7 +38,7 @@ _KINDS = {
 }
 
 
-def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
+def contents(path: str | Path, *, lazy: bool = False, kinds: str = "iuf") -> list[Dataset]:
     """Every data set of a file that holds images.
 
     Parameters
@@ -47,6 +47,8 @@ def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
     lazy : bool
         Map the pixels, or leave them in the file until a part is asked for, where the format allows it, rather than read
         them.
+    kinds : str
+        Of numbers that make an image, by numpy's letters; "b" for masks.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def contents(path: str | Path, *, lazy: bool = False) -> list[Dataset]:
     module, name, words = _READERS[kind_of(path)]
     function = getattr(import_module(f"torchmotif.io.{module}"), name)
     found: list[Dataset] = reading(path, words, function, path, lazy=lazy)
-    images = [images_last(item) for item in found if _is_image(item)]
+    images = [images_last(item) for item in found if item.data.dtype.kind in kinds and item.data.size]
     if not images:
         raise ReadError(f"{path} holds no image: {_what(found)}")
     large = [item for item in images if _is_large(item)]  # beside images, matrices and tables are none
@@ -110,10 +112,6 @@ def reading(path: Path, words: str, function: Callable[..., Any], *arguments: An
         raise ReadError(
             f"{path} cannot be read as {words}: it may be damaged, cut short, or of another format{looks}"
         ) from error
-
-
-def _is_image(item: Dataset) -> bool:
-    return item.data.dtype.kind in "iuf" and bool(item.data.size)
 
 
 def _is_large(item: Dataset) -> bool:

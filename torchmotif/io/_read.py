@@ -11,7 +11,7 @@ from torchmotif.image import Micrograph
 from torchmotif.io._contents import contents, reading
 from torchmotif.io._dataset import Dataset, noted
 
-__all__ = ["chosen", "frames_of", "read"]
+__all__ = ["chosen", "frames_of", "read", "read_mask"]
 
 
 def read(path: str | Path, *, frame: int | None = None, dataset: str | int | None = None) -> Micrograph:
@@ -74,6 +74,40 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     if item.notes or notes:
         metadata["notes"] = [*item.notes, *notes]
     return Micrograph(pixels, item.pixel_size, item.unit, metadata)
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read a mask: true and false values, or numbers or a picture, of which all but 0 and black are true.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of a format that `read` reads.
+
+    Returns
+    -------
+    array of shape (h, w), bool
+
+    Raises
+    ------
+    MissingFileError, ReadError, InputError, MissingDependencyError
+        As `read`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "mask.npy"
+    >>> np.save(path, np.eye(32, dtype=bool))
+    >>> int(read_mask(path).sum())
+    32
+    """
+    path = Path(path)
+    item = chosen(contents(path, kinds="biuf"), None, path)
+    if frames_of(item, None, path) is not None:
+        raise InputError(f"{path} holds a stack {item.data.shape}; a mask is one image (h, w)")
+    pixels = reading(path, "what it seems to be", _in_memory, item.data, None)
+    return np.asarray((pixels[..., :3] != 0).any(axis=-1) if item.is_rgb else pixels != 0)
 
 
 def chosen(found: list[Dataset], dataset: str | int | None, path: Path) -> Dataset:

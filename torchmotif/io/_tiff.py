@@ -12,12 +12,13 @@ import numpy as np
 from torchmotif._guards import check_unpacked
 from torchmotif._units import nm_of_axes, nm_per
 from torchmotif.errors import MissingDependencyError, ReadError
-from torchmotif.io._dataset import Dataset, StoredArray, with_axes
+from torchmotif.io._dataset import Dataset, StoredArray, noted, with_axes
 
 __all__ = ["tiff"]
 
 # What tifffile says of those of its functions that only stand for those of a missing package.
 _STAND_IN = "Raise ImportError."
+_PLANES = "planes that the file calls colours are taken for frames, as colours are stored otherwise"
 _COARSEST_NM = 1000.0  # resolution tags coarser than this say how to print a picture, not what it shows
 _ZEISS_COLUMNS = 1024  # of the image that the pixel size of Zeiss' own tag is of
 # Private tags of DigitalMicrograph for (rows, columns); those of x have the lower numbers.
@@ -37,15 +38,27 @@ def tiff(path: Path, *, lazy: bool = False) -> list[Dataset]:
             _check_codecs(page, path)
             is_rgb = page.photometric in {2, 6} and series.axes[-1] == "S" and series.shape[-1] in {3, 4}
             data = _pixels(path, number, series, lazy=lazy)
-            # Colours plane by plane; three or four planes of real numbers are frames, which tifffile calls colours as well.
-            if series.axes.endswith("SYX") and page.photometric == 2 and data.dtype.kind != "f":
+            by_planes = series.axes.endswith("SYX") and page.photometric == 2
+            if by_planes and not _are_frames(series):
                 data = with_axes(data, [*range(data.ndim - 3), data.ndim - 2, data.ndim - 1, data.ndim - 3])
                 is_rgb = True
             size = _pixel_size(file, series)
             name = series.name or ""
-            found.append(Dataset(np.asarray(data) if is_rgb else _frames(data), name, size, "nm", is_rgb))
+            item = Dataset(np.asarray(data) if is_rgb else _frames(data), name, size, "nm", is_rgb)
+            found.append(noted(item, _PLANES) if by_planes and not is_rgb else item)
         largest = max((item.data.size for item in found), default=0)
     return [item for item in found if 4 * item.data.size > largest]  # the others are thumbnails
+
+
+def _are_frames(series: Any) -> bool:
+    """Whether planes that a file calls colours are the frames of a stack.
+
+    tifffile, and what writes by it (imageio, scikit-image), calls three or four images colours unless it is told what they are, and
+    then names the shape of the array and no axes; colours it writes pixel by pixel. A stack in which colours were seen would be
+    mixed to one image; colours in which frames are seen are asked about. Other programs write planes of colours, of 8 or 16 bits.
+    """
+    is_guess = series.kind == "shaped" and series.axes == "SYX"
+    return bool(is_guess or np.dtype(series.dtype) not in (np.uint8, np.uint16))
 
 
 def _check_whole(series: Any, path: Path) -> None:

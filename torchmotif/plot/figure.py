@@ -10,10 +10,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-__all__ = ["axes_or_new", "figure_of", "new_figure", "scale_bar", "show_image", "side_legend"]
+__all__ = [
+    "axes_or_new",
+    "figure_of",
+    "laid_out",
+    "new_figure",
+    "power_of_ten",
+    "scale_bar",
+    "show_image",
+    "side_legend",
+]
 
 _SHOWN = 2048  # pixels of an image's longer side that a figure shows
 _LEGEND_ROWS = 24
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def figure_of(ax: "Axes") -> "Figure":
@@ -33,6 +43,27 @@ def new_figure(width_in: float, height_in: float) -> "Figure":
 def axes_or_new(ax: "Axes | None", width_in: float = 7.0, height_in: float = 4.5) -> "Axes":
     """The axes as given, or those of a new figure."""
     return new_figure(width_in, height_in).add_subplot() if ax is None else ax
+
+
+def laid_out(ax: "Axes") -> None:
+    """Bring axes to the size that they will be drawn with: what is drawn in units of theirs asks for it."""
+    figure = figure_of(ax)
+    if figure.get_layout_engine() is None:
+        ax.apply_aspect()
+    else:
+        figure.draw_without_rendering()
+
+
+def power_of_ten(value: float, _: object = None) -> str:
+    """A number of a logarithmic axis, in signs of the font: formulas of matplotlib take a tenth of a second to be parsed.
+
+    Examples
+    --------
+    >>> power_of_ten(1e-3), power_of_ten(10.0), power_of_ten(20.0)
+    ('10⁻³', '10¹', '')
+    """
+    power = round(math.log10(value)) if value > 0 else 0
+    return "10" + str(power).translate(_RAISED) if math.isclose(value, 10.0**power) else ""
 
 
 def show_image(ax: "Axes", image: Any, pixel_size_nm: tuple[float, float] | None = None) -> None:

@@ -9,7 +9,7 @@ from torchmotif._arrays import as_tensor, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.hierarchy import Composition, Inclusions
 from torchmotif.plane_graph import PlaneGraph
-from torchmotif.plot.figure import axes_or_new, figure_of, new_figure, scale_bar, show_image, side_legend
+from torchmotif.plot.figure import axes_or_new, laid_out, new_figure, scale_bar, show_image, side_legend
 from torchmotif.plot.style import OTHER, Style, label_styles, motif_style
 
 if TYPE_CHECKING:
@@ -219,5 +219,5 @@ def _frame(ax: "Axes", positions: np.ndarray, pixel_size_nm: float | None) -> No
     ax.set_aspect("equal")
     ax.set_xticks([])
     ax.set_yticks([])
-    figure_of(ax).draw_without_rendering()  # the bar takes its thickness from the axes
+    laid_out(ax)  # the bar takes its thickness from the axes
     scale_bar(ax, float(high[1] - low[1] + 2 * margin), pixel_size_nm, colour="black", below=True)

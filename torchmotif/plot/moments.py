@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchmotif.plot.figure import axes_or_new, figure_of, new_figure, scale_bar, side_legend
+from torchmotif.plot.figure import axes_or_new, laid_out, new_figure, power_of_ten, scale_bar, side_legend
 from torchmotif.plot.style import motif_style
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def moment_spectrum(
         summed = np.bincount(radial, weights=np.asarray(values, np.float64))
         axes.plot(np.arange(len(summed)), summed, line, color=colour, label=name, ms=5, lw=1.5)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(power_of_ten)
+    axes.yaxis.set_minor_formatter("")
     axes.set_xticks(np.arange(0, int(radial.max()) + 1, 1 if radial.max() < 16 else 4))
     axes.set_xlabel("radial order n")
     axes.set_ylabel("power of the moments")
@@ -134,11 +136,10 @@ def symmetry_maps(
         ax.imshow(shown, cmap="cividis", norm=scale, aspect=row_nm / col_nm, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{fold}-fold", fontsize=10)
-        if place == 1:
-            figure_of(ax).draw_without_rendering()  # the bar takes its thickness from the axes
-            scale_bar(ax, shown.shape[1], None if pixel_size_nm is None else col_nm)
         drawn.append(ax)
     bar = figure.colorbar(ScalarMappable(scale, "cividis"), ax=drawn, shrink=0.8, pad=0.02, ticks=[0, 0.5, 1])
     bar.set_label("mean correlation with\nthe turned image", fontsize=8)
     bar.ax.tick_params(labelsize=8)
+    laid_out(drawn[0])
+    scale_bar(drawn[0], drawn[0].get_images()[0].get_size()[1], None if pixel_size_nm is None else col_nm)
     return drawn

@@ -1,5 +1,6 @@
 """The hierarchy: how many assemblies there are, which are frequent, and what energies that stands for."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _SIZE = 3  # motifs in the largest assemblies
 _SAMPLES = 60  # of the null model
 _FREQUENT, _RARE = 4, 4  # rows of the table for each size: of all assemblies, and of those with a rare motif
 _INCLUSIONS = 8
+_TITLE_IN = 0.65  # of four lines
 
 
 def hierarchy_section(result: "Shown") -> dict[str, Any]:
@@ -118,9 +120,12 @@ def _pictures(
 ) -> dict[str, Any]:
     if len(hierarchy.levels_) < 2:
         return {}
-    sizes = len(hierarchy.levels_) - 1
-    shown, points = bare_figure(10.5, 2.2 * sizes + 0.4), bare_figure(6.0, 4.2, (0.85, 0.5, 0.1, 0.1))
-    atlas(hierarchy, chosen, n=(_FREQUENT + _RARE) * sizes, numbered=True, figure=shown)
+    sizes, columns = len(hierarchy.levels_) - 1, _FREQUENT + _RARE
+    legend = 0.1 + 0.2 * math.ceil(len(hierarchy.graph_.label_names) / columns)
+    margins = (0.05, legend, 0.05, _TITLE_IN)
+    shown = bare_figure(10.5, 1.9 * sizes + legend, margins, grid=(sizes, columns), gaps_in=(_TITLE_IN, 0.15))
+    points = bare_figure(6.0, 4.2, (0.85, 0.5, 0.1, 0.1))
+    atlas(hierarchy, chosen, n=columns * sizes, numbered=True, figure=shown)
     growth(hierarchy, statistics, ax=points.add_subplot())
     return {
         "atlas": inline_svg(shown, "Assemblies, with count, z-score and energy"),

@@ -45,7 +45,7 @@ def symmetry_section(result: "Shown") -> dict[str, Any] | None:
         return None
     maps = np.asarray(rotational_symmetry_map(image, ZernikeBasis(_N_MAX, window), _FOLDS))
     sizes = result.image.pixel_size_nm
-    figure = bare_figure(10.5, 2.9)
+    figure = bare_figure(10.5, 2.5, (0.05, 0.05, 0.0, 0.3), grid=(1, len(_FOLDS)), gaps_in=(0.0, 0.1))
     symmetry_maps(
         maps,
         _FOLDS,
