@@ -75,8 +75,8 @@ class WhiteNoise(CountingNoise):
     def __init__(self, k: int) -> None:
         self.k = k
 
-    def shares(self, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        return torch.ones(1)
+    def offsets_of(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(rows), 1)
 
     def covariances(self, means: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         return torch.eye(self.k, dtype=torch.float64).expand(len(means), -1, -1)
@@ -102,6 +102,7 @@ def parted(values: torch.Tensor, threshold: float) -> tuple[Points, Pairs]:
     x = (values - values.mean()).float()
     places = torch.stack([x, torch.ones_like(x)], 1)[None]
     spread = x.var(correction=0).reshape(1, 1)
-    points = Points(places, places, torch.zeros(1, dtype=torch.long), torch.tensor([float(len(x))]), spread)
+    n = torch.tensor([float(len(x))])
+    points = Points(places, places / n, torch.zeros(1, dtype=torch.long), n, spread)
     second = (values > threshold).float()[None, :, None]
     return points, Pairs.maximising(points, points.sums(second), torch.ones(1, 1))

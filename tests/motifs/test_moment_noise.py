@@ -9,7 +9,7 @@ from scipy import stats
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._moments import n_max_of
 from torchmotif.motifs._noise import CountingNoise, bent, matched_filter, noise_scale, straightened
-from torchmotif.motifs._single_columns import central_columns
+from torchmotif.motifs._single_columns import single_columns
 from torchmotif.motifs.detectability import CentralColumn, Middle
 from torchmotif.zernike import ZernikeBasis
 
@@ -20,7 +20,7 @@ def noise_of(moments: torch.Tensor, level: float, offsets: torch.Tensor | None =
 
 def covariance(noise: CountingNoise, moments: torch.Tensor, rows: list[int] | None = None) -> torch.Tensor:
     index = torch.arange(len(moments)) if rows is None else torch.tensor(rows)
-    return noise.covariances(moments[index].mean(0)[None], noise.shares(index)[None])[0]
+    return noise.covariances(moments[index].mean(0)[None], noise.offsets_of(index).mean(0)[None])[0]
 
 
 def column_of(moments: torch.Tensor, noise: CountingNoise, scale: float = 1.0) -> CentralColumn:
@@ -65,7 +65,7 @@ def test_the_middle_of_a_motif_is_as_strong_and_noisy_as_its_counts(
 ) -> None:
     moments, noise = counted
     middle = column_of(moments, noise)
-    column = central_columns(moments.mean(0)[None], BASIS)[0]
+    column = single_columns(moments.mean(0)[None], BASIS)[0, 0]
     axis = matched_filter(column, covariance(noise, moments))[:, None]
     step = float((FULL - HALF).flatten().double() @ KERNELS @ axis[:, 0])
     assert middle.count == 3000
@@ -89,7 +89,7 @@ def test_the_scatter_of_the_middle_is_seen_on_the_side_it_is_on(
     counted: tuple[torch.Tensor, CountingNoise],
 ) -> None:
     moments, noise = counted
-    column = central_columns(moments.mean(0)[None], BASIS)[0]
+    column = single_columns(moments.mean(0)[None], BASIS)[0, 0]
     middle = column_of(moments, noise)
     draws = torch.randn(3000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     varying = 2 / middle.strength * draws * column  # by two standard deviations of the noise

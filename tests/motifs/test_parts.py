@@ -8,7 +8,7 @@ from drawn import BASIS, RADIUS, SIZE, moments_of, spots
 from torchmotif.errors import InputError
 from torchmotif.motifs._model import Spread
 from torchmotif.motifs._moments import MomentScale, PatchSource, n_max_of
-from torchmotif.motifs._single_columns import central_columns, neighbouring_columns
+from torchmotif.motifs._single_columns import single_columns
 from torchmotif.zernike import ZernikeBasis
 
 
@@ -16,27 +16,27 @@ from torchmotif.zernike import ZernikeBasis
 @pytest.mark.parametrize("level", [0.0, 0.1])
 def test_the_column_in_the_middle_is_what_stands_there(neighbours: int, level: float) -> None:
     whole, alone = spots([1.0] + [0.8] * neighbours), moments_of(spots([1.0])[None], BASIS)[0]
-    found = central_columns(moments_of((whole + level)[None], BASIS), BASIS)[0]
+    found = single_columns(moments_of((whole + level)[None], BASIS), BASIS)[0, 0]
     assert float((found - alone).norm()) < 0.3 * float(alone.norm())
 
 
 @pytest.mark.parametrize("neighbours", [0, 6])
 def test_where_the_middle_is_dark_there_is_no_column(neighbours: int) -> None:
     patch = spots([0.0] + [1.0] * neighbours)
-    assert not central_columns(moments_of(patch[None], BASIS), BASIS).any()
+    assert not single_columns(moments_of(patch[None], BASIS), BASIS)[:, 0].any()
 
 
 def test_a_lone_column_reaches_to_the_edge_of_the_disk() -> None:
     wide = spots([1.0], width=60.0)
     known = moments_of((wide - wide[0, 10]).clamp(min=0)[None], BASIS)[0]
-    found = central_columns(moments_of(wide[None], BASIS), BASIS)[0]
+    found = single_columns(moments_of(wide[None], BASIS), BASIS)[0, 0]
     assert float((found - known).norm()) < 0.1 * float(known.norm())
 
 
 @pytest.mark.parametrize("neighbours", [2, 3, 6])
 def test_each_neighbour_is_what_its_patch_lacks_without_it(neighbours: int) -> None:
     heights = [1.0] + [0.8] * neighbours
-    found = neighbouring_columns(moments_of(spots(heights)[None], BASIS), BASIS)[0]
+    found = single_columns(moments_of(spots(heights)[None], BASIS), BASIS)[0, 1:]
     assert int((found != 0).any(1).sum()) == neighbours
     for i in range(1, neighbours + 1):
         without = spots([*heights[:i], 0.0, *heights[i + 1 :]])
@@ -47,7 +47,7 @@ def test_each_neighbour_is_what_its_patch_lacks_without_it(neighbours: int) -> N
 
 
 def test_a_lone_column_has_no_neighbours() -> None:
-    assert not neighbouring_columns(moments_of(torch.ones(1, SIZE, SIZE), BASIS), BASIS).any()
+    assert not single_columns(moments_of(torch.ones(1, SIZE, SIZE), BASIS), BASIS)[:, 1:].any()
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_no_component_is_narrower_than_the_noise(axes: int) -> None:
     x = torch.from_numpy(centred @ directions).float()
     places = torch.cat([x, torch.ones(4000, 1)], 1)[None]
     points = Points(
-        places, places, torch.zeros(1).long(), torch.tensor([4000.0]), x.var(0, correction=0)[None]
+        places, places / 4000, torch.zeros(1).long(), torch.tensor([4000.0]), x.var(0, correction=0)[None]
     )
     sums = points.sums(torch.from_numpy(second).float()[None, :, None])
     pairs = Pairs.maximising(points, sums, torch.ones(1, axes))

@@ -198,7 +198,7 @@ def _supported(sample: Tensor, criteria: SplitCriteria, least: float) -> tuple[S
     which = torch.argsort(found.evidence, dim=1, descending=True, stable=True)
     splits = splits_of(groups, found, which)[0][0]
     odds, pairs = found.odds[..., which[0]], found.pairs.at(which)
-    second = groups.points.sums(odds.sigmoid())[0, :, -1]
+    second = len(sample) * groups.points.mean(odds.sigmoid())[0]
     saddles = saddle_ratios(groups.points, odds, pairs)[0].tolist()
     smaller = torch.minimum(second, len(sample) - second).tolist()
     large = [

@@ -2,17 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.motifs._mixture import Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, principal_axes, straightened
-from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, central_columns, neighbouring_columns
+from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, single_columns
 from torchmotif.zernike import ZernikeBasis
 
 __all__ = ["Blocks", "Groups"]
@@ -34,14 +35,11 @@ class Blocks(ABC):
         self.counts = [len(mine) for mine in rows]
         blocks = [-(-count // _BLOCK) for count in self.counts]
         starts = [sum(blocks[:i]) * _BLOCK for i in range(len(blocks))]
-        self.slices = [slice(i, i + count) for i, count in zip(starts, self.counts, strict=True)]
-        # All that the device has to know of the sets, in one piece: each number that is sent by itself is waited for.
+        # All that the device has to know of the sets, in one piece.
         group = np.repeat(np.arange(len(blocks)), blocks)
         before = np.cumsum([0, *self.counts[:-1]])
         layout = np.concatenate([self.counts, np.subtract(starts, before), group]).astype(np.int64)
-        counts, shift, group_ = (
-            torch.from_numpy(layout).to(finer.device).tensor_split((len(blocks), 2 * len(blocks)))
-        )
+        counts, shift, group_ = sent(layout, finer, torch.int64).tensor_split((len(blocks), 2 * len(blocks)))
         self.order, self.group = torch.cat(list(rows)), group_
         n = len(self.order)
         self.set = torch.repeat_interleave(counts, output_size=n)  # of each column
@@ -96,17 +94,39 @@ class Blocks(ABC):
     @cached_property
     def points(self) -> Points:
         """The columns in these coordinates."""
-        return self._in_coordinates()
+        return self._as_points(*self._plain)
 
-    def _in_coordinates(self) -> Points:
+    @cached_property
+    def _plain(self) -> tuple[Float[Tensor, "p w q1"], Float[Tensor, "g q"]]:
+        """Coordinates of the columns, and 1; and the variance of each coordinate."""
         x = torch.bmm(self.blocks[..., : self.used], self.axes.float()[self.group])
         x = torch.cat([x, self.present], -1)
-        variance = torch.cat([values for values, _ in self.spaces], -1).float()
-        return Points(x, x, self.group, self.size.float(), torch.where(variance > 0, variance, 1.0))
+        return x, torch.where(self.variances > 0, self.variances, 1.0)
 
-    def of_columns(self, of_points: Bool[Tensor, "p w"]) -> Bool[Tensor, " m"]:
+    @cached_property
+    def variances(self) -> Float[Tensor, "g q"]:
+        """Along the axes of all spaces, 0 where there is no such axis."""
+        return torch.cat([values for values, _ in self.spaces], -1).float()
+
+    def _as_points(self, x: Float[Tensor, "p w q1"], variance: Float[Tensor, "g q"]) -> Points:
+        count = self.size.float()
+        return Points(x, x / count[self.group][:, None, None], self.group, count, variance)
+
+    def of_columns(self, of_points: Shaped[Tensor, "p w ..."]) -> Shaped[Tensor, " m"]:
         """What was computed of every point, for the columns in their order."""
         return of_points.reshape(-1)[self.place]
+
+    def quantiles(self, of_columns: Float[Tensor, " m"], at: Sequence[float]) -> Float[Tensor, "g q"]:
+        """Those of the columns of each set, linear between two of them."""
+        # Two sorts rank the columns of all sets.
+        order = torch.argsort(of_columns, stable=True)
+        ranked = of_columns[order[torch.argsort(self.set[order], stable=True)]]
+        before = np.cumsum([0, *self.counts[:-1]])[:, None]
+        place = (np.array(self.counts)[:, None] - 1) * np.array(at)
+        low, high = before + np.floor(place), before + np.ceil(place)
+        places = sent(np.stack([low, high, place % 1]), ranked, torch.float64)
+        ends = ranked[places[:2].long()]
+        return torch.lerp(ends[0], ends[1], places[2].to(ranked))
 
 
 class Groups(Blocks):
@@ -122,12 +142,12 @@ class Groups(Blocks):
     ) -> None:
         super().__init__(finer, rows, len(basis.basis))
         self.basis, self.noise, self.scale = basis, noise, scale
-        shares = torch.stack([noise.shares(mine) for mine in rows])
-        self.covariance = scale * noise.covariances(self.means, shares)
-        self.column = central_columns(self.means[:, : self.used], basis)
-        self.filter = matched_filter(self.column, self.covariance)
-        around = neighbouring_columns(self.means[:, : self.used], basis)
-        self.neighbours = matched_filter(around, self.covariance[:, None])
+        offsets = noise.offsets_of(self.order)
+        shares = offsets.new_zeros(len(rows), offsets.shape[1]).index_add_(0, self.set, offsets)
+        self.covariance = scale * noise.covariances(self.means, shares / self.size.to(shares)[:, None])
+        columns = single_columns(self.means[:, : self.used], basis)
+        self.column = columns[:, 0]  # in the middle
+        self.filters = matched_filter(columns, self.covariance[:, None])
 
     @cached_property
     def spaces(self) -> list[tuple[Float[Tensor, "g q"], Float[Tensor, "g k q"]]]:
@@ -138,15 +158,21 @@ class Groups(Blocks):
         which the fewest columns suffice.
         """
         k, scatter = self.used, self.scatter
-        radial = _radial(self.basis.n_max, scatter.device)
-        values, axes = _leading(scatter, self.covariance, noise_edge(self.size[:, None], k))
-        within, noise = (part[:, radial][:, :, radial] for part in (scatter, self.covariance))
-        inner_values, inner_axes = _leading(within, noise, 1e-9)
-        whole = axes.new_zeros(len(axes), k, inner_axes.shape[2]).index_copy(1, radial, inner_axes)
-        known = torch.cat([self.filter[:, None], self.neighbours], 1).mT
-        power = (known * (scatter @ known)).sum(1)
+        radial, others = _radial(self.basis.n_max, scatter.device)
+        # Both are one batch: where only radial moments count, the others have no scatter, and noise of their own.
+        values, axes = principal_axes(
+            torch.stack([scatter, scatter * radial]),
+            torch.stack([self.covariance, torch.addcmul(others, self.covariance, radial)]),
+        )
+        inner = min(self.basis.n_max // 2 + 1, _MOST_AXES)
+        known = self.filters.mT
+        power = (known * torch.bmm(scatter, known)).sum(1)
         alone = zip(power.split(1, -1), known.split(1, -1), strict=True)
-        return [(values, axes), (inner_values, whole), *alone]
+        return [
+            _leading(values[0], axes[0], _MOST_AXES, noise_edge(self.size[:, None], k)),
+            _leading(values[1], axes[1], inner, 1e-9),
+            *alone,
+        ]
 
     @cached_property
     def _straight(self) -> tuple[Float[Tensor, "p w s"], Float[Tensor, "g s"], Float[Tensor, "g s"]]:
@@ -154,7 +180,7 @@ class Groups(Blocks):
 
         It would look like a few unlike columns.
         """
-        plain = self._in_coordinates().x[..., self._first : -1]
+        plain = self._plain[0][..., self._first : -1]
         skewness, _ = self.noise.askew(self.means, self.axes[..., self._first :].mT, self.scale)
         values = straightened(plain, skewness[self.group][:, None])[0] * self.present
         means = self.total(values.sum(1)) / self.size.float()[:, None]
@@ -168,12 +194,12 @@ class Groups(Blocks):
     @cached_property
     def points(self) -> Points:
         """See `Blocks`."""
-        plain, (values, _, _) = self._in_coordinates(), self._straight
-        variance = self.total(values.square().sum(1)) / plain.whole
+        (x, plain), (values, _, _) = self._plain, self._straight
+        variance = self.total(values.square().sum(1)) / self.size.float()[:, None]
         variance = torch.where(variance > _LEAST_VARIANCE, variance, 1.0)
-        x = torch.cat([plain.x[..., : self._first], values, self.present], -1)
-        variance = torch.cat([plain.variance[:, : self._first], variance], 1)
-        return Points(x, x, self.group, plain.count, variance)
+        x = torch.cat([x[..., : self._first], values, self.present], -1)
+        variance = torch.cat([plain[:, : self._first], variance], 1)
+        return self._as_points(x, variance)
 
     @property
     def bend(self) -> Float[Tensor, "g q 2"]:
@@ -188,25 +214,31 @@ class Groups(Blocks):
         directions = discriminants[..., : self._first]
         variance = self.points.variance[:, None, : self._first]
         width = (directions.square() * variance).sum(-1).sqrt().clamp(min=1e-9)
-        along = directions @ self.axes[..., : self._first].float().mT
+        along = torch.bmm(directions, self.axes[..., : self._first].float().mT)
         third, fourth = self.noise.askew(self.means, along, self.scale)
         skewness = third / width**3
         # What the fourth cumulant is beyond that of a gamma variable (Comon, 1994):
         more = (fourth / width**4 - 1.5 * skewness.square()).square() / 48
         x = (odds - discriminants[self.group][:, None, :, -1]) / width[self.group][:, None]
         y, slope = straightened(x, skewness[self.group][:, None])
-        gain = self.points.total((self.present.mT @ (0.5 * (x.square() - y.square()) + slope))[:, 0])
-        return torch.where(directions.any(-1), gain + self.points.whole * more, 0.0)
+        gain = self.points.mean(0.5 * (x.square() - y.square()) + slope)
+        return torch.where(directions.any(-1), self.points.count[:, None] * (gain + more), 0.0)
 
 
-def _radial(n_max: int, device: torch.device) -> Int[Tensor, " r"]:
-    """Which moments are radial, of m = 0 and even n."""
-    n = torch.arange(0, n_max + 1, 2, device=device)
-    return n * (n + 2) // 2
+@lru_cache(maxsize=16)
+def _radial(n_max: int, device: torch.device) -> tuple[Float[Tensor, "k k"], Float[Tensor, "k k"]]:
+    """1 for two radial moments, of m = 0 and even n; and on the diagonal for all others."""
+    n = torch.arange(0, n_max + 1, 2)
+    is_radial = torch.zeros((n_max + 1) * (n_max + 2) // 2, dtype=torch.float64)
+    is_radial[n * (n + 2) // 2] = 1.0
+    both = torch.stack([torch.outer(is_radial, is_radial), torch.diag(1 - is_radial)]).to(device)
+    return both[0], both[1]
 
 
-def _leading(scatter: Tensor, covariance: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Leading variances above the least, else 0, and their axes."""
-    values, axes = (part[..., :_MOST_AXES] for part in principal_axes(scatter, covariance))
+def _leading(
+    values: Float[Tensor, "g k"], axes: Float[Tensor, "g k k"], most: int, least: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """At most so many leading variances above the least, else 0, and their axes."""
+    values, axes = values[..., :most], axes[..., :most]
     usable = values > least
     return torch.where(usable, values, 0.0), torch.where(usable[:, None], axes, 0.0)

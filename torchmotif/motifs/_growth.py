@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._saddles import saddle_ratios
@@ -121,8 +122,14 @@ class Grower:
 
 def _by_frequency(brightness: Tensor, members: list[Tensor]) -> list[int]:
     """Nodes, the most frequent first; of equally frequent ones the brighter, so that rounding decides nothing."""
-    bright = torch.stack([brightness[rows].mean() for rows in members]).nan_to_num().tolist()
-    return sorted(range(len(members)), key=lambda i: (-len(members[i]), -bright[i]))
+    sizes, rows = [len(mine) for mine in members], torch.cat(members)
+    counts = sent(sizes, rows)
+    of = torch.repeat_interleave(counts, output_size=len(rows))
+    total = brightness.new_zeros(len(members), dtype=torch.float64).index_add_(
+        0, of, brightness[rows].double()
+    )
+    bright = (total / counts.clamp(min=1)).tolist()
+    return sorted(range(len(members)), key=lambda i: (-sizes[i], -bright[i]))
 
 
 class _Proposal(NamedTuple):
@@ -152,15 +159,16 @@ class _Chooser:
         within = patches * (radius <= shell)
         flat = (torch.arange(k, device=device) < _FLAT).float()
         # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.
-        self.forms = torch.stack(
+        forms = torch.stack(
             [
                 *(part @ part.T for part in (patches, edge, beyond, within)),
                 torch.eye(k, device=device),
                 torch.diag(flat),
             ]
         )
+        self.flat = forms.transpose(0, 1).flatten(1)
         mean = within.sum(1)
-        self.contrast = self.forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
+        self.contrast = forms[3] - torch.outer(mean, mean) / (within != 0).any(0).sum()
 
     def choose(self, groups: Groups, forced: int = 0) -> list[tuple[_Proposal | None, Split | None]]:
         """For each group the split that can be made, and what may be one.
@@ -170,7 +178,7 @@ class _Chooser:
         found = propose(groups)
         table = self._table(groups, found)
         made, hints, kind = self._chosen(groups, found, table, forced)
-        which = torch.tensor([[max(i, 0) for i in part] for part in (made, hints)]).T.to(groups.order.device)
+        which = sent(np.maximum([made, hints], 0).T, groups.order)
         splits, second = splits_of(groups, found, which)
         # One sort parts all groups: no number of columns is asked for again.
         parted = groups.order[torch.argsort(2 * groups.set + second, stable=True)]
@@ -189,16 +197,17 @@ class _Chooser:
         """What decides, (g, c, 12) on the host, in the order in which `_chosen` takes it apart."""
         points, k = groups.points, len(self.basis.basis)
         second = found.odds.sigmoid()
-        sums = points.sums(second)[..., -1].clamp(min=1e-6)
         n = points.count[:, None]
-        hard = points.total((points.weighted[..., -1:].mT @ (found.odds > 0).float())[:, 0])
+        sums = (n * points.mean(second)).clamp(min=1e-6)
+        hard = (n * points.mean((found.odds > 0).float())).round()
         difference = (
-            points.total(second.mT @ groups.blocks[..., :k])
+            points.total(torch.bmm(second.mT, groups.blocks[..., :k]))
             * (n / sums / (n - sums).clamp(min=1e-6))[..., None]
         )
-        power = torch.einsum("gck,fkl,gcl->gcf", difference, self.forms, difference)
+        products = (difference.flatten(0, 1) @ self.flat).view(*sums.shape, -1, k)
+        power = (products * difference[:, :, None]).sum(-1)
         means = groups.means[:, :k].float()
-        contrast = torch.einsum("gk,kl,gl->g", means, self.contrast, means)[:, None].expand_as(sums)
+        contrast = (means @ self.contrast * means).sum(1, keepdim=True).expand_as(sums)
         width = found.axes.sum(-1)
         parts = [found.evidence, found.pairs.detectability(), sums, hard, contrast, width.float()]
         table = torch.cat([torch.stack(parts, -1), power], -1)
@@ -256,7 +265,7 @@ class _Chooser:
         tried = np.zeros((len(ranked), most), dtype=np.int64)
         for i, order in enumerate(ranked):
             tried[i, : len(order)] = order
-        which = torch.from_numpy(tried).to(found.evidence.device)
+        which = sent(tried, groups.order)
         odds = found.odds.gather(2, which[groups.points.group][:, None].expand(-1, found.odds.shape[1], -1))
         ratios = saddle_ratios(groups.points, odds, found.pairs.at(which)).cpu().numpy()
         deep = [ratios[i, : len(order)] <= self.criteria.max_valley for i, order in enumerate(ranked)]
@@ -274,7 +283,7 @@ class _Chooser:
         """
         if not any(map(len, better)):
             return made
-        which = torch.tensor([[max(j, 0)] for j in made]).to(groups.order.device)
+        which = sent(np.maximum(made, 0)[:, None], groups.order)
         second = (found.odds > 0).float() * groups.present
         mine = second.gather(2, which[groups.points.group][:, None].expand(-1, second.shape[1], -1))
         common = groups.points.total(torch.bmm(mine.mT, second)[:, 0]).cpu().numpy()

@@ -1,6 +1,6 @@
 """Mixtures of two Gaussians, neither narrower than the noise, many of them at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ __all__ = ["Pairs", "Points", "ahead"]
 # twisted bilayer at full dose reaches it; at 0, AMI changes there by 0.002.
 _NARROWEST = 0.3
 _WIDEST = 1 - 1e-6  # what it is at most: the noise's variance, less what keeps its gap to that from being 0
+_LEAST_SHARE = 1e-6  # of a component
 # Of the smaller component that a leap may add or take: without it, a twisted bilayer at full dose, of 16 images, has 2 motifs for 24.
 _MOST_LOST = 0.5
 _FURTHEST = 16.0  # times the way of two steps that a leap may go
@@ -28,10 +29,11 @@ class Points:
     """
 
     x: Float[Tensor, "p w q1"]  # coordinates, and 1; nothing but 0 where a block has no column
-    weighted: Float[Tensor, "p w q1"]  # the same times the weight of each column
+    weighted: Float[Tensor, "p w q1"]  # the same times the weight of each column; those of a group sum to 1
     group: Int[Tensor, " p"]
-    count: Float[Tensor, " g"]  # sum of the weights
+    count: Float[Tensor, " g"]  # number of columns
     variance: Float[Tensor, "g q"]  # of each coordinate
+    _nothing: dict[torch.Size, Tensor] = field(default_factory=dict, repr=False)  # what sums begin with
 
     @cached_property
     def across(self) -> Float[Tensor, "p q1 w"]:
@@ -44,40 +46,30 @@ class Points:
         return self.variance[:, None].clamp(min=1.0)
 
     @cached_property
-    def inverses(self) -> Float[Tensor, "g q 2"]:
-        """Of these variances, and of what they are above the least that is inverted."""
-        variance = self.bounded[:, 0]
-        return torch.stack([1 / variance, 1 / (variance - _NARROWEST)], -1)
+    def precisions(self) -> Float[Tensor, "g 1 q"]:
+        """Their inverses."""
+        return self.bounded.reciprocal()
 
     @cached_property
-    def whole(self) -> Float[Tensor, "g 1"]:
-        """Number of columns."""
-        return self.count[:, None]
+    def inverses(self) -> Float[Tensor, "g q 3"]:
+        """Of these variances, of what they are above the least that is inverted, and of them in units of the variances."""
+        shrunk = self.variance[:, None] * self.precisions.square()
+        return torch.stack([self.precisions, (self.bounded - _NARROWEST).reciprocal(), shrunk], -1)[:, 0]
 
     @cached_property
-    def columns(self) -> Float[Tensor, "g 1 1"]:
-        """The same for vectors."""
-        return self.whole[..., None]
+    def scale(self) -> Float[Tensor, "g 1 q1"]:
+        """What makes coordinates and numbers of columns comparable."""
+        return F.pad(self.variance.rsqrt(), (0, 1), value=1.0)[:, None]
 
     @cached_property
     def one(self) -> Float[Tensor, "1"]:
         """What is taken from, in one operation."""
-        return self.count.new_ones(1)
+        return self.variance.new_ones(1)
 
     @cached_property
-    def half(self) -> Float[Tensor, "g 1 1"]:
-        """Half of it."""
-        return self.columns / 2
-
-    @cached_property
-    def ends(self) -> tuple[Float[Tensor, "g 1 1"], Float[Tensor, "g 1 1"]]:
-        """The least and the greatest number of columns of a component."""
-        return 1e-6 * self.columns, (1 - 1e-6) * self.columns
-
-    @cached_property
-    def units(self) -> Float[Tensor, "g 1 q1"]:
-        """What sums of coordinates, and numbers of columns, are small beside."""
-        return (F.pad(self.variance.sqrt(), (0, 1), value=1.0) * self.whole)[:, None]
+    def tiny(self) -> Float[Tensor, "1"]:
+        """What is added to squares that are divided by one another."""
+        return self.variance.new_full((1,), 1e-30)
 
     def odds(self, pairs: "Pairs") -> Float[Tensor, "p w b"]:
         """Logarithm of the odds of the second component."""
@@ -88,13 +80,19 @@ class Points:
         return torch.bmm(self.x, direction[self.group].mT)
 
     def sums(self, responsibilities: Float[Tensor, "p w b"]) -> Float[Tensor, "g b q1"]:
-        """What the second components hold: sums of the coordinates, and number of columns."""
+        """What the second components hold: sums of the weighted coordinates, and their share of the columns."""
         return self.total(torch.bmm(responsibilities.mT, self.weighted))
+
+    def mean(self, values: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
+        """Mean over the columns of each group."""
+        return self.total(torch.bmm(self.weighted[..., -1:].mT, values)[:, 0])
 
     def total(self, of_blocks: Float[Tensor, "p ..."]) -> Float[Tensor, "g ..."]:
         """Sum over the blocks of each group."""
-        sums = of_blocks.new_zeros(len(self.count), *of_blocks.shape[1:])
-        return sums.index_add_(0, self.group, of_blocks)
+        shape = of_blocks.shape[1:]
+        if shape not in self._nothing:
+            self._nothing[shape] = of_blocks.new_zeros(len(self.count), *shape)
+        return self._nothing[shape].index_add(0, self.group, of_blocks)
 
 
 class Pairs(NamedTuple):
@@ -109,13 +107,12 @@ class Pairs(NamedTuple):
     the sum of the coordinates.
     """
 
-    sums: Float[
-        Tensor, "g b q1"
-    ]  # of coordinates of the second component, along its axes, and its number of columns
-    whole: Float[Tensor, "g b"]  # number of columns
+    sums: Float[Tensor, "g b q1"]  # of coordinates of the second component, along its axes, and its share
+    step: Float[Tensor, "g b q"]  # from the mean of the first component to that of the second
     explained: Float[Tensor, "g b"]  # c
     narrowest: Float[Tensor, "g b"]  # u, at most 1
     discriminant: Float[Tensor, "g b q1"]  # from coordinates and 1 to the log-odds of the second
+    fixed: Float[Tensor, "g b"]  # of the gain in likelihood of each column, what does not depend on its odds
 
     @classmethod
     def maximising(
@@ -129,48 +126,24 @@ class Pairs(NamedTuple):
 
         The least variance is one step of Newton's method from a guess (g, b), which is that of the steps before.
         """
-        guess = torch.full_like(sums[..., -1:], _WIDEST) if narrowest is None else narrowest[..., None]
-        narrowest = _Step.of(points, sums, axes, guess).narrowest
-        step = _Step.of(points, sums, axes, narrowest)
-        return cls(
-            torch.cat([step.pull, step.second], -1),
-            points.whole.expand_as(step.second[..., 0]),
-            (step.power / step.lever.square())[..., 0],
-            narrowest[..., 0],
-            step.discriminant,
-        )
+        means = _Means.of(points, sums, _with_share(axes))
+        guess = torch.full_like(means.share, _WIDEST) if narrowest is None else narrowest[..., None]
+        narrowest = _Secular.of(points, means, guess).better
+        return means.pairs(points, _Secular.of(points, means, narrowest))
 
     @property
     def share(self) -> Float[Tensor, "g b"]:
         """Of the second component."""
-        return self.sums[..., -1] / self.whole
+        return self.sums[..., -1]
 
     @property
     def first(self) -> Float[Tensor, "g b q"]:
         """Mean of the first component."""
-        return self.sums[..., :-1] / (self.sums[..., -1] - self.whole)[..., None]
-
-    @property
-    def step(self) -> Float[Tensor, "g b q"]:
-        """From it to the mean of the second."""
-        return self.sums[..., :-1] / self.sums[..., -1:] - self.first
+        return self.sums[..., :-1] / (self.sums[..., -1:] - 1)
 
     def gains(self, points: Points, odds: Float[Tensor, "p w b"]) -> Float[Tensor, "g b"]:
         """Log-likelihood over that of one Gaussian."""
-        truth, variance = points.variance[:, None], points.bounded
-        first, step = self.first, self.step
-        scaled = step / variance
-        square = step * scaled
-        left = 1 - self.explained * square.sum(-1)
-        along = (scaled * first).sum(-1).square() + (scaled.square() * truth).sum(-1)
-        axis = step / _gap(variance, self.narrowest)
-        power = axis.square()
-        wide = (power * truth).sum(-1) + (axis * first).sum(-1).square()
-        wide = (1 / self.narrowest - 1) * wide / power.sum(-1).clamp(min=1e-12)
-        own = self.explained / left * along + (first.square() / variance).sum(-1)
-        fixed = torch.log1p(-self.share) - 0.5 * (own - wide + (left / self.narrowest).log())
-        free = points.total((points.weighted[..., -1:].mT @ F.softplus(odds))[:, 0].double())
-        return free + self.whole * fixed
+        return points.count[:, None] * (points.mean(F.softplus(odds)) + self.fixed)
 
     def detectability(self) -> Float[Tensor, "g b"]:
         """Distance between the components in standard deviations of one column (d' of signal detection)."""
@@ -183,10 +156,9 @@ class Pairs(NamedTuple):
     @classmethod
     def after(cls, points: Points, sums: Tensor, axes: Float[Tensor, "... b q"], steps: int) -> "Pairs":
         """The mixtures so many steps of expectation and maximisation after second components that hold `sums`."""
-        narrowest = torch.full_like(sums[..., -1:], _WIDEST)
+        along, narrowest = _with_share(axes), torch.full_like(sums[..., -1:], _WIDEST)
         for _ in range(steps):
-            step = _Step.of(points, sums, axes, narrowest)
-            sums, narrowest = step.expected(points), step.narrowest
+            sums, narrowest = _stepped(points, sums, along, narrowest)
         return cls.maximising(points, sums, axes, narrowest[..., 0])
 
     def settled(self, points: Points, axes: Float[Tensor, "g b q"], leaps: int) -> "Pairs":
@@ -194,68 +166,117 @@ class Pairs(NamedTuple):
 
         A leap is two steps of expectation and maximisation, as far as they lead (`ahead`), and one more step from there.
         """
-        sums, narrowest, scale = self.sums, self.narrowest[..., None], 1 / points.units
+        sums, narrowest, along = self.sums, self.narrowest[..., None], _with_share(axes)
         for _ in range(leaps):
-            step = _Step.of(points, sums, axes, narrowest)
-            one = step.expected(points)
-            step = _Step.of(points, one, axes, step.narrowest)
-            two = step.expected(points)
-            before, second = ahead(sums, one, two, scale), two[..., -1:]
+            one, narrowest = _stepped(points, sums, along, narrowest)
+            two, narrowest = _stepped(points, one, along, narrowest)
+            before, share = ahead(sums, one, two, points.scale), two[..., -1:]
             # A leap that would empty a component is not made.
-            room = _MOST_LOST * torch.minimum(second, points.columns - second)
-            before = torch.where((before[..., -1:] - second).abs() < room, before, two)
-            step = _Step.of(points, before, axes, step.narrowest)
-            sums, narrowest = step.expected(points), step.narrowest
+            room = _MOST_LOST * torch.minimum(share, 1 - share)
+            before = torch.where((before[..., -1:] - share).abs() < room, before, two)
+            sums, narrowest = _stepped(points, before, along, narrowest)
         return Pairs.maximising(points, sums, axes, narrowest[..., 0])
 
 
-class _Step(NamedTuple):
-    """What a step of maximisation makes of the sums of second components; see `Pairs`. All but the vectors are (g, b, 1)."""
+class _Means(NamedTuple):
+    """What follows from the sums of second components for their means; all but the vectors are (g, b, 1)."""
 
-    pull: Float[Tensor, "g b q"]  # the sums along the axes of each
-    second: Float[Tensor, "g b 1"]  # number of columns of the second component
-    lever: Float[Tensor, "g b 1"]  # from the pull to the step between the means
-    power: Float[Tensor, "g b 1"]  # c, for the pull in place of the step
-    narrowest: Float[Tensor, "g b 1"]  # the least variance for the next step, by one step of Newton's method
-    discriminant: Float[Tensor, "g b q1"]  # with the least variance as it was
-
-    def expected(self, points: Points) -> Float[Tensor, "g b q1"]:
-        """What the second components hold by the odds."""
-        second = torch.bmm(self.discriminant[points.group], points.across).sigmoid_()
-        return points.total(torch.bmm(second, points.weighted))
+    pull: Float[Tensor, "g b q"]  # sums of the coordinates along the axes of each
+    share: Float[Tensor, "g b 1"]
+    step: Float[Tensor, "g b q"]  # between the means
+    square: Float[Tensor, "g b q"]
+    # Sums of the squares in units of the scatter, and of its inverse's square in units of the variances:
+    flat: Float[Tensor, "g b 1"]
+    shrunk: Float[Tensor, "g b 1"]
+    explained: Float[Tensor, "g b 1"]  # c, so that no variance is less than the least that is inverted
 
     @classmethod
-    def of(cls, points: Points, sums: Tensor, axes: Tensor, narrowest: Tensor) -> "_Step":
-        """From sums, and the least variances of the step before."""
-        pull, second = sums.split([axes.shape[-1], 1], -1)
-        pull, second = pull * axes, second.clamp(*points.ends)
-        square, rest = pull.square(), points.columns - second
-        flat, least = torch.bmm(square, points.inverses).split(1, -1)
-        product = second * rest
-        lever, power = points.columns / product, torch.maximum(product, least).reciprocal()
-        inverse, tilt, ratio, better = _secular(points, square, power, narrowest)
-        bare = lever / torch.addcmul(points.one, power, flat, value=-1)
-        narrowing = lever * torch.addcdiv(ratio, ratio, narrowest, value=-1)
-        direction = pull * torch.addcmul(bare / points.bounded, narrowing, inverse)
-        # Half of the way between the means is along the pull, too.
-        middle = torch.addcmul(bare * flat, narrowing, tilt)
-        bias = torch.addcmul((second / rest).log(), (points.half - second) / product, middle, value=-1)
-        return cls(pull, second, lever, power, better, torch.cat([direction, bias], -1))
+    def of(cls, points: Points, sums: Tensor, along: Tensor) -> "_Means":
+        """From sums, those of axes that are left out with them."""
+        pull, share = (sums * along).split([sums.shape[-1] - 1, 1], -1)
+        share = share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
+        product = torch.addcmul(share, share, share, value=-1)
+        step = pull / product
+        square = torch.addcmul(points.tiny, step, step)
+        flat, least, shrunk = torch.bmm(square, points.inverses).split(1, -1)
+        return cls(pull, share, step, square, flat, shrunk, torch.minimum(product, least.reciprocal()))
+
+    def discriminant(self, points: Points, secular: "_Secular") -> Float[Tensor, "g b q1"]:
+        """From coordinates and 1 to the log-odds of the second component."""
+        bare, narrowing = self.bare(points), secular.narrowing
+        direction = self.step * torch.addcdiv(bare * points.precisions, narrowing, secular.gap)
+        # Half of the way between the means is along the step, too.
+        middle = torch.addcmul(bare * self.flat, narrowing, secular.tilt)
+        return torch.cat([direction, torch.addcmul(self.share.logit(), self.share - 0.5, middle)], -1)
+
+    def bare(self, points: Points) -> Float[Tensor, "g b 1"]:
+        """By how much the step is longer in units of the components' covariance, were none widened, than of the scatter."""
+        return torch.addcmul(points.one, self.explained, self.flat, value=-1).reciprocal()
+
+    def pairs(self, points: Points, secular: "_Secular") -> Pairs:
+        """The mixtures with a least variance."""
+        bare, rest, square = self.bare(points), 1 - self.share, self.share.square()
+        own = (
+            self.explained * bare * torch.addcmul(self.shrunk, square, self.flat.square())
+            + square * self.flat
+        )
+        truth = (secular.curve * points.variance[:, None]).sum(-1, keepdim=True)
+        wide = (secular.narrowest.reciprocal() - 1) * torch.addcmul(truth, square, secular.tilt.square())
+        fixed = rest.log() - 0.5 * (own - wide / secular.slope - (bare * secular.narrowest).log())
+        return Pairs(
+            torch.cat([self.pull, self.share], -1),
+            self.step,
+            self.explained[..., 0],
+            secular.narrowest[..., 0],
+            self.discriminant(points, secular),
+            fixed[..., 0],
+        )
 
 
-def _secular(
-    points: Points, square: Float[Tensor, "g b q"], power: Tensor, narrowest: Float[Tensor, "g b 1"]
-) -> tuple[Float[Tensor, "g b q"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"], Float[Tensor, "g b 1"]]:
-    """The secular equation at a variance: one over what the scatter is above it, the sum of the equation, that over its slope.
+class _Secular(NamedTuple):
+    """The secular equation at the least variance, as the step before left it; see `Pairs`. All but the vectors are (g, b, 1)."""
 
-    The last one is the least variance after one step of Newton's method on one over the equation, which is nearly straight.
-    """
-    inverse = (points.bounded - narrowest).reciprocal()
-    parts = square * inverse
-    tilt = parts.sum(-1, keepdim=True)
-    ratio = tilt / (parts * inverse).sum(-1, keepdim=True).clamp(min=1e-12)
-    left = torch.addcmul(points.one, power, tilt, value=-1)
-    return inverse, tilt, ratio, torch.addcmul(narrowest, ratio, left).clamp(_NARROWEST, _WIDEST)
+    narrowest: Float[Tensor, "g b 1"]
+    gap: Float[Tensor, "g b q"]  # by how much the scatter is more
+    curve: Float[Tensor, "g b q"]  # parts of the slope
+    tilt: Float[Tensor, "g b 1"]  # sum of the equation over c
+    slope: Float[Tensor, "g b 1"]  # its derivative
+    ratio: Float[Tensor, "g b 1"]  # of both
+    better: Float[
+        Tensor, "g b 1"
+    ]  # the least variance after one step of Newton's method on one over the equation, nearly straight
+
+    @classmethod
+    def of(cls, points: Points, means: _Means, narrowest: Tensor) -> "_Secular":
+        """For means, at a guess."""
+        gap = points.bounded - narrowest
+        parts = means.square / gap
+        curve = parts / gap
+        tilt, slope = parts.sum(-1, keepdim=True), curve.sum(-1, keepdim=True)
+        ratio = tilt / slope
+        left = torch.addcmul(points.one, means.explained, tilt, value=-1)
+        better = torch.addcmul(narrowest, ratio, left).clamp(_NARROWEST, _WIDEST)
+        return cls(narrowest, gap, curve, tilt, slope, ratio, better)
+
+    @property
+    def narrowing(self) -> Float[Tensor, "g b 1"]:
+        """What widening takes from the discriminant, along the step over the gap."""
+        return torch.addcdiv(self.ratio, self.ratio, self.narrowest, value=-1)
+
+
+def _stepped(
+    points: Points, sums: Float[Tensor, "g b q1"], along: Float[Tensor, "... b q1"], narrowest: Tensor
+) -> tuple[Float[Tensor, "g b q1"], Float[Tensor, "g b 1"]]:
+    """What the second components hold after a step of expectation and maximisation, and the least variance for the next."""
+    means = _Means.of(points, sums, along)
+    secular = _Secular.of(points, means, narrowest)
+    second = torch.bmm(means.discriminant(points, secular)[points.group], points.across).sigmoid_()
+    return points.total(torch.bmm(second, points.weighted)), secular.better
+
+
+def _with_share(axes: Float[Tensor, "... b q"]) -> Float[Tensor, "... b q1"]:
+    """Axes of mixtures, and 1 for the share."""
+    return F.pad(axes, (0, 1), value=1.0)
 
 
 def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -266,11 +287,6 @@ def ahead(sums: Tensor, one: Tensor, two: Tensor, scale: Tensor | None = None) -
     far, slow = (part.norm(dim=-1, keepdim=True) for part in sizes)
     far = (far / slow).nan_to_num_(1.0).clamp_(1.0, _FURTHEST)
     return torch.addcmul(sums, far, torch.addcmul(2 * speed, far, slowing))
-
-
-def _gap(variance: Tensor, narrowest: Tensor) -> Tensor:
-    """By how much the scatter along each axis is more than the least variance."""
-    return (variance - narrowest[..., None]).clamp(min=1e-6)
 
 
 def _along(which: Int[Tensor, "g c"], part: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import like
+from torchmotif._arrays import like, sent
 from torchmotif.motifs import _orientation as orientation
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._growth import Grower
@@ -144,7 +144,7 @@ class MotifModel:
     @cached_property
     def _of_leaf(self) -> Int[Tensor, " l"]:
         """Which motif each leaf is, where they were learnt."""
-        return torch.tensor(self.motif).to(self.spread.centres.device)
+        return sent(self.motif, self.spread.centres, torch.int64)
 
     def _aligned(self, moments: Tensor) -> Tensor:
         return moments if self.reference is None else self.reference.align(moments.double()).to(moments)
@@ -152,11 +152,10 @@ class MotifModel:
     def _of_motifs(self, leaves: Float[Tensor, "n l"]) -> Float[Tensor, "n m"]:
         """From leaves to motifs."""
         parts = [[leaf for leaf, of in enumerate(self.motif) if of == i] for i in range(len(self.counts))]
+        if all(len(mine) == 1 for mine in parts):
+            return leaves[:, sent([mine[0] for mine in parts], leaves, torch.int64)].log_softmax(1)
         columns = leaves.unbind(1)
-        joined = [
-            columns[mine[0]] if len(mine) == 1 else torch.stack([columns[j] for j in mine]).logsumexp(0)
-            for mine in parts
-        ]
+        joined = [torch.stack([columns[j] for j in mine]).logsumexp(0) for mine in parts]
         return torch.stack(joined, 1).log_softmax(1)
 
 
@@ -191,7 +190,7 @@ class Learner:
             seeds = Symmetries.of(
                 model.shapes.centres, model.spread.white, least, SEED_TOLERANCE, mirror=mirror
             )
-            reference = orientation.reference_of(seeds, torch.tensor(model.counts).to(finer.device))
+            reference = orientation.reference_of(seeds, sent(model.counts, finer, torch.int64))
         return self._model(finer, reference)
 
     @property
@@ -265,7 +264,7 @@ class Learner:
         mean = finer.mean(0)
         beyond = finer[:, : len(self.basis.basis)] - mean[: len(self.basis.basis)]
         rows = torch.arange(len(finer), device=finer.device)
-        covariance = self.noise.covariances(mean[None].double(), self.noise.shares(rows)[None])[0]
+        covariance = self.noise.covariances(mean[None].double(), self.noise.offsets_of(rows).mean(0)[None])[0]
         scatter = (beyond.T @ beyond).double() / len(finer)
         scale = self.scale or noise_scale(scatter, covariance, len(finer)) or 1.0
         return scale, scale * covariance

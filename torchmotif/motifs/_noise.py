@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.motifs._single_columns import rings
@@ -23,6 +23,8 @@ __all__ = [
     "straightened",
 ]
 
+_BATCH_BYTES = 4 << 20  # of weighted kernels at a time on a CPU: what stays in its cache
+_BATCH_BYTES_ON_ACCELERATOR = 1 << 30
 _KERNELS_PER_PIXEL = 2  # steps of the offsets at which kernels are made for the noise
 # What is divided by where noise is not askew: below, a Gaussian is as good in float32, and ten times as much moves nothing. Written
 # without a division, both formulas differ by rounding, which parts three of twelve twisted bilayers otherwise.
@@ -62,9 +64,9 @@ class CountingNoise:
             step = torch.round(offsets * _KERNELS_PER_PIXEL).long().clamp(-reach, reach) + reach
             self._places = F.one_hot(step[:, 0] * (2 * reach + 1) + step[:, 1], len(steps)).float()
 
-    def shares(self, rows: Tensor) -> Float[Tensor, " o"]:
-        """Share of some columns that lie at each offset."""
-        return self._kernels.new_ones(1) if self._places is None else self._places[rows].mean(0)
+    def offsets_of(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
+        """1 at the offset of each of some columns, else 0."""
+        return self._kernels.new_ones(len(rows), 1) if self._places is None else self._places[rows]
 
     def covariances(
         self, means: Float[Tensor, "g l"], shares: Float[Tensor, "g o"]
@@ -77,9 +79,11 @@ class CountingNoise:
         share, least = _LEAST_COUNT
         floor = (share * expected.mean(-1, keepdim=True)).clamp(min=least)
         weights = (torch.maximum(expected, floor) * shares[..., None].to(expected)).sqrt()
-        kernels = self._kernels.transpose(0, 1)
-        parts = ((kernels * weight).flatten(1) for weight in weights)
-        return torch.stack([part @ part.T for part in parts]).double()
+        kernels, weights = self._kernels.transpose(0, 1).flatten(1), weights.flatten(1)
+        budget = _BATCH_BYTES if kernels.device.type == "cpu" else _BATCH_BYTES_ON_ACCELERATOR
+        batch = max(1, budget // (kernels.numel() * kernels.element_size()))
+        parts = (kernels * some[:, None] for some in weights.split(batch))
+        return torch.cat([torch.bmm(part, part.mT) for part in parts]).double()
 
     def first_minimum(self, mean: Float[Tensor, " l"]) -> float:
         """Radius in pixels at which the neighbours of the column in the middle begin; inf where it is not known.

@@ -41,14 +41,11 @@ def saddle_ratios(points: Points, odds: Float[Tensor, "p w b"], pairs: Pairs) ->
 def _histograms(points: Points, values: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Places (g, b, bins) along each axis, and the weights (g, b, 2, bins) of both components there."""
     weight, b = points.weighted[..., -1:], values.shape[2]
-    mine = points.group == torch.arange(len(points.count), device=values.device)[:, None]
-    ends = [
-        torch.where(mine[..., None], torch.where(weight > 0, sign * values, math.inf).amin(1), math.inf).amin(
-            1
-        )
-        for sign in (1, -1)
-    ]
-    low, width = ends[0], (-ends[1] - ends[0]).clamp(min=1e-6) / (_BINS - 1)
+    there = torch.where(weight > 0, values, math.nan)
+    none, of = values.new_full((len(points.count), b), math.inf), points.group[:, None].expand(-1, b)
+    low = none.scatter_reduce(0, of, there.nan_to_num(math.inf).amin(1), "amin")
+    high = (-none).scatter_reduce(0, of, there.nan_to_num(-math.inf).amax(1), "amax")
+    width = (high - low).clamp(min=1e-6) / (_BINS - 1)
     steps = torch.arange(_BINS, dtype=values.dtype, device=values.device)
     bins = ((values - low[points.group][:, None]) / width[points.group][:, None]).round().clamp(0, _BINS - 1)
     axis = points.group[:, None, None] * b + torch.arange(b, device=values.device)
@@ -67,12 +64,13 @@ def _best_along(
     starts = _starts(x.device)
     s, c = starts.dead.shape
     weight = sums.sum(1)
-    middle = (x * weight).sum(-1, keepdim=True) / n[:, None]
+    middle = (x * weight).sum(-1, keepdim=True)
     x = x - middle
     places = torch.stack([torch.ones_like(x), x, x.square()], 1)
     _, mean, variance = _mixture(torch.bmm(sums, places.mT))
     below = torch.sigmoid((mean[..., None] - x[:, None]) * (4 * variance.rsqrt())[..., None]) * sums
-    moments = starts.parts @ torch.bmm(torch.stack([sums, below], 2).flatten(1, 2), places.mT)
+    halves = torch.bmm(torch.stack([sums, below], 2).flatten(1, 2), places.mT)
+    moments = torch.bmm(starts.parts.expand(len(x), -1, -1), halves)
     # All starts of all axes are one batch.
     moments, dead = moments.view(-1, c, 3), starts.dead.repeat(len(x), 1)
     powers = torch.stack([0.5 * places[:, 0], x, -0.5 * places[:, 2], places[:, 0]], 1).repeat_interleave(
@@ -81,11 +79,11 @@ def _best_along(
     weighted = (places * weight[:, None]).mT.repeat_interleave(s, 0)
 
     def joint(moments: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c p"]:
-        """Logarithm of number times density of each component, but for a constant."""
-        count, mean, variance = _mixture(moments)
+        """Logarithm of share times density of each component, but for a constant."""
+        share, mean, variance = _mixture(moments)
         precision = variance.reciprocal()
         slope = mean * precision
-        constant = torch.addcmul((count.square() * precision).log(), slope, mean, value=-1)
+        constant = torch.addcmul((share.square() * precision).log(), slope, mean, value=-1)
         return torch.bmm(torch.stack([constant, slope, precision, dead], -1), powers)
 
     def stepped(moments: Float[Tensor, "bs c 3"]) -> Float[Tensor, "bs c 3"]:
@@ -94,18 +92,18 @@ def _best_along(
     for _ in range(_LEAPS_1D):
         one = stepped(moments)
         moments = stepped(ahead(moments, one, stepped(one)))
-    likelihood = (joint(moments).logsumexp(1) * weighted[..., 0]).sum(-1).view(-1, s)
+    likelihood = n[:, None] * (joint(moments).logsumexp(1) * weighted[..., 0]).sum(-1).view(-1, s)
     best = (2 * likelihood - 3 * n.log()[:, None] * starts.components).argmax(1)
-    count, mean, variance = _mixture(moments.view(-1, s, c, 3)[torch.arange(len(x), device=x.device), best])
-    return torch.stack([(count / n[:, None]).log() + starts.dead[best], mean + middle, variance])
+    share, mean, variance = _mixture(moments.view(-1, s, c, 3)[torch.arange(len(x), device=x.device), best])
+    return torch.stack([share.log() + starts.dead[best], mean + middle, variance])
 
 
 def _mixture(moments: Float[Tensor, "... c 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Number, mean and variance, at least that of the noise, of components that hold sums of 1, x and its square."""
-    count, first, second = moments.unbind(-1)
-    count = count.clamp(min=1e-9)
-    mean = first / count
-    return count, mean, torch.addcmul(second / count, mean, mean, value=-1).clamp(min=1.0)
+    """Share, mean and variance, at least that of the noise, of components that hold sums of 1, x and its square."""
+    share, first, second = moments.unbind(-1)
+    share = share.clamp(min=1e-9)
+    mean = first / share
+    return share, mean, torch.addcmul(second / share, mean, mean, value=-1).clamp(min=1.0)
 
 
 class _Starts(NamedTuple):

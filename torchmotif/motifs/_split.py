@@ -111,7 +111,7 @@ class Candidates(NamedTuple):
 def propose(groups: Blocks) -> Candidates:
     """Splits of the columns of each group in two, from many starts, of which the best are followed."""
     points, widths = groups.points, tuple(values.shape[1] for values, _ in groups.spaces)
-    usable = torch.cat([values for values, _ in groups.spaces], 1) > 0
+    usable = groups.variances > 0
     starts = _starts(widths, points.x.device)
     along = starts.along
     scores = points.x[..., :-1] / points.variance.sqrt()[points.group][:, None]
@@ -185,8 +185,9 @@ def splits_of(
     odds = found.odds.gather(2, which[points.group][:, None].expand(-1, found.odds.shape[1], -1))
     second = odds.sigmoid()
     pairs = found.pairs.at(which)
-    sums = points.total(second.mT @ groups.blocks).double()
-    n, count = points.count[:, None].double(), points.sums(second)[..., -1].double().clamp(min=1e-6)
+    sums = points.total(torch.bmm(second.mT, groups.blocks)).double()
+    n = points.count[:, None].double()
+    count = (n * points.mean(second).double()).clamp(min=1e-6)
     sides = torch.stack([-sums / (n - count).clamp(min=1e-6)[..., None], sums / count[..., None]], 2)
     sides = sides + groups.means[:, None, None]
     used = found.axes.gather(1, which[..., None].expand(-1, -1, found.axes.shape[2]))
@@ -204,7 +205,7 @@ def splits_of(
         points.variance.clamp(min=1.0),
         groups.bend,
     ]
-    flat = torch.cat([part.double().flatten() for part in told]).cpu().split([part.numel() for part in told])
+    flat = torch.cat([part.flatten() for part in told]).cpu().split([part.numel() for part in told])
     shaped = [values.view(part.shape) for values, part in zip(flat, told, strict=True)]
     sides, used, numbers, first, step, means_, axes, variance, bend = shaped
     used = used > 0

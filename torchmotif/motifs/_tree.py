@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,28 +27,38 @@ class MotifTree:
     leaves: list[int]
     # Leaves that may be two motifs, for which the evidence is too little or single columns are too much alike:
     candidates: NumberedSplits
-    _tables: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of doses, on the devices asked for
+    _tables: dict[Any, Tensor] = field(
+        default_factory=dict, repr=False
+    )  # of doses on devices, and of devices
 
     def log_probabilities(
         self, moments: Float[Tensor, "n k"], relative_dose: float = 1.0
     ) -> Float[Tensor, "n m"]:
         """Logarithm of the probability of every motif, for moments scaled to the learnt dose."""
-        nodes = [moments.new_zeros(len(moments), dtype=torch.float64)]
-        if self.splits:
-            table = self._table(relative_dose, moments.device)
-            odds = moments.double() @ table[:, :-1].T + table[:, -1]
-            second, first = F.logsigmoid(odds).unbind(1), F.logsigmoid(-odds).unbind(1)
+        if not self.splits:
+            return moments.new_zeros(len(moments), len(self.leaves), dtype=torch.float64)
+        table, (to_second, to_first) = self._table(relative_dose, moments.device), self._ways(moments.device)
+        odds = moments.double() @ table[:, :-1].T + table[:, -1]
+        logarithms: Tensor = F.logsigmoid(odds) @ to_second + F.logsigmoid(-odds) @ to_first
+        return logarithms
+
+    def _ways(self, device: torch.device) -> Float[Tensor, "2 s l"]:
+        """1 for each leaf at the splits of which it lies in the second component, and in the first one; sent to a device once."""
+        if device not in self._tables:
+            nodes = np.zeros((len(self.splits) + 1, 2, len(self.splits)))
             for number, (node, _) in enumerate(self.splits):
-                nodes.append(nodes[node] + second[number])
-                nodes[node] = nodes[node] + first[number]
-        return torch.stack([nodes[leaf] for leaf in self.leaves], dim=1)
+                nodes[number + 1] = nodes[node]
+                nodes[number + 1, 0, number] = nodes[node, 1, number] = 1.0
+            ways = torch.from_numpy(np.moveaxis(nodes[self.leaves], 0, -1).copy())
+            self._tables[device] = ways.to(device, non_blocking=True)
+        return self._tables[device]
 
     def _table(self, relative_dose: float, device: torch.device) -> Float[Tensor, "s k1"]:
         """Weights and bias of every split, sent to a device once."""
         if (relative_dose, device) not in self._tables:
             weights, biases = zip(*(split.weights(relative_dose) for _, split in self.splits), strict=True)
             table = torch.cat([torch.stack(weights), torch.tensor(biases)[:, None]], 1)
-            self._tables[relative_dose, device] = table.to(device).double()
+            self._tables[relative_dose, device] = table.double().to(device, non_blocking=True)
         return self._tables[relative_dose, device]
 
     def resolutions(

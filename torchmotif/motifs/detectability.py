@@ -172,12 +172,9 @@ class Middle(NamedTuple):
     def of(cls, groups: Groups) -> "list[Middle]":
         """Those of groups of columns."""
         k = groups.column.shape[1]
-        along = [
-            groups.moments[where, :k] @ groups.filter[i].float() for i, where in enumerate(groups.slices)
-        ]
-        at = torch.tensor(QUANTILES).to(groups.moments.device)
-        values = torch.stack([torch.quantile(mine, at) for mine in along])
-        told = [groups.means, groups.column, groups.filter, values.double()]
+        along = torch.bmm(groups.blocks[..., :k], groups.filters[:, 0].float()[groups.group][..., None])
+        values = groups.quantiles(groups.of_columns(along), QUANTILES)
+        told = [groups.means, groups.column, groups.filters[:, 0], values.double()]
         means, columns, axes, places = torch.cat(told, 1).cpu().split([part.shape[1] for part in told], 1)
         return [
             cls(count, means[i].clone(), columns[i].clone(), axes[i].clone(), places[i].tolist())
