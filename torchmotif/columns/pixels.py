@@ -127,14 +127,14 @@ def limit_of(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> float | Non
 def top_values(pixels: Float[Tensor, "h w"], *, dark: bool = False) -> list[tuple[float, int]]:
     """The three greatest finite values that occur, the least ones of `dark` columns, and how often."""
     sign = -1.0 if dark else 1.0
-    left = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
-    tops = []
-    for _ in range(3):
-        top = left.max()
-        taken = left == top
-        tops.append(torch.stack([top.double(), taken.sum()]))
-        left = torch.where(taken, -torch.inf, left)
-    found = torch.stack(tops).tolist()
+    left = finite = torch.where(torch.isfinite(pixels), sign * pixels, -torch.inf)
+    tops = [left.max()]
+    for _ in range(2):
+        left = torch.where(left == tops[-1], -torch.inf, left)
+        tops.append(left.max())
+    values = torch.stack(tops)
+    counts = (finite.flatten() == values[:, None]).sum(1)
+    found = torch.stack([values.double(), counts], dim=1).tolist()
     return [(sign * value, int(count)) for value, count in found if value > -np.inf]
 
 
