@@ -152,6 +152,27 @@ def test_rows_that_drift_cost_no_columns() -> None:
     assert precision >= 0.97
 
 
+@pytest.mark.parametrize("rotation_rad", [0.0, 0.51])
+def test_rows_that_drift_hide_no_faint_columns(rotation_rad: float) -> None:
+    specimen = tm.datasets.polar_perovskite((448, 448), rotation_rad=rotation_rad)
+    pixels, truth = drawn(specimen, 0.3)
+    lower, upper = np.percentile(pixels, [5, 95])
+    walk = np.cumsum(np.random.default_rng(0).standard_normal((len(pixels), 1)), axis=0)
+    recall, precision = scores(pixels + 0.05 * (upper - lower) * walk, truth)
+    assert recall >= 0.97
+    assert precision >= 0.95
+
+
+def test_hum_of_columns_along_the_rows_shows_none_in_hollows() -> None:
+    specimen = tm.datasets.mx2("W", "Se", (448, 448), rotation_rad=0.0)
+    pixels, truth = drawn(specimen, 0.1)
+    lower, upper = np.percentile(pixels, [5, 95])
+    hum = 0.5 * (upper - lower) * np.random.default_rng(0).standard_normal((len(pixels), 1))
+    recall, precision = scores(pixels + hum, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
 def test_tops_that_a_limit_cuts_off_are_not_left_over() -> None:
     pixels, _ = drawn(tm.datasets.nanoparticle(SHAPE, random_state=3), 10.0)
     cut = np.minimum(pixels, np.percentile(pixels, 95)).astype(np.float32)

@@ -45,21 +45,22 @@ class _CellFit(NamedTuple):
 
 
 def sites_of(
-    mean: np.ndarray, variance: np.ndarray, real: np.ndarray
+    mean: np.ndarray, variance: np.ndarray, real: np.ndarray, along: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Places, intensities and width of the columns of a mean cell: what their joint fit leaves over, one after another.
 
-    Their fit is one of its structure factors, of which there are tens where a cell has a thousand bins and more.
+    Their fit is one of its structure factors, of which there are tens where a cell has a thousand bins and more; but of those orders whose waves have no more
+    than `along` periods per pixel along the rows: where rows have offsets, these tell nothing.
     """
     bins = mean.shape
     at = _middles(bins)
     area = abs(float(np.linalg.det(real)))
     best = _CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), np.zeros(bins))
     mean = mean - mean.mean()
-    waves = Waves.of(bins, real, FINEST)
+    waves = Waves.of(bins, real, FINEST).across(real, along)
     open_, missed = np.ones(bins, bool), 0
     for _ in range(_MOST):
-        score = left_beside(mean - best.model, variance, real, best.sites, best.width) * open_
+        score = left_beside(mean - best.model, variance, real, best.sites, best.width, along=along) * open_
         top = int(score.argmax())
         if score.flat[top] < CLEAR:
             break
@@ -80,8 +81,8 @@ def sites_of(
             open_ &= _away(at, at[top], real).reshape(bins) > best.width
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
-        unit = score_of_one(variance, real, best.width)
-        misfit = np.abs(_matched(mean - best.model, variance, real, best.width)).max()
+        unit = score_of_one(variance, real, best.width, along)
+        misfit = np.abs(_matched(mean - best.model, variance, real, best.width, along)).max()
         faintest = best.strength.min()
         if faintest > FAINTEST_SITE * best.strength.max() and faintest * unit > _ABOVE * misfit:
             break
@@ -93,19 +94,25 @@ def sites_of(
 
 
 def left_beside(
-    rest: np.ndarray, variance: np.ndarray, real: np.ndarray, sites: np.ndarray, width: float
+    rest: np.ndarray,
+    variance: np.ndarray,
+    real: np.ndarray,
+    sites: np.ndarray,
+    width: float,
+    *,
+    along: float = 0.0,
 ) -> np.ndarray:
     """Standard deviations by which a column stands out of what is left over of a cell, at every bin that is not so near to a site that it is its misfit."""
-    score, at = _matched(rest, variance, real, width), _middles(rest.shape)
+    score, at = _matched(rest, variance, real, width, along), _middles(rest.shape)
     for site in sites:
         score[_away(at, site, real).reshape(rest.shape) < _BESIDE * width] = 0
     return score
 
 
-def score_of_one(variance: np.ndarray, real: np.ndarray, width: float) -> float:
+def score_of_one(variance: np.ndarray, real: np.ndarray, width: float, along: float = 0.0) -> float:
     """Standard deviations by which a column of intensity 1 stands out of a cell."""
     one = rendered(np.full((1, 2), 0.5), np.ones(1), width, (variance.shape[0], variance.shape[1]), real)
-    return float(_matched(one, variance, real, width).max())
+    return float(_matched(one, variance, real, width, along).max())
 
 
 def rendered(
@@ -135,12 +142,14 @@ def _away(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
     return away
 
 
-def _matched(residual: np.ndarray, variance: np.ndarray, real: np.ndarray, width: float) -> np.ndarray:
+def _matched(
+    residual: np.ndarray, variance: np.ndarray, real: np.ndarray, width: float, along: float = 0.0
+) -> np.ndarray:
     """Standard deviations by which a column of that width stands out of what is left over of a cell, at every bin."""
     f = np.stack(np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in residual.shape), indexing="ij"), -1)
-    square = ((f @ np.linalg.inv(real).T) ** 2).sum(-1)
-    transfer = np.exp(-2 * math.pi**2 * width**2 * square)
-    transfer[0, 0] = 0
+    waves = f @ np.linalg.inv(real).T
+    transfer = np.exp(-2 * math.pi**2 * width**2 * (waves**2).sum(-1))
+    transfer[np.abs(waves[..., 1]) <= along if along else (waves == 0).all(-1)] = 0
     filtered = np.fft.ifft2(np.fft.fft2(residual) * transfer).real
     score: np.ndarray = filtered / np.sqrt(variance.mean() * (transfer**2).mean())
     return score
@@ -162,6 +171,11 @@ class Waves(NamedTuple):
         square = ((order @ np.linalg.inv(real).T) ** 2).sum(1)
         kept = square < finest**2
         return Waves(order[kept], square[kept], abs(float(np.linalg.det(real))))
+
+    def across(self, real: np.ndarray, along: float) -> "Waves":
+        """Those that have more than so many periods per pixel along the rows; all for 0."""
+        rise = np.abs((self.order @ np.linalg.inv(real).T)[:, 1])
+        return self.some(rise > along) if along else self
 
     def some(self, which: np.ndarray) -> "Waves":
         """Some of them."""

@@ -31,8 +31,10 @@ class Contents(NamedTuple):
     uneven: float  # share of the squares of structure factors that differs from place to place, beyond brightness and noise
 
 
-def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, width: float) -> Contents:
-    """Whether some pixels of a lattice hold the same, from the structure factors of blocks.
+def contents(
+    where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, width: float, along: float = 0.0
+) -> Contents:
+    """Whether some pixels of a lattice hold the same, from the structure factors of blocks; see `sites_of` for `along`.
 
     Two kinds are told apart along the first principal component, learnt from every other pixel and tested on the rest; how uneven they are is
     the covariance of both halves, which has no noise.
@@ -43,7 +45,7 @@ def contents(where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, wi
     down, across = (h - 1) // side + 1, (w - 1) // side + 1
     block = (tile[:, None, None] * down + row[:, None] // side) * across + col // side
     bins = bins_of(real)
-    waves = Waves.of(bins, real)
+    waves = Waves.of(bins, real).across(real, along)
     waves = waves.some(waves.square < _FINEST / width**2)
     factors, noise = _factors(where, inside, (block, t * down * across), bins, waves)
     factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them

@@ -16,7 +16,7 @@ from torchmotif.columns._reciprocal import Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
 from torchmotif.columns.model import Cell
 
-__all__ = ["CRYSTAL", "above", "first_cell", "folded", "mean_cell", "strength"]
+__all__ = ["CRYSTAL", "above", "along_rows", "first_cell", "folded", "mean_cell", "strength"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -28,10 +28,15 @@ _THIN = 0.25
 _ONE_OF_NINE = 0.1  # a mean over nine bins of which one holds a pixel is more than this
 _CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
+# Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
+# rows, have the same sites.
+_IN_ROWS = 1.5
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
 
-def first_cell(level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0.0) -> Cell | None:
+def first_cell(
+    level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0.0, *, hum: bool = False
+) -> Cell | None:
     """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong.
 
     Phases are measured in windows of two lattice constants, or of `sigma` pixels if that is more.
@@ -46,9 +51,15 @@ def first_cell(level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0
     level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
     if sigma > min(level.shape[1:]):
         return None
-    chosen = _refined(level, usable, _strongest(level, usable, lattice.vectors, sigma), sigma)
+    strongest = _strongest(level, usable, lattice.vectors, sigma, hum=hum)
+    chosen = _refined(level, usable, strongest, sigma)
     at = placed(level, usable, sent(chosen, level), sigma)
-    return mean_cell(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
+    return mean_cell(at, above(usable, strength(at), CRYSTAL), chosen, sigma, hum=hum)
+
+
+def along_rows(pixels: Tensor, *, hum: bool) -> float:
+    """Periods per pixel along the rows, up to which an order is the same in all of a row, and tells nothing where these have offsets; else 0."""
+    return _IN_ROWS / pixels.shape[2] if hum else 0.0
 
 
 def strength(at: Placed | Located) -> Float[Tensor, "t 1 m n"]:
@@ -63,13 +74,15 @@ def above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tens
     return usable & (values > least)
 
 
-def mean_cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float) -> Cell | None:
-    """The mean cell of some pixels, if it shows sites."""
+def mean_cell(
+    at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float, *, hum: bool = False
+) -> Cell | None:
+    """The mean cell of some pixels, if it shows sites; of `hum`, by the orders that change along the rows."""
     real = np.linalg.inv(vectors).T
     shown = folded(at.level, inside, at.place, real)
     if shown is None:
         return None
-    sites, heights, width = sites_of(*shown, real)
+    sites, heights, width = sites_of(*shown, real, along_rows(inside, hum=hum))
     if len(sites) == 0:
         return None
     (a, b), (c, d) = vectors.tolist()
@@ -77,13 +90,17 @@ def mean_cell(at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: 
     return Cell(((a, b), (c, d)), sigma, places, tuple(heights.tolist()), width)
 
 
-def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
-    """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest."""
+def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float, *, hum: bool) -> np.ndarray:
+    """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest; of `hum`, of those that change along the rows."""
     numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
     orders = local_orders(level, usable, sent(numbers @ vectors, level), sigma)
     strong = torch.hypot(orders.field[:, 0:-1:2], orders.field[:, 1:-1:2]).mean((0, 2, 3)).tolist()
+    told = np.abs(numbers @ vectors)[:, 1] > (along_rows(level, hum=True) if hum else -1.0)
     pairs = [
-        (a, b) for a in range(8) for b in range(a) if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1
+        (a, b)
+        for a in range(8)
+        for b in range(a)
+        if abs(round(float(np.linalg.det(numbers[[a, b]])))) == 1 and told[a] and told[b]
     ]
     best = max(pairs, key=lambda p: min(strong[p[0]], strong[p[1]]))
     chosen: np.ndarray = numbers[list(best)] @ vectors

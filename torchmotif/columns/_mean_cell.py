@@ -15,7 +15,7 @@ from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
-from torchmotif.columns._folding import CRYSTAL, above, first_cell, mean_cell, strength
+from torchmotif.columns._folding import CRYSTAL, above, along_rows, first_cell, mean_cell, strength
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._territories import (
     Located,
@@ -68,10 +68,13 @@ _NOT_ONE = (
 )
 
 
-def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
-    """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen."""
+def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, ...]:
+    """The mean cells of the crystals in some windows, that of the largest first; none where no lattice is seen.
+
+    Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
+    """
     level, usable = tiles.level, tiles.usable
-    first, beside = _first_cells(level, usable, lattices(level, usable, spacing), [])
+    first, beside = _first_cells(level, usable, lattices(level, usable, spacing), [], hum=hum)
     if not first:
         return ()
     coarse = Coarse.of(tiles, first)
@@ -80,19 +83,21 @@ def cells_of(tiles: Tiles, spacing: float) -> tuple[Cell, ...]:
     left = float(rest.sum() / usable.sum().clamp(min=1))
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
-        more, turned = _first_cells(level, usable, lattices(level, rest, spacing, beside=True), first)
+        more, turned = _first_cells(
+            level, usable, lattices(level, rest, spacing, beside=True), first, hum=hum
+        )
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
-    told = _told(coarse.cells(first), where, coarse.tiles.level)
+    told = _told(coarse.cells(first), where, coarse.tiles.level, hum=hum)
     # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
     apart = [one for one in coarse.cells(beside) if _is_known(one, told.uneven)]
     if apart:
         every = without_mixtures(coarse.tiles, [*coarse.cells(first), *apart])
-        told = _told(every, located(coarse.tiles, every), coarse.tiles.level)
+        told = _told(every, located(coarse.tiles, every), coarse.tiles.level, hum=hum)
     if told.uneven or told.parted or len(beside) > len(apart) or left > _OPEN:
         # Two on nearly one lattice, or what differs from place to place on it, may be layers turned by little.
-        layers = _layers(tiles, spacing, coarse)
+        layers = _layers(tiles, spacing, coarse, hum=hum)
         if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):
             where = located(coarse.tiles, layers)
             told = _Told(
@@ -135,13 +140,13 @@ def _crystals_of(told: _Told) -> list[Cell]:
     return [told.cells[number] for number in order if is_crystal(number)]
 
 
-def _told(cells: Sequence[Cell], where: list[Located], level: Tensor) -> _Told:
+def _told(cells: Sequence[Cell], where: list[Located], level: Tensor, *, hum: bool) -> _Told:
     """What cells hold, found anew from the pixels that agree with them."""
     told = _Told([], [], [], torch.zeros_like(level))
     none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        kinds = _by_contents(cell, at, above(at.inside, strength(at), CRYSTAL), agreeing)
+        kinds = _by_contents(cell, at, above(at.inside, strength(at), CRYSTAL), agreeing, hum=hum)
         parted |= len(kinds) > 1
         if not kinds:
             none.append(cell)
@@ -153,7 +158,7 @@ def _told(cells: Sequence[Cell], where: list[Located], level: Tensor) -> _Told:
     return told._replace(uneven=none, parted=parted)
 
 
-def _layers(tiles: Tiles, spacing: float, coarse: Coarse) -> list[Cell]:
+def _layers(tiles: Tiles, spacing: float, coarse: Coarse, *, hum: bool) -> list[Cell]:
     """The cells, in coarse pixels, of two lattices turned by so little that the usual windows hold both; none where there are none.
 
     Their windows are as wide as it takes to tell their orders apart. Each cell is the mean of what the other one leaves, which must be the
@@ -166,9 +171,11 @@ def _layers(tiles: Tiles, spacing: float, coarse: Coarse) -> list[Cell]:
         apart = separation(seen[0].vectors, other.vectors)
         if apart == math.inf or 2 * wide > apart * min(level.shape[1:]):
             continue
-        cells = [first_cell(level, usable, one, wide / apart) for one in (seen[0], other)]
+        cells = [first_cell(level, usable, one, wide / apart, hum=hum) for one in (seen[0], other)]
         alone = _without_others(coarse.tiles, coarse.cells([cell for cell in cells if cell is not None]))
-        refined = [(mean_cell(at, at.inside, np.array(cell.orders), cell.window), at) for cell, at in alone]
+        refined = [
+            (mean_cell(at, at.inside, np.array(cell.orders), cell.window, hum=hum), at) for cell, at in alone
+        ]
         # Layers that have relaxed towards each other hold no cell of their own.
         same = [cell for cell, at in refined if cell is not None and _uneven(cell, at) < _UNEVEN]
         return same if len(same) == 2 else []
@@ -207,13 +214,13 @@ def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
 
 
 def _first_cells(
-    level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell]
+    level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell], *, hum: bool
 ) -> tuple[list[Cell], list[Cell]]:
     """Cells of lattices where these are seen best, but of those that are known; and such of known lattices that are turned a little."""
     found: list[Cell] = []
     beside: list[Cell] = []
     for lattice in seen:
-        cell = first_cell(level, usable, lattice)
+        cell = first_cell(level, usable, lattice, hum=hum)
         if cell is None:
             continue
         if not _is_known(cell, known + found):
@@ -229,29 +236,31 @@ def _crystals(where: list[Located]) -> Tensor:
 
 
 def _by_contents(
-    cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH
+    cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH, *, hum: bool
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
     With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    refined = mean_cell(at, agreeing, vectors, cell.window)
+    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum)
     if refined is None:
         return []
-    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width)
+    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        kinds = [mean_cell(at, group, vectors, cell.window) for group in held.groups]
+        kinds = [mean_cell(at, group, vectors, cell.window, hum=hum) for group in held.groups]
         every, *shares = torch.stack([one.sum() for one in (inside, *held.groups)]).tolist()
         if min(shares) > _PART * every and _differ(*kinds):
             return [
-                found for group in held.groups for found in _by_contents(cell, at, group, group, depth - 1)
+                found
+                for group in held.groups
+                for found in _by_contents(cell, at, group, group, depth - 1, hum=hum)
             ]
-    refined = _with_faint(refined, at, agreeing)
+    refined = _with_faint(refined, at, agreeing, hum=hum)
     return [(refined, agreeing)] if held.uneven < _UNEVEN else []
 
 
-def _with_faint(cell: Cell, at: Located, inside: Tensor) -> Cell:
+def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
     for half, folding in _HALVES:
@@ -259,7 +268,7 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor) -> Cell:
             continue
         place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1
         folded = at._replace(place=torch.where(place >= 1, 0.0, place))
-        smaller = mean_cell(folded, inside, np.array(folding) @ orders, cell.window)
+        smaller = mean_cell(folded, inside, np.array(folding) @ orders, cell.window, hum=hum)
         if smaller is None:
             continue
         once = np.array(smaller.sites) @ np.linalg.inv(folding).T

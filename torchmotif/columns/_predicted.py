@@ -1,6 +1,7 @@
 """The places of the mean cells in a batch of tiles: of every crystal, and of two layers on each other."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,11 @@ from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, candidates, nearest_within, strongest_of
 from torchmotif.columns._peaks import CLOSEST
-from torchmotif.columns._territories import Located, lattice_constant, located
+from torchmotif.columns._rows import left_in_rows
+from torchmotif.columns._territories import Located, lattice_constant, located, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
-__all__ = ["predicted"]
+__all__ = ["predicted", "without_rows"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/columns/end_to_end.py`;
 # docs/decisions/0200); by how much each of these may be changed is not recorded, but where a comment says so.
@@ -34,6 +36,16 @@ _PIXEL = (
     0.55  # half a pixel and a little, so that no site is lost between two; what is found twice is one later
 )
 _CHUNK = Budget(1 << 20, 1 << 26)  # coordinates of pixels that are compared with sites at a time
+
+
+def without_rows(tiles: Tiles, model: ImageModel, cells: Sequence[Cell]) -> Tiles:
+    """The tiles without what mean cells leave in rows, where there is hum: they hold what fits of single maxima take for offsets of rows."""
+    if not model.hum or not cells:
+        return tiles
+    where = located(tiles, cells)
+    inside = torch.stack([at.inside for at in where]).any(0)
+    left = left_in_rows(tiles.level, sum_of(cells, where), inside.to(tiles.data.dtype))
+    return replace(tiles, data=tiles.data - left)
 
 
 def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Sites:

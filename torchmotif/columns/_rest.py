@@ -17,6 +17,7 @@ from torchmotif.columns._folding import folded
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._profiles import profiles, window_reach
+from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._territories import expected, located
 from torchmotif.columns._unexplained import left_over
@@ -109,7 +110,7 @@ def rest_of(
     canvas = drawn.canvas()
     drawn.add(canvas, intensity.float()[:, None, None])
     columns = drawn.crop(canvas)
-    tiles = _with_tops(tiles, columns, model)
+    tiles = _as_fitted(tiles, columns, model)
     flat = stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
     share = float(left_over(flat, columns, model.spacing, model.axes, model.width))
     missed, trace = _missed(flat, columns, model, positions), _trace(flat, model)
@@ -120,8 +121,14 @@ def rest_of(
     return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9), *told)
 
 
-def _with_tops(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
-    """The tiles, whose saturated pixels are as bright as columns and background let expect: what a limit cuts off is not left over."""
+def _as_fitted(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
+    """The tiles without what columns leave in rows where there is hum, and saturated pixels as bright as columns and background let expect.
+
+    Neither what is added to rows nor what a limit cuts off is left over.
+    """
+    if model.hum:
+        weights = tiles.usable.to(tiles.data.dtype)
+        tiles = replace(tiles, data=tiles.data - left_in_rows(tiles.data, columns, weights))
     if model.limit is None:
         return tiles
     under = measured_mean(tiles.data - columns, tiles.usable, model.spacing, model.axes)

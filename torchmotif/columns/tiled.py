@@ -11,7 +11,7 @@ from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
 from torchmotif.columns._neighbours import as_index, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
-from torchmotif.columns._predicted import predicted
+from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
@@ -116,7 +116,8 @@ def peaks_of_tiles(windows: Float[Tensor, "t h w"], model: ImageModel) -> dict[s
 
 def prepared(windows: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
     """Tiles as they are fitted, with the steps of their background."""
-    return stepped(model.normalised(windows), model.spacing, model.axes, crystal=bool(model.cells))
+    tiles = without_rows(model.normalised(windows), model, model.cells)
+    return stepped(tiles, model.spacing, model.axes, crystal=bool(model.cells))
 
 
 def _peaks(tiles: Tiles, model: ImageModel) -> tuple[Tensor, Tensor, Tensor]:
