@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ _LONG, _WIDEST = 1.4, 0.45
 _UNEXPLAINED, _FINER, _LESS = 0.06, (3**-0.5, 0.5**0.5), 0.5
 # Times that mean cells are sought where rows have offsets, each without what those before have left in them. With one, oxygen of PbTiO3 has half of its columns in one image of six.
 _ROUNDS = 2
+# Of the brightest site, whose tops are cut off: what others have at least. In WS2 with 12 and 10 % of its pixels clipped the hollows have 0.027 and 0.030.
+_BESIDE_TOPS = 0.04
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
 
 
@@ -219,7 +222,16 @@ def _sought(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, tup
     for _ in range(_ROUNDS if model.hum else 1):
         found = cells_of(without_rows(flat, model, cells), spacing, hum=model.hum)
         cells = found if len(found) >= len(cells) else cells  # what hides a crystal is no better
-    return tiles, cells
+    guessed = model.limit is not None and bool(tiles.saturated.any())
+    return tiles, tuple(_bright(cell) for cell in cells) if guessed else cells
+
+
+def _bright(cell: Cell) -> Cell:
+    """A cell without its faintest sites, which may be but what tops that were guessed leave between columns."""
+    kept = [bright > _BESIDE_TOPS * max(cell.intensities) for bright in cell.intensities]
+    return replace(
+        cell, sites=tuple(compress(cell.sites, kept)), intensities=tuple(compress(cell.intensities, kept))
+    )
 
 
 def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, Tiles]:
