@@ -143,6 +143,14 @@ def test_what_more_pixels_have_than_the_next_value_is_a_limit_where_values_do_no
     assert limit_of(few) is None
 
 
+@pytest.mark.parametrize(("level", "cut"), [(50, 45), (50, 48), (20, 18), (100, 92)])
+def test_flat_tops_below_their_mode_are_cut_off(level: int, cut: int) -> None:
+    rng = np.random.default_rng(0)
+    tops = rng.random((1024, 1024)) < 0.3
+    pixels = torch.from_numpy(rng.poisson(np.where(tops, level, level // 5)).clip(max=cut).astype(float))
+    assert limit_of(pixels) == cut
+
+
 def test_rows_that_drift_cost_no_columns() -> None:
     pixels, truth = drawn(MAKE["dumbbells"]())
     lower, upper = np.percentile(pixels, [5, 95])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._coarse import Coarse
+from torchmotif.columns._folding import above
 from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, candidates, nearest_within, strongest_of
@@ -39,11 +40,11 @@ _CHUNK = Budget(1 << 20, 1 << 26)  # coordinates of pixels that are compared wit
 
 
 def without_rows(tiles: Tiles, model: ImageModel, cells: Sequence[Cell]) -> Tiles:
-    """The tiles without what mean cells leave in rows, where there is hum: they hold what fits of single maxima take for offsets of rows."""
+    """The tiles without what mean cells leave in rows of their crystals, where there is hum: they hold what fits of single maxima take for offsets of rows."""
     if not model.hum or not cells:
         return tiles
     where = located(tiles, cells)
-    inside = torch.stack([at.inside for at in where]).any(0)
+    inside = torch.stack([above(at.inside, at.agrees.field[:, :1], _AGREES) for at in where]).any(0)
     left = left_in_rows(tiles.level, sum_of(cells, where), inside.to(tiles.data.dtype))
     return replace(tiles, data=tiles.data - left)
 

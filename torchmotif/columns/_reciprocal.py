@@ -97,10 +97,8 @@ def _of_corners(
     part, mask = part[full], mask[full]
     if len(part) == 0:
         return [], 0
-    down, across = (
-        torch.hann_window(n, periodic=False, dtype=level.dtype, device=level.device) for n in sides
-    )
-    window = down[:, None] * across * mask
+    hann = [torch.hann_window(n, periodic=False, dtype=level.dtype, device=level.device) for n in sides]
+    window = hann[0][:, None] * hann[1] * mask
     mean = (part * window).sum((1, 2), keepdim=True) / window.sum((1, 2), keepdim=True)
     # Half of the plane of frequencies, whose other half is the same: rows from 0 on, and all columns.
     power = torch.fft.rfft2((part - mean) * window, s=(side, side), dim=(2, 1)).abs().square()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
-from torchmotif.columns._folding import folded
+from torchmotif.columns._folding import along_rows, folded
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._profiles import profiles, window_reach
@@ -127,7 +127,7 @@ def _as_fitted(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel)
     Neither what is added to rows nor what a limit cuts off is left over.
     """
     if model.hum:
-        weights = tiles.usable.to(tiles.data.dtype)
+        weights = (tiles.usable & (columns > 0)).to(tiles.data.dtype)  # a support has rows of its own
         tiles = replace(tiles, data=tiles.data - left_in_rows(tiles.data, columns, weights))
     if model.limit is None:
         return tiles
@@ -184,5 +184,6 @@ def _trace(tiles: Tiles, model: ImageModel) -> tuple[float, float]:
     if found is None:
         return math.nan, math.nan
     rest, variance = found
-    left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width)
-    return float(left.max()), max(cell.intensities) * score_of_one(variance, real, cell.width)
+    along = along_rows(where.inside, hum=model.hum)
+    left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width, along=along)
+    return float(left.max()), max(cell.intensities) * score_of_one(variance, real, cell.width, along)

@@ -97,10 +97,15 @@ def _usual(power: Float[Tensor, "t k"]) -> Float[Tensor, "t k"]:
 def left_in_rows(
     data: Float[Tensor, "t h w"], expected: Float[Tensor, "t h w"], weights: Float[Tensor, "t h w"]
 ) -> Float[Tensor, "t h 1"]:
-    """Offsets that a fit of the columns has left in rows: of columns along the rows it tells them better than their waves do."""
+    """Offsets that a fit of the columns has left in rows, beside their mean: of columns along the rows it tells them better than their waves do.
+
+    Rows of few pixels that weigh have none.
+    """
     total = weights.sum(2, keepdim=True)
     mean: Tensor = ((data - expected) * weights).sum(2, keepdim=True) / total.clamp(min=1e-12)
-    return torch.where((weights > 0).sum(2, keepdim=True) >= _FEW, mean, 0.0)
+    known = ((weights > 0).sum(2, keepdim=True) >= _FEW).to(data.dtype)
+    usual = (mean * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+    return (mean - usual) * known
 
 
 def _centred(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

@@ -85,6 +85,8 @@ def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     reach = max(1, round(spacing * min(axes) / 2))
     top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.step, -tiles.step))
     usual = tiles.level[tiles.usable].sort().values
+    if len(usual) == 0:
+        return tiles
     high = usual[int(_UPPER * len(usual))] - usual[len(usual) // 2]
     flat = top + low <= high
     return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)

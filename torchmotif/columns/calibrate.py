@@ -185,7 +185,9 @@ def calibrate(
     sought = spacing is None
     cells: tuple[Cell, ...] = ()
     if spacing is None:
-        spacing, cells = (measured, ()) if measured is not None else _looked_at(tiles, axes, guided=guided)
+        spacing, cells = (
+            (measured, ()) if measured is not None else _looked_at(tiles, axes, guided=guided, hum=model.hum)
+        )
     tiles = stepped(tiles, spacing, axes)
     if guided and not cells:
         tiles, cells = _sought(tiles, model, spacing)
@@ -277,12 +279,12 @@ def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:
     return model
 
 
-def _looked_at(tiles: Tiles, axes: Pair, *, guided: bool) -> tuple[float, tuple[Cell, ...]]:
+def _looked_at(tiles: Tiles, axes: Pair, *, guided: bool, hum: bool) -> tuple[float, tuple[Cell, ...]]:
     """The spacing that windows show; where too few electrons show none but a lattice, its mean cells and theirs."""
     try:
         return spacing_of(tiles.some(telling(tiles)), axes), ()
     except InputError:
-        cells = cells_of(tiles, 0.0) if guided else ()
+        cells = cells_of(tiles, 0.0, hum=hum) if guided else ()
         if not cells:
             raise
         return nearest_sites(cells[0], axes), cells
