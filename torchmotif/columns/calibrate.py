@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,37 +12,20 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, as_tensor
 from torchmotif.columns._amorphous import is_amorphous
-from torchmotif.columns._filters import (
-    filter_gain,
-    level_between_peaks,
-    noise_level,
-    significance,
-)
+from torchmotif.columns._detectable import NoColumnsError, detectable
 from torchmotif.columns._learned import ABOUT, Learned, learned_from
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
-from torchmotif.columns._neighbours import picked
-from torchmotif.columns._peaks import maxima, outstanding
 from torchmotif.columns._predicted import predicted, without_rows
-from torchmotif.columns._rows import left_in_rows
-from torchmotif.columns._search import fit_tiles
-from torchmotif.columns._steps import off_steps, stepped
+from torchmotif.columns._sought_cells import sought_cells
+from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.errors import InputError
 
-__all__ = [
-    "NoColumnsError",
-    "calibrate",
-    "calibrate_image",
-    "first_windows",
-]
+__all__ = ["calibrate", "calibrate_image", "first_windows"]
 
-# Pixels: of columns nearer than that 2 x 2 pixels hold the contrast, which would be taken for noise. A square lattice has 1.7 times
-# the noise at 2.5 px, 1.2 times at 3.5 px, where all columns are found all the same.
-_CLOSE = 4.0
-_SIGNIFICANT = 0.2  # of the maxima must be rare even among single electrons
 _SECOND_LOOK = 8  # windows along each axis, where those of the first look show no columns
 # Distances of nearest columns after the fit, over the spacing before it, that agree with it; and how often the width is learned anew where they do not.
 _NEARLY, _AGAIN = 1.03, 2
@@ -54,24 +36,7 @@ _LONG, _WIDEST = 1.4, 0.45
 # left must fall: the layers of a twisted bilayer together show the distance of their hollows. At 3 to 9 degrees 0.16 to 0.23 are left
 # and a third of the columns are found, with the distance of neighbours 0.01 to 0.08 and half to four fifths.
 _UNEXPLAINED, _FINER, _LESS = 0.06, (3**-0.5, 0.5**0.5), 0.5
-# Times that mean cells are sought where rows have offsets, each without what those before have left in them. With one, oxygen of PbTiO3 has half of its columns in one image of six.
-_ROUNDS = 2
-# Of the brightest site, whose tops are cut off: what others have at least. In WS2 with 12 and 10 % of its pixels clipped the hollows have 0.027 and 0.030.
-_BESIDE_TOPS = 0.04
 _SAMPLE_SPACINGS = 24.0  # least side of the windows
-
-
-class NoColumnsError(InputError):
-    """An image whose columns do not stand out of its noise; `model` is what is known of it."""
-
-    def __init__(self, model: ImageModel, *, amorphous: bool = False) -> None:
-        self.model, self.amorphous = model, amorphous
-        super().__init__(
-            "image: nothing in it repeats, and its maxima are those of noise of their size, as an amorphous film has them: no "
-            "atomic columns; set spacing= to have them all the same"
-            if amorphous
-            else "image: no atomic columns stand out of its noise; set spacing, or polarity='dark' for a bright-field image"
-        )
 
 
 def calibrate_image(
@@ -190,7 +155,7 @@ def calibrate(
         )
     tiles = stepped(tiles, spacing, axes)
     if guided and not cells:
-        tiles, cells = _sought(tiles, model, spacing)
+        tiles, cells = sought_cells(tiles, model, spacing)
     if cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
@@ -199,7 +164,7 @@ def calibrate(
         )
         if guided_model is not None:
             return guided_model
-    model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
+    model, at, tile = detectable(tiles, replace(model, spacing=spacing))
     if sought and is_amorphous(tiles, model, at, tile):
         raise NoColumnsError(model, amorphous=True)
     learned = learned_from(tiles, model, at, tile)
@@ -208,58 +173,12 @@ def calibrate(
         off = nearest / model.spacing
         if 1 / _NEARLY < off < _NEARLY:
             break
-        model, at, tile = _detectable(tiles, replace(model, spacing=nearest))
+        model, at, tile = detectable(tiles, replace(model, spacing=nearest))
         if 1 / ABOUT < off < ABOUT:  # columns are as wide as before
             break
         learned = learned_from(tiles, model, at, tile)
         model, nearest = learned.model, learned.nearest
     return _finer(tiles, model, learned) if sought else model
-
-
-def _sought(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, tuple[Cell, ...]]:
-    """The tiles without what a fit of single maxima has left in rows, and the mean cells that they show."""
-    tiles, whole = _restored(tiles, model, spacing)
-    flat = off_steps(whole, spacing, model.axes)
-    cells: tuple[Cell, ...] = ()
-    for _ in range(_ROUNDS if model.hum else 1):
-        found = cells_of(without_rows(flat, model, cells), spacing, hum=model.hum)
-        cells = found if len(found) >= len(cells) else cells  # what hides a crystal is no better
-    guessed = model.limit is not None and bool(tiles.saturated.any())
-    return tiles, tuple(_bright(cell) for cell in cells) if guessed else cells
-
-
-def _bright(cell: Cell) -> Cell:
-    """A cell without its faintest sites, which may be but what tops that were guessed leave between columns."""
-    kept = [bright > _BESIDE_TOPS * max(cell.intensities) for bright in cell.intensities]
-    return replace(
-        cell, sites=tuple(compress(cell.sites, kept)), intensities=tuple(compress(cell.intensities, kept))
-    )
-
-
-def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, Tiles]:
-    """The tiles without what a fit of single maxima has left in rows, and these with tops in place of saturated pixels, for mean cells.
-
-    A cell without its tops holds no column: they are as high as the mean of a Gaussian above the limit, the expectation step for censored
-    data (Tobin 1958; Dempster, Laird & Rubin 1977).
-    """
-    if not model.hum and (model.limit is None or not bool(tiles.saturated.any())):
-        return tiles, tiles
-    try:
-        model, at, tile = _detectable(tiles, replace(model, spacing=spacing))
-    except NoColumnsError:
-        return tiles, tiles
-    model = learned_from(tiles, model, at, tile).model
-    fit = fit_tiles(tiles, model, at, tile, torch.zeros_like(tile, dtype=torch.bool), known=False)
-    if model.hum:
-        tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
-    spread = fit.shape.noise.variance(fit.expected).sqrt()
-    below = (tiles.data - fit.expected) / spread
-    # Density over the share above the limit, by logarithms: far below the limit both are nothing.
-    rise = torch.exp(-below.square() / 2 - torch.special.log_ndtr(-below)) / math.sqrt(2 * math.pi)
-    tops = torch.maximum(tiles.data, fit.expected + spread * rise)
-    data = torch.where(tiles.saturated, tops, tiles.data)
-    none = torch.zeros_like(tiles.saturated)
-    return tiles, replace(tiles, data=data, usable=tiles.measured, saturated=none)
 
 
 def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:
@@ -269,7 +188,7 @@ def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:
         return model
     for share in _FINER:
         try:
-            nearer = _detectable(tiles, replace(model, spacing=share * model.spacing))
+            nearer = detectable(tiles, replace(model, spacing=share * model.spacing))
         except NoColumnsError:
             continue
         found = learned_from(tiles, *nearer)
@@ -299,7 +218,7 @@ def _with_cells(
         return None
     model = replace(model, spacing=spacing, cells=cells, width=(width * model.axes[0], width * model.axes[1]))
     try:
-        model, at, tile = _detectable(tiles, model)
+        model, at, tile = detectable(tiles, model)
     except NoColumnsError:  # no single one stands out
         model = replace(model, least=math.inf)
         at = torch.zeros(0, 2, dtype=torch.float64, device=tiles.data.device)
@@ -320,29 +239,3 @@ def _with_cells(
         right = zip(model.cells, (~wrong).tolist(), strict=True)
         model = replace(model, cells=tuple(cell for cell, kept in right if kept))
     return None
-
-
-def _detectable(tiles: Tiles, model: ImageModel) -> tuple[ImageModel, Tensor, Tensor]:
-    """The model with the least height of a column, and the positions and windows of those that have it."""
-    spacing, axes = model.spacing, model.axes
-    at, height, tile = maxima(tiles, tiles.level, spacing, axes)
-    # Windows that were hardly measured have hardly any noise.
-    share = tiles.usable.flatten(1).float().mean(1)
-    noise = noise_level(tiles.data)
-    if spacing * min(axes) < _CLOSE:
-        noise = torch.minimum(noise, level_between_peaks(tiles.data))
-    level = torch.where(share >= share.max() / 2, noise, torch.nan).nanmedian()
-    area = tiles.data.numel()
-    keep = outstanding(height, level * filter_gain(spacing), spacing, area)
-    score = significance(height, tiles.data, level, spacing, axes)
-    rare = outstanding(height, height / score, spacing, area)
-    # Where most are but a few electrons together, only those that are rare even then.
-    keep = torch.where(rare.sum() < _SIGNIFICANT * keep.sum(), rare, keep)
-    keep &= tiles.at(tiles.measured, at, tile)
-    if len(height) == 0:
-        raise NoColumnsError(model)
-    least, count = torch.stack([torch.where(keep, height, torch.inf).min(), keep.sum()]).tolist()
-    if count == 0:
-        raise NoColumnsError(model)
-    kept = picked(keep, int(count))
-    return replace(model, least=least), at[kept], tile[kept]

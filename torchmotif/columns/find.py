@@ -12,9 +12,10 @@ from torch import Tensor
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, sent
 from torchmotif._threads import in_threads, single_threaded
 from torchmotif.columns._crystal import SEEN, speckle
+from torchmotif.columns._detectable import NoColumnsError
 from torchmotif.columns._learned import START_WIDTH
 from torchmotif.columns._neighbours import as_index
-from torchmotif.columns.calibrate import NoColumnsError, calibrate_image
+from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, kept_columns, tile_side
 from torchmotif.columns.lattice import dark_sites
 from torchmotif.columns.model import ImageModel

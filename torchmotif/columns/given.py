@@ -11,12 +11,13 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif._threads import in_threads, single_threaded
+from torchmotif.columns._detectable import NoColumnsError
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._learned import START_WIDTH
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge, converge_common, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns.calibrate import NoColumnsError, calibrate_image
+from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, in_core, tile_side
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import limit_of
