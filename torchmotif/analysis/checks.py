@@ -8,6 +8,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from torchmotif.analysis.looked import Looked
+from torchmotif.columns._mean_cell import nearest_sites
 from torchmotif.columns.lattice import dark_sites
 
 __all__ = ["findings"]
@@ -83,7 +84,12 @@ def _spacing(looked: Looked) -> str | None:
     nearest = looked.nearest()
     if len(nearest) < _FEW or looked.thinned:
         return None
-    spacing = looked.image.survey.model.spacing
+    model = looked.image.survey.model
+    spacing = model.spacing
+    # Columns of two layers are at all distances from each other: the spacing is that within a layer.
+    within = [nearest_sites(cell, model.axes) for cell in model.cells if looked.layered]
+    if any(_NEAREST[0] * one <= spacing <= _NEAREST[1] * one for one in within):
+        return None
     least, most = np.quantile(nearest, (0.1, 0.9))
     if _NEAREST[0] * least <= spacing <= _NEAREST[1] * most:
         return None

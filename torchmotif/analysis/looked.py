@@ -35,7 +35,9 @@ class Looked:
     inner : boolean array of shape (n,)
         Columns all of whose neighbours were looked at, too.
     overlapping : boolean array of shape (n,)
-        See `Columns`; none where most are held at the places of two layers' lattices, and are told from those so near by that.
+        See `Columns`; none where `layered`: they are told from those so near by their places.
+    layered : bool
+        Whether most columns that overlap are held at the places of several lattices, as those of two layers are.
     supported : boolean array of shape (n,)
         Columns whose neighbours share the vectors that lead to them, see `supports`, or that are held at places of several lattices, of layers or grains.
     thinned : bool
@@ -54,6 +56,7 @@ class Looked:
     whole: np.ndarray
     inner: np.ndarray
     overlapping: np.ndarray
+    layered: bool
     supported: np.ndarray
     thinned: bool
     area: float
@@ -106,7 +109,7 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
     held &= len(model.cells) > 1  # a single cell may be the mean of layers that were not told apart
-    over &= 2 * (over & held).sum() <= over.sum()
+    layered = bool(2 * (over & held).sum() > over.sum())
     supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy() | held
     thinned = any(bool(batch.threshold) for batch in few)
     return Looked(
@@ -117,7 +120,8 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
         labels,
         whole,
         inner,
-        over,
+        over & (not layered),
+        layered,
         supported,
         thinned,
         area,

@@ -19,7 +19,7 @@ from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._profiles import profiles, window_reach
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._steps import stepped
-from torchmotif.columns._territories import expected, located
+from torchmotif.columns._territories import located, sum_of
 from torchmotif.columns._unexplained import left_over
 from torchmotif.columns.model import ImageModel, Tiles
 
@@ -179,8 +179,10 @@ def _trace(tiles: Tiles, model: ImageModel) -> tuple[float, float]:
     if not model.cells:
         return math.nan, math.nan
     cell = model.cells[0]
-    where, real = located(tiles, model.cells)[0], np.linalg.inv(np.array(cell.orders)).T
-    found = folded(where.level - expected(cell, where.place), where.inside, where.place, real)
+    every, real = located(tiles, model.cells), np.linalg.inv(np.array(cell.orders)).T
+    where = every[0]
+    # Of two layers on each other, the other one is no trace of this one's.
+    found = folded(where.level - sum_of(model.cells, every), where.inside, where.place, real)
     if found is None:
         return math.nan, math.nan
     rest, variance = found
