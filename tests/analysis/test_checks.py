@@ -157,6 +157,14 @@ def test_layers_whose_columns_are_all_found_are_no_doubt() -> None:
     assert tm.analyze(bilayer.draw(1.0, torch.Generator().manual_seed(1)), progress=False).warnings == []
 
 
+@pytest.mark.parametrize(("angle", "side", "dose", "seed"), [(0.12, 384, 0.1, 2), (0.13, 256, 0.05, 3)])
+def test_neither_layer_is_a_trace_or_a_neighbour_of_the_other(
+    angle: float, side: int, dose: float, seed: int
+) -> None:
+    bilayer = tm.datasets.twisted_bilayer_mos2(angle, (side, side))
+    assert tm.analyze(bilayer.draw(dose, torch.Generator().manual_seed(seed)), progress=False).warnings == []
+
+
 @pytest.mark.parametrize("angle", [0.0524, 0.1])
 def test_layers_on_each_other_are_said(angle: float) -> None:
     bilayer = tm.datasets.twisted_bilayer_mos2(angle, (384, 384), 0.015, background=0.2)
