@@ -111,7 +111,7 @@ def steps() -> Found:
 @row(
     PIXELS,
     "Spacing of square, rectangular and other lattices within 5 % of the truth",
-    "torchmotif.columns.spacing",
+    COLUMNS,
     target="all",
 )
 def spacing() -> Found:
@@ -119,7 +119,7 @@ def spacing() -> Found:
 
     said, met = [], True
     for kind in ("square", "rectangular", "two_sublattices", "hexagonal", "compounds", "disturbed"):
-        ratios = [judged(image, truth, find=False)[0] for _, image, truth in KINDS[kind]()]
+        ratios = [judged(image, truth, find=True)[0] for _, image, truth in KINDS[kind]()]
         good = sum(abs(ratio - 1) <= 0.05 for ratio in ratios)
         said.append(f"{kind.replace('_', ' ')} {good} of {len(ratios)}")
         met &= good == len(ratios)

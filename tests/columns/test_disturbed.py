@@ -181,6 +181,18 @@ def test_hum_of_columns_along_the_rows_shows_none_in_hollows() -> None:
     assert precision >= 0.97
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_hum_of_a_cell_on_the_grid_of_pixels_shows_none_between_columns(seed: int) -> None:
+    square = tm.datasets.square((400, 400), rotation_rad=0.0)  # 20 px a side
+    hummed = square.draw(
+        1.0, torch.Generator().manual_seed(seed), detector=tm.datasets.Detector(row_noise=4.0)
+    )
+    pixels, truth = np.asarray(hummed.data, float), np.asarray(square.truth.positions)
+    at = np.asarray(tm.find_columns(pixels.astype(np.float32)).positions)
+    inner = at[((at > 10) & (at < 390)).all(1)]  # the outermost are cut by the border
+    assert (cKDTree(truth).query(inner)[0] < 3).all()
+
+
 def test_tops_that_a_limit_cuts_off_are_not_left_over() -> None:
     pixels, _ = drawn(tm.datasets.nanoparticle(SHAPE, random_state=3), 10.0)
     cut = np.minimum(pixels, np.percentile(pixels, 95)).astype(np.float32)

@@ -1,6 +1,7 @@
 """An image folded into the mean cell of a lattice, with the local phase of two of its orders, and the sites that it shows."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -128,23 +129,45 @@ def folded(
     level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
-    a, b = bins_of(real)
-    sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
-    for where, some, pixels in _CHUNK.split(inside, place, level):
-        index = torch.where(where, bin_of(some, (a, b)), a * b).flatten().long()
-        values = pixels.flatten().double()
-        powers = (values.new_ones(()).expand_as(values), values, values.square())
-        for total, power in zip(sums, powers, strict=True):
-            total.scatter_add_(0, index, power)
-    count, total, square = sums[:, :-1].view(3, a, b).cpu().numpy()
+    bins = bins_of(real)
+    count, total, square = _sums(level, inside, place, bins, shared=False)
     if count.mean() < _FULL:
         return None
     if count.min() < _THIN * count.mean():
-        # Where a cell fits on the pixels' grid most of these lie in few bins, and others hold none: means over three by three.
-        count, total, square = (uniform_filter(one, 3, mode="wrap") for one in (count, total, square))
+        # Where a cell fits on the pixels' grid most of these lie in few bins, all at the same place in them, and others hold none: they are
+        # shared between the bins around them, and means are over three by three.
+        every = _sums(level, inside, place, bins, shared=True)
+        count, total, square = (uniform_filter(one, 3, mode="wrap") for one in every)
         if count.min() < _ONE_OF_NINE:
             return None
     mean = total / count
     # What noise has on average, with the columns' own scatter.
     spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
     return mean, spread / count
+
+
+def _sums(level: Tensor, inside: Tensor, place: Tensor, bins: tuple[int, int], *, shared: bool) -> np.ndarray:
+    """Number, sum and sum of squares (3, a, b) of the pixels in every bin; or `shared` between the four middles around each, by its distance from them."""
+    a, b = bins
+    sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
+    for where, some, pixels in _CHUNK.split(inside, place, level):
+        values = pixels.flatten().double()
+        powers = (values.new_ones(()).expand_as(values), values, values.square())
+        for share, bin_ in _shares(some, bins) if shared else [(None, bin_of(some, bins))]:
+            index = torch.where(where, bin_, a * b).flatten().long()
+            for total, power in zip(sums, powers, strict=True):
+                total.scatter_add_(0, index, power if share is None else power * share.flatten())
+    found: np.ndarray = sums[:, :-1].view(3, a, b).cpu().numpy()
+    return found
+
+
+def _shares(place: Float[Tensor, "t 2 h w"], bins: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Four bins around every pixel, and its share in each: one without offset and slope, whatever the place of the pixel in its bin."""
+    sides = sent(bins, place)[:, None, None]
+    at = place * sides - 0.5
+    low = at.floor()
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        step = sent((row, col), place)[:, None, None]
+        share = 1 - (at - low - step).abs()
+        number = ((low + step) % sides).long()
+        yield share[:, 0] * share[:, 1], number[:, 0] * bins[1] + number[:, 1]
