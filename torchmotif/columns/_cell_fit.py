@@ -45,12 +45,17 @@ class _CellFit(NamedTuple):
 
 
 def sites_of(
-    mean: np.ndarray, variance: np.ndarray, real: np.ndarray, along: float = 0.0
+    mean: np.ndarray,
+    variance: np.ndarray,
+    real: np.ndarray,
+    along: float = 0.0,
+    known: tuple[np.ndarray, np.ndarray, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Places, intensities and width of the columns of a mean cell: what their joint fit leaves over, one after another.
 
     Their fit is one of its structure factors, of which there are tens where a cell has a thousand bins and more; but of those orders whose waves have no more
-    than `along` periods per pixel along the rows: where rows have offsets, these tell nothing.
+    than `along` periods per pixel along the rows: where rows have offsets, these tell nothing. Where what was `known` of the cell, its places, intensities and
+    width, leads to a better fit, that is taken: two of a pair may end as one that is wide, and what it leaves.
     """
     bins = mean.shape
     at = _middles(bins)
@@ -79,6 +84,10 @@ def sites_of(
             break
         else:
             open_ &= _away(at, at[top], real).reshape(bins) > best.width
+    if known is not None and len(known[0]):
+        found = _fitted(mean, variance, _CellFit(*known, np.zeros(bins)), waves)
+        if _cost(mean, variance, found, waves) < _cost(mean, variance, best, waves):
+            best = found
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
         unit = score_of_one(variance, real, best.width, along)
@@ -205,6 +214,13 @@ class Waves(NamedTuple):
         """Those of all of them together."""
         found: np.ndarray = self.parts(sites, width) @ strength
         return found
+
+
+def _cost(mean: np.ndarray, variance: np.ndarray, fit: _CellFit, waves: Waves) -> float:
+    """Chi-squared of a fit, and for each of its columns the least by which one must lower it."""
+    left = waves.of_image(mean) - waves.factors(fit.sites, fit.strength, fit.width)
+    weight = 2 * mean.size / float(variance.mean())  # see `_fitted`
+    return weight * float((np.abs(left) ** 2).sum()) + CLEAR**2 * len(fit.sites)
 
 
 def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: Waves) -> _CellFit:

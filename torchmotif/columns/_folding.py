@@ -76,14 +76,21 @@ def above(usable: Tensor, field: Float[Tensor, "t 1 m n"], least: float) -> Tens
 
 
 def mean_cell(
-    at: Placed | Located, inside: Tensor, vectors: np.ndarray, sigma: float, *, hum: bool = False
+    at: Placed | Located,
+    inside: Tensor,
+    vectors: np.ndarray,
+    sigma: float,
+    *,
+    hum: bool = False,
+    known: Cell | None = None,
 ) -> Cell | None:
-    """The mean cell of some pixels, if it shows sites; of `hum`, by the orders that change along the rows."""
+    """The mean cell of some pixels, if it shows sites; of `hum`, by the orders that change along the rows. See `sites_of` for what is `known`."""
     real = np.linalg.inv(vectors).T
     shown = folded(at.level, inside, at.place, real)
     if shown is None:
         return None
-    sites, heights, width = sites_of(*shown, real, along_rows(inside, hum=hum))
+    before = None if known is None else (np.array(known.sites), np.array(known.intensities), known.width)
+    sites, heights, width = sites_of(*shown, real, along_rows(inside, hum=hum), before)
     if len(sites) == 0:
         return None
     (a, b), (c, d) = vectors.tolist()

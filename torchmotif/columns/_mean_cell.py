@@ -243,7 +243,7 @@ def _by_contents(
     With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum)
+    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum, known=cell)
     if refined is None:
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
