@@ -24,6 +24,7 @@ from torchmotif.columns._neighbours import Neighbours, strongest_of
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._profiles import Profiles, profiles, spline_basis, window_reach
 from torchmotif.columns._start import Moving, Shape, Start
+from torchmotif.columns._steps import variance_of_steps
 from torchmotif.columns.model import Tiles
 
 __all__ = ["Fit"]
@@ -68,6 +69,7 @@ class Fit:
     def __init__(self, tiles: Tiles, start: Start, shape: Shape, spacing: float) -> None:
         self.tiles, self.spacing, self.shape = tiles, spacing, shape
         self.data, self.usable = tiles.data, tiles.usable
+        self.unsure = None if tiles.step is None else variance_of_steps(tiles.step)
         self.positions, self.tile, self.intensity = start.positions, start.tile, start.intensity
         self.fixed, self.single, self.resolved = start.fixed, start.single, start.resolved
         self.immobile = start.fixed  # those that left the tile, too
@@ -224,9 +226,14 @@ class Fit:
         self.background = smooth if self.tiles.step is None else smooth + self.tiles.step
         self.expected = self.profile.crop(self.canvas) + self.background
 
+    def variance(self, expected: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+        """Of the pixels: their noise, and what steps of the background are wrong by."""
+        noise = self.shape.noise.variance(expected)
+        return noise if self.unsure is None else noise + self.unsure
+
     def weigh(self, expected: Float[Tensor, "t h w"], where: Tensor | None = None) -> None:
         """Weights of the pixels, in some tiles or in all."""
-        weights = self.usable / self.shape.noise.variance(expected)
+        weights = self.usable / self.variance(expected)
         self.weights = weights if where is None else torch.where(where[:, None, None], weights, self.weights)
         # A millionth of what the pixels can say of an intensity.
         usual, least = (
