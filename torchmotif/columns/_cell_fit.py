@@ -32,6 +32,9 @@ FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
+# Of a site's share of the brightest, what it keeps where columns have a tail; widths of the tail from which its fit sets out, and at least, and its intensity over that of the column.
+# Of rectangular lattices whose columns have one of 8 to 20 px, sites between their rows keep nothing; oxygen in perovskites, with and without such tails, 0.9 and more.
+_KEPT, _WIDE, _WIDER, _IN_TAIL = 0.5, 2.5, 1.6, 0.05
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
 
 
@@ -42,6 +45,9 @@ class _CellFit(NamedTuple):
     strength: np.ndarray
     width: float
     model: np.ndarray
+    tail: tuple[float, float] | None = (
+        None  # of each column: a wider Gaussian's intensity over its own, and width
+    )
 
 
 def sites_of(
@@ -88,6 +94,7 @@ def sites_of(
         found = _fitted(mean, variance, _CellFit(*known, np.zeros(bins)), waves)
         if _cost(mean, variance, found, waves) < _cost(mean, variance, best, waves):
             best = found
+    best = _less_tail(mean, variance, best, waves)
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
         unit = score_of_one(variance, real, best.width, along)
@@ -100,6 +107,18 @@ def sites_of(
             mean, variance, best._replace(sites=best.sites[kept], strength=best.strength[kept]), waves
         )
     return best.sites, best.strength, best.width
+
+
+def _less_tail(mean: np.ndarray, variance: np.ndarray, fit: _CellFit, waves: "Waves") -> _CellFit:
+    """The fit without sites that are but the tail of brighter ones, which has no more than two numbers: with the tail in their place, if there are such."""
+    if len(fit.sites) < 2:
+        return fit
+    tailed = _fitted(mean, variance, fit._replace(tail=(_IN_TAIL, _WIDE * fit.width)), waves)
+    kept = tailed.strength / tailed.strength.max() > _KEPT * fit.strength / fit.strength.max()
+    if kept.all():
+        return fit
+    start = tailed._replace(sites=tailed.sites[kept], strength=tailed.strength[kept])
+    return _fitted(mean, variance, start, waves)
 
 
 def left_beside(
@@ -204,15 +223,19 @@ class Waves(NamedTuple):
         image: np.ndarray = 2 * np.fft.ifft2(full).real * math.prod(bins)
         return image
 
-    def parts(self, sites: np.ndarray, width: float) -> np.ndarray:
-        """Factors (n, k) of Gaussians of intensity 1."""
-        shape = np.exp(-2 * math.pi**2 * width**2 * self.square) / self.area
-        found: np.ndarray = shape[:, None] * np.exp(-2j * math.pi * (self.order @ sites.T))
+    def gaussian(self, width: float) -> np.ndarray:
+        """Factors (n,) of one of intensity 1 in the corner of the cell."""
+        found: np.ndarray = np.exp(-2 * math.pi**2 * width**2 * self.square) / self.area
+        return found
+
+    def phases(self, sites: np.ndarray) -> np.ndarray:
+        """By which factors of the corner become those (n, k) of sites."""
+        found: np.ndarray = np.exp(-2j * math.pi * (self.order @ sites.T))
         return found
 
     def factors(self, sites: np.ndarray, strength: np.ndarray, width: float) -> np.ndarray:
         """Those of all of them together."""
-        found: np.ndarray = self.parts(sites, width) @ strength
+        found: np.ndarray = self.gaussian(width) * (self.phases(sites) @ strength)
         return found
 
 
@@ -224,41 +247,56 @@ def _cost(mean: np.ndarray, variance: np.ndarray, fit: _CellFit, waves: Waves) -
 
 
 def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: Waves) -> _CellFit:
-    """Least squares of structure factors by the steps of Levenberg and Marquardt from a start."""
+    """Least squares of structure factors by the steps of Levenberg and Marquardt from a start; the tail is fitted where this has one."""
     k, y = len(start.sites), waves.of_image(mean)
     # By Parseval's theorem the squares that all bins would give, which have the same noise, about.
     weight = 2 * mean.size / float(variance.mean())
 
-    def slopes(p: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    def shape(p: np.ndarray) -> np.ndarray:
+        narrow = waves.gaussian(p[-1])
+        return narrow if start.tail is None else narrow + p[-3] * waves.gaussian(p[-2])
+
+    def slopes(p: np.ndarray, phases: np.ndarray) -> np.ndarray:
+        parts, every = shape(p)[:, None] * phases, phases @ p[:k]
+
+        def wider(width: float) -> np.ndarray:
+            slope: np.ndarray = -4 * math.pi**2 * width * waves.square * waves.gaussian(width) * every
+            return slope
+
+        of_tail = [] if start.tail is None else [waves.gaussian(p[-2]) * every, p[-3] * wider(p[-2])]
         moved = -2j * math.pi * waves.order[:, None] * (parts * p[:k])[:, :, None]
-        wider = -4 * math.pi**2 * p[-1] * waves.square * (parts @ p[:k])
-        found = np.concatenate([parts, moved.reshape(len(y), -1), wider[:, None]], axis=1)
+        found = np.concatenate(
+            [parts, moved.reshape(len(y), -1), np.stack([*of_tail, wider(p[-1])], 1)], axis=1
+        )
         return np.concatenate([found.real, found.imag])
 
-    def misfit(p: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        gap = y - parts @ p[:k]
+    def misfit(p: np.ndarray, phases: np.ndarray) -> np.ndarray:
+        gap = y - shape(p) * (phases @ p[:k])
         return np.concatenate([gap.real, gap.imag])
 
-    p = np.concatenate([start.strength, start.sites.ravel(), [start.width]])
-    parts = waves.parts(start.sites, start.width)
-    gap = misfit(p, parts)
+    p = np.concatenate([start.strength, start.sites.ravel(), start.tail or (), [start.width]])
+    phases = waves.phases(start.sites)
+    gap = misfit(p, phases)
     cost, damping = weight * float(gap @ gap), 1e-5
     for _ in range(_ROUNDS):
-        jacobian = slopes(p, parts)
+        jacobian = slopes(p, phases)
         normal, right = weight * jacobian.T @ jacobian, weight * jacobian.T @ gap
         gain = 0.0
         while damping < _STUCK:
-            change = np.linalg.solve(normal + damping * np.diag(normal.diagonal() + 1e-12), right)
-            change[-1] = np.clip(change[-1], -0.2 * p[-1], 0.2 * p[-1])
-            tried = p + change
-            moved = waves.parts(tried[k:-1].reshape(k, 2), tried[-1])
-            left = misfit(tried, moved)
+            tried = p + np.linalg.solve(normal + damping * np.diag(normal.diagonal() + 1e-12), right)
+            tried[-1] = np.clip(tried[-1], 0.8 * p[-1], 1.2 * p[-1])
+            if start.tail is not None:
+                least = max(0.8 * p[-2], _WIDER * tried[-1])
+                tried[-3:-1] = max(tried[-3], 0.0), np.clip(tried[-2], least, max(1.2 * p[-2], least))
+            turned = waves.phases(tried[k : 3 * k].reshape(k, 2))
+            left = misfit(tried, turned)
             gain = cost - weight * float(left @ left)
             damping = damping / 10 if gain > 0 else damping * 10
             if gain > 0:
-                p, parts, gap, cost = tried, moved, left, cost - gain
+                p, phases, gap, cost = tried, turned, left, cost - gain
                 break
         if gain < _SETTLED:
             break
-    model = waves.image(parts @ p[:k], mean.shape)
-    return _CellFit(p[k:-1].reshape(k, 2) % 1, p[:k], float(p[-1]), model)
+    model = waves.image(shape(p) * (phases @ p[:k]), mean.shape)
+    tail = None if start.tail is None else (float(p[-3]), float(p[-2]))
+    return _CellFit(p[k : 3 * k].reshape(k, 2) % 1, p[:k], float(p[-1]), model, tail)
