@@ -18,7 +18,8 @@ HUM = 16.0
 # many waves are told, on a grid so many times finer than the frequencies of the window.
 _LINE, _LINES, _FINER = 10.0, 12, 4
 # Frequencies on each side around one: a drifting offset has the more power the slower it is, and its slow waves would pass for lines. The lesser of recall and precision
-# of grains, dumbbells and rock salt, two draws each, is 0.95 with 12, 0.93 with 40 and 0.92 with all where rows drift, and 0.987, 0.994 and 0.994 under white hum.
+# of grains, dumbbells and rock salt, two draws each, is 0.95 with 12, 0.93 with 40 and 0.92 with all where rows drift, and 0.987, 0.994 and 0.994 under white hum,
+# of the spectrum of the rows; by what they differ from one to the next it was not tuned again.
 _AROUND = 40
 # Blocks that a window's rows are parted into, of at least so many rows: an edge along the rows is in one of them, hum in all. A perovskite that ends along a row,
 # 256 px at 10 e/px, has 36 as a whole and below 2 so, and lost a quarter of its columns. In blocks of 64 rows crystals along them with 1 % of noise have 29.
@@ -63,7 +64,9 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
     """What rows differ by, but for the few waves that stand out of it.
 
     Rows are scanned one after the other, so that what changes from one to the next is added to a whole row, and its spectrum is
-    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together.
+    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together, each with
+    an amplitude that may vary once across the rows: a particle does not fill them all. Lines stand out of what rows differ by from one to the next, whose
+    spectrum is flat where offsets drift: the slow waves of drift would be the highest, and no column's.
     """
     t, h, w = data.shape
     if min(h, w) < 2 * _FEW:
@@ -71,16 +74,19 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
     known = measured.sum(2) >= _FEW
     rows = torch.where(known, _centred(data, measured) @ _taper(w, data) / _known(measured), 0.0).double()
     taper, row = _taper(h, rows), torch.arange(h, device=data.device, dtype=torch.float64)
+    steep = torch.arange(_FINER * h // 2 + 1, device=data.device, dtype=torch.float64).square()
+    once = 2 * math.pi / h * row
+    amplitude = torch.stack([torch.ones_like(row), once.cos(), once.sin()], dim=1)[:, None]
     left, waves = rows, rows.new_zeros(t, h, 0)
     for _ in range(_LINES):
-        power = torch.fft.rfft(left * taper, _FINER * h, dim=1).abs().square()
+        power = torch.fft.rfft(left * taper, _FINER * h, dim=1).abs().square() * steep
         top, index = (power / _usual(power)).max(1)
         line = top > _LINE
         if not bool(line.any()):
             break
         angle = 2 * math.pi / (_FINER * h) * index[:, None] * row
         new = torch.stack([angle.cos(), angle.sin()], dim=2) * (line[:, None] & known)[..., None]
-        waves = torch.cat([waves, new], dim=2)
+        waves = torch.cat([waves, (new[..., None] * amplitude).flatten(2)], dim=2)
         # A wave that is found again, beside itself, has no equation of its own.
         normal = waves.mT @ waves + 1e-6 * h * torch.eye(waves.shape[2], dtype=rows.dtype, device=rows.device)
         left = rows - (waves @ torch.linalg.solve(normal, waves.mT @ rows[..., None]))[..., 0]
