@@ -175,14 +175,8 @@ def _drawn(figure: "Figure") -> io.BytesIO:
         canvas: Any = FigureCanvasAgg(figure)
         frame = figure.get_tightbbox(canvas.get_renderer()).padded(_MARGIN)
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=_DPI,
-        bbox_inches=frame,
-        pad_inches=_MARGIN,
-        pil_kwargs={"compress_level": 0},
-    )
+    # As TIFF the pixels stay as they are: even a PNG that is not packed takes a fifth of the time of drawing.
+    figure.savefig(buffer, format="tiff", dpi=_DPI, bbox_inches=frame, pad_inches=_MARGIN)
     return buffer
 
 

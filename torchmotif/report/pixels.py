@@ -1,6 +1,7 @@
 """Pixels on their way to the page: made finite, smaller, grey, and a picture."""
 
 import base64
+import io
 
 import numpy as np
 
@@ -40,9 +41,15 @@ def grey(image: np.ndarray, limits: tuple[float, float] | None = None) -> np.nda
 
 def picture(pixels: np.ndarray) -> str:
     """A picture of bytes as a data URI: PNG, or JPEG where that is much smaller."""
-    import imageio.v3 as iio
-
-    data, kind = iio.imwrite("<bytes>", pixels, extension=".png"), "png"
+    data, kind = _encoded(pixels, "png"), "png"
     if len(data) > _LOSSLESS:
-        data, kind = iio.imwrite("<bytes>", pixels, extension=".jpg", quality=90), "jpeg"
+        data, kind = _encoded(pixels, "jpeg", quality=90), "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
