@@ -1,6 +1,7 @@
 """What a file is, on the command line: the same options everywhere, and messages in its words."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -101,8 +102,25 @@ def test_pixel_sizes_are_lengths(tmp_path: Path, command: str, text: str) -> Non
     assert "--pixel-size must be" in done.stderr
 
 
-def test_a_unit_that_was_forgotten_is_noted(tmp_path: Path, frames: np.ndarray) -> None:
+@pytest.mark.parametrize("command", ["analyze", "batch"])
+def test_a_unit_that_was_forgotten_is_said(tmp_path: Path, frames: np.ndarray, command: str) -> None:
     np.save(tmp_path / "scan.npy", frames[0])
-    words = ["analyze", tmp_path / "scan.npy", "--out", tmp_path / "out", "--no-report", "--patch-size", 25]
-    assert "nm apart; those of atoms are" in run(*words, "--pixel-size", 25).stderr
-    assert "nm apart" not in run(*words, "--pixel-size", "25pm", "--force").stderr
+    words = [command, tmp_path / "scan.npy", "--patch-size", 25]
+    said = run(*words, "--out", tmp_path / "forgotten", "--pixel-size", 25).stderr
+    (warning,) = (line for line in said.splitlines() if "nm apart" in line)
+    assert warning.startswith("warning: ")
+    assert re.search(
+        r"were it in pm, 0\.\d+ nm; those of atoms are 0\.1 to 1 nm apart: see whether its unit", warning
+    )
+    assert "angstrom" not in warning
+    assert "nm apart" not in run(*words, "--out", tmp_path / "right", "--pixel-size", "25pm").stderr
+
+
+def test_a_pixel_size_of_a_file_is_no_doubt(tmp_path: Path, frames: np.ndarray) -> None:
+    np.savez(tmp_path / "superlattice.npz", image=frames[0], pixel_size_nm=1.0)
+    done = run(
+        "analyze", tmp_path / "superlattice.npz", "--out", tmp_path / "out", "--no-report", "--patch-size", 25
+    )
+    (note,) = (line for line in done.stderr.splitlines() if "nm apart" in line)
+    assert note.startswith("note: ")
+    assert tm.MotifResult.load(tmp_path / "out").warnings == []

@@ -8,10 +8,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from torchmotif.analysis.looked import Looked
+from torchmotif.analysis.plan import Image
 from torchmotif.columns._mean_cell import nearest_sites
 from torchmotif.columns.lattice import dark_sites
 
-__all__ = ["findings"]
+__all__ = ["findings", "odd_distance"]
 
 _FEW, _FEWER = 30, 12  # columns, below which no share is judged; and where hardly any may be supported
 # The spacing over the distances of nearest columns, all but the outermost tenth at either end.
@@ -48,11 +49,16 @@ _AS_BRIGHT = 0.15
 _EMPTY = 0.75  # of the image without columns, or unmeasured
 _A_CRYSTAL = 0.9  # of the columns, supported by their neighbours
 _NO_MOTIF = 0.5  # of the columns with a whole patch
+# Between projected atomic columns that a microscope resolves there are 0.0405 nm (GaN along [212], Morishita et al., 2018) to some nm (guests of a
+# framework). Nothing but a sentence depends on it: it tells pm that were given as nm from a true size, whatever the magnification.
+_CLOSEST_NM, _FARTHEST_NM = 0.03, 5.0
+_MEANT = {"angstrom": 0.1, "pm": 1e-3}  # nm, units that are most often left out
 
 
 def findings(looked: Looked) -> list[str]:
     """What of a result is doubtful, in sentences that say what to do; none where nothing is."""
     checks: tuple[Callable[[Looked], str | None], ...] = (
+        _stated_pixel,
         _polarity,
         _spacing,
         _given_spacing,
@@ -70,6 +76,26 @@ def findings(looked: Looked) -> list[str]:
         _motifs,
     )
     return [said for said in (check(looked) for check in checks) if said]
+
+
+def odd_distance(image: Image) -> str | None:
+    """Whether columns are farther apart, or closer, than those of atoms are; so are particles, superlattices and moire patterns.
+
+    Whoever has measured the pixel size knows: of what a file says this is a note, of what was given beside the image a doubt.
+    """
+    apart = image.spacing_nm
+    if apart is None or _CLOSEST_NM < apart < _FARTHEST_NM:
+        return None
+    right = {unit: apart * nm for unit, nm in _MEANT.items() if _CLOSEST_NM < apart * nm < _FARTHEST_NM}
+    meant = "".join(f"; were it in {unit}, {nm:.3g} nm" for unit, nm in right.items())
+    return (
+        f"by the pixel size the columns are {apart:.3g} nm apart{meant}; those of atoms are 0.1 to 1 nm apart: see whether its unit is "
+        "right (15 pm are 0.015 nm)"
+    )
+
+
+def _stated_pixel(looked: Looked) -> str | None:
+    return odd_distance(looked.image) if looked.image.source.is_stated else None
 
 
 def _polarity(looked: Looked) -> str | None:

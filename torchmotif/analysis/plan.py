@@ -119,6 +119,12 @@ class Image:
     source: Source
     survey: Survey
 
+    @property
+    def spacing_nm(self) -> float | None:
+        """Distance of its columns, None without a pixel size."""
+        nm = self.source.pixel_size_nm
+        return None if nm is None else self.survey.model.spacing * float(np.sqrt(np.prod(nm)))
+
 
 @dataclass(frozen=True)
 class Batch:

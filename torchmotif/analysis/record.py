@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from torchmotif._files import plain
+from torchmotif.analysis.checks import odd_distance
 from torchmotif.analysis.plan import Image, Survey
 from torchmotif.analysis.store import FORMAT
 from torchmotif.columns.unmeasured import Unmeasured
@@ -20,9 +21,6 @@ __all__ = ["known_before", "note_speckle", "plan_of", "record_of", "warn", "warn
 
 _PLANNED = ("torchmotif", "torch", "numpy")  # versions that a run goes on with only where they are the same
 _VERSIONS = (*_PLANNED, "scipy", "scikit-learn", "scikit-image", "tifffile", "pandas", "matplotlib")
-# Between projected atomic columns there are 0.08 nm (dumbbells) to some nm (guests of a framework). Outside of this there is a
-# note, and nothing else depends on it: it tells pm that were given as nm from a true size, whatever the magnification.
-_CLOSEST_NM, _FARTHEST_NM = 0.03, 5.0
 
 
 def plan_of(images: Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +80,8 @@ def _described(image: Image) -> dict[str, Any]:
             f"the darkest pixels have {survey.offset:.0%} of the mean, which looks like the detector's offset: "
             "motifs do not mind, but the dose is right only after it is subtracted"
         )
-    apart = None if nm is None else model.spacing * float(np.sqrt(np.prod(nm)))
-    if apart is not None and not _CLOSEST_NM < apart < _FARTHEST_NM:
-        notes.append(
-            f"by the pixel size the columns are {apart:.3g} nm apart; those of atoms are 0.1 to 1 nm apart: see whether its "
-            "unit is right (15 pm are 0.015 nm)"
-        )
+    if not source.is_stated and (odd := odd_distance(image)):  # else the self-check says it
+        notes.append(odd)
     return {
         "name": source.name,
         "path": None if source.path is None else str(source.path),
@@ -97,7 +91,7 @@ def _described(image: Image) -> dict[str, Any]:
         "pixel_size_nm": None if nm is None else list(nm),
         "electrons_per_pixel": source.electrons_per_pixel,
         "spacing": model.spacing,
-        "spacing_nm": apart,
+        "spacing_nm": image.spacing_nm,
         "width": list(model.width),
         "model": plain(model.as_dict()),
         "dose_doubts": survey.dose_doubts,

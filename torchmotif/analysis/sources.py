@@ -39,6 +39,8 @@ class Source:
     dataset : str, int or None
         Which data set of a file with several.
     pixel_size_nm : (float, float) or None
+    is_stated : bool
+        Whether the pixel size was given beside the image, which then says none or another.
     electrons_per_pixel : float or None
     notes : list of str
     metadata : dict
@@ -56,6 +58,7 @@ class Source:
     stack: int | None = None
     dataset: str | int | None = None
     pixel_size_nm: tuple[float, float] | None = None
+    is_stated: bool = False
     electrons_per_pixel: float | None = None
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +129,7 @@ def as_sources(
                 str(source.metadata.get("path", "image")),
                 array=source.data,
                 pixel_size_nm=source.pixel_size_nm,
+                is_stated="pixel_size_given_nm" in source.metadata,
                 electrons_per_pixel=source.electrons_per_pixel,
                 notes=_notes(source),
                 metadata=dict(source.metadata),
@@ -157,7 +161,7 @@ def as_sources(
         )
     if pixel_size_nm is not None:
         size = per_axis(pixel_size_nm, "pixel_size_nm")
-        found = [replace(one, pixel_size_nm=size) for one in found]
+        found = [replace(one, pixel_size_nm=size, is_stated=True) for one in found]
     return found if mask is None else [_masked(one, mask) for one in found]
 
 
