@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from torchmotif.analysis._pictures import pictures_in
+from torchmotif.analysis._png import pictures_in
 
 
 def figure(layout: Any = None) -> Figure:

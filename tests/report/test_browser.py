@@ -318,3 +318,28 @@ def test_names_are_said_and_axe_finds_no_serious_fault(
     opened.execute_script((Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8"))
     found = opened.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
     assert [one["id"] for one in found["violations"] if one["impact"] in {"serious", "critical"}] == []
+
+
+def test_the_map_of_a_cell_grows_and_says_what_is_pointed_at(
+    browser: Any, result: tm.MotifResult, tmp_path: Path
+) -> None:
+    page = tmp_path / "cell.html"
+    page.write_text(f'<!doctype html><meta charset="utf-8">{result._repr_html_()}', encoding="utf-8")
+    browser.get(page.as_uri())
+    box = browser.find_element(By.CSS_SELECTOR, "div[style*=resize]")
+    wide, high = box.size["width"], box.size["height"]
+    ask = (
+        "const box = arguments[0].getBoundingClientRect();"
+        "return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2).title"
+    )
+    for _ in range(2):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'end'})", box)
+        spots = browser.find_elements(By.CSS_SELECTOR, "span[title]")
+        assert len(spots) == len(result.columns)
+        for spot in spots[len(spots) // 2 :: 50]:
+            assert browser.execute_script(ask, spot) == spot.get_attribute("title")
+        corner = ActionChains(browser).move_to_element_with_offset(box, wide // 2 - 3, high // 2 - 3)
+        corner.click_and_hold().move_by_offset(60, 0).release().perform()
+        assert box.size["width"] >= wide + 50
+        assert box.size["height"] == pytest.approx(high * box.size["width"] / wide, abs=3)
+        wide, high = box.size["width"], box.size["height"]

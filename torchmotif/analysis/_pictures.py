@@ -1,16 +1,11 @@
 """What a result draws: in a notebook, on axes of others, and for its folder."""
 
-import base64
-import io
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchmotif import plot
+from torchmotif.analysis._cell import cell_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +16,7 @@ if TYPE_CHECKING:
     from torchmotif.lattice import SiteTable
     from torchmotif.names import Names
 
-__all__ = ["Pictures", "pictures_in", "png"]
-
-_DPI, _MARGIN = 200, 0.1  # of a picture; inches around it
-_PACKED = 3  # compression of a picture: half the time of Pillow's own 6, in 2 % more bytes
+__all__ = ["Pictures"]
 
 
 class Pictures:
@@ -101,13 +93,8 @@ class Pictures:
 
     def _repr_html_(self) -> str:
         """Draw the motifs and the map in a notebook cell."""
-        names = {"motifs": "mean patch of every motif", "map": "motifs on the image"}
         figures = self._figures()
-        pictures = "".join(
-            f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{png(figures[name])}">'
-            for name, alt in names.items()
-        )
-        return f"<div><p>{self!r}</p>{pictures}</div>"
+        return cell_of(self, figures["motifs"], figures["map"])
 
     def _figures(self) -> "dict[str, Figure]":
         """The pictures, without pyplot: no window, nothing to close."""
@@ -132,56 +119,3 @@ class Pictures:
         chart = Figure(dpi=150)
         self.plot_sites(plot.map_axes(self.image.shape, self.image.pixel_size_nm, n_motifs=4, figure=chart))
         return chart
-
-
-def png(figure: "Figure") -> str:
-    """A figure as text for a page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-@contextmanager
-def pictures_in(folder: Path) -> "Iterator[Callable[[str, Figure], None]]":
-    """Write figures into a folder, each as NAME.png: what draws goes on while a thread packs, which takes as long as drawing.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Yields
-    ------
-    function
-        Takes the name and the figure. At the end all are written, or the first error is raised.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        packed: list[Future[None]] = []
-
-        def write(name: str, figure: "Figure") -> None:
-            packed.append(pool.submit(_pack, _drawn(figure), folder / f"{name}.png"))
-
-        yield write
-        for one in packed:
-            one.result()
-
-
-def _drawn(figure: "Figure") -> io.BytesIO:
-    """A figure as pixels, with a margin around what is drawn."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    frame: Any = "tight"  # draws twice: to see where what is drawn ends, and then
-    if figure.get_layout_engine() is None:
-        figure.set_dpi(_DPI)
-        canvas: Any = FigureCanvasAgg(figure)
-        frame = figure.get_tightbbox(canvas.get_renderer()).padded(_MARGIN)
-    buffer = io.BytesIO()
-    # As TIFF the pixels stay as they are: even a PNG that is not packed takes a fifth of the time of drawing.
-    figure.savefig(buffer, format="tiff", dpi=_DPI, bbox_inches=frame, pad_inches=_MARGIN)
-    return buffer
-
-
-def _pack(drawn: io.BytesIO, file: Path) -> None:
-    from PIL import Image
-
-    with Image.open(drawn) as image:
-        image.convert("RGB").save(file, compress_level=_PACKED, dpi=(_DPI, _DPI))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchmotif.analysis._pictures import png
+from torchmotif.analysis._png import png
 from torchmotif.analysis.analyze import analyze_into
 from torchmotif.analysis.field_result import FieldResult
 from torchmotif.analysis.sources import Files

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from torchmotif._files import new_folder
-from torchmotif.analysis._pictures import Pictures, pictures_in
+from torchmotif.analysis._pictures import Pictures
+from torchmotif.analysis._png import pictures_in
 from torchmotif.analysis._saved import read_saved, write_saved
 from torchmotif.analysis._tables import Tables
 from torchmotif.analysis.assemblies import HOLE
