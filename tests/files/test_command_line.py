@@ -67,6 +67,14 @@ def test_json_of_every_format_is_all_there_is_on_stdout(tmp_path: Path, form: wr
     assert found["datasets"][0]["mean"] == pytest.approx(IMAGE.astype(form.dtype).mean())
 
 
+def test_a_stack_is_refused_with_both_ways_on(tmp_path: Path, frames: np.ndarray) -> None:
+    np.save(tmp_path / "stack.npy", frames)
+    said = run("analyze", tmp_path / "stack.npy", "--out", tmp_path / "out").stderr
+    assert "choose one with --frame 0" in said
+    assert "torchmotif batch" in said
+    assert "torchmotif batch" in run("info", tmp_path / "stack.npy").stdout
+
+
 @pytest.mark.parametrize("command", ["analyze", "batch"])
 def test_analyze_and_batch_choose_alike(tmp_path: Path, frames: np.ndarray, command: str) -> None:
     path = tmp_path / "scan [1].emd"

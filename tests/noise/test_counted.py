@@ -1,5 +1,8 @@
 """A dose is promised of counted electrons only."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -39,3 +42,11 @@ def test_what_is_no_longer_counts_is_doubted(change) -> None:  # type: ignore[no
     assert dose_doubts(changed)
     with pytest.raises(InputError, match="electrons_per_pixel must be given"):
         dose_report(changed, (0.5,), progress=False)
+
+
+@pytest.mark.real_data
+def test_noise_that_is_not_white_is_said_by_how_much(real_data: Path) -> None:
+    said = " ".join(dose_doubts(tm.read(real_data / "TiWSe2_1028_11_ADF1.dm4")))
+    found = re.search(r"not white \(([\d.]+) instead of 1\)", said)
+    assert found
+    assert abs(float(found[1]) - 1) > 0.02

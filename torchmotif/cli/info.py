@@ -98,7 +98,9 @@ def _description(path: Path, known: dict[str, Any], number: int | None) -> str:
     elif len(shape) > 3:
         lines.append("  dimensions  too many: reduce it to an image or a stack")
     elif known["frames"] > 1:
-        lines.append(f"  stack       {known['frames']} images: choose one with --frame")
+        lines.append(
+            f"  stack       {known['frames']} images: choose one with --frame, or give all of them to torchmotif batch"
+        )
     if known["pixel_size"] is None:
         lines.append(f"  pixel size  {'left out' if _is_left_out(known['notes']) else 'not in the file'}")
     else:

@@ -59,7 +59,8 @@ def read(path: str | Path, *, frame: int | None = None, dataset: str | int | Non
     frames, notes = frames_of(item, frame, path), []
     if frames is not None and frame is None:
         raise InputError(
-            f"{path} holds a stack of {len(frames)} images {item.data.shape}; choose one with frame=0"
+            f"{path} holds a stack of {len(frames)} images {item.data.shape}; choose one with frame=0, or learn all of "
+            "them together: field.analyze, on the command line torchmotif batch"
         )
     if frames is not None:
         notes.append(f"frame {frame} of {len(item.data)}")

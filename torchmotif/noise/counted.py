@@ -79,10 +79,10 @@ def dose_doubts(image: Any, gain: Gain | None = None) -> list[str]:
         if _are_counts(levels, gain):
             return []
         bits = levels[0] >= 0 and levels[-1] <= _FULL[1] and (levels == np.round(levels)).all()
-        apart = max(abs(white - 1) / error for white, error in gain.whiteness_tests)
+        apart, white = max((abs(white - 1) / error, white) for white, error in gain.whiteness_tests)
         relative = gain.error / gain.electrons_per_unit
         found = [
-            (apart > _NOT_WHITE, f"its noise is not white ({gain.whiteness:.2f} instead of 1)"),
+            (apart > _NOT_WHITE, f"its noise is not white ({white:.3f} instead of 1)"),
             (relative > _IMPRECISE, f"its gain is known to {relative:.0%} only"),
             (bits, "its values have 8 bits, and are no electrons"),
             (not _are_even(levels), "its values are no multiples of one step, as a detector gives them"),
