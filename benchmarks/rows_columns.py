@@ -150,6 +150,27 @@ def false_alarms() -> Found:
     )
 
 
+@row(SOUND, "Crystals of nine kinds drawn at random, each image disturbed in one of 23 ways, 100 draws at 100 to 1 e/px: recall and precision >= 0.95; "
+     "such that carry a warning; others that carry none", ANALYSIS, target="all; <= 2 %; none", readme=True)  # fmt: skip
+def disturbed() -> Found:
+    import warnings
+    from collections import Counter
+
+    from disturbed import results
+
+    warnings.simplefilter("ignore")
+    count = Counter(group for group, _ in results(0, 100))
+    right = count["good and silent"] + count["good and warned of"]
+    alarms, silent = count["good and warned of"], count["bad and silent"]
+    met = right == 100 and alarms <= 0.02 * right and silent == 0
+    values = {"right": right, "alarms": alarms, "silent": silent}
+    return Found(
+        f"{right} of 100; {alarms} of {right}; {silent} of {100 - right}",
+        met,
+        {key: float(value) for key, value in values.items()},
+    )
+
+
 @row(
     SOUND,
     "Polarity told from the image: bright columns taken for dark, dark ones taken for bright",

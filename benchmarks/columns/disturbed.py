@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -262,6 +262,25 @@ def scored(taken: Shot) -> tuple[float, float, list[str], int]:
     return float(recall), float(precision), result.warnings, int(result.labels.max()) + 1
 
 
+def results(
+    first: int, last: int, kinds: Sequence[str] = tuple(KINDS), disturbances: Sequence[str] = tuple(DISTURB)
+) -> Iterator[tuple[str, str]]:
+    """Of every draw its group, good or bad, silent or warned of, and a line about it."""
+    for number in range(first, last):
+        said, taken = shot(number, list(kinds), list(disturbances))
+        start = time.process_time()
+        recall, precision, warned, motifs = scored(taken)
+        good = recall >= GOOD and precision >= GOOD
+        group = ("good" if good else "bad") + (" and warned of" if warned else " and silent")
+        yield (
+            group,
+            (
+                f"{number} {group}: {said}: recall {recall:.3f}, precision {precision:.3f}, {motifs} motifs, "
+                f"{time.process_time() - start:.1f} s: {'; '.join(one[:90] for one in warned)}"
+            ),
+        )
+
+
 def main() -> None:
     """Draw, disturb, find, score."""
     parser = argparse.ArgumentParser(
@@ -274,19 +293,12 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="print the good and silent ones too")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+
     count: Counter[str] = Counter()
-    for number in range(given.first, given.last):
-        said, taken = shot(number, given.kinds, given.disturbances)
-        start = time.process_time()
-        recall, precision, warned, motifs = scored(taken)
-        good = recall >= GOOD and precision >= GOOD
-        group = ("good" if good else "bad") + (" and warned of" if warned else " and silent")
+    for group, line in results(given.first, given.last, given.kinds, given.disturbances):
         count[group] += 1
         if given.all or group != "good and silent":
-            sys.stdout.write(
-                f"{number} {group}: {said}: recall {recall:.3f}, precision {precision:.3f}, {motifs} motifs, "
-                f"{time.process_time() - start:.1f} s: {'; '.join(one[:90] for one in warned)}\n"
-            )
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
     sys.stdout.write(", ".join(f"{group}: {number}" for group, number in sorted(count.items())) + "\n")
 
