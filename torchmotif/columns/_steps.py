@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["off_steps", "stepped", "variance_of_steps"]
+__all__ = ["has_steps", "off_steps", "stepped", "variance_of_steps"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -76,9 +77,14 @@ def stepped(tiles: Tiles, spacing: float, axes: Pair, *, crystal: bool = False) 
     few = tiles.some(some)
     data = _denoised(few.data, spacing)
     lowest = _under(data, few.measured, spacing, axes)
-    away = lowest - measured_mean(lowest, few.measured, _FOLLOWED * spacing, axes)
+    away = lowest - _far_mean(lowest, few.measured, spacing, axes)
     near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing, axes)
     return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
+
+
+def has_steps(tiles: Tiles, spacing: float, axes: Pair) -> bool:
+    """Whether `stepped` finds any, without what these are."""
+    return bool(_sudden(tiles, spacing, axes, _HIGH).any())
 
 
 def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
@@ -93,6 +99,27 @@ def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     high = usual[int(_UPPER * len(usual))] - usual[len(usual) // 2]
     flat = top + low <= high
     return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
+
+
+def _far_mean(
+    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], spacing: float, axes: Pair
+) -> Float[Tensor, "t h w"]:
+    """Mean over so many spacings as the background of the fit follows, of pooled pixels and linear between these."""
+    _, h, w = image.shape
+    data, share, pool = _pooled(image, measured, spacing, axes)
+    mean = measured_mean(data / share.clamp(min=1e-6), share > 0, _FOLLOWED * spacing / pool, axes)
+    whole = F.interpolate(mean[:, None], scale_factor=float(pool), mode="bilinear", align_corners=False)
+    return whole[:, 0, :h, :w]
+
+
+def _pooled(
+    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], spacing: float, axes: Pair
+) -> tuple[Float[Tensor, "t a b"], Float[Tensor, "t a b"], int]:
+    """Sums of the measured pixels in squares a fifth of a spacing wide over the pixels of these, the share measured, and the side of the squares."""
+    pool = max(1, round(spacing * min(axes) / _PER_SPACING))
+    known = measured.to(image.dtype)
+    data, share = (F.avg_pool2d(one[:, None], pool, ceil_mode=True)[:, 0] for one in (image * known, known))
+    return data, share, pool
 
 
 def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
@@ -114,7 +141,8 @@ def _under(
     rise = tuple(
         measured_mean(slope, whole, _LEADS * spacing, axes) for slope in torch.gradient(data, dim=(1, 2))
     )
-    along = _along_contours(data, measured, rise, spacing)
+    contours = _Contours.of(measured, rise, spacing)
+    along = contours.mean(data)
     height = _height(data - lowest)[:, None, None]
     steep = torch.gradient(measured_mean(along, measured, _NOISE * spacing, axes), dim=(1, 2))
     fine, coarse = (_steepest(one, spacing) for one in (steep, rise))
@@ -123,7 +151,7 @@ def _under(
         return lowest
     # What is higher than the mean is of columns: rows of them along a contour would be ripples of it, and hollows between them.
     for _ in range(_CLIPPED):
-        along = _along_contours(torch.minimum(data, along), measured, rise, spacing)
+        along = contours.mean(torch.minimum(data, along))
     beside = along + _opened(data - along, measured, spacing, axes)
     share = blur(slope.to(data.dtype), _NOISE * spacing, axes).clamp(0, 1)
     return lowest + share * (beside - lowest)
@@ -143,45 +171,60 @@ def _steepest(rise: Sequence[Tensor], spacing: float) -> Float[Tensor, "t h w"]:
     return slope
 
 
-def _along_contours(
-    data: Float[Tensor, "t h w"],
-    measured: Bool[Tensor, "t h w"],
-    rise: Sequence[Tensor],
-    spacing: float,
-) -> Float[Tensor, "t h w"]:
-    """Mean along the contour through each pixel: columns are spread over it, while an edge, of whatever width, stays as it is.
+@dataclass(frozen=True, eq=False)
+class _Contours:
+    """The contour through each pixel: an arc, whose curvature is the divergence of the direction in which the background rises (Sethian 1999).
 
     Squares do not tell columns from a background that rises by more than they do: all of their sides that do not lie along its contours see it rise.
-    Contours are taken for arcs, whose curvature is the divergence of the direction in which the background rises (Sethian 1999).
     """
-    _, h, w = data.shape
-    down, across = rise
-    steepest = torch.stack([across, down]) / torch.hypot(across, down).clamp(min=torch.finfo(data.dtype).tiny)
-    bend = torch.gradient(steepest[0], dim=2)[0] + torch.gradient(steepest[1], dim=1)[0]
-    bend = bend.clamp(-1 / (_BENT * spacing), 1 / (_BENT * spacing))
-    row, col = (torch.arange(n, device=data.device, dtype=data.dtype) for n in (h, w))
-    here = torch.stack([col.expand(h, w), row[:, None].expand(h, w)])[:, None]
-    aside = torch.stack([-steepest[1], steepest[0]])
-    size = torch.tensor([w, h], device=data.device, dtype=data.dtype)
-    known = measured.to(data.dtype)
-    pair, total = torch.stack([data * known, known], 1), torch.zeros_like(data)[:, None].repeat(1, 2, 1, 1)
-    for share in torch.linspace(-2, 2, 2 * _SAMPLES + 1).tolist():
-        far = share * _ALONG * spacing
-        at = (here + far * aside - far**2 / 2 * bend * steepest).movedim(0, -1)
-        grid = (2 * at + 1) / size - 1
-        total += math.exp(-(share**2) / 2) * F.grid_sample(pair, grid, align_corners=False)
-    mean: Tensor = torch.where(total[:, 1] > 0, total[:, 0] / total[:, 1].clamp(min=1e-6), data)
-    return mean
+
+    here: Float[Tensor, "t h w 2"]  # in the coordinates of `grid_sample`
+    aside: Float[Tensor, "t h w 2"]  # of a pixel along the contour
+    inward: Float[Tensor, "t h w 2"]  # by which it bends over a pixel, to second order
+    known: Float[Tensor, "t 1 h w"]
+    spacing: float
+
+    @staticmethod
+    def of(measured: Bool[Tensor, "t h w"], rise: Sequence[Tensor], spacing: float) -> "_Contours":
+        """Contours of a background that rises so much along rows and columns."""
+        _, h, w = measured.shape
+        down, across = rise
+        steepest = torch.stack([across, down]) / torch.hypot(across, down).clamp(
+            min=torch.finfo(down.dtype).tiny
+        )
+        bend = torch.gradient(steepest[0], dim=2)[0] + torch.gradient(steepest[1], dim=1)[0]
+        bend = bend.clamp(-1 / (_BENT * spacing), 1 / (_BENT * spacing))
+        row, col = (torch.arange(n, device=down.device, dtype=down.dtype) for n in (h, w))
+        half = torch.tensor([w, h], device=down.device, dtype=down.dtype) / 2
+        here = torch.stack([col.expand(h, w), row[:, None].expand(h, w)], dim=-1)[None]
+        aside = torch.stack([-steepest[1], steepest[0]], dim=-1)
+        inward = (bend / 2 * steepest).movedim(0, -1)
+        known = measured.to(down.dtype)[:, None]
+        return _Contours((here + 0.5) / half - 1, aside / half, inward / half, known, spacing)
+
+    @cached_property
+    def weight(self) -> Float[Tensor, "t 1 h w"]:
+        """Of the measured pixels along each."""
+        return self._sum(self.known)
+
+    def mean(self, data: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+        """Mean along the contour through each pixel: columns are spread over it, while an edge, of whatever width, stays as it is."""
+        total = self._sum(data[:, None] * self.known) / self.weight.clamp(min=1e-6)
+        mean: Tensor = torch.where(self.weight > 0, total, data[:, None])[:, 0]
+        return mean
+
+    def _sum(self, image: Float[Tensor, "t 1 h w"]) -> Float[Tensor, "t 1 h w"]:
+        total = torch.zeros_like(image)
+        for share in torch.linspace(-2, 2, 2 * _SAMPLES + 1).tolist():
+            far = share * _ALONG * self.spacing
+            grid = torch.add(self.here, self.aside, alpha=far).sub_(self.inward, alpha=far**2)
+            total.add_(F.grid_sample(image, grid, align_corners=False), alpha=math.exp(-(share**2) / 2))
+        return total
 
 
 def _sudden(tiles: Tiles, spacing: float, axes: Pair, least: float) -> Bool[Tensor, "t a b"]:
     """Where a blur changes what lies under the columns by more than such a share of their height, in pooled pixels."""
-    pool = max(1, round(spacing * min(axes) / _PER_SPACING))
-    measured = tiles.measured.to(tiles.data.dtype)
-    data, share = (
-        F.avg_pool2d(image[:, None], pool, ceil_mode=True)[:, 0]
-        for image in (tiles.data * measured, measured)
-    )
+    data, share, pool = _pooled(tiles.data, tiles.measured, spacing, axes)
     data, there, spacing = data / share.clamp(min=0.5), share > 0.5, spacing / pool
     data = blur(data, _NOISE * spacing, axes)
     lowest = _opened(data, there, _WIDE * spacing, axes)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchmotif.columns._filters import noise_around
 from torchmotif.columns._periodic import repeats
-from torchmotif.columns._steps import stepped
+from torchmotif.columns._steps import has_steps, stepped
 from torchmotif.columns.model import Pair, Tiles
 from torchmotif.columns.spacing import flattened, measured_spacing
 from torchmotif.errors import InputError
@@ -29,10 +29,10 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
     try:
         found = measured_spacing(tiles, axes)
     except InputError:
-        if stepped(tiles, usual, axes).step is None:
+        if not has_steps(tiles, usual, axes):
             raise
         found = usual
-    if stepped(tiles, found, axes).step is None and not _is_of_a_step(tiles, found, usual, axes):
+    if not has_steps(tiles, found, axes) and not _is_of_a_step(tiles, found, usual, axes):
         return found
     flat = replace(tiles, data=stepped(tiles, usual, axes).level, step=None)
     evened = replace(flat, data=flat.data * _evenness(tiles, usual / 2))
@@ -45,7 +45,7 @@ def _is_of_a_step(tiles: Tiles, found: float, usual: float, axes: Pair) -> bool:
     """Whether a wide spacing, by which nothing repeats, is but the size of what steps: of a patch brighter than all columns."""
     if found < _WIDE * usual or any(one is not None for one in repeats(*flattened(tiles), axes)):
         return False
-    return stepped(tiles, usual, axes).step is not None
+    return has_steps(tiles, usual, axes)
 
 
 def _evenness(tiles: Tiles, sigma: float) -> Tensor:
