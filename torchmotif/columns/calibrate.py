@@ -187,6 +187,9 @@ def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:
     if left <= _UNEXPLAINED:
         return model
     for share in _FINER:
+        # Columns so wide have no valley between two so near (Sparrow): none can be found there. Those of bilayers have 0.24 of the finer spacing.
+        if math.sqrt(math.prod(model.width)) > _WIDEST * share * model.spacing:
+            continue
         try:
             nearer = detectable(tiles, replace(model, spacing=share * model.spacing))
         except NoColumnsError:
