@@ -6,6 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns._cell_fit import rendered, sites_of
 from torchmotif.columns._rows import HUM, hum_of, offsets_of_rows
 from torchmotif.columns.pixels import limit_of
 from torchmotif.datasets import Specimen
@@ -215,3 +216,23 @@ def test_oxygen_beside_lanthanum_is_no_trace() -> None:
     recall, precision = scores(np.round(255 * (pixels - lower) / (upper - lower)), truth)
     assert recall >= 0.97
     assert precision >= 0.97
+
+
+def test_slow_drift_of_rows_is_no_line_of_columns() -> None:
+    pixels, truth = drawn(tm.datasets.dumbbells((448, 448), 0.01168, rotation_rad=0.41))
+    lower, upper = np.percentile(pixels, [5, 95])
+    walk = np.cumsum(np.random.default_rng(2).standard_normal((len(pixels), 1)), axis=0)
+    recall, precision = scores(pixels + 0.2 * (upper - lower) * walk, truth)
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize("beside", [0.0, 4.0])
+def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: float) -> None:
+    real, bins, noise = np.diag([27.0, 80.0]), (54, 160), 0.003
+    cell = np.random.default_rng(0).normal(0, noise, bins)
+    for site, bright, width in (((0.2, 0.3), 100.0, 3.0), ((0.2, 0.3), 60.0, 9.4), ((0.7, 0.8), beside, 3.0)):
+        cell += rendered(np.array([site]), np.array([bright]), width, bins, real)
+    sites, bright, _ = sites_of(cell, np.full(bins, noise**2), real)
+    assert len(sites) == (2 if beside else 1)
+    assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)
