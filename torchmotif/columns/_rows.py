@@ -64,8 +64,7 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
     """What rows differ by, but for the few waves that stand out of it.
 
     Rows are scanned one after the other, so that what changes from one to the next is added to a whole row, and its spectrum is
-    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together, each with
-    an amplitude that may vary once across the rows: a particle does not fill them all. Lines stand out of what rows differ by from one to the next, whose
+    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together. Lines stand out of what rows differ by from one to the next, whose
     spectrum is flat where offsets drift: the slow waves of drift would be the highest, and no column's.
     """
     t, h, w = data.shape
@@ -75,8 +74,6 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
     rows = torch.where(known, _centred(data, measured) @ _taper(w, data) / _known(measured), 0.0).double()
     taper, row = _taper(h, rows), torch.arange(h, device=data.device, dtype=torch.float64)
     steep = torch.arange(_FINER * h // 2 + 1, device=data.device, dtype=torch.float64).square()
-    once = 2 * math.pi / h * row
-    amplitude = torch.stack([torch.ones_like(row), once.cos(), once.sin()], dim=1)[:, None]
     left, waves = rows, rows.new_zeros(t, h, 0)
     for _ in range(_LINES):
         power = torch.fft.rfft(left * taper, _FINER * h, dim=1).abs().square() * steep
@@ -86,7 +83,7 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
             break
         angle = 2 * math.pi / (_FINER * h) * index[:, None] * row
         new = torch.stack([angle.cos(), angle.sin()], dim=2) * (line[:, None] & known)[..., None]
-        waves = torch.cat([waves, (new[..., None] * amplitude).flatten(2)], dim=2)
+        waves = torch.cat([waves, new], dim=2)
         # A wave that is found again, beside itself, has no equation of its own.
         normal = waves.mT @ waves + 1e-6 * h * torch.eye(waves.shape[2], dtype=rows.dtype, device=rows.device)
         left = rows - (waves @ torch.linalg.solve(normal, waves.mT @ rows[..., None]))[..., 0]
