@@ -133,18 +133,20 @@ def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -
 
 
 def folded(
-    level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray
+    level: Tensor, inside: Tensor, place: Tensor, real: np.ndarray, weights: Tensor | None = None
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean of the pixels in every bin of the cell, and its variance; None where bins have few."""
+    """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean."""
     bins = bins_of(real)
-    count, total, square = _sums(level, inside, place, bins, shared=False)
+    pixels = (level, inside, place, weights)
+    count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
         return None
     if count.min() < _THIN * count.mean():
         # Where a cell fits on the pixels' grid most of these lie in few bins, all at the same place in them, and others hold none: they are
         # shared between the bins around them, and means are over three by three.
-        every = _sums(level, inside, place, bins, shared=True)
-        count, total, square = (uniform_filter(one, 3, mode="wrap") for one in every)
+        count, total, square = _sums(*pixels, bins, shared=True)
+        if count.min() < _THIN * count.mean():
+            count, total, square = (uniform_filter(one, 3, mode="wrap") for one in (count, total, square))
         if count.min() < _ONE_OF_NINE:
             return None
     mean = total / count
@@ -153,17 +155,27 @@ def folded(
     return mean, spread / count
 
 
-def _sums(level: Tensor, inside: Tensor, place: Tensor, bins: tuple[int, int], *, shared: bool) -> np.ndarray:
-    """Number, sum and sum of squares (3, a, b) of the pixels in every bin; or `shared` between the four middles around each, by its distance from them."""
+def _sums(
+    level: Tensor,
+    inside: Tensor,
+    place: Tensor,
+    weights: Tensor | None,
+    bins: tuple[int, int],
+    *,
+    shared: bool,
+) -> np.ndarray:
+    """Weight, sum and sum of squares (3, a, b) of the pixels in every bin; or `shared` between the four middles around each, by its distance from them."""
     a, b = bins
     sums = torch.zeros(3, a * b + 1, dtype=torch.float64, device=level.device)
-    for where, some, pixels in _CHUNK.split(inside, place, level):
+    for where, some, pixels, weight in _CHUNK.split(
+        inside, place, level, level if weights is None else weights
+    ):
         values = pixels.flatten().double()
-        powers = (values.new_ones(()).expand_as(values), values, values.square())
+        powers = torch.stack([torch.ones_like(values), values, values.square()])
+        powers = powers if weights is None else powers * weight.flatten()
         for share, bin_ in _shares(some, bins) if shared else [(None, bin_of(some, bins))]:
             index = torch.where(where, bin_, a * b).flatten().long()
-            for total, power in zip(sums, powers, strict=True):
-                total.scatter_add_(0, index, power if share is None else power * share.flatten())
+            sums.index_add_(1, index, powers if share is None else powers * share.flatten())
     found: np.ndarray = sums[:, :-1].view(3, a, b).cpu().numpy()
     return found
 

@@ -221,4 +221,4 @@ def bins_of(real: np.ndarray) -> tuple[int, int]:
 def bin_of(place: Float[Tensor, "t 2 h w"], bins: tuple[int, int]) -> Int[Tensor, "t h w"]:
     """The bin of a cell that every pixel lies in, int32."""
     row, col = ((place[:, i] * bins[i]).int().clamp_(max=bins[i] - 1) for i in (0, 1))
-    return row.mul_(bins[1]).add_(col)
+    return torch.add(col, row, alpha=bins[1])
