@@ -174,6 +174,25 @@ def test_layers_on_each_other_are_said(angle: float) -> None:
         tm.analyze(bilayer.draw(1.0, torch.Generator().manual_seed(1)), progress=False)
 
 
+def oxide_on_a_step(height: float, dose: float) -> tm.Micrograph:
+    crystal = tm.datasets.rocksalt("Mg", "O", (320, 320), rotation_rad=0.3)
+    specimen = tm.datasets.with_edge(crystal, height, crystal="everywhere", edge_px=6.0)
+    return specimen.draw(dose, torch.Generator().manual_seed(1))
+
+
+def test_a_low_step_hides_no_columns() -> None:
+    assert tm.analyze(oxide_on_a_step(30.0, 1.0), progress=False).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("dose", "said"),
+    [(1.0, "the background steps by"), (0.1, "its noise hides faint columns there")],
+)
+def test_columns_that_a_bright_side_hides_are_said(dose: float, said: str) -> None:
+    with pytest.warns(TorchMotifWarning, match=said):
+        tm.analyze(oxide_on_a_step(300.0, dose), progress=False)
+
+
 def test_a_step_far_higher_than_the_columns_is_said() -> None:
     square = tm.datasets.square((256, 256), electrons_per_pixel=50.0)
     high = 30 * float(np.ptp(np.asarray(square.image)))
