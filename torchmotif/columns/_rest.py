@@ -147,6 +147,8 @@ def rest_of(
 def _is_uneven(variance: Float[Tensor, "t h w"], usable: Bool[Tensor, "t h w"]) -> bool:
     """Whether the noise of a tenth of the pixels is more than so many times that of another tenth."""
     known = variance[usable]
+    if len(known) == 0:
+        return False
     few, most = (known.kthvalue(max(1, round(share * len(known)))).values for share in (_TENTH, 1 - _TENTH))
     return bool(most > _UNEVEN * few)
 
@@ -215,6 +217,8 @@ def _lost(
     """Share of the places of the mean cells that hold no column in the noisier half of them, less that in the other half."""
     tile = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
     sites = predicted(tiles, model, positions, tile)
+    if len(sites.positions) == 0:
+        return 0.0
     axes = sent(model.axes, positions)
     empty = ~is_near(sites.positions / axes, positions / axes, SAME * model.spacing)
     there = tiles.at(tiles.measured, sites.positions, sites.tile)
@@ -249,6 +253,6 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
         weighted = folded(where.level, where.inside, where.place, real, weights)
         if weighted is not None:
             _, strength, _ = sites_of(*weighted, real, along, known)
-            fainter = float(len(strength) > len(cell.sites)) * float(strength.min() / strength.max())
+            fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
     return float(left.max()), bright, fainter
