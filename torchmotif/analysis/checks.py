@@ -264,8 +264,8 @@ def _lost(looked: Looked) -> str | None:
     if looked.rest.lost <= _LOST:
         return None
     return (
-        f"where the background is bright {looked.rest.lost:.0%} more of the lattice's places hold no column than where it is dark: its noise hides faint columns there; "
-        "leave it out with mask=, or take an image of a higher dose"
+        f"where the background is bright {looked.rest.lost:.0%} more of the lattice's places hold no column than where it is dark: its noise hides faint columns there, or "
+        "the crystal ends and columns at its end may be false; leave it out with mask=, or take an image of a higher dose"
     )
 
 

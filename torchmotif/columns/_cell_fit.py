@@ -32,7 +32,7 @@ FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
-# Of a site's share of the brightest, what it keeps where columns have a tail; widths of the tail from which its fit sets out, and at least, and its intensity over that of the column.
+# Of a site's share of the brightest, what it keeps where columns have a tail; width of the tail over that of the column, at the start of its fit and at least; its intensity over the column's at the start.
 # Of rectangular lattices whose columns have one of 8 to 20 px, sites between their rows keep nothing; oxygen in perovskites, with and without such tails, 0.9 and more.
 _KEPT, _WIDE, _WIDER, _IN_TAIL = 0.5, 2.5, 1.6, 0.05
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for

@@ -42,6 +42,7 @@ _TENTH, _UNEVEN = 0.1, 4.0
 # Of the brightest site, what is left beside the sites where noisy pixels count alike, if a site that the others show is there: four polar crystals on slopes and steps that
 # lack their oxygen have 0.02 to 0.04, two right ones 0.011 and 0.013 (`benchmarks/columns/disturbed.py`, steps, patches and slopes, seeds 500 to 559, 600 to 659).
 _HINT = 0.02
+_FEW = 30  # places, below which no share is judged
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Rest:
     fainter : float
         Intensity, over that of the brightest, of a site that the mean cell has where noisy pixels count for less, and not without; 0 for none.
     lost : float
-        Share of the mean cell's places that hold no column where noise is more, less that where it is less.
+        Share of the mean cell's places that hold no column where noise is more than at most places, less that at the others.
     """
 
     unexplained: float = 0.0
@@ -103,8 +104,8 @@ def together(rests: Sequence[Rest]) -> Rest:
         mean(one.as_bright for one in rests),
         median_low(one.trace for one in cells) if cells else math.nan,
         median_low(one.brightest for one in cells) if cells else math.nan,
-        median_low(one.fainter for one in rests),
-        mean(one.lost for one in rests),
+        median_low(one.fainter for one in cells) if cells else 0.0,
+        mean(one.lost for one in cells) if cells else 0.0,
     )
 
 
@@ -214,7 +215,7 @@ def _as_bright(
 def _lost(
     tiles: Tiles, model: ImageModel, variance: Float[Tensor, "t h w"], positions: Float[Tensor, "n 2"]
 ) -> float:
-    """Share of the places of the mean cells that hold no column in the noisier half of them, less that in the other half."""
+    """Share of the mean cells' places that hold no column where noise is more than at most places, less that at the others; 0 where either are few."""
     tile = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
     sites = predicted(tiles, model, positions, tile)
     if len(sites.positions) == 0:
@@ -225,7 +226,7 @@ def _lost(
     noise = torch.where(there, tiles.at(variance, sites.positions, sites.tile), torch.nan)
     above = noise > noise.nanquantile(0.5)
     below = there & ~above
-    if not bool(above.any() & below.any()):
+    if min(int(above.sum()), int(below.sum())) < _FEW:
         return 0.0
     return float(empty[above].double().mean() - empty[below].double().mean())
 

@@ -195,6 +195,9 @@ def _finer(tiles: Tiles, model: ImageModel, learned: Learned) -> ImageModel:
         except NoColumnsError:
             continue
         found = learned_from(tiles, *nearer)
+        # Columns that are farther apart do not have that spacing: beside a step what is left may fall all the same.
+        if found.nearest > ABOUT * found.model.spacing:
+            continue
         # Where hardly any are found, nothing may stand out that could be left.
         if found.unexplained() < _LESS * left and found.density() > learned.density():
             return found.model
