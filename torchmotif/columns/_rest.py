@@ -243,7 +243,7 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
     where = every[0]
     along = along_rows(where.inside, hum=model.hum)
     # Of two layers on each other, the other one is no trace of this one's.
-    found = folded(where.level - sum_of(model.cells, every), where.inside, where.place, real)
+    found = folded(where.level - sum_of(model.cells, every), where.inside, where.place, real, hum=model.hum)
     if found is None:
         return math.nan, math.nan, 0.0
     rest, variance = found
@@ -251,7 +251,7 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
     fainter = 0.0
     if weights is not None:
         known = (np.array(cell.sites), np.array(cell.intensities), cell.width)
-        weighted = folded(where.level, where.inside, where.place, real, weights)
+        weighted = folded(where.level, where.inside, where.place, real, weights, hum=model.hum)
         if weighted is not None:
             _, strength, _ = sites_of(*weighted, real, along, known)
             fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0
