@@ -32,7 +32,8 @@ FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
-# Of a site's share of the brightest, what it keeps where columns have a tail; width of the tail over that of the column, at the start of its fit and at least; its intensity over the column's at the start.
+# Of a site's share of the brightest, what it keeps where columns have a tail; width of the tail over that of the column, at the start of its fit and at least; its
+# intensity over the column's at the start.
 # Of rectangular lattices whose columns have one of 8 to 20 px, sites between their rows keep nothing; oxygen in perovskites, with and without such tails, 0.9 and more.
 _KEPT, _WIDE, _WIDER, _IN_TAIL = 0.5, 2.5, 1.6, 0.05
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
@@ -45,9 +46,8 @@ class _CellFit(NamedTuple):
     strength: np.ndarray
     width: float
     model: np.ndarray
-    tail: tuple[float, float] | None = (
-        None  # of each column: a wider Gaussian's intensity over its own, and width
-    )
+    # Of each column, where it is fitted: the intensity of a wider Gaussian over its own, and the width of that.
+    tail: tuple[float, float] | None = None
 
 
 def sites_of(
@@ -242,15 +242,18 @@ class Waves(NamedTuple):
 def _cost(mean: np.ndarray, variance: np.ndarray, fit: _CellFit, waves: Waves) -> float:
     """Chi-squared of a fit, and for each of its columns the least by which one must lower it."""
     left = waves.of_image(mean) - waves.factors(fit.sites, fit.strength, fit.width)
-    weight = 2 * mean.size / float(variance.mean())  # see `_fitted`
-    return weight * float((np.abs(left) ** 2).sum()) + CLEAR**2 * len(fit.sites)
+    return _weight(variance) * float((np.abs(left) ** 2).sum()) + CLEAR**2 * len(fit.sites)
+
+
+def _weight(variance: np.ndarray) -> float:
+    """Of a squared structure factor: by Parseval's theorem the squares that all bins would give, which have the same noise, about."""
+    return 2 * variance.size / float(variance.mean())
 
 
 def _fitted(mean: np.ndarray, variance: np.ndarray, start: _CellFit, waves: Waves) -> _CellFit:
     """Least squares of structure factors by the steps of Levenberg and Marquardt from a start; the tail is fitted where this has one."""
     k, y = len(start.sites), waves.of_image(mean)
-    # By Parseval's theorem the squares that all bins would give, which have the same noise, about.
-    weight = 2 * mean.size / float(variance.mean())
+    weight = _weight(variance)
 
     def shape(p: np.ndarray) -> np.ndarray:
         narrow = waves.gaussian(p[-1])

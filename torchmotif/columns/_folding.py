@@ -89,7 +89,7 @@ def mean_cell(
     shown = folded(at.level, inside, at.place, real, hum=hum)
     if shown is None:
         return None
-    before = None if known is None else (np.array(known.sites), np.array(known.intensities), known.width)
+    before = None if known is None else known.columns
     sites, heights, width = sites_of(*shown, real, along_rows(inside, hum=hum), before)
     if len(sites) == 0:
         return None

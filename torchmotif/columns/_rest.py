@@ -37,7 +37,7 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 # WS2 two have more than 2.7, in two images), oxygen that is there but not found 1.8 to 3.3: they overlap, and no limit parts them. Chosen on
 # seeds 0 to 2 of `benchmarks/columns/false_alarms.py`, where all four draws that lack their oxygen are told.
 _MAYBE = 2.7
-# Noise is uneven where a tenth of the pixels has so many times the variance of another tenth.
+# Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
 # Of the brightest site, what is left beside the sites where noisy pixels count alike, if a site that the others show is there: four polar crystals on slopes and steps that
 # lack their oxygen have 0.02 to 0.04, two right ones 0.011 and 0.013 (`benchmarks/columns/disturbed.py`, steps, patches and slopes, seeds 500 to 559, 600 to 659).
@@ -134,10 +134,11 @@ def rest_of(
     share = float(left_over(flat, columns, model.spacing, model.axes, model.width))
     noise = Noise.of(model.noise, tiles.data.device)
     under = measured_mean(tiles.data - columns, tiles.usable, model.spacing, model.axes)
-    uneven = _is_uneven(noise.variance(under), tiles.usable)
+    variance = noise.variance(under)
+    uneven = _is_uneven(variance, tiles.usable)
     weights = _even(1 / noise.variance(under + columns), tiles.usable) if uneven else None
     missed, trace = _missed(flat, columns, model, positions), _trace(flat, model, weights)
-    lost = _lost(flat, model, noise.variance(under), positions) if uneven and model.cells else 0.0
+    lost = _lost(flat, model, variance, positions) if uneven and model.cells else 0.0
     told = (missed, _as_bright(tiles, columns, model, positions), *trace, lost)
     if flat.step is None:
         return Rest(share, 0.0, *told)
@@ -250,10 +251,9 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
     left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width, along=along)
     fainter = 0.0
     if weights is not None:
-        known = (np.array(cell.sites), np.array(cell.intensities), cell.width)
         weighted = folded(where.level, where.inside, where.place, real, weights, hum=model.hum)
         if weighted is not None:
-            _, strength, _ = sites_of(*weighted, real, along, known)
+            _, strength, _ = sites_of(*weighted, real, along, cell.columns)
             fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
     return float(left.max()), bright, fainter

@@ -64,8 +64,9 @@ def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"
     """What rows differ by, but for the few waves that stand out of it.
 
     Rows are scanned one after the other, so that what changes from one to the next is added to a whole row, and its spectrum is
-    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together. Lines stand out of what rows differ by from one to the next, whose
-    spectrum is flat where offsets drift: else the slow waves of drift would be the highest, which belong to no column.
+    smooth; that of columns in rows has lines. These are taken off one after the other, the highest first (Hogbom 1974), and fitted together. They stand
+    out of what rows differ by from one to the next, whose spectrum is flat where offsets drift: else the slow waves of drift would be the highest, which
+    belong to no column.
     """
     t, h, w = data.shape
     if min(h, w) < 2 * _FEW:

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -41,6 +42,11 @@ class Cell:
     sites: tuple[Pair, ...]
     intensities: tuple[float, ...]
     width: float
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Places (n, 2), intensities (n,) and width, as `sites_of` gives and takes them."""
+        return np.array(self.sites), np.array(self.intensities), self.width
 
 
 @dataclass(frozen=True)
