@@ -39,8 +39,9 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
-# Of the brightest site, what is left beside the sites where noisy pixels count alike, if a site that the others show is there: four polar crystals on slopes and steps that
-# lack their oxygen have 0.02 to 0.04, two right ones 0.011 and 0.013 (`benchmarks/columns/disturbed.py`, steps, patches and slopes, seeds 500 to 559, 600 to 659).
+# Of the brightest site, what is left beside the sites where noisy pixels count alike, if a site that the others show is there: of polar crystals on slopes and steps two
+# that lack their oxygen have 0.020 and 0.043 and a right one 0.034, other right crystals 0.011 and 0.013 (`benchmarks/columns/disturbed.py`, steps, patches and slopes,
+# seeds 500 to 559, 600 to 659).
 _HINT = 0.02
 _FEW = 30  # places, below which no share is judged
 
