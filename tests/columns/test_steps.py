@@ -9,7 +9,16 @@ import torchmotif as tm
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import spacing_of
 from torchmotif.columns.pixels import levels
-from torchmotif.datasets import Specimen, mose2, square, with_edge, with_patch, with_wedge
+from torchmotif.datasets import (
+    Specimen,
+    mose2,
+    perovskite,
+    polar_perovskite,
+    square,
+    with_edge,
+    with_patch,
+    with_wedge,
+)
 
 SIDE, SPACING = 240, 20.0
 _EVEN = (1.0, 1.0)
@@ -194,3 +203,17 @@ def test_light_columns_beside_a_step(kind: str, wide: float) -> None:
     found = tm.find_columns(drawn(specimen).numpy()).positions
     assert (cKDTree(found).query(truth)[0] < 3.0).mean() >= 0.95
     assert (cKDTree(truth).query(found)[0] < 3.0).mean() >= 0.95
+
+
+@pytest.mark.parametrize("make", [perovskite, polar_perovskite])
+@pytest.mark.parametrize("times", [4, 12])
+def test_light_columns_on_a_slope(make: Callable[..., Specimen], times: int) -> None:
+    specimen = make((320, 320), 0.015, electrons_per_pixel=1000.0, rotation_rad=0.6)
+    high = times * float(np.ptp(np.asarray(specimen.image)))
+    slope = np.random.default_rng(0).poisson(high * np.arange(320) / 319, (320, 320))
+    truth = np.asarray(specimen.truth.positions)
+    truth = truth[((truth >= 0) & (truth <= 319)).all(axis=1)]
+    found = tm.find_columns((drawn(specimen).numpy() + slope).astype(np.float32)).positions
+    near = 0.25 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    assert (cKDTree(found).query(truth)[0] < near).mean() >= 0.97
+    assert (cKDTree(truth).query(found)[0] < near).mean() >= 0.97

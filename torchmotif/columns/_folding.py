@@ -12,12 +12,13 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._cell_fit import sites_of
+from torchmotif.columns._filters import measured_mean
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
 from torchmotif.columns.model import Cell
 
-__all__ = ["CRYSTAL", "above", "along_rows", "first_cell", "folded", "mean_cell", "strength"]
+__all__ = ["CRYSTAL", "SLOW", "above", "along_rows", "first_cell", "folded", "mean_cell", "strength"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -32,6 +33,8 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
+SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
+_SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
 
@@ -143,7 +146,9 @@ def folded(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
     bins = bins_of(real)
-    pixels = (level, inside, place, weights)
+    # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise.
+    slow = measured_mean(level, inside, SLOW * float(np.linalg.norm(real, axis=1).max()), _SQUARE)
+    pixels = (level - slow, inside, place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
         return None

@@ -15,7 +15,7 @@ from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
-from torchmotif.columns._folding import CRYSTAL, above, along_rows, first_cell, mean_cell, strength
+from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_cell, mean_cell, strength
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._territories import (
     Located,
@@ -56,7 +56,6 @@ _WIDE_BLOCKS = (40.0, 24.0)
 # Standard deviations of a window's spectrum by which the orders of two layers are apart in it: with 4 and 5 the columns of bilayers of 2.9 and 5.7
 # degrees are the same to a hundredth.
 _RESOLVED = 3.0
-_SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 # Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
 _HALVES = (
     ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
@@ -209,7 +208,7 @@ def _explains(rest: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool
 
 def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
     """Images without what changes little within a lattice constant."""
-    rest, level = (image - blur(image, _SLOW * lattice_constant(cell)) for image in images)
+    rest, level = (image - blur(image, SLOW * lattice_constant(cell)) for image in images)
     return rest, level
 
 
