@@ -233,6 +233,6 @@ def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: flo
     cell = np.random.default_rng(0).normal(0, noise, bins)
     for site, bright, width in (((0.2, 0.3), 100.0, 3.0), ((0.2, 0.3), 60.0, 9.4), ((0.7, 0.8), beside, 3.0)):
         cell += rendered(np.array([site]), np.array([bright]), width, bins, real)
-    sites, bright, _ = sites_of(cell, np.full(bins, noise**2), real)
+    sites, bright, *_ = sites_of(cell, np.full(bins, noise**2), real)
     assert len(sites) == (2 if beside else 1)
     assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)

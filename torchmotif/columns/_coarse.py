@@ -89,4 +89,12 @@ def _scaled(cell: Cell, side: float, width: float, area: float) -> Cell:
     (a, b), (c, d) = cell.orders
     orders: tuple[Pair, Pair] = (a * side, b * side), (c * side, d * side)
     bright = tuple(one * area for one in cell.intensities)
-    return replace(cell, orders=orders, window=cell.window / side, width=width, intensities=bright)
+    share = (cell.width / side / width) ** 2  # of the variance, which is that of an ellipse
+    return replace(
+        cell,
+        orders=orders,
+        window=cell.window / side,
+        width=width,
+        intensities=bright,
+        ellipse=(share * cell.ellipse[0], share * cell.ellipse[1]),
+    )

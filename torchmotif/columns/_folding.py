@@ -93,12 +93,12 @@ def mean_cell(
     if shown is None:
         return None
     before = None if known is None else known.columns
-    sites, heights, width = sites_of(*shown, real, along_rows(inside, hum=hum), before)
+    sites, heights, width, ellipse = sites_of(*shown, real, along_rows(inside, hum=hum), before)
     if len(sites) == 0:
         return None
     (a, b), (c, d) = vectors.tolist()
     places = tuple((float(row), float(col)) for row, col in sites)
-    return Cell(((a, b), (c, d)), sigma, places, tuple(heights.tolist()), width)
+    return Cell(((a, b), (c, d)), sigma, places, tuple(heights.tolist()), width, ellipse)
 
 
 def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float, *, hum: bool) -> np.ndarray:
@@ -150,6 +150,10 @@ def folded(
     slow = measured_mean(level, inside, SLOW * float(np.linalg.norm(real, axis=1).max()), _SQUARE)
     pixels = (level - slow, inside, place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
+    if count.mean() < _FULL:
+        # Of few cells, which are wide where the image holds no more of them: bins twice as wide.
+        bins = (max(8, bins[0] // 2), max(8, bins[1] // 2))
+        count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
         return None
     if count.min() < _THIN * count.mean():

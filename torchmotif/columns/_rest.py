@@ -254,7 +254,7 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
     if weights is not None:
         weighted = folded(where.level, where.inside, where.place, real, weights, hum=model.hum)
         if weighted is not None:
-            _, strength, _ = sites_of(*weighted, real, along, cell.columns)
+            _, strength, *_ = sites_of(*weighted, real, along, cell.columns)
             fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
     return float(left.max()), bright, fainter

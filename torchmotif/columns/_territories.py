@@ -139,7 +139,7 @@ def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h 
     """What the mean cell lets expect of every pixel, less its mean."""
     real = np.linalg.inv(np.array(cell.orders)).T
     bins = bins_of(real)
-    model = rendered(np.array(cell.sites), np.array(cell.intensities), cell.width, bins, real)
+    model = rendered(*cell.columns, bins, real, ellipse=cell.ellipse)
     table = sent(model, place).flatten()
     return table[bin_of(place, bins)]
 

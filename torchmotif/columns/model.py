@@ -35,6 +35,8 @@ class Cell:
         Of the columns in the mean cell, over `scale`.
     width : float
         Standard deviation of their Gaussian in the mean cell, in pixels.
+    ellipse : (float, float)
+        The shape (a, b) of an astigmatic one: its covariance over the square of the width is ((1 + a, b), (b, 1 - a)) along (row, column).
     """
 
     orders: tuple[Pair, Pair]
@@ -42,6 +44,7 @@ class Cell:
     sites: tuple[Pair, ...]
     intensities: tuple[float, ...]
     width: float
+    ellipse: Pair = (0.0, 0.0)
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:
