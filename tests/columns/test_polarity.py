@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.columns.polarity import is_bright_field
+from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of
+from torchmotif.errors import TorchMotifWarning
 
 SPECIMENS = {
     "honeycomb": lambda: tm.datasets.mose2((256, 256)),
@@ -37,6 +39,54 @@ def test_dark_columns_are_found_by_themselves(name: str) -> None:
     found = tm.find_columns(pixels.max() - pixels)
     assert len(found) > 20
     assert precision(specimen, found) > 0.9
+
+
+def told(pixels: np.ndarray) -> Polarity:
+    h, w = pixels.shape
+    return polarity_of(lambda box: pixels[box[0] : box[2], box[1] : box[3]], (h, w))
+
+
+def columns_on(cell: np.ndarray, places: list[tuple[float, float]], width: float) -> np.ndarray:
+    """Like columns at some places of all cells, of height 1, 256 x 256 px."""
+    number = np.stack(np.meshgrid(*[np.arange(-40, 41)] * 2, indexing="ij"), -1).reshape(-1, 1, 2)
+    at = ((number + places) @ cell).reshape(-1, 2) + 128.3
+    at = at[((at > -30) & (at < 286)).all(1)]
+    rows, cols = (np.exp(-((np.arange(256) - one[:, None]) ** 2) / (2 * width**2)) for one in at.T)
+    return rows.T @ cols
+
+
+HEXAGONAL = np.array([[17.0, 2.0], [17.0 / 2 - 3**0.5, 1.0 + 17.0 * 0.75**0.5]])
+# Columns of these lattices are so wide that their gaps are as narrow: by skewness alone they have the other polarity.
+WIDE = {
+    "honeycomb": (HEXAGONAL * 1.5, [(0.0, 0.0), (1 / 3, 1 / 3)], 5.6),
+    "kagome": (HEXAGONAL * 1.9, [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)], 5.5),
+    "hexagonal": (HEXAGONAL, [(0.0, 0.0)], 5.6),
+}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", WIDE)
+def test_the_mean_cell_tells_the_polarity_of_wide_columns(name: str, dark: bool) -> None:
+    clean = columns_on(*WIDE[name])
+    clean = (clean.max() - clean if dark else clean) + 0.3 * clean.max()
+    pixels = np.random.default_rng(3).poisson(60 * clean / clean.mean()).astype(np.float32)
+    assert told(pixels).dark == dark
+
+
+@pytest.mark.parametrize("electrons", [10.0, 1000.0])
+def test_a_blurred_honeycomb_of_dark_columns_is_no_lattice_of_bright_ones(electrons: float) -> None:
+    clean = gaussian_filter(np.asarray(tm.datasets.mose2((256, 256), 0.02).image), 3.0)
+    generator = torch.Generator().manual_seed(5)
+    assert told(np.asarray(tm.apply_dose(2 * clean.max() - clean, electrons, generator=generator))).dark
+
+
+def test_waves_that_are_their_own_negative_have_no_polarity() -> None:
+    row, col = np.mgrid[:192, :192] * (2 * np.pi / 17.3)
+    clean = 40 + 10 * (np.cos(row + 0.2 * col) + np.cos(col - 0.2 * row))
+    pixels = np.random.default_rng(0).poisson(clean).astype(np.float32)
+    assert told(pixels).doubtful
+    with pytest.warns(TorchMotifWarning, match="whether the columns are bright or dark"):
+        tm.analyze(pixels, hierarchy=0, progress=False)
 
 
 def test_a_given_polarity_is_taken() -> None:

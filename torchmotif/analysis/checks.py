@@ -107,6 +107,11 @@ def _stated_pixel(looked: Looked) -> str | None:
 
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
+    if survey.untold:
+        return (
+            "nothing tells whether the columns are bright or dark, and they were taken to be bright: look at the map, and give polarity='bright' or "
+            "polarity='dark'"
+        )
     if survey.skewness is None:
         return None
     taken, other = ("dark", "bright") if survey.model.dark else ("bright", "dark")

@@ -45,6 +45,8 @@ class Survey:
         Pixels that look as if nothing was measured there.
     skewness : float or None
         Of the image towards its columns, where their polarity was given and the image shows the other.
+    untold : bool
+        Whether nothing told the polarity, see `Polarity`.
     shown : float or None
         Spacing that the image shows by itself, where one was given.
     dose_doubts : list of str
@@ -68,6 +70,7 @@ class Survey:
     invalid: int
     unmeasured: Unmeasured | None = None
     skewness: float | None = None
+    untold: bool = False
     shown: float | None = None
     dose_doubts: list[str] = field(default_factory=list)
     offset: float | None = None

@@ -9,12 +9,20 @@ from torchmotif.columns._cell_model import CellFit, Unknowns
 from torchmotif.columns._waves import Ellipse, Waves
 
 __all__ = [
+    "APART",
     "CLEAR",
     "FAINTEST_SITE",
     "FINEST",
-    "Waves",
+    "MOST_SITES",
+    "NARROW",
+    "Shown",
+    "away_from",
     "cells_around",
+    "fitted",
+    "grown",
     "left_beside",
+    "matched",
+    "middles",
     "rendered",
     "score_of_one",
     "sites_of",
@@ -23,13 +31,13 @@ __all__ = [
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
 CLEAR = 4.5  # standard deviations of the mean cell
-_MOST = 24  # sites of a cell
+MOST_SITES = 24  # sites of a cell
 # Of the brightest site: the least of a column, and of what may turn out to be one. Of 270 crystals (`benchmarks/columns/any_crystal.py`, seeds 7 and 3) 264 have
 # 0.97 with 0.025 and 261 with 0.04, which leaves out oxygen beside Ba and La (0.028 to 0.038); with 0.02 two domains of PbTiO3 pass for one cell with a
 # site that is none (precision 0.90).
 FAINTEST_SITE, _TRACE = 0.025, 0.01
-_NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
-_BESIDE = 2.3  # widths from a column, within which what is left over is its misfit
+NARROW = 0.16  # of the side of a cell: width of a column from which its fit sets out
+APART = 2.3  # widths from a column, within which what is left over is its misfit
 _ABOVE = 2.0  # times the greatest misfit of a cell, by which each of its columns stands out
 FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-hundredth of it, tells nothing
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
@@ -46,7 +54,7 @@ _BRIGHT, _LESS_LEFT = 0.3, 0.1
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
     """What is shown of a mean cell."""
 
     mean: np.ndarray
@@ -54,6 +62,16 @@ class _Shown(NamedTuple):
     real: np.ndarray
     waves: Waves
     along: float
+
+    @staticmethod
+    def of(mean: np.ndarray, variance: np.ndarray, real: np.ndarray, along: float = 0.0) -> "Shown":
+        """By the orders up to `FINEST` that have more than so many periods per pixel along the rows."""
+        waves = Waves.of(mean.shape, real, FINEST).across(real, along)
+        return Shown(mean - mean.mean(), variance, real, waves, along)
+
+    def none(self, width: float) -> CellFit:
+        """A fit without columns, and the width of those to come."""
+        return CellFit(np.zeros((0, 2)), np.zeros(0), width, np.zeros(self.mean.shape))
 
     def score(self, fit: CellFit) -> np.ndarray:
         """What is left beside a fit, see `left_beside`."""
@@ -63,7 +81,7 @@ class _Shown(NamedTuple):
     def misfit(self, fit: CellFit) -> float:
         """Standard deviations by which most is left of a fit."""
         rest = self.mean - fit.model
-        return float(np.abs(_matched(rest, self.variance, self.real, fit.width, self.along)).max())
+        return float(np.abs(matched(rest, self.variance, self.real, fit.width, self.along)).max())
 
     def chi_squared(self, fit: CellFit) -> float:
         """Of a fit."""
@@ -88,14 +106,10 @@ def sites_of(
     than `along` periods per pixel along the rows: where rows have offsets, these tell nothing. Where what was `known` of the cell, its places, intensities and
     width, leads to a better fit, that is taken: two of a pair may end as one that is wide, and what it leaves.
     """
-    bins = mean.shape
-    area = abs(float(np.linalg.det(real)))
-    waves = Waves.of(bins, real, FINEST).across(real, along)
-    shown = _Shown(mean - mean.mean(), variance, real, waves, along)
-    none = CellFit(np.zeros((0, 2)), np.zeros(0), _NARROW * math.sqrt(area), np.zeros(bins))
-    best = _one_by_one(shown, none)
+    shown = Shown.of(mean, variance, real, along)
+    best = grown(shown, shown.none(NARROW * math.sqrt(shown.waves.area)))
     if known is not None and len(known[0]):
-        found = _fitted(shown, CellFit(*known, np.zeros(bins)))
+        found = fitted(shown, CellFit(*known, np.zeros(mean.shape)))
         if shown.cost(found) < shown.cost(best):
             best = found
     best = _less_tail(shown, _as_ellipses(shown, best))
@@ -105,15 +119,15 @@ def sites_of(
         faintest = best.strength.min()
         if faintest > FAINTEST_SITE * best.strength.max() and faintest * unit > _ABOVE * shown.misfit(best):
             break
-        best = _fitted(shown, best.some(np.delete(np.arange(len(best.sites)), best.strength.argmin())))
+        best = fitted(shown, best.some(np.delete(np.arange(len(best.sites)), best.strength.argmin())))
     return best.sites, best.strength, best.width, best.ellipse or (0.0, 0.0)
 
 
-def _one_by_one(shown: _Shown, best: CellFit) -> CellFit:
-    """A fit with what it leaves over, one column after another."""
-    bins, at = shown.mean.shape, _middles(shown.mean.shape)
+def grown(shown: Shown, best: CellFit) -> CellFit:
+    """A fit with the columns that stand out of what it leaves over, one after another."""
+    bins, at = shown.mean.shape, middles(shown.mean.shape)
     open_, missed = np.ones(bins, bool), 0
-    for _ in range(_MOST):
+    for _ in range(MOST_SITES):
         score = shown.score(best) * open_
         top = int(score.argmax())
         if score.flat[top] < CLEAR:
@@ -122,21 +136,22 @@ def _one_by_one(shown: _Shown, best: CellFit) -> CellFit:
         start = best._replace(
             sites=np.vstack([best.sites, at[top]]), strength=np.append(best.strength, height)
         )
-        found = _fitted(shown, start)
+        found = fitted(shown, start)
         near = min(
-            (float(_away(found.sites[-1:], one, shown.real)[0]) for one in found.sites[:-1]), default=math.inf
+            (float(away_from(found.sites[-1:], one, shown.real)[0]) for one in found.sites[:-1]),
+            default=math.inf,
         )
         # One of several faint columns looks fainter than it is as long as the others are part of the flat background.
-        if found.strength.min() > _TRACE * found.strength.max() and near > _BESIDE * found.width:
+        if found.strength.min() > _TRACE * found.strength.max() and near > APART * found.width:
             best, missed = found, 0
         elif (missed := missed + 1) == _MISSES:
             break
         else:
-            open_ &= _away(at, at[top], shown.real).reshape(bins) > best.width
+            open_ &= away_from(at, at[top], shown.real).reshape(bins) > best.width
     return best
 
 
-def _as_ellipses(shown: _Shown, fit: CellFit) -> CellFit:
+def _as_ellipses(shown: Shown, fit: CellFit) -> CellFit:
     """The fit with ellipses of one shape where these leave far less, or no more than noise: the probe is astigmatic.
 
     What circles leave around bright columns hides faint ones.
@@ -146,20 +161,20 @@ def _as_ellipses(shown: _Shown, fit: CellFit) -> CellFit:
     # Of the faint ones some may be what circles leave, and without them others may be found that are none; two bright ones so near may be one that is long.
     ovals, order = fit._replace(ellipse=(0.0, 0.0)), np.argsort(-fit.strength)
     sites, bright = fit.sites[order], fit.strength[order] > _BRIGHT * fit.strength.max()
-    near = [(_away(sites[:n], one, shown.real) < _BESIDE * fit.width).any() for n, one in enumerate(sites)]
+    near = [(away_from(sites[:n], one, shown.real) < APART * fit.width).any() for n, one in enumerate(sites)]
     starts = (ovals, ovals.some(order[bright & ~np.array(near)]))
-    found = min((_one_by_one(shown, _fitted(shown, start)) for start in starts), key=shown.cost)
+    found = min((grown(shown, fitted(shown, start)) for start in starts), key=shown.cost)
     before, noise = shown.chi_squared(fit), 2 * len(shown.waves.order)
     return found if shown.chi_squared(found) < max(_LESS_LEFT * before, min(noise, before / 2)) else fit
 
 
-def _less_tail(shown: _Shown, fit: CellFit) -> CellFit:
+def _less_tail(shown: Shown, fit: CellFit) -> CellFit:
     """The fit without sites that are but the tail of brighter ones, which has no more than two numbers: with the tail in their place, if there are such."""
     if len(fit.sites) < 2:
         return fit
-    tailed = _fitted(shown, fit._replace(tail=(_IN_TAIL, _WIDE * fit.width)))
+    tailed = fitted(shown, fit._replace(tail=(_IN_TAIL, _WIDE * fit.width)))
     kept = tailed.strength / tailed.strength.max() > _KEPT * fit.strength / fit.strength.max()
-    return fit if kept.all() else _fitted(shown, tailed.some(kept))
+    return fit if kept.all() else fitted(shown, tailed.some(kept))
 
 
 def left_beside(
@@ -172,16 +187,16 @@ def left_beside(
     along: float = 0.0,
 ) -> np.ndarray:
     """Standard deviations by which a column stands out of what is left over of a cell, at every bin that is not so near to a site that it is its misfit."""
-    score, at = _matched(rest, variance, real, width, along), _middles(rest.shape)
+    score, at = matched(rest, variance, real, width, along), middles(rest.shape)
     for site in sites:
-        score[_away(at, site, real).reshape(rest.shape) < _BESIDE * width] = 0
+        score[away_from(at, site, real).reshape(rest.shape) < APART * width] = 0
     return score
 
 
 def score_of_one(variance: np.ndarray, real: np.ndarray, width: float, along: float = 0.0) -> float:
     """Standard deviations by which a column of intensity 1 stands out of a cell."""
     one = rendered(np.full((1, 2), 0.5), np.ones(1), width, (variance.shape[0], variance.shape[1]), real)
-    return float(_matched(one, variance, real, width, along).max())
+    return float(matched(one, variance, real, width, along).max())
 
 
 def rendered(
@@ -203,12 +218,12 @@ def cells_around(reach: int) -> np.ndarray:
     return np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
 
 
-def _middles(bins: tuple[int, ...]) -> np.ndarray:
+def middles(bins: tuple[int, ...]) -> np.ndarray:
     """Middles (n, 2) of the bins of a cell, in its sides."""
     return np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n for n in bins), indexing="ij"), -1).reshape(-1, 2)
 
 
-def _away(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
+def away_from(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Distances in pixels to a site of a cell that repeats."""
     gap = at - site
     away: np.ndarray = np.linalg.norm(
@@ -217,7 +232,7 @@ def _away(at: np.ndarray, site: np.ndarray, real: np.ndarray) -> np.ndarray:
     return away
 
 
-def _matched(
+def matched(
     residual: np.ndarray, variance: np.ndarray, real: np.ndarray, width: float, along: float = 0.0
 ) -> np.ndarray:
     """Standard deviations by which a column of that width stands out of what is left over of a cell, at every bin."""
@@ -235,7 +250,7 @@ def _weight(variance: np.ndarray) -> float:
     return 2 * variance.size / float(variance.mean())
 
 
-def _fitted(shown: _Shown, start: CellFit) -> CellFit:
+def fitted(shown: Shown, start: CellFit) -> CellFit:
     """Least squares of structure factors by the steps of Levenberg and Marquardt from a start; tail and ellipse are fitted where this has them."""
     waves, y, weight = shown.waves, shown.waves.of_image(shown.mean), _weight(shown.variance)
     unknowns, p = Unknowns.of(waves, start)

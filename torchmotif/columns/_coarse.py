@@ -42,9 +42,10 @@ class Coarse(NamedTuple):
             return cls(1, tiles, (h, w))
         mask = tiles.usable.to(tiles.data.dtype)
         seen = _means(mask, side)
-        level = _means(tiles.level * mask, side) / seen.clamp(min=1e-6)
+        data = _means(tiles.data * mask, side) / seen.clamp(min=1e-6)
+        step = None if tiles.step is None else _means(tiles.step * mask, side) / seen.clamp(min=1e-6)
         usable = seen >= 0.5
-        return cls(side, Tiles(level, usable, usable & ~usable), (h, w))
+        return cls(side, Tiles(data, usable, usable & ~usable, step), (h, w))
 
     def cells(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """Cells of the fine pixels as these have them: a square pixel's variance is added to that of columns."""

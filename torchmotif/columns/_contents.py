@@ -9,8 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
-from torchmotif.columns._cell_fit import Waves
 from torchmotif.columns._territories import Located, bin_of, bins_of
+from torchmotif.columns._waves import Waves
 
 __all__ = ["Contents", "contents"]
 

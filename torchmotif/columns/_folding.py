@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +17,19 @@ from torchmotif.columns._filters import measured_mean
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
-from torchmotif.columns.model import Cell
+from torchmotif.columns.model import Cell, Tiles
 
-__all__ = ["CRYSTAL", "SLOW", "above", "along_rows", "first_cell", "folded", "mean_cell", "strength"]
+__all__ = [
+    "CRYSTAL",
+    "SLOW",
+    "above",
+    "along_rows",
+    "first_cell",
+    "folded",
+    "mean_cell",
+    "seen_best",
+    "strength",
+]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -38,27 +49,42 @@ _SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
 
-def first_cell(
-    level: Tensor, usable: Tensor, lattice: Lattice, sigma: float = 0.0, *, hum: bool = False
-) -> Cell | None:
+def first_cell(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool = False) -> Cell | None:
     """The mean cell of one crystal where its lattice is seen best, if it shows sites: of where its orders are strong.
 
     Phases are measured in windows of two lattice constants, or of `sigma` pixels if that is more.
     """
+    seen = seen_best(tiles, lattice, sigma, hum=hum)
+    return None if seen is None else mean_cell(seen.at, seen.inside, seen.vectors, seen.sigma, hum=hum)
+
+
+class SeenBest(NamedTuple):
+    """A lattice where it is seen best."""
+
+    at: Placed
+    inside: Tensor  # pixels where its orders are strong
+    vectors: np.ndarray  # (2, 2) reciprocal, without slope in their phases
+    sigma: float  # of the windows in which phases are measured
+
+
+def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool = False) -> SeenBest | None:
+    """The part of the windows where a lattice is seen best; None where that is smaller than the windows of its phases, see `first_cell`."""
     longest = float(np.linalg.norm(np.linalg.inv(lattice.vectors), axis=0).max())
     sigma, side = max(WINDOW * longest, sigma), max(lattice.side, math.ceil(_SHOWN_IN * longest))
     corner = (
         min(max(first - (side - lattice.side) // 2, 0), max(length - side, 0))
-        for first, length in zip(lattice.corner, level.shape[1:], strict=True)
+        for first, length in zip(lattice.corner, tiles.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    level, usable = (one[lattice.window, None, rows, cols].contiguous() for one in (level, usable))
+    level, usable = (
+        one[lattice.window, None, rows, cols].contiguous() for one in (tiles.level, tiles.usable)
+    )
     if sigma > min(level.shape[1:]):
         return None
     strongest = _strongest(level, usable, lattice.vectors, sigma, hum=hum)
     chosen = _refined(level, usable, strongest, sigma)
-    at = placed(level, usable, sent(chosen, level), sigma)
-    return mean_cell(at, above(usable, strength(at), CRYSTAL), chosen, sigma, hum=hum)
+    at = placed(level, usable, sent(chosen, level), sigma, steps=tiles.step is not None)
+    return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 
 def along_rows(pixels: Tensor, *, hum: bool) -> float:
@@ -89,7 +115,7 @@ def mean_cell(
 ) -> Cell | None:
     """The mean cell of some pixels, if it shows sites; of `hum`, by the orders that change along the rows. See `sites_of` for what is `known`."""
     real = np.linalg.inv(vectors).T
-    shown = folded(at.level, inside, at.place, real, hum=hum)
+    shown = folded(at, inside, real, hum=hum)
     if shown is None:
         return None
     before = None if known is None else known.columns
@@ -136,9 +162,8 @@ def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -
 
 
 def folded(
-    level: Tensor,
+    at: Placed | Located,
     inside: Tensor,
-    place: Tensor,
     real: np.ndarray,
     weights: Tensor | None = None,
     *,
@@ -146,9 +171,14 @@ def folded(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
     bins = bins_of(real)
-    # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise.
-    slow = measured_mean(level, inside, SLOW * float(np.linalg.norm(real, axis=1).max()), _SQUARE)
-    pixels = (level - slow, inside, place, weights)
+    level = at.level
+    if not at.steps:
+        # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
+        # step is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
+        level = level - measured_mean(
+            level, inside, SLOW * float(np.linalg.norm(real, axis=1).max()), _SQUARE
+        )
+    pixels = (level, inside, at.place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
         # Of few cells, which are wide where the image holds no more of them: bins twice as wide.

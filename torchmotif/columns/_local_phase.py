@@ -105,12 +105,18 @@ class Placed(NamedTuple):
     place: Float[Tensor, "t 2 h w"]  # phases of two orders over 2 pi, in [0, 1)
     level: Float[Tensor, "t h w"]  # pixels less their local mean
     amplitude: Float[Tensor, "t 2 m n"]  # of both orders on the coarse grid
+    steps: bool  # whether steps of the background were taken off
 
 
 def placed(
-    level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "2 2"], sigma: float
+    level: Float[Tensor, "t h w"],
+    usable: Tensor,
+    vectors: Float[Tensor, "2 2"],
+    sigma: float,
+    *,
+    steps: bool = False,
 ) -> Placed:
-    """The place of every pixel in its cell, by the local phases of two orders."""
+    """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off."""
     _, h, w = level.shape
     orders = local_orders(level, usable, vectors, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
@@ -125,7 +131,7 @@ def placed(
     every = [parts(*some) for some in _CHUNK.split(level, orders.field)]
     place, centred = (torch.cat(one) for one in zip(*every, strict=True))
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
-    return Placed(place, centred, amplitude)
+    return Placed(place, centred, amplitude, steps)
 
 
 def agreement(

@@ -73,7 +73,7 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
     Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
     """
     level, usable = tiles.level, tiles.usable
-    first, beside = _first_cells(level, usable, lattices(level, usable, spacing), [], hum=hum)
+    first, beside = _first_cells(tiles, lattices(level, usable, spacing), [], hum=hum)
     if not first:
         return ()
     coarse = Coarse.of(tiles, first)
@@ -82,9 +82,7 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
     left = float(rest.sum() / usable.sum().clamp(min=1))
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
-        more, turned = _first_cells(
-            level, usable, lattices(level, rest, spacing, beside=True), first, hum=hum
-        )
+        more, turned = _first_cells(tiles, lattices(level, rest, spacing, beside=True), first, hum=hum)
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
@@ -170,7 +168,7 @@ def _layers(tiles: Tiles, spacing: float, coarse: Coarse, *, hum: bool) -> list[
         apart = separation(seen[0].vectors, other.vectors)
         if apart == math.inf or 2 * wide > apart * min(level.shape[1:]):
             continue
-        cells = [first_cell(level, usable, one, wide / apart, hum=hum) for one in (seen[0], other)]
+        cells = [first_cell(tiles, one, wide / apart, hum=hum) for one in (seen[0], other)]
         alone = _without_others(coarse.tiles, coarse.cells([cell for cell in cells if cell is not None]))
         refined = [
             (mean_cell(at, at.inside, np.array(cell.orders), cell.window, hum=hum), at) for cell, at in alone
@@ -213,13 +211,13 @@ def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
 
 
 def _first_cells(
-    level: Tensor, usable: Tensor, seen: list[Lattice], known: list[Cell], *, hum: bool
+    tiles: Tiles, seen: list[Lattice], known: list[Cell], *, hum: bool
 ) -> tuple[list[Cell], list[Cell]]:
     """Cells of lattices where these are seen best, but of those that are known; and such of known lattices that are turned a little."""
     found: list[Cell] = []
     beside: list[Cell] = []
     for lattice in seen:
-        cell = first_cell(level, usable, lattice, hum=hum)
+        cell = first_cell(tiles, lattice, hum=hum)
         if cell is None:
             continue
         if not _is_known(cell, known + found):

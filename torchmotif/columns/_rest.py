@@ -245,14 +245,15 @@ def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[flo
     where = every[0]
     along = along_rows(where.inside, hum=model.hum)
     # Of two layers on each other, the other one is no trace of this one's.
-    found = folded(where.level - sum_of(model.cells, every), where.inside, where.place, real, hum=model.hum)
+    rest_of_all = where._replace(level=where.level - sum_of(model.cells, every))
+    found = folded(rest_of_all, where.inside, real, hum=model.hum)
     if found is None:
         return math.nan, math.nan, 0.0
     rest, variance = found
     left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width, along=along)
     fainter = 0.0
     if weights is not None:
-        weighted = folded(where.level, where.inside, where.place, real, weights, hum=model.hum)
+        weighted = folded(where, where.inside, real, weights, hum=model.hum)
         if weighted is not None:
             _, strength, *_ = sites_of(*weighted, real, along, cell.columns)
             fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0

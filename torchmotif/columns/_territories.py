@@ -48,6 +48,7 @@ class Located(NamedTuple):
     agrees: Windowed  # see `agreement`
     inside: Bool[Tensor, "t h w"]  # usable pixels of its crystal
     amplitude: Float[Tensor, "t 2 m n"]  # of both orders on the coarse grid
+    steps: bool  # whether steps of the background were taken off
 
 
 def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
@@ -67,7 +68,9 @@ def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
     for cell, (where, model), one in zip(cells, found, own, strict=True):
         inside = one & tiles.usable
         agrees = agreement(where.level, inside, model, lattice_constant(cell))
-        every.append(Located(where.place, where.level, agrees, inside, where.amplitude))
+        every.append(
+            Located(where.place, where.level, agrees, inside, where.amplitude, tiles.step is not None)
+        )
     return every
 
 

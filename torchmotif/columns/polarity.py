@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, sent
+from torchmotif.columns._cell_polarity import polarity_of_cell
 from torchmotif.columns._crystal import supports
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
@@ -20,13 +21,18 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
+__all__ = ["Polarity", "is_bright_field", "polarity_of", "skewness"]
 
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark, which both fits then tell. Simulated dark-field images of six structures, at 2 electrons per pixel and
 # more, and eight real ones have 0.5 to 2.0, the same inverted -0.3 to -1.9; inverted bilayers with 20 times 0.5 electrons -0.11 to -0.15. Of the images of
 # `benchmarks/columns/polarity.py` no bright one is taken for dark with -0.1 or -0.15.
-SKEWED = -0.1
+_SKEWED = -0.1
+# Skewness from which bright columns are not doubted where no mean cell tells them, up to that from which they need no telling.
+_OPEN = -0.3
+# Skewness from which columns are bright. Inverted honeycombs and centred lattices blurred until their columns hardly show have up to 0.82; three waves of a hexagonal lattice
+# that are in phase have (2/3)^0.5.
+_BRIGHT = 0.9
 _BETTER = 0.95  # of the residual variance that dark columns leave, over that of bright ones
 # Interquartile range over median of their distances: inverted MoSe2, perovskites and bilayers have 0.01 to 0.1, the gaps of a dense
 # colloid 0.17 to 0.19. An inverted pentagonal oxide, which has two distances, has 0.3; its columns are regular since this share of
@@ -52,6 +58,7 @@ class Polarity(NamedTuple):
     dark: bool
     spacing: float | None = None
     levels: ImageModel | None = None
+    doubtful: bool = False  # nothing tells
 
 
 def polarity_of(
@@ -65,9 +72,10 @@ def polarity_of(
 ) -> Polarity:
     """Whether the columns of an image are darker than what surrounds them, from the windows that tell its spacing.
 
-    Columns are narrower than the gaps between them, so the image is skewed towards them. Where it is skewed to the dark
-    side, both kinds are fitted, and dark columns must leave less: the gaps of a blurred honeycomb are as narrow as columns. They
-    must be regular, too: the gaps between densely packed particles are not, nor those between pairs of columns.
+    Columns are narrower than the gaps between them, so the image is skewed towards them. Unless it is clearly skewed to the bright side, which a blurred
+    honeycomb of dark columns is not, the mean cell of its crystal tells, see `polarity_of_cell`. Where that does not and the image is skewed to
+    the dark side, both kinds are fitted, and dark columns must leave less. They must be regular, too: the gaps between densely packed particles
+    are not, nor those between pairs of columns. Where it is hardly skewed then, nothing tells.
 
     Parameters
     ----------
@@ -83,16 +91,25 @@ def polarity_of(
     windows = first_windows(read, shape, device)
     try:
         level = levels(windows, axes=axes, limit=None, dark=False)
-        tiles = level.normalised(windows)
-        few = telling(tiles)
-        tiles = tiles.some(few)
-        measured = spacing_of(tiles, axes) if spacing is None else spacing
-        skewed = skewness(tiles, measured)
     except InputError:  # the calibration says what is wrong
         return Polarity(bright_field)
-    likely = skewed < (-SKEWED if bright_field else SKEWED)
+    tiles = level.normalised(windows)
+    few = telling(tiles)
+    tiles = tiles.some(few)
+    try:
+        measured = spacing_of(tiles, axes) if spacing is None else spacing
+    except InputError:  # bright columns are not seen
+        told = polarity_of_cell(tiles, 0.0, hum=level.hum)
+        return Polarity(told.dark if told and told.is_described else bright_field, None, level)
+    skewed = skewness(tiles, measured)
+    told = polarity_of_cell(tiles, measured, hum=level.hum) if skewed < _BRIGHT else None
+    if told and told.is_described:
+        return Polarity(told.dark, None if told.dark else measured, level)
+    likely = skewed < (-_SKEWED if bright_field else _SKEWED)
     dark = likely and (bright_field or _fits_better(windows[few], axes, spacing))
-    return Polarity(dark, None if dark else measured, level)
+    # Of a cell that is not that of columns, as where these are smeared, bright ones are at least the better guess.
+    doubtful = not (dark or bright_field) and _OPEN < skewed < -_SKEWED and (told is None or told.dark)
+    return Polarity(dark, None if dark else measured, level, doubtful)
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:
