@@ -210,7 +210,7 @@ def test_an_interrupt_while_saving_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MotifResult, "plot_map", interrupt)
+    monkeypatch.setattr(MotifResult, "empty_sites", interrupt)
     done = run("analyze", scan, "--out", tmp_path / "out")
     assert done.exit_code == 130
     assert "nothing was written" in done.stderr

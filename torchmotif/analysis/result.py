@@ -257,6 +257,9 @@ class MotifResult(Naming, Inside, Tables, Pictures):
         is pickled.
         """
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new, pictures_in(new) as write:
+            write("map", self._map_drawn())
+            write("motifs", self._motifs_drawn())
+            write("sites", self._sites_drawn())
             table = self.to_dataframe()
             if inside:
                 table = table.assign(**self.inside_table())
@@ -268,8 +271,6 @@ class MotifResult(Naming, Inside, Tables, Pictures):
                 write_names(new / _NAMES, self.names)
                 self.names.table().to_csv(new / "names.csv", index=False)
                 self.names.composition.to_csv(new / "composition.csv", index=False)
-            for name, figure in (self._figures() | {"sites": self._site_figure()}).items():
-                write(name, figure)
             if inside:
                 try:
                     write_inside(self, new)

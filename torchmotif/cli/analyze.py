@@ -1,6 +1,8 @@
 """torchmotif analyze and demo: from an image, or a simulated one, to a folder of results."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,7 +134,7 @@ def analyze(
              torchmotif analyze other.dm4 --out others --config results/run.json
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
-    with failing_clearly():
+    with failing_clearly(), _drawing_beside():
         load("torchmotif.analysis")
         from torchmotif.io import read
 
@@ -195,7 +197,7 @@ def demo(
     Example: torchmotif demo
              torchmotif demo --dose 0.1
     """
-    with failing_clearly():
+    with failing_clearly(), _drawing_beside():
         load("torchmotif.analysis")
         import torch
 
@@ -216,6 +218,15 @@ def demo(
         tell(result, out, report, as_json, specimen)
         if not as_json:
             typer.echo("\nNext, your own image:  torchmotif analyze scan.dm4 --out results")
+
+
+@contextmanager
+def _drawing_beside() -> Iterator[None]:
+    """Have pictures drawn by a second process, which loads what it needs while this one loads torch."""
+    from torchmotif.plot.beside import beside
+
+    with beside():
+        yield
 
 
 def _check_out(out: Path, force: bool) -> None:

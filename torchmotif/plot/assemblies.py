@@ -1,23 +1,22 @@
 """Assemblies of motifs: the atlas of the frequent ones, and the graph of their growth."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torchmotif.errors import InputError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.plane_graph import PlaneGraph
+from torchmotif.plot._groups import draw_groups, draw_growth
 from torchmotif.plot.figure import axes_or_new, new_figure
-from torchmotif.plot.style import OTHER, Style, label_styles
+from torchmotif.plot.style import Style, label_styles
 from torchmotif.statistics import AssemblyStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["atlas", "growth"]
-
-_CHARACTERS = {"favoured": ("#0072B2", "o"), "frustrated": ("#D55E00", "v"), "neutral": ("#666666", "s")}
+__all__ = ["atlas", "groups_drawn", "growth", "growth_drawn"]
 
 
 def atlas(
@@ -56,48 +55,56 @@ def atlas(
     InputError
         If there is no assembly of that size.
     """
-    from matplotlib.patches import Patch
+    drawn = groups_drawn(hierarchy, statistics, n=n, least_size=least_size, numbered=numbered)
+    if figure is None:
+        rows, columns = drawn["grid"]
+        figure = new_figure(1.5 * columns, 2.2 * rows + 0.5)
+    return draw_groups(figure, **drawn)
 
+
+def groups_drawn(
+    hierarchy: MotifHierarchy,
+    statistics: AssemblyStatistics,
+    *,
+    n: int,
+    least_size: int = 2,
+    numbered: bool = False,
+) -> dict[str, Any]:
+    """What the atlas draws, as arguments of `draw_groups`."""
     graph = hierarchy.graph_
     sizes = [level.size for level in hierarchy.levels_ if level.size >= least_size]
     if not sizes:
         raise InputError(f"hierarchy has no assemblies of {least_size} motifs or more; fit a larger max_size")
     table = statistics.table[statistics.table["count"] > 0]
     columns = max(n // len(sizes), 1)
-    if figure is None:
-        figure = new_figure(1.5 * columns, 2.2 * len(sizes) + 0.5)
     styles, outlines = label_styles(graph.label_names), _outlines(graph)
     closed = np.array(list(outlines), np.int64)
-    drawn: list[Axes] = []
+    steps = graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]]
+    usual = float(np.median(np.linalg.norm(steps, axis=1)))
+    groups: list[dict[str, Any]] = []
     seen: set[int] = set()
     for line, size in enumerate(sizes):
         rows = table[table["size"] == size].head(columns).to_dict("records")
         for place, row in enumerate(rows, start=1 + line * columns):
-            ax = figure.add_subplot(len(sizes), columns, place)
-            ax.set_axis_off()
             found = hierarchy.levels_[size - 1].occurrences(row["index"])
             nodes = found[np.isin(found, closed).all(axis=1).argmax()]  # at the rim cells are open
-            _draw_group(ax, graph, outlines, nodes, styles)
-            number = f"no. {len(drawn) + 1}\n" if numbered else ""
-            ax.set_title(
-                f"{number}{row['count']:,}\nz {_z(row['z'])}\n{row['energy_kt']:+.2f} kT",
-                fontsize=8,
-                linespacing=1.1,
+            number = f"no. {len(groups) + 1}\n" if numbered else ""
+            groups.append(
+                {
+                    "place": place,
+                    "title": f"{number}{row['count']:,}\nz {_z(row['z'])}\n{row['energy_kt']:+.2f} kT",
+                    "columns": graph.positions[nodes][:, ::-1],
+                    "cells": [
+                        {"corners": outlines[node], **_look(styles[int(graph.label_index[node])])}
+                        for node in nodes.tolist()
+                        if node in outlines
+                    ],
+                    "reach": 0.5 * (len(nodes) + 1) * usual,
+                }
             )
             seen.update(graph.label_index[nodes].tolist())
-            drawn.append(ax)
-    handles = [
-        Patch(fc=styles[i].colour, hatch=styles[i].hatch or None, ec="black", lw=0.4, label=_name(graph, i))
-        for i in sorted(seen)
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), columns),
-        frameon=False,
-        fontsize=8,
-    )
-    return drawn
+    legend = [{"name": _name(graph, label), **_look(styles[label])} for label in sorted(seen)]
+    return {"grid": (len(sizes), columns), "groups": groups, "legend": legend}
 
 
 def growth(
@@ -121,9 +128,15 @@ def growth(
     -------
     matplotlib Axes
     """
-    from matplotlib.collections import LineCollection
-
     axes = axes_or_new(ax, 1.9 * len(hierarchy.levels_) + 2, 5)
+    draw_growth(axes, **growth_drawn(hierarchy, statistics, per_level=per_level))
+    return axes
+
+
+def growth_drawn(
+    hierarchy: MotifHierarchy, statistics: AssemblyStatistics, *, per_level: int = 12
+) -> dict[str, Any]:
+    """What the growth draws, as arguments of `draw_growth`."""
     table = statistics.table
     kept = np.minimum([len(level) for level in hierarchy.levels_], per_level)
     table = table[
@@ -136,20 +149,19 @@ def growth(
         for larger, smaller, _ in hierarchy.containment(number).tolist()
         if larger < per_level and smaller < per_level
     ]
-    axes.add_collection(LineCollection(lines, colors=OTHER, linewidths=0.6, zorder=1))
-    for name, (colour, marker) in _CHARACTERS.items():
-        here = table[table["character"] == name]
-        if len(here):
-            axes.scatter(
-                here["size"], here["energy_kt"], s=36, color=colour, marker=marker, label=name, zorder=2
-            )
-    axes.axhline(0, color="black", lw=0.6)
-    axes.set_xticks(_sizes(hierarchy))
-    axes.set_xlabel("motifs in the assembly")
-    axes.set_ylabel(f"−ln(observed / expected), kT,\nagainst {statistics.null} labels")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return axes
+    return {
+        "sizes": _sizes(hierarchy),
+        "lines": np.array(lines, np.float64).reshape(-1, 2, 2),
+        "points": {
+            str(name): part[["size", "energy_kt"]].to_numpy(np.float64)
+            for name, part in table.groupby("character")
+        },
+        "null": statistics.null,
+    }
+
+
+def _look(style: Style) -> dict[str, str]:
+    return {"colour": style.colour, "hatch": style.hatch}
 
 
 def _sizes(hierarchy: MotifHierarchy) -> list[int]:
@@ -171,27 +183,3 @@ def _outlines(graph: PlaneGraph) -> dict[int, np.ndarray]:
     nodes, cells = graph.cells()
     corners = graph.faces.centroids[:, ::-1]
     return {node: corners[cell] for node, cell in zip(nodes.tolist(), cells, strict=True)}
-
-
-def _draw_group(
-    ax: "Axes", graph: PlaneGraph, outlines: dict[int, np.ndarray], nodes: np.ndarray, styles: list[Style]
-) -> None:
-    corners = [graph.positions[nodes][:, ::-1]]
-    for node in nodes.tolist():
-        if node in outlines:
-            corners.append(outlines[node])
-            style = styles[int(graph.label_index[node])]
-            ax.fill(*outlines[node].T, fc=style.colour, hatch=style.hatch or None, ec="black", lw=0.4)
-    ax.scatter(
-        graph.positions[nodes, 1], graph.positions[nodes, 0], s=6, color="white", ec="black", lw=0.3, zorder=3
-    )
-    drawn = np.concatenate(corners)
-    middle = (drawn.max(axis=0) + drawn.min(axis=0)) / 2
-    steps = graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]]
-    usual = 0.5 * (len(nodes) + 1) * np.median(np.linalg.norm(steps, axis=1))
-    reach = max(
-        usual, 0.52 * np.ptp(drawn, axis=0).max()
-    )  # one scale, except for cells that are far too large
-    ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
-    ax.set(xticks=[], yticks=[])
-    ax.set_aspect("equal")

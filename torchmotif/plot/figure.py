@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "axes_or_new",
+    "bare_figure",
     "figure_of",
     "laid_out",
     "new_figure",
@@ -38,6 +39,50 @@ def new_figure(width_in: float, height_in: float) -> "Figure":
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=(width_in, height_in), dpi=150, layout="constrained")
+
+
+def bare_figure(
+    width_in: float,
+    height_in: float,
+    margins_in: tuple[float, float, float, float],
+    *,
+    grid: tuple[int, int] = (1, 1),
+    gaps_in: tuple[float, float] = (0.0, 0.0),
+) -> "Figure":
+    """A figure without pyplot: no window, nothing to close. What is drawn does not lay it out, which takes as long as to draw it.
+
+    Parameters
+    ----------
+    width_in, height_in : float
+        Inches.
+    margins_in : (float, float, float, float)
+        Left, bottom, right and top of all axes, in inches.
+    grid : (int, int)
+        Rows and columns of axes.
+    gaps_in : (float, float)
+        Between rows, where titles stand, and between columns, in inches.
+
+    Examples
+    --------
+    >>> figure = bare_figure(4.0, 3.0, (0.5, 0.5, 0.0, 0.0), grid=(2, 1), gaps_in=(0.5, 0.0))
+    >>> (figure.add_subplot(2, 1, 1).get_position().size * (4.0, 3.0)).tolist()
+    [3.5, 1.0]
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=150)
+    left, bottom, right, top = margins_in
+    high = (height_in - bottom - top - gaps_in[0] * (grid[0] - 1)) / grid[0]
+    wide = (width_in - left - right - gaps_in[1] * (grid[1] - 1)) / grid[1]
+    figure.subplots_adjust(
+        left / width_in,
+        bottom / height_in,
+        1 - right / width_in,
+        1 - top / height_in,
+        hspace=gaps_in[0] / high,
+        wspace=gaps_in[1] / wide,
+    )
+    return figure
 
 
 def axes_or_new(ax: "Axes | None", width_in: float = 7.0, height_in: float = 4.5) -> "Axes":

@@ -11,8 +11,8 @@ from torchmotif.errors import InputError
 from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.names import NONE
 from torchmotif.plane_graph import PlaneGraph
-from torchmotif.plot import atlas, growth
-from torchmotif.report.figures import bare_figure, inline_svg
+from torchmotif.plot.assemblies import groups_drawn, growth_drawn
+from torchmotif.report.figures import inline_svg
 from torchmotif.report.groups import RIM
 from torchmotif.statistics import AssemblyStatistics, assembly_statistics
 
@@ -29,7 +29,6 @@ _SIZE = 3  # motifs in the largest assemblies
 _SAMPLES = 60  # of the null model
 _FREQUENT, _RARE = 4, 4  # rows of the table for each size: of all assemblies, and of those with a rare motif
 _INCLUSIONS = 8
-_TITLE_IN = 0.65  # of four lines
 
 
 def hierarchy_section(result: "Shown") -> dict[str, Any]:
@@ -122,14 +121,16 @@ def _pictures(
         return {}
     sizes, columns = len(hierarchy.levels_) - 1, _FREQUENT + _RARE
     legend = 0.1 + 0.2 * math.ceil(len(hierarchy.graph_.label_names) / columns)
-    margins = (0.05, legend, 0.05, _TITLE_IN)
-    shown = bare_figure(10.5, 1.9 * sizes + legend, margins, grid=(sizes, columns), gaps_in=(_TITLE_IN, 0.15))
-    points = bare_figure(6.0, 4.2, (0.85, 0.5, 0.1, 0.1))
-    atlas(hierarchy, chosen, n=columns * sizes, numbered=True, figure=shown)
-    growth(hierarchy, statistics, ax=points.add_subplot())
     return {
-        "atlas": inline_svg(shown, "Assemblies, with count, z-score and energy"),
-        "growth": inline_svg(points, "Energies of assemblies against their size"),
+        "atlas": inline_svg(
+            "atlas",
+            "Assemblies, with count, z-score and energy",
+            legend_in=legend,
+            **groups_drawn(hierarchy, chosen, n=columns * sizes, numbered=True),
+        ),
+        "growth": inline_svg(
+            "growth", "Energies of assemblies against their size", **growth_drawn(hierarchy, statistics)
+        ),
     }
 
 

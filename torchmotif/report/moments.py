@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchmotif.layout import ForceLayout
 from torchmotif.noise import moment_variance
-from torchmotif.plot import moment_spectrum
-from torchmotif.report.figures import bare_figure, inline_svg
+from torchmotif.report.figures import InlineSvg, inline_svg
 from torchmotif.report.pixels import finite
 from torchmotif.zernike import ZernikeBasis
 
@@ -77,7 +76,7 @@ def layout_of(sample: Sample) -> np.ndarray | None:
     return np.asarray(ForceLayout(10, random_state=0).fit_transform(features), np.float64)
 
 
-def spectrum(result: "Shown", sample: Sample) -> Any:
+def spectrum(result: "Shown", sample: Sample) -> InlineSvg | None:
     """The power of the moments, order by order, as a picture; None without columns.
 
     Parameters
@@ -87,7 +86,7 @@ def spectrum(result: "Shown", sample: Sample) -> Any:
 
     Returns
     -------
-    Markup or None
+    InlineSvg or None
     """
     if len(sample.index) < 2:
         return None
@@ -102,12 +101,11 @@ def spectrum(result: "Shown", sample: Sample) -> Any:
         noise = np.asarray(moment_variance(mean[None], basis.basis.numpy(), electrons_per_unit=gain))[0]
     power = np.square(sample.moments.mean(axis=0))
     power[0] = (mean.mean() if counts.any() else 0.0) ** 2  # of the pixels as they are
-    figure = bare_figure(5.6, 3.4, (0.75, 0.5, 0.1, 0.1))
-    moment_spectrum(
-        basis.orders.numpy(),
-        power,
-        sample.moments.var(axis=0),
-        noise,
-        ax=figure.add_subplot(),
+    return inline_svg(
+        "spectrum",
+        "Power of the Zernike moments against their radial order",
+        orders=basis.orders.numpy(),
+        mean=power,
+        variance=sample.moments.var(axis=0),
+        noise=noise,
     )
-    return inline_svg(figure, "Power of the Zernike moments against their radial order")

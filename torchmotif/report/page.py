@@ -48,8 +48,10 @@ def render(result: "Shown") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    groups = groups_of(result)
+    # What is drawn first, since another process may draw it meanwhile.
     sample = sampled_moments(result)
+    power, symmetry, hierarchy = spectrum(result, sample), symmetry_section(result), hierarchy_section(result)
+    groups = groups_of(result)
     layout = layout_of(sample)
     data = viewer_data(result, groups)
     if layout is not None:
@@ -66,9 +68,9 @@ def render(result: "Shown") -> str:
         layers=[layer["name"] for layer in data["layers"]],
         sampled=len(sample.index),
         has_layout=layout is not None,
-        spectrum=spectrum(result, sample),
-        symmetry=symmetry_section(result),
-        hierarchy=hierarchy_section(result),
+        spectrum=power,
+        symmetry=symmetry,
+        hierarchy=hierarchy,
         provenance=provenance(result),
         data=Markup(_json_for_script(data)),  # noqa: S704  # holds no "<"
         script=Markup(script),  # noqa: S704  # a file of ours

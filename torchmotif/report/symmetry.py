@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torchmotif.plot import symmetry_maps
-from torchmotif.report.figures import bare_figure, inline_svg
+from torchmotif.report.figures import inline_svg
 from torchmotif.report.pixels import finite, shrunk
 from torchmotif.zernike import ZernikeBasis, rotational_symmetry_map
 
@@ -45,12 +44,12 @@ def symmetry_section(result: "Shown") -> dict[str, Any] | None:
         return None
     maps = np.asarray(rotational_symmetry_map(image, ZernikeBasis(_N_MAX, window), _FOLDS))
     sizes = result.image.pixel_size_nm
-    figure = bare_figure(10.5, 2.5, (0.05, 0.05, 0.0, 0.3), grid=(1, len(_FOLDS)), gaps_in=(0.0, 0.1))
-    symmetry_maps(
-        maps,
-        _FOLDS,
+    picture = inline_svg(
+        "symmetry",
+        "Maps of two-, three-, four- and sixfold rotational symmetry",
+        maps=maps,
+        folds=_FOLDS,
         pixel_size_nm=None if sizes is None else (sizes[0] * factor, sizes[1] * factor),
-        figure=figure,
     )
     part = "the whole image"
     if cut != list(result.image.shape):
@@ -60,6 +59,6 @@ def symmetry_section(result: "Shown") -> dict[str, Any] | None:
     if sizes is not None:
         length += f" ({window * factor * math.sqrt(sizes[0] * sizes[1]):.2g} nm)"
     return {
-        "picture": inline_svg(figure, "Maps of two-, three-, four- and sixfold rotational symmetry"),
+        "picture": picture,
         "text": f"Of {part}{binned}, in a window of {length}.",
     }
