@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from torchmotif.errors import InputError
+from torchmotif.lattice._residuals import residuals_of
 
-__all__ = ["States", "learn_states", "noise_at", "residuals_of"]
+__all__ = ["States", "learn_states"]
 
 Values = NDArray[np.float64]
 
@@ -24,10 +25,10 @@ _NOISES = 4  # groups of sites by their noise
 _FARTHEST = -2.0, 5.0  # intensities beyond which it makes no difference how far
 _LEAST_SPREAD = 1e-3  # of a full site: no crystal is more regular
 _LEAST_FRACTION = 0.05  # of a full site, that a state has which is not empty
-_LEAST_NOISE = 0.25  # of the variance of a site's noise, that it has in any state
 # Of a full site's intensity: a state that lacks less counts as full. One atom of four is a quarter; what a column lacks by
 # its surroundings, such as the tails of missing neighbours, is a tenth at most in simulated MX2.
 _LEAST_MISSING = 0.18
+_PRICES = {"e": 1, "h": 1, "p": 2, "b": 3}  # parameters of a state that is empty, half, any part, or broad
 FULL, PARTIAL, EMPTY = "full", "partial", "empty"
 
 
@@ -100,54 +101,16 @@ class States:
 
     def joint(self, y: Values, s: Values) -> Values:
         """Logarithm of the density of every state times its share, shape (n, k), in units of a full site."""
-        far, gain, noise = self.residuals(y, s)
-        variance = gain**2 * (noise + self.spreads**2)
-        joint: Values = np.log(self.shares) - 0.5 * (far**2 / variance + np.log(variance))
-        return joint
-
-    def residuals(self, y: Values, s: Values) -> tuple[Values, Values, Values]:
-        """Of every site from every state: how far it is in the power of it, the derivative of that, the noise; each (n, k)."""
-        return residuals_of(self.fractions, 1.0, y, s, self.slope)
+        residuals = residuals_of(self.fractions, 1.0, y, s, self.slope)
+        return _joint(residuals, self.shares, self.spreads)
 
 
-def residuals_of(
-    levels: Values, reference: float, y: Values, s: Values, slope: float
-) -> tuple[Values, Values, Values]:
-    """How far n intensities are from k levels in the power 2/3 of their counts, in which noise is not askew (Anscombe, 1953).
-
-    Parameters
-    ----------
-    levels : array of shape (k,)
-    reference : float
-        The level at which the power has the slope 1: that of most intensities.
-    y, s : arrays of shape (n,)
-        Intensities and their standard deviations.
-    slope : float
-        By how much the variance grows with the intensity; at 0 there is no power.
-
-    Returns
-    -------
-    far : array of shape (n, k)
-        Intensity less level, both in the power.
-    gain : array of shape (n, k)
-        Derivative of the power at the levels.
-    noise : array of shape (n, k)
-        Variance of the noise at the levels, not in the power.
-    """
-    noise = noise_at(levels, y, s, slope)
-    if slope <= 0:
-        return y[:, None] - levels, np.ones_like(noise), noise
-    # Of counts, the variance is the count: relative to that at the reference, to the power 2/3.
-    full = noise_at(np.array([reference]), y, s, slope)
-    ratio = noise / full
-    far = 1.5 * full / slope * ((s[:, None] ** 2 / full) ** (2 / 3) - ratio ** (2 / 3))
-    return far, ratio ** (-1 / 3), noise
-
-
-def noise_at(levels: Values, y: Values, s: Values, slope: float) -> Values:
-    """Variance that the noise of each of n intensities y, with standard deviation s, would have at each of k levels, shape (n, k)."""
-    here = s[:, None] ** 2
-    return np.maximum(here + slope * (levels - y[:, None]), here * _LEAST_NOISE)
+def _joint(residuals: tuple[Values, Values, Values], shares: Values, spreads: Values) -> Values:
+    """As `States.joint`, from `residuals_of`."""
+    far, gain, noise = residuals
+    variance = gain**2 * (noise + spreads[..., None, :] ** 2)
+    joint: Values = np.log(shares)[..., None, :] - 0.5 * (far**2 / variance + np.log(variance))
+    return joint
 
 
 def learn_states(intensities: Values, errors: Values) -> States:
@@ -201,14 +164,13 @@ def learn_states(intensities: Values, errors: Values) -> States:
     one = np.ones(1)
     noise = float(np.average(sites.s**2, weights=sites.weight))
     spread = math.sqrt(max(_robust_variance(sites) - noise, 1e-4))
-    states, best = _fitted(States(one, one, spread * one, 1.0, slope), sites, "f", _STEPS)
+    [(states, best)] = _fitted([States(one, one, spread * one, 1.0, slope)], sites, ["f"], _STEPS)
     kinds, price = "f", math.log(sites.weight.sum())
     while len(states.shares) < _MOST:
+        more = [kind for kind in _PRICES if not (kind in "eh" and kind in kinds)]
         found = [
-            (2 * (gain - best) - price * cost, tried, gain, kinds + kind)
-            for kind, cost in (("e", 1), ("h", 1), ("p", 2), ("b", 3))
-            if not (kind in "eh" and kind in kinds)
-            for tried, gain in [_added(states, sites, kinds, kind)]
+            (2 * (gain - best) - price * _PRICES[kind], tried, gain, kinds + kind)
+            for kind, (tried, gain) in zip(more, _added(states, sites, kinds, more), strict=True)
         ]
         evidence, tried, gain, chosen = max(found, key=lambda one: one[0])
         if evidence <= 0:
@@ -228,66 +190,97 @@ def _scaled(states: States) -> States:
     )
 
 
-def _added(states: States, sites: _Sites, kinds: str, kind: str) -> tuple[States, float]:
-    """The states with one more of a kind: empty, half, any part, or broad."""
-    starts = {"e": (0.0,), "h": (0.5,), "b": (1.0,)}.get(kind, _STARTS)
-    wide = 3.0 if kind == "b" else 1.0
-    found = [
-        _fitted(
-            replace(
-                states,
-                fractions=np.append(states.fractions, start * states.fractions[0]),
-                shares=np.append(states.shares * (1 - _FIRST_SHARE), _FIRST_SHARE),
-                spreads=np.append(states.spreads, wide * states.spreads[0]),
-            ),
-            sites,
-            kinds + kind,
-            _TRIED if len(starts) > 1 else _STEPS,
-        )
-        for start in starts
+def _added(states: States, sites: _Sites, kinds: str, more: list[str]) -> list[tuple[States, float]]:
+    """The states with one more of each kind, and their log-likelihoods."""
+    partly = _fitted(
+        [_started(states, start, "p") for start in _STARTS], sites, [kinds + "p"] * len(_STARTS), _TRIED
+    )
+    starts = {"e": 0.0, "h": 0.5, "b": 1.0}
+    tried = [
+        max(partly, key=lambda one: one[1])[0] if kind == "p" else _started(states, starts[kind], kind)
+        for kind in more
     ]
-    best = max(found, key=lambda one: one[1])
-    return best if len(starts) == 1 else _fitted(best[0], sites, kinds + kind, _STEPS)
+    return _fitted(tried, sites, [kinds + kind for kind in more], _STEPS)
 
 
-def _fitted(states: States, sites: _Sites, kinds: str, steps: int) -> tuple[States, float]:
-    """Expectation and maximisation; the states and their log-likelihood."""
+def _started(states: States, start: float, kind: str) -> States:
+    """The states with one more, from which its fit sets out."""
+    return replace(
+        states,
+        fractions=np.append(states.fractions, start * states.fractions[0]),
+        shares=np.append(states.shares * (1 - _FIRST_SHARE), _FIRST_SHARE),
+        spreads=np.append(states.spreads, (3.0 if kind == "b" else 1.0) * states.spreads[0]),
+    )
+
+
+def _fitted(starts: list[States], sites: _Sites, kinds: list[str], steps: int) -> list[tuple[States, float]]:
+    """Expectation and maximisation of c mixtures of k states side by side; the mixtures and their log-likelihoods."""
     y, s, weight = sites
-    free, broad, half = (np.array([kind in group for kind in kinds]) for group in ("fpb", "b", "h"))
-    before, best = -np.inf, states
+    free, broad, half = (
+        np.array([[one in group for one in kind] for kind in kinds]) for group in ("fpb", "b", "h")
+    )
+    # Fractions, shares and spreads, (3, c, k), of those that still change, and of the best that each had.
+    now = np.array([[getattr(one, name) for one in starts] for name in ("fractions", "shares", "spreads")])
+    best, most, at = now.copy(), np.full(len(starts), -np.inf), np.arange(len(starts))
     for _ in range(steps):
-        joint = states.joint(y, s)
-        most = joint.max(axis=1)
-        density = np.exp(joint - most[:, None])
-        total = density.sum(axis=1)
-        now = float(weight @ (most + np.log(total)))
-        if now > before:
-            best = states
-        if now - before < _CONVERGED * weight.sum():
+        fractions, shares, spreads = now
+        residuals = residuals_of(fractions, 1.0, y, s, starts[0].slope)
+        share, likelihood = _expected(_joint(residuals, shares, spreads), weight)
+        better = likelihood > most[at]
+        best[:, at[better]] = now[:, better]
+        goes_on = ~(likelihood - most[at] < _CONVERGED * weight.sum())
+        most[at] = np.maximum(most[at], likelihood)
+        if not goes_on.any():
             break
-        before = now
-        share = density / total[:, None] * weight[:, None]
-        far, gain, noise = states.residuals(y, s)
+        at, share, (far, gain, noise) = at[goes_on], share[goes_on], (one[goes_on] for one in residuals)
+        fractions, spreads = fractions[goes_on], spreads[goes_on]
+        pull = share / (noise + spreads[:, None] ** 2)
         far = far / gain
-        pull = share / (noise + states.spreads**2)
-        step = (pull * far).sum(0) / np.maximum(pull.sum(0), 1e-300)
-        fractions = np.where(free, np.maximum(states.fractions + step, _LEAST_FRACTION), states.fractions)
-        fractions[half] = fractions[0] / 2
-        # By Fisher's score: expectation and maximisation come ever more slowly to a spread that is none.
-        certain = share / (noise + states.spreads**2) ** 2
-        excess = certain * (far**2 - noise - states.spreads**2)
-        groups = [~broad, *(np.arange(len(broad)) == number for number in np.flatnonzero(broad))]
-        spreads = states.spreads.copy()
-        for one in groups:
-            better = spreads[one] ** 2 + excess[:, one].sum() / max(certain[:, one].sum(), 1e-300)
-            spreads[one] = np.sqrt(np.maximum(better, _LEAST_SPREAD**2))
-        states = replace(
-            states,
-            fractions=fractions,
-            shares=np.maximum(share.sum(0) / weight.sum(), 1e-12),
-            spreads=spreads,
+        now = np.stack(
+            [
+                _moved(fractions, pull, far, free[at], half[at]),
+                np.maximum(share.sum(1) / weight.sum(), 1e-12),
+                _widened(spreads, pull, far, noise, broad[at]),
+            ]
         )
-    return best, max(before, now)
+    return [
+        (replace(start, fractions=one[0], shares=one[1], spreads=one[2]), float(most[number]))
+        for number, (start, one) in enumerate(zip(starts, best.swapaxes(0, 1), strict=True))
+    ]
+
+
+def _expected(joint: Values, weight: Values) -> tuple[Values, Values]:
+    """Share that each state has of each site, times its weight, (c, n, k); and the log-likelihoods, (c,)."""
+    most = joint.max(axis=2, keepdims=True)
+    density = np.exp(joint - most)
+    total = density.sum(axis=2, keepdims=True)
+    likelihood: Values = (most + np.log(total))[..., 0] @ weight
+    return density / total * weight[:, None], likelihood
+
+
+def _moved(
+    fractions: Values, pull: Values, far: Values, free: NDArray[np.bool_], half: NDArray[np.bool_]
+) -> Values:
+    """Fractions that fit better, of states that may have any; of halves, half of the first; (c, k)."""
+    step = (pull * far).sum(1) / np.maximum(pull.sum(1), 1e-300)
+    moved = np.where(free, np.maximum(fractions + step, _LEAST_FRACTION), fractions)
+    return np.where(half, moved[:, :1] / 2, moved)
+
+
+def _widened(spreads: Values, pull: Values, far: Values, noise: Values, broad: NDArray[np.bool_]) -> Values:
+    """Spreads that fit better, one of all states but the broad ones, which have their own; (c, k).
+
+    By Fisher's score: expectation and maximisation come ever more slowly to a spread that is none.
+    """
+    before = spreads**2
+    certain = pull / (noise + before[:, None])
+    excess = (certain * (far**2 - noise - before[:, None])).sum(1)
+    certain = certain.sum(1)
+    excess, certain = (
+        np.where(broad, one, (one * ~broad).sum(1, keepdims=True)) for one in (excess, certain)
+    )
+    wide: Values = np.sqrt(np.maximum(before + excess / np.maximum(certain, 1e-300), _LEAST_SPREAD**2))
+    return wide
 
 
 def _slope(y: Values, s: Values) -> float:

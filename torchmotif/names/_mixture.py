@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from torchmotif.lattice.states import noise_at, residuals_of
+from torchmotif.lattice._residuals import noise_at, residuals_of
 
 __all__ = ["Fitted", "Levels", "fit_mixture", "main_level"]
 
