@@ -232,6 +232,19 @@ def test_ctrl_c_leaves_a_whole_folder_or_none(tmp_path: Path, delay_s: float) ->
         assert tm.MotifResult.load(tmp_path / "out").n_motifs > 0
 
 
+def test_a_file_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom torchmotif.cli import app\n"
+        "try:\n app(['analyze', 'no.dm4', '--out', 'out'])\nfinally:\n print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no file no.dm4\n"
+    assert done.stdout == "False\n"
+
+
 def test_help_shows_an_example_of_every_command() -> None:
     assert "Exit codes" in run("--help").stdout
     for command in ("analyze", "batch", "demo", "dose", "info"):

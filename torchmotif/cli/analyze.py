@@ -134,6 +134,8 @@ def analyze(
              torchmotif analyze other.dm4 --out others --config results/run.json
              torchmotif analyze scan.dm4 --out results --json > found.json
     """
+    with failing_clearly():
+        _check_image(image)
     with failing_clearly(), _drawing_beside():
         load("torchmotif.analysis")
         from torchmotif.io import read
@@ -227,6 +229,14 @@ def _drawing_beside() -> Iterator[None]:
 
     with beside():
         yield
+
+
+def _check_image(image: Path | None) -> None:
+    """Refuse a file that is not there before anything is loaded: a wrong path is the commonest mistake."""
+    if image is not None and not image.exists():
+        from torchmotif.io import contents
+
+        contents(image, lazy=True)
 
 
 def _check_out(out: Path, force: bool) -> None:
