@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import torchmotif as tm
-from torchmotif.plot import beside as module
-from torchmotif.plot.beside import beside, draw, serve
+from torchmotif.plot import _beside as module
+from torchmotif.plot._beside import beside, draw, serve
 
 PATCH = {"templates": np.eye(5)[None], "counts": np.array([7])}
 
@@ -119,7 +119,7 @@ def test_the_process_has_ended_afterwards(error: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_an_interrupt_ends_both() -> None:
     code = (
-        "import time\nfrom torchmotif.plot import beside\nbeside._cores = lambda: 2\n"
+        "import time\nfrom torchmotif.plot import _beside as beside\nbeside._cores = lambda: 2\n"
         "with beside.beside() as second:\n print(second._process.pid, flush=True)\n time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from torchmotif.analysis._png import pictures_in
-from torchmotif.plot.packed import packed, pixels
+from torchmotif.plot._packed import packed, pixels
 
 
 def figure(layout: Any = None) -> Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchmotif.analysis._png import png
-from torchmotif.plot.packed import frame_of
+from torchmotif.plot._packed import frame_of
 from torchmotif.plot.style import AT_RIM
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 
 from torchmotif import plot
 from torchmotif.analysis._cell import cell_of
-from torchmotif.plot.sheets import sheet
+from torchmotif.plot._sheets import sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

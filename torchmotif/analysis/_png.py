@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchmotif.plot.beside import Drawing, draw
-from torchmotif.plot.packed import ON_A_PAGE, packed, pixels
+from torchmotif.plot._beside import Drawing, draw
+from torchmotif.plot._packed import ON_A_PAGE, packed, pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -225,7 +225,7 @@ def demo(
 @contextmanager
 def _drawing_beside() -> Iterator[None]:
     """Have pictures drawn by a second process, which loads what it needs while this one loads torch."""
-    from torchmotif.plot.beside import beside
+    from torchmotif.plot._beside import beside
 
     with beside():
         yield

@@ -4,7 +4,7 @@ import re
 from itertools import count
 from typing import Any
 
-from torchmotif.plot.beside import Drawing, draw
+from torchmotif.plot._beside import Drawing, draw
 
 __all__ = ["InlineSvg", "inline_svg"]
 
@@ -44,7 +44,7 @@ class InlineSvg:
 
 
 def inline_svg(sheet: str, label: str, **arguments: Any) -> InlineSvg:
-    """Have a sheet of `torchmotif.plot.sheets` drawn to stand in a page.
+    """Have a sheet of `torchmotif.plot._sheets` drawn to stand in a page.
 
     Parameters
     ----------

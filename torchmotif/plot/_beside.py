@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from torchmotif.plot.packed import IN_A_FILE, packed, pixels, svg
-from torchmotif.plot.sheets import sheet
+from torchmotif.plot._packed import IN_A_FILE, packed, pixels, svg
+from torchmotif.plot._sheets import sheet
 
 __all__ = ["Drawing", "Second", "beside", "draw", "main", "serve"]
 
@@ -28,7 +28,7 @@ Format = Literal["png", "svg"]
 _SIZE = 8  # bytes before each message, that say how long it is
 _ARRAY = "torchmotif array"  # in the place of an array: its number
 # Of the interpreter's own search path and nothing else: a file of the working folder is not taken for a module.
-_START = "import sys; sys.path[:] = sys.argv[1:]; from torchmotif.plot.beside import main; main()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from torchmotif.plot._beside import main; main()"
 _ALONE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
 _PATIENCE_S = 5.0  # that the process has to end by itself, as it does once it has drawn what it draws
 
@@ -39,7 +39,7 @@ class Drawing:
     Parameters
     ----------
     name : str
-        Of the sheet, see `torchmotif.plot.sheets`.
+        Of the sheet, see `torchmotif.plot._sheets`.
     kind : {"png", "svg"}
     arguments : dict
         Of the sheet.
@@ -117,7 +117,7 @@ def draw(name: str, kind: Format, arguments: dict[str, Any]) -> Drawing:
     Parameters
     ----------
     name : str
-        Of the sheet, see `torchmotif.plot.sheets`.
+        Of the sheet, see `torchmotif.plot._sheets`.
     kind : {"png", "svg"}
     arguments : dict
         Of the sheet.
