@@ -85,12 +85,12 @@ def test_a_process_that_is_gone_is_done_without() -> None:
         assert draw("motifs", "png", PATCH).result() == expected
 
 
-@pytest.mark.parametrize("why", ["one core", "no interpreter"])
+@pytest.mark.parametrize("why", ["one core", "no interpreter", "built in"])
 def test_without_a_second_process_pictures_are_drawn_here(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if why == "one core":
         monkeypatch.setattr(module, "_cores", lambda: 1)
     else:
-        monkeypatch.setattr(sys, "executable", "/no/such/python")
+        monkeypatch.setattr(sys, "executable", "/no/such/python" if why == "no interpreter" else None)
     with beside() as second:
         assert second is None
         assert draw("motifs", "png", PATCH).result().startswith(b"\x89PNG")
@@ -114,6 +114,25 @@ def test_the_process_has_ended_afterwards(error: Any) -> None:
             within()
     assert seen[0]._process.returncode is not None
     assert draw("motifs", "png", PATCH).result()  # here, again
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_a_process_that_hangs_is_not_waited_for_at_the_end() -> None:
+    asked = """
+import os, signal, time
+import numpy as np
+from torchmotif.plot._beside import beside, draw
+with beside() as second:
+    os.kill(second._process.pid, signal.SIGSTOP)
+    big = {"image": np.zeros((1024, 1024)), "positions": np.ones((3, 2)), "labels": np.zeros(3, int), "spacing": 20.0}
+    draw("map", "png", big)
+    time.sleep(0.5)  # the pipe is full
+print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "ended\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")

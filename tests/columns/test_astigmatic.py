@@ -89,3 +89,16 @@ def test_a_cell_of_ellipses_has_no_other_sites() -> None:
     assert strength.min() / strength.max() == pytest.approx(0.1, rel=0.05)
     assert found == pytest.approx(width, rel=0.02)
     assert shape == pytest.approx(ellipse, abs=0.01)
+
+
+@pytest.mark.parametrize("pool", [(2, 1), (1, 2)])
+def test_oxygen_in_pixels_twice_as_long_as_wide(pool: tuple[int, int]) -> None:
+    specimen = tm.datasets.perovskite((256 * pool[0], 256 * pool[1]), 0.0225)
+    image = np.asarray(specimen.image).reshape(256, pool[0], 256, pool[1]).mean((1, 3))
+    image += 0.2 * image.max()
+    pixels = np.random.default_rng(0).poisson(200 * image / image.mean()).astype(np.float32)
+    truth = (np.asarray(specimen.truth.positions) + 0.5) / pool - 0.5
+    truth = truth[((truth > 2) & (truth < 253)).all(1)]
+    found = tm.find_columns(tm.Micrograph(pixels, (0.0225 * pool[0], 0.0225 * pool[1]), "nm")).positions
+    assert (cKDTree(found * pool).query(truth * pool)[0] < 3.0).mean() >= 0.97
+    assert (cKDTree(truth * pool).query(found * pool)[0] < 3.0).mean() >= 0.95

@@ -84,7 +84,7 @@ def test_waves_that_are_their_own_negative_have_no_polarity() -> None:
     row, col = np.mgrid[:192, :192] * (2 * np.pi / 17.3)
     clean = 40 + 10 * (np.cos(row + 0.2 * col) + np.cos(col - 0.2 * row))
     pixels = np.random.default_rng(0).poisson(clean).astype(np.float32)
-    assert told(pixels).doubtful
+    assert told(pixels).unknown
     with pytest.warns(TorchMotifWarning, match="whether the columns are bright or dark"):
         tm.analyze(pixels, hierarchy=0, progress=False)
 
@@ -114,3 +114,32 @@ def test_dark_columns_are_said_to_be_dark() -> None:
 )
 def test_names_say_bright_field(name: str | None, said: bool) -> None:
     assert is_bright_field(name) == said
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("pixel_nm", [0.05, 0.08])
+def test_columns_of_few_pixels_have_a_polarity(pixel_nm: float, dark: bool) -> None:
+    specimen = tm.datasets.perovskite((256, 256), pixel_nm)
+    image = np.asarray(specimen.image)
+    image = 1.2 * image.max() - image if dark else image + 0.2 * image.max()
+    pixels = np.random.default_rng(0).poisson(200 * image / image.mean()).astype(np.float32)
+    assert told(pixels).dark == dark
+    assert len(tm.find_columns(pixels)) > 1500
+
+
+def test_the_edge_of_a_crystal_is_no_dark_column() -> None:
+    square = tm.datasets.square((320, 320), electrons_per_pixel=50.0)
+    specimen = tm.datasets.with_edge(square, 30 * float(np.ptp(np.asarray(square.image))), edge_px=10.0)
+    assert not told(specimen.draw(generator=torch.Generator().manual_seed(0)).numpy()).dark
+
+
+def test_dark_particles_that_are_given_as_such_look_dark() -> None:
+    rng = np.random.default_rng(1)
+    row, col = np.mgrid[:256, :256]
+    image = np.zeros((256, 256))
+    for r, c in rng.uniform(0, 256, (60, 2)):
+        image = np.maximum(image, 1 / (1 + np.exp((np.hypot(row - r, col - c) - 5) * 2)))
+    pixels = rng.poisson(60 * (1.3 - image)).astype(np.float32)
+    with pytest.warns(TorchMotifWarning, match="no regular neighbours"):
+        result = tm.analyze(pixels, polarity="dark", hierarchy=0, progress=False)
+    assert not any("as if they were bright" in one for one in result.warnings)

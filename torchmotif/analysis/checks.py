@@ -107,7 +107,7 @@ def _stated_pixel(looked: Looked) -> str | None:
 
 def _polarity(looked: Looked) -> str | None:
     survey = looked.image.survey
-    if survey.untold:
+    if survey.polarity_unknown:
         return (
             "nothing tells whether the columns are bright or dark, and they were taken to be bright: look at the map, and give polarity='bright' or "
             "polarity='dark'"

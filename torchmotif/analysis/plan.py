@@ -45,7 +45,7 @@ class Survey:
         Pixels that look as if nothing was measured there.
     skewness : float or None
         Of the image towards its columns, where their polarity was given and the image shows the other.
-    untold : bool
+    polarity_unknown : bool
         Whether nothing told the polarity, see `Polarity`.
     shown : float or None
         Spacing that the image shows by itself, where one was given.
@@ -70,7 +70,7 @@ class Survey:
     invalid: int
     unmeasured: Unmeasured | None = None
     skewness: float | None = None
-    untold: bool = False
+    polarity_unknown: bool = False
     shown: float | None = None
     dose_doubts: list[str] = field(default_factory=list)
     offset: float | None = None

@@ -18,7 +18,7 @@ from torchmotif.columns.calibrate import calibrate_image
 from torchmotif.columns.grid import Grid, tile_side
 from torchmotif.columns.model import ImageModel
 from torchmotif.columns.pixels import saturation_limit, top_values
-from torchmotif.columns.polarity import Polarity, is_bright_field, polarity_of, skewness
+from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polarity_of, skewness
 from torchmotif.columns.spacing import measured_spacing
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
@@ -133,7 +133,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "least": least,
         "invalid": math.prod(shape) - count - left_out - (0 if hidden is None else hidden.count),
         "dark": told.dark,
-        "untold": told.doubtful,
+        "polarity_unknown": told.unknown,
         "measured": told.spacing,
         "unmeasured": None if hidden is None else hidden.as_dict(),
         "dose_doubts": _dose_doubts(source, hidden, dark=told.dark) if options["tells_dose"] else [],
@@ -260,9 +260,9 @@ def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float 
     with single_threaded():
         tiles = model.normalised(window)
         skewed = skewness(tiles, model.spacing) if bool(tiles.usable.any()) else 0.0
-        # A dense packing of particles, whose gaps are narrower than they, is as skewed.
         told = polarity_of(read, source.shape, axes=model.axes)
-        other = told.dark != model.dark and not told.doubtful
+        # Where no cell tells, the image must be skewed to the other side; a dense packing of particles, whose gaps are narrower than they, may be.
+        other = told.dark != model.dark and (told.by_cell or (skewed < SKEWED and not told.unknown))
     return skewed if other else None
 
 

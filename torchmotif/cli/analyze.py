@@ -233,7 +233,17 @@ def _drawing_beside() -> Iterator[None]:
 
 def _check_image(image: Path | None) -> None:
     """Refuse a file that is not there before anything is loaded: a wrong path is the commonest mistake."""
-    if image is not None and not image.exists():
+    if image is None:
+        return
+    try:
+        there = image.exists()
+    except OSError as error:  # its name is too long, or its folder may not be entered
+        from torchmotif.errors import MissingFileError
+
+        raise MissingFileError(
+            f"{image} cannot be opened: {error.strerror}: give the path of a file"
+        ) from error
+    if not there:
         from torchmotif.io import contents
 
         contents(image, lazy=True)

@@ -43,6 +43,9 @@ FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
+_LEAST_DAMPING = (
+    1e-9  # more than rounding: a cell of few pixels may have fewer orders than its fit has unknowns
+)
 # Of a site's share of the brightest, what it keeps where columns have a tail; width of the tail over that of the column, and its intensity over the column's, at the start
 # of its fit.
 # Of rectangular lattices whose columns have one of 8 to 20 px, sites between their rows keep nothing; oxygen in perovskites, with and without such tails, 0.9 and more.
@@ -51,6 +54,8 @@ _KEPT, _WIDE, _IN_TAIL = 0.5, 2.5, 0.05
 # most what ellipses leave where they are taken: with axes of 1.2 to 1.4 they leave 0.01 to 0.1, where noise is not more than that, the mean of two grains 0.18 and of
 # two domains 0.8.
 _BRIGHT, _LESS_LEFT = 0.3, 0.1
+# Of an ellipse, at least: axes of 1.2 have 0.18, the circles of a crystal along hum, whose cell lies on the grid of pixels, 0.06, and its oxygen was lost with them.
+_LEAST_OVAL = 0.1
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
 
 
@@ -165,7 +170,9 @@ def _as_ellipses(shown: Shown, fit: CellFit) -> CellFit:
     starts = (ovals, ovals.some(order[bright & ~np.array(near)]))
     found = min((grown(shown, fitted(shown, start)) for start in starts), key=shown.cost)
     before, noise = shown.chi_squared(fit), 2 * len(shown.waves.order)
-    return found if shown.chi_squared(found) < max(_LESS_LEFT * before, min(noise, before / 2)) else fit
+    is_long = math.hypot(*(found.ellipse or (0.0, 0.0))) > _LEAST_OVAL
+    better = shown.chi_squared(found) < max(_LESS_LEFT * before, min(noise, before / 2))
+    return found if is_long and better else fit
 
 
 def _less_tail(shown: Shown, fit: CellFit) -> CellFit:
@@ -273,7 +280,7 @@ def fitted(shown: Shown, start: CellFit) -> CellFit:
             turned = waves.phases(unknowns.places(tried))
             left = misfit(tried, turned)
             gain = cost - weight * float(left @ left)
-            damping = damping / 10 if gain > 0 else damping * 10
+            damping = max(damping / 10, _LEAST_DAMPING) if gain > 0 else damping * 10
             if gain > 0:
                 p, phases, gap, cost = tried, turned, left, cost - gain
                 break

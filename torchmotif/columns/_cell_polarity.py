@@ -26,7 +26,7 @@ __all__ = ["CellPolarity", "polarity_of_cell"]
 
 # Of what a cell holds, that its columns may leave beyond its noise. Simulated crystals of 20 kinds leave up to 0.05, the mean cell of a bilayer or of an oxide
 # whose lattice is another 0.12 to 0.28: one of the latter, a pentagonal oxide, is described by dark columns twice as well as by bright ones, which it has.
-_DESCRIBED = 0.1
+_LEFT_OVER = 0.1
 # Widths of columns, over the side of the cell, at which all maxima of a cell are its first columns; and of the highest, what counts as one.
 _WIDTHS, _SEEN = (0.06, 0.12), 0.05
 
@@ -35,9 +35,7 @@ class CellPolarity(NamedTuple):
     """What the mean cell of a crystal tells."""
 
     dark: bool
-    is_described: (
-        bool  # whether columns of that polarity describe the cell, not only better than those of the other
-    )
+    fits: bool  # whether columns of that polarity are what the cell holds
 
 
 def polarity_of_cell(tiles: Tiles, spacing: float, *, hum: bool = False) -> CellPolarity | None:
@@ -68,7 +66,7 @@ def polarity_of_cell(tiles: Tiles, spacing: float, *, hum: bool = False) -> Cell
     least = min(bright, dark)
     if abs(bright - dark) < CLEAR**2 * max(1.0, least / count):
         return None
-    return CellPolarity(dark < bright, least - count <= _DESCRIBED * every)
+    return CellPolarity(dark < bright, least - count <= _LEFT_OVER * every)
 
 
 def _misfit(shown: Shown) -> float:

@@ -14,6 +14,7 @@ from torchmotif.columns._crystal import supports
 from torchmotif.columns._filters import blur
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import maxima
+from torchmotif.columns._steps import has_steps
 from torchmotif.columns._windows_spacing import spacing_of, telling
 from torchmotif.columns.calibrate import calibrate, first_windows
 from torchmotif.columns.model import ImageModel, Pair, Tiles
@@ -21,13 +22,13 @@ from torchmotif.columns.pixels import levels
 from torchmotif.columns.spacing import nearest_quartiles
 from torchmotif.errors import InputError
 
-__all__ = ["Polarity", "is_bright_field", "polarity_of", "skewness"]
+__all__ = ["SKEWED", "Polarity", "is_bright_field", "polarity_of", "skewness"]
 
 _FINE, _COARSE = 0.1, 1.0  # spacings: widths of the blurs between which the skewness is measured
 # Skewness below which columns may be dark, which both fits then tell. Simulated dark-field images of six structures, at 2 electrons per pixel and
 # more, and eight real ones have 0.5 to 2.0, the same inverted -0.3 to -1.9; inverted bilayers with 20 times 0.5 electrons -0.11 to -0.15. Of the images of
 # `benchmarks/columns/polarity.py` no bright one is taken for dark with -0.1 or -0.15.
-_SKEWED = -0.1
+SKEWED = -0.1
 # Skewness from which bright columns are not doubted where no mean cell tells them, up to that from which they need no telling.
 _OPEN = -0.3
 # Skewness from which columns are bright. Inverted honeycombs and centred lattices blurred until their columns hardly show have up to 0.82; three waves of a hexagonal lattice
@@ -58,7 +59,8 @@ class Polarity(NamedTuple):
     dark: bool
     spacing: float | None = None
     levels: ImageModel | None = None
-    doubtful: bool = False  # nothing tells
+    unknown: bool = False  # nothing tells
+    by_cell: bool = False  # the mean cell tells
 
 
 def polarity_of(
@@ -100,16 +102,22 @@ def polarity_of(
         measured = spacing_of(tiles, axes) if spacing is None else spacing
     except InputError:  # bright columns are not seen
         told = polarity_of_cell(tiles, 0.0, hum=level.hum)
-        return Polarity(told.dark if told and told.is_described else bright_field, None, level)
+        if told and told.fits:
+            return Polarity(told.dark, None, level, by_cell=True)
+        return Polarity(bright_field, None, level, unknown=not bright_field)
     skewed = skewness(tiles, measured)
-    told = polarity_of_cell(tiles, measured, hum=level.hum) if skewed < _BRIGHT else None
-    if told and told.is_described:
-        return Polarity(told.dark, None if told.dark else measured, level)
-    likely = skewed < (-_SKEWED if bright_field else _SKEWED)
+    if skewed >= _BRIGHT:
+        return Polarity(False, measured, level)
+    # What a step leaves in a mean cell may be more than its columns.
+    steps = has_steps(tiles, measured, axes)
+    told = None if steps else polarity_of_cell(tiles, measured, hum=level.hum)
+    if told and told.fits:
+        return Polarity(told.dark, None if told.dark else measured, level, by_cell=True)
+    likely = skewed < (-SKEWED if bright_field else SKEWED)
     dark = likely and (bright_field or _fits_better(windows[few], axes, spacing))
     # Of a cell that is not that of columns, as where these are smeared, bright ones are at least the better guess.
-    doubtful = not (dark or bright_field) and _OPEN < skewed < -_SKEWED and (told is None or told.dark)
-    return Polarity(dark, None if dark else measured, level, doubtful)
+    unknown = not (dark or bright_field or steps) and _OPEN < skewed < -SKEWED and (told is None or told.dark)
+    return Polarity(dark, None if dark else measured, level, unknown)
 
 
 def _fits_better(windows: Float[Tensor, "t h w"], axes: Pair, spacing: float | None) -> bool:

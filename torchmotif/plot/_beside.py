@@ -7,6 +7,7 @@ no files. What it cannot draw, or draws with a warning, is drawn here, where err
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -30,7 +31,6 @@ _ARRAY = "torchmotif array"  # in the place of an array: its number
 # Of the interpreter's own search path and nothing else: a file of the working folder is not taken for a module.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from torchmotif.plot._beside import main; main()"
 _ALONE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-_PATIENCE_S = 5.0  # that the process has to end by itself, as it does once it has drawn what it draws
 
 
 class Drawing:
@@ -76,9 +76,10 @@ class Second:
 
     def asked(self, name: str, kind: Format, arguments: dict[str, Any]) -> "Future[bytes]":
         """Ask for a sheet; what comes is empty where the process could not draw it."""
-        return self._pool.submit(self._reply, _message([name, kind, arguments]))
+        return self._pool.submit(self._reply, [name, kind, arguments])
 
-    def _reply(self, message: bytes) -> bytes:
+    def _reply(self, what: list[Any]) -> bytes:
+        message = _message(what)  # of one request at a time: it holds a copy of the image
         source: Any = self._process.stdout
         target: Any = self._process.stdin
         try:
@@ -90,22 +91,21 @@ class Second:
         return found
 
     def end(self) -> None:
-        """Leave what was not begun, and wait until the process has ended."""
+        """End the process, and leave what was not drawn: it holds nothing and writes no files.
+
+        It is killed, not asked to end: its pipe cannot be closed while a thread writes to it, which waits for ever for a process that is stopped.
+        """
         self._pool.shutdown(wait=False, cancel_futures=True)
         process = self._process
         try:
-            if process.stdin is not None:
-                with suppress(OSError):
-                    process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE_S)
+            process.kill()
         finally:
-            if process.poll() is None:
-                process.kill()
             process.wait()
             self._pool.shutdown()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what was not written has nobody to go to
+                    if pipe is not None:
+                        pipe.close()
 
 
 _second: "ContextVar[Second | None]" = ContextVar("second", default=None)
@@ -153,6 +153,8 @@ def _cores() -> int:
 
 
 def _started() -> Second | None:
+    if not sys.executable:  # a program that has its interpreter built in
+        return None
     group: dict[str, Any] = {"process_group": 0}
     if sys.platform == "win32":
         group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
@@ -165,7 +167,7 @@ def _started() -> Second | None:
             env={**os.environ, **_ALONE},
             **group,
         )
-    except (OSError, ValueError):  # no interpreter to be had, as in a program that has its own built in
+    except (OSError, ValueError):  # no interpreter to be had
         return None
     return Second(process)
 
@@ -188,15 +190,33 @@ def serve(source: io.BufferedIOBase, target: io.BufferedIOBase) -> None:
         Where requests come from and pictures go to.
     """
     _warm_up()
+    said = _Said()
+    logging.getLogger("matplotlib").addHandler(said)  # of a font that is missing it gives no warning
     with suppress(OSError):  # nobody is there any more
         while (message := _read(source)) is not None:
+            said.any = False
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # it is drawn again where a warning is seen
+                    for unseen in (DeprecationWarning, PendingDeprecationWarning):  # nor is it seen there
+                        warnings.simplefilter("ignore", unseen)
                     found = _here(*_content(message)).result()
+                    found = b"" if said.any else found
             except Exception:  # noqa: BLE001  # whatever it is, it comes again where it is seen
                 found = b""
             _write(target, found)
+
+
+class _Said(logging.Handler):
+    """Whether a library has logged a warning, or worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.any = False
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002  # what it says is logged again where it is seen
+        """Note that it has."""
+        self.any = True
 
 
 def _warm_up() -> None:
