@@ -172,7 +172,7 @@ def folded(
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
     bins = bins_of(real)
     level = at.level
-    if not (at.steps or hum):
+    if not at.steps:
         # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
         # step is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
         level = level - measured_mean(
