@@ -43,9 +43,8 @@ FINEST = 0.35  # periods per pixel: what columns of 1.5 px have beyond, a three-
 # Of the fit of a cell: steps, damping, gain in chi-squared. Cells of MX2, perovskites and squares take up to 9 steps; what takes more
 # are columns that are none.
 _ROUNDS, _STUCK, _SETTLED = 15, 1e4, 0.03
-_LEAST_DAMPING = (
-    1e-9  # more than rounding: a cell of few pixels may have fewer orders than its fit has unknowns
-)
+# More than rounding: of a perovskite whose columns are 2.5 px apart the matrix was singular without. Larger ones were not tried.
+_LEAST_DAMPING = 1e-9
 # Of a site's share of the brightest, what it keeps where columns have a tail; width of the tail over that of the column, and its intensity over the column's, at the start
 # of its fit.
 # Of rectangular lattices whose columns have one of 8 to 20 px, sites between their rows keep nothing; oxygen in perovskites, with and without such tails, 0.9 and more.
@@ -62,16 +61,16 @@ _MISSES = 4  # places one after the other that turn out to be no column, after w
 class Shown(NamedTuple):
     """What is shown of a mean cell."""
 
-    mean: np.ndarray
-    variance: np.ndarray
-    real: np.ndarray
+    mean: np.ndarray  # (a, b) of its bins, less that of all
+    variance: np.ndarray  # (a, b)
+    real: np.ndarray  # (2, 2) its sides, in pixels along (row, column)
     waves: Waves
-    along: float
+    along: float  # periods per pixel along the rows, up to which orders tell nothing
 
     @staticmethod
     def of(mean: np.ndarray, variance: np.ndarray, real: np.ndarray, along: float = 0.0) -> "Shown":
         """By the orders up to `FINEST` that have more than so many periods per pixel along the rows."""
-        waves = Waves.of(mean.shape, real, FINEST).across(real, along)
+        waves = Waves.of(mean.shape, real, FINEST).across(along)
         return Shown(mean - mean.mean(), variance, real, waves, along)
 
     def none(self, width: float) -> CellFit:

@@ -45,7 +45,7 @@ def contents(
     down, across = (h - 1) // side + 1, (w - 1) // side + 1
     block = (tile[:, None, None] * down + row[:, None] // side) * across + col // side
     bins = bins_of(real)
-    waves = Waves.of(bins, real).across(real, along)
+    waves = Waves.of(bins, real).across(along)
     waves = waves.some(waves.square < _FINEST / width**2)
     factors, noise = _factors(where, inside, (block, t * down * across), bins, waves)
     factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them

@@ -40,10 +40,9 @@ class Waves(NamedTuple):
         kept = (wave**2).sum(1) < finest**2
         return Waves(order[kept], wave[kept], abs(float(np.linalg.det(real))))
 
-    def across(self, real: np.ndarray, along: float) -> "Waves":
+    def across(self, along: float) -> "Waves":
         """Those that have more than so many periods per pixel along the rows; all for 0."""
-        rise = np.abs((self.order @ np.linalg.inv(real).T)[:, 1])
-        return self.some(rise > along) if along else self
+        return self.some(np.abs(self.wave[:, 1]) > along) if along else self
 
     def some(self, which: np.ndarray) -> "Waves":
         """Some of them."""

@@ -54,13 +54,26 @@ def is_bright_field(*names: Any) -> bool:
 
 
 class Polarity(NamedTuple):
-    """Whether the columns of an image are darker than what surrounds them; the spacing of bright ones, and the levels, where measured."""
+    """Whether the columns of an image are darker than what surrounds them.
+
+    Attributes
+    ----------
+    dark : bool
+    spacing : float or None
+        In pixels, of bright columns, where it was measured.
+    levels : ImageModel or None
+        Where they were measured.
+    unknown : bool
+        Whether nothing tells.
+    by_cell : bool
+        Whether the mean cell tells.
+    """
 
     dark: bool
     spacing: float | None = None
     levels: ImageModel | None = None
-    unknown: bool = False  # nothing tells
-    by_cell: bool = False  # the mean cell tells
+    unknown: bool = False
+    by_cell: bool = False
 
 
 def polarity_of(

@@ -34,18 +34,7 @@ _ALONE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL"
 
 
 class Drawing:
-    """A sheet that is being drawn, or is.
-
-    Parameters
-    ----------
-    name : str
-        Of the sheet, see `torchmotif.plot._sheets`.
-    kind : {"png", "svg"}
-    arguments : dict
-        Of the sheet.
-    second : Second or None
-        The process that draws it.
-    """
+    """A sheet that is being drawn, or is: what `draw` was asked for, by the second process or, without one, here."""
 
     def __init__(self, name: str, kind: Format, arguments: dict[str, Any], second: "Second | None") -> None:
         self._what = name, kind, arguments
