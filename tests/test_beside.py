@@ -1,10 +1,12 @@
 """Pictures drawn by a second process: the same ones, and nothing of it is left."""
 
 import io
+import logging
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -121,11 +123,12 @@ def test_a_process_that_hangs_is_not_waited_for_at_the_end() -> None:
     asked = """
 import os, signal, time
 import numpy as np
-from torchmotif.plot._beside import beside, draw
-with beside() as second:
+from torchmotif.plot import _beside
+_beside._cores = lambda: 2
+with _beside.beside() as second:
     os.kill(second._process.pid, signal.SIGSTOP)
     big = {"image": np.zeros((1024, 1024)), "positions": np.ones((3, 2)), "labels": np.zeros(3, int), "spacing": 20.0}
-    draw("map", "png", big)
+    _beside.draw("map", "png", big)
     time.sleep(0.5)  # the pipe is full
 print("ended")
 """
@@ -175,6 +178,27 @@ def test_messages_keep_arrays_and_nothing_is_pickled() -> None:
     assert found["b"][3] == 0.1 + 0.2
     with pytest.raises(TypeError, match=r"got \w*Path"):
         module._message({"a": Path()})
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_what_would_be_seen_here_is_drawn_here(logged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(*what: Any) -> Any:
+        if logged:  # as matplotlib says that a font is missing
+            logging.getLogger("matplotlib.font_manager").warning("findfont: not found")
+        else:
+            warnings.warn("soon to be gone", DeprecationWarning, stacklevel=1)
+        return drawn(*what)
+
+    drawn = module._here
+    monkeypatch.setattr(logging.getLogger("matplotlib"), "handlers", [])
+    monkeypatch.setattr(module, "_warm_up", lambda: None)
+    monkeypatch.setattr(module, "_here", noisy)
+    request, answers = io.BytesIO(), io.BytesIO()
+    module._write(request, module._message(["motifs", "png", PATCH]))
+    request.seek(0)
+    serve(request, answers)
+    answers.seek(0)
+    assert bool(module._read(answers)) != logged
 
 
 def test_serving_ends_with_the_requests() -> None:

@@ -245,6 +245,12 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Pa
     assert done.stdout == "False\n"
 
 
+def test_a_name_that_is_too_long_is_said(tmp_path: Path) -> None:
+    done = run("analyze", tmp_path / (300 * "a"), "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "cannot be opened" in done.stderr
+
+
 def test_help_shows_an_example_of_every_command() -> None:
     assert "Exit codes" in run("--help").stdout
     for command in ("analyze", "batch", "demo", "dose", "info"):
