@@ -32,11 +32,17 @@ _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter
 
 def blur(data: Float[Tensor, "t h w"], sigma: float, axes: Pair = (1.0, 1.0)) -> Float[Tensor, "t h w"]:
     """Gaussian blur with mirrored borders; `axes` are the pixels along (rows, columns) per unit of `sigma`."""
-    padded, margin = _mirrored(data, math.ceil(3 * sigma * max(axes)))
-    shape = fast_shape(padded.shape[-2:])
-    transfer = _transfer(shape, (sigma * axes[0], sigma * axes[1]), data)
-    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=shape) * transfer, s=shape)
-    return blurred[:, margin : margin + data.shape[-2], margin : margin + data.shape[-1]]
+    return _blurred([data], sigma, axes)[0]
+
+
+def _blurred(images: Sequence[Float[Tensor, "t h w"]], sigma: float, axes: Pair) -> list[Tensor]:
+    """See `blur`, of several of one size."""
+    h, w = images[0].shape[-2:]
+    padded = [_mirrored(image, math.ceil(3 * sigma * max(axes))) for image in images]
+    margin, shape = padded[0][1], fast_shape(padded[0][0].shape[-2:])
+    transfer = _transfer(shape, (sigma * axes[0], sigma * axes[1]), images[0])
+    spectra = (torch.fft.rfft2(one, s=shape) * transfer for one, _ in padded)
+    return [torch.fft.irfft2(one, s=shape)[:, margin : margin + h, margin : margin + w] for one in spectra]
 
 
 def measured_mean(
@@ -44,8 +50,8 @@ def measured_mean(
 ) -> Float[Tensor, "t h w"]:
     """Blur of the pixels that were measured, as wide along rows as along columns."""
     weight = measured.to(image.dtype)
-    mean: Tensor = blur(image * weight, sigma, axes) / blur(weight, sigma, axes).clamp(min=0.1)
-    return mean
+    mean, share = _blurred([image * weight, weight], sigma, axes)
+    return mean / share.clamp(min=0.1)
 
 
 def reach_of(spacing: float) -> int:
@@ -190,6 +196,9 @@ def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    fy = torch.fft.fftfreq(shape[0], device=like_.device, dtype=like_.dtype)[:, None]
-    fx = torch.fft.rfftfreq(shape[1], device=like_.device, dtype=like_.dtype)[None, :]
-    return torch.exp(-2 * math.pi**2 * ((sigma[0] * fy) ** 2 + (sigma[1] * fx) ** 2))
+    rows, cols = (
+        1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma
+    )  # pixels to a unit of the exponent
+    fy = torch.fft.fftfreq(shape[0], rows, device=like_.device, dtype=like_.dtype)[:, None]
+    fx = torch.fft.rfftfreq(shape[1], cols, device=like_.device, dtype=like_.dtype)
+    return torch.exp(-(fy.square() + fx.square()))

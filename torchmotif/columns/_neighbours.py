@@ -56,9 +56,16 @@ def candidates(
         none = torch.zeros(0, dtype=torch.long, device=device)
         return none, none, none > 0
     first = positions.amin(dim=0)
-    key, wanted = (((at - first) / radius).floor().long() for at in (positions, queries))
-    ordered, order = torch.sort(key[:, 0] * _ROW + key[:, 1])
-    rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + (wanted[:, 0] * _ROW + wanted[:, 1])
+
+    def cell_of(at: Tensor) -> Tensor:
+        """Number of the cell that each of some positions lies in."""
+        row, col = (at - first).div(radius, rounding_mode="floor").long().unbind(1)
+        return row * _ROW + col
+
+    key = cell_of(positions)
+    wanted = key if queries is positions else cell_of(queries)
+    ordered, order = torch.sort(key)
+    rows = torch.arange(-_ROW, _ROW + 1, _ROW, device=device)[:, None] + wanted
     starts = torch.searchsorted(ordered, (rows - 1).flatten())
     counts = torch.searchsorted(ordered, (rows + 1).flatten(), right=True) - starts
     ends = counts.cumsum(0)
