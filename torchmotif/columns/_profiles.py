@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -111,8 +112,7 @@ class Profiles:
         The first a profiles along rows and the first b along columns take part.
         """
         flat, width = canvas.view(-1), canvas.shape[1]
-        step = torch.arange(self.size, device=canvas.device)
-        offset = (step[:, None] * width + step).flatten()
+        offset = _offsets(self.size, width, canvas.device)
         a, b = amplitudes.shape[1:]
         corner = self.start[:, 0] * width + self.start[:, 1]
         for part in self.chunks():
@@ -132,6 +132,13 @@ class Profiles:
         mine = self.at(part)
         both = torch.bmm(torch.bmm(mine.rows[:, :2], mine.windows(padded)), mine.cols[:, :2].mT)
         return both.mT.flatten(1)[:, :3]
+
+
+@lru_cache(maxsize=32)
+def _offsets(size: int, width: int, device: torch.device) -> Int[Tensor, " ss"]:
+    """From the first pixel of a square window to all of its pixels, in an image of that width."""
+    step = torch.arange(size, device=device)
+    return (step[:, None] * width + step).flatten()
 
 
 def profiles(
@@ -161,7 +168,9 @@ def gaussians(offset: Float[Tensor, "n s"], width: Tensor, kinds: int = 3) -> Fl
     scaled = offset * certain
     value = torch.exp(-0.5 * scaled.square()) * ((2 * math.pi) ** -0.5 * certain)
     along = value * (scaled * certain)
-    every = [value, along] if kinds == 2 else [value, along, along * scaled - value * certain]
+    every = [value, along]
+    if kinds == 3:
+        every.append(torch.addcmul(along * scaled, value, certain, value=-1))
     return torch.stack(every, dim=1)
 
 
