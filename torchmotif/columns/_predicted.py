@@ -179,7 +179,8 @@ def _densities(
     row, col = at.round().long().unbind(1)
     pixel = (tile * h + row.clamp(0, h - 1)) * w + col.clamp(0, w - 1)
     images = torch.zeros(len(weights), t * h * w, device=at.device).index_add_(1, pixel, weights.float())
-    return windows.sums(images.view(-1, h, w)).unflatten(0, (len(weights), t))
+    found: Tensor = windows.sums(images.view(-1, h, w)).unflatten(0, (len(weights), t))
+    return found
 
 
 def _on_sites(
