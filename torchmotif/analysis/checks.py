@@ -76,6 +76,7 @@ def findings(looked: Looked) -> list[str]:
         _missed,
         _not_searched,
         _doubtful,
+        _hidden,
         _close,
         _lost,
         _step,
@@ -248,6 +249,20 @@ def _doubtful(looked: Looked) -> str | None:
     return (
         f"at this dose columns of less than about {looked.rest.doubtful:.0%} of the intensity of the brightest are not found, and the mean cell has a trace of "
         "such: light columns may be missing; take an image of a higher dose, or more of the crystal"
+    )
+
+
+def _hidden(looked: Looked) -> str | None:
+    hidden = looked.rest.hidden
+    if not hidden.places:
+        return None
+    where = "where the background is dark"
+    if hidden.part is not None:
+        top, left, bottom, right = hidden.part
+        where = f"in rows {top} to {bottom}, columns of pixels {left} to {right},"
+    return (
+        f"{where} the mean cell shows columns of {hidden.share:.0%} of the intensity of the brightest, of which {hidden.places} were not found: light columns are missing, there at "
+        "least; crop the image to that part, or to one domain, and analyse it by itself"
     )
 
 

@@ -145,7 +145,7 @@ def _rest(image: Image, core: np.ndarray, positions: np.ndarray, intensities: np
     with single_threaded(), np.errstate(over="ignore"):
         tiles = model.normalised(torch.from_numpy(pixels.astype(np.float32))[None])
         at, intensity = torch.from_numpy(local[there]), torch.from_numpy(intensities[there] / model.scale)
-        return rest_of(tiles, model, at, intensity)
+        return rest_of(tiles, model, at, intensity).moved(top, left)
 
 
 def _significance(columns: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:

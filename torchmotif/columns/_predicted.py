@@ -20,11 +20,11 @@ from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._territories import Located, lattice_constant, located, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
-__all__ = ["predicted", "without_rows"]
+__all__ = ["AGREES", "places_of", "predicted", "without_rows"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/columns/end_to_end.py`;
 # docs/decisions/0200); by how much each of these may be changed is not recorded, but where a comment says so.
-_AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
+AGREES = 0.5  # regression of the image on the mean cell, from which on a place is in the crystal
 # The same where the crystal is thinner: of the places of bright columns, from this part of the brightest on, such a share around has a maximum. On 26 images of wedges, steps
 # of thickness and particles of perovskites and WS2 the lesser of recall and precision is 0.93 to 1.00 so, 0.64 to 0.99 without; a hole, or
 # a layer beside that holds no oxygen, has no column more.
@@ -48,7 +48,7 @@ def without_rows(tiles: Tiles, model: ImageModel, cells: Sequence[Cell]) -> Tile
     if not model.hum or not cells:
         return tiles
     where = located(tiles, cells)
-    inside = torch.stack([above(at.inside, at.agrees.field[:, :1], _AGREES) for at in where]).any(0)
+    inside = torch.stack([above(at.inside, at.agrees.field[:, :1], AGREES) for at in where]).any(0)
     left = left_in_rows(tiles.level, sum_of(cells, where), inside.to(tiles.data.dtype))
     return replace(tiles, data=tiles.data - left)
 
@@ -63,7 +63,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     cells = coarse.cells(model.cells)
     found = located(coarse.tiles, cells)
     for number, (cell, where) in enumerate(zip(cells, found, strict=True)):
-        positions, home, site = _places(where.place, cell)
+        positions, home, site = places_of(where.place, cell)
         agrees = where.agrees.at(positions, home)
         here = coarse.tiles.at(where.inside, positions, home)
         positions = coarse.positions(positions)
@@ -81,7 +81,7 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     seen = nearest_within(places, maxima, SAME * model.spacing) >= 0
     reach = max((lattice_constant(cell) for cell in model.cells), default=1.0)
     thin = (part > _THIN) & (_share(tiles, reach, (positions, home), bright & seen, bright) > _SHOWN)
-    chosen = as_index(here & ((part > _AGREES) | thin))
+    chosen = as_index(here & ((part > AGREES) | thin))
     positions, home, kind, intensity, part, gain, cell_of, places, seen = (
         one[chosen] for one in (positions, home, kind, intensity, part, gain, cell_of, places, seen)
     )
@@ -124,7 +124,7 @@ def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
     return at[:0], number, number, value, value, value, number, value.new_zeros(2, 0, dtype=torch.bool)
 
 
-def _places(
+def places_of(
     place: Float[Tensor, "t 2 h w"], cell: Cell
 ) -> tuple[Float[Tensor, "m 2"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Positions, tiles and numbers of all sites: from the pixel that each lies in."""

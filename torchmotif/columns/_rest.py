@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one, sites_of
+from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import along_rows, folded
 from torchmotif.columns._guided import SAME
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._noise import Noise
+from torchmotif.columns._parts import NONE_HIDDEN, Hidden, Uneven, hidden, most_of
 from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._predicted import predicted
 from torchmotif.columns._profiles import profiles, window_reach
@@ -39,10 +40,6 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
-# Of the brightest site, what is left beside the sites where noisy pixels count alike, if a site that the others show is there: of polar crystals on slopes and steps two
-# that lack their oxygen have 0.020 and 0.043 and a right one 0.034, other right crystals 0.011 and 0.013 (`benchmarks/columns/disturbed.py`, steps, patches and slopes,
-# seeds 500 to 559, 600 to 659).
-_HINT = 0.02
 _FEW = 30  # places, below which no share is judged
 
 
@@ -64,8 +61,8 @@ class Rest:
         Standard deviations by which something beside the sites of the largest crystal stands out of its mean cell; NaN where it has none.
     brightest : float
         Those by which the brightest site does.
-    fainter : float
-        Intensity, over that of the brightest, of a site that the mean cell has where noisy pixels count for less, and not without; 0 for none.
+    hidden : Hidden
+        Columns that the mean cell of a part shows and that were not found there.
     lost : float
         Share of the mean cell's places that hold no column where noise is more than at most places, less that at the others.
     """
@@ -76,18 +73,20 @@ class Rest:
     as_bright: float = 0.0
     trace: float = math.nan
     brightest: float = math.nan
-    fainter: float = 0.0
+    hidden: Hidden = NONE_HIDDEN
     lost: float = 0.0
 
     @property
     def doubtful(self) -> float:
         """Intensity, over that of the brightest, of a column that the mean cell may have but is too noisy to tell; 0 where none is suspected."""
-        if self.fainter and self.trace > _HINT * self.brightest:
-            return self.fainter
         # What stands out by more was judged by the cell's own fit; what is fainter would be a column in no image.
         if FAINTEST_SITE * self.brightest <= CLEAR and _MAYBE < self.trace < CLEAR:
             return self.trace / self.brightest
         return 0.0
+
+    def moved(self, row: int, col: int) -> "Rest":
+        """With places in an image in which the tile begins at that pixel."""
+        return replace(self, hidden=self.hidden.moved(row, col))
 
 
 def together(rests: Sequence[Rest]) -> Rest:
@@ -105,7 +104,7 @@ def together(rests: Sequence[Rest]) -> Rest:
         mean(one.as_bright for one in rests),
         median_low(one.trace for one in cells) if cells else math.nan,
         median_low(one.brightest for one in cells) if cells else math.nan,
-        median_low(one.fainter for one in cells) if cells else 0.0,
+        most_of(one.hidden for one in rests),
         mean(one.lost for one in cells) if cells else 0.0,
     )
 
@@ -137,8 +136,8 @@ def rest_of(
     under = measured_mean(tiles.data - columns, tiles.usable, model.spacing, model.axes)
     variance = noise.variance(under)
     uneven = _is_uneven(variance, tiles.usable)
-    weights = _even(1 / noise.variance(under + columns), tiles.usable) if uneven else None
-    missed, trace = _missed(flat, columns, model, positions), _trace(flat, model, weights)
+    pixels = Uneven(variance, 1 / noise.variance(under + columns)) if uneven else None
+    missed, trace = _missed(flat, columns, model, positions), _trace(flat, model, positions, pixels)
     lost = _lost(flat, model, variance, positions) if uneven and model.cells else 0.0
     told = (missed, _as_bright(tiles, columns, model, positions), *trace, lost)
     if flat.step is None:
@@ -154,11 +153,6 @@ def _is_uneven(variance: Float[Tensor, "t h w"], usable: Bool[Tensor, "t h w"]) 
         return False
     few, most = (known.kthvalue(max(1, round(share * len(known)))).values for share in (_TENTH, 1 - _TENTH))
     return bool(most > _UNEVEN * few)
-
-
-def _even(weights: Float[Tensor, "t h w"], usable: Bool[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """Weights over their mean."""
-    return weights * usable.sum() / (weights * usable).sum()
 
 
 def _as_fitted(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
@@ -233,29 +227,25 @@ def _lost(
     return float(empty[above].double().mean() - empty[below].double().mean())
 
 
-def _trace(tiles: Tiles, model: ImageModel, weights: Tensor | None) -> tuple[float, float, float]:
+def _trace(
+    tiles: Tiles, model: ImageModel, positions: Float[Tensor, "n 2"], noise: Uneven | None
+) -> tuple[float, float, Hidden]:
     """Standard deviations by which most is left beside the sites of the largest crystal's mean cell, and by which the brightest stands out; NaN for no such cell.
 
-    Where pixels have weights, also the intensity over the brightest's of the faintest site that the cell has with them and not without; else 0.
+    And what the mean cells of parts show where no column is.
     """
     if not model.cells:
-        return math.nan, math.nan, 0.0
+        return math.nan, math.nan, Hidden()
     cell = model.cells[0]
     every, real = located(tiles, model.cells), np.linalg.inv(np.array(cell.orders)).T
-    where = every[0]
+    where, missing = every[0], hidden(tiles, model, every, positions, noise)
     along = along_rows(where.inside, hum=model.hum)
     # Of two layers on each other, the other one is no trace of this one's.
     rest_of_all = where._replace(level=where.level - sum_of(model.cells, every))
     found = folded(rest_of_all, where.inside, real, hum=model.hum)
     if found is None:
-        return math.nan, math.nan, 0.0
+        return math.nan, math.nan, missing
     rest, variance = found
     left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width, along=along)
-    fainter = 0.0
-    if weights is not None:
-        weighted = folded(where, where.inside, real, weights, hum=model.hum)
-        if weighted is not None:
-            _, strength, *_ = sites_of(*weighted, real, along, cell.columns)
-            fainter = float(strength.min() / strength.max()) if len(strength) > len(cell.sites) else 0.0
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
-    return float(left.max()), bright, fainter
+    return float(left.max()), bright, missing
