@@ -4,15 +4,19 @@ import math
 from dataclasses import replace
 from itertools import compress
 
+import numpy as np
 import torch
 
 from torchmotif.columns._detectable import NoColumnsError, detectable
+from torchmotif.columns._folding import above
 from torchmotif.columns._learned import learned_from
 from torchmotif.columns._mean_cell import cells_of
-from torchmotif.columns._predicted import without_rows
+from torchmotif.columns._peaks import running_max
+from torchmotif.columns._predicted import AGREES, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import fit_tiles
 from torchmotif.columns._steps import off_steps
+from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["sought_cells"]
@@ -22,6 +26,10 @@ _ROUNDS = 2
 # Of the brightest site, whose tops are cut off: what others have at least, and of the pixels those that are cut off, from which on they must. In WS2 with 12 and 10 % of its
 # pixels clipped the hollows have 0.027 and 0.030, with 8 % in MoS2 0.033, with 4.4 % and less in neither (384 px, 10 and 1 e/px); oxygen of PbTiO3 has 0.03 in the mean of two domains.
 _BESIDE_TOPS, _MANY = 0.04, 0.05
+
+# Of the pixels of a cell, those within a lattice constant of which the background steps by more than its brightest column is high, from which on what it has more than another
+# cell is a step's: of two such cells (MX2, steps of 5 and 8 times the height) 0.98 and 1.00, of the crystal beside it 0.34 and 0.48.
+_BESIDE_STEPS = 0.75
 
 
 def sought_cells(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, tuple[Cell, ...]]:
@@ -33,7 +41,38 @@ def sought_cells(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles
     for _ in range(_ROUNDS if model.hum else 1):
         found = cells_of(without_rows(flat, model, cells), spacing, hum=model.hum)
         cells = found if len(found) >= len(cells) else cells  # what hides a crystal is no better
+    cells = _not_of_steps(flat, cells)
     return tiles, tuple(_bright(cell) for cell in cells) if cut_off > _MANY else cells
+
+
+def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Cells without those that are another one and what the rest of a step adds to it: hollows beside the step would be columns."""
+    step, more = tiles.step, [n for n, one in enumerate(cells) if _has_more(one, cells)]
+    if step is None or not more:
+        return cells
+    asked = []
+    for cell, where in zip(cells, located(tiles, cells), strict=True):
+        reach = round(lattice_constant(cell))
+        top, bottom = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
+        height = max(cell.intensities) / (2 * math.pi * cell.width**2)
+        inside = above(where.inside, where.agrees.field[:, :1], AGREES)
+        asked.append(torch.stack([((top + bottom > height) & inside).sum(), inside.sum()]))
+    counts = torch.stack(asked).tolist()
+    return tuple(
+        one for n, one in enumerate(cells) if n not in more or counts[n][0] <= _BESIDE_STEPS * counts[n][1]
+    )
+
+
+def _has_more(cell: Cell, cells: tuple[Cell, ...]) -> bool:
+    """Whether a cell has the sites of another on its lattice, and further ones."""
+    real = np.linalg.inv(np.array(cell.orders)).T
+    for other in cells:
+        if other.orders != cell.orders or len(other.sites) >= len(cell.sites):
+            continue
+        gap = np.array(cell.sites)[:, None] - np.array(other.sites)
+        if (np.linalg.norm((gap - np.round(gap)) @ real, axis=2) < cell.width).any(0).all():
+            return True
+    return False
 
 
 def _bright(cell: Cell) -> Cell:
