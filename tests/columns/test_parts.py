@@ -89,3 +89,19 @@ def test_few_cut_off_tops_cost_no_oxygen(rotation: float) -> None:
     inner = ((truth > 10) & (truth < 373)).all(1)
     assert (cKDTree(found).query(truth[inner])[0] < 3).mean() > 0.98
     assert (cKDTree(truth).query(found)[0] < 3).mean() > 0.98
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hollows_beside_a_step_are_no_columns(seed: int) -> None:
+    """Beside a slope of thirty pixels and 17 times the contrast the rest of it makes a cell of its own, with columns in the hollows."""
+    specimen = tm.datasets.mx2(
+        "Mo", "S", (448, 448), 0.014, vacancy_rate=0.04, rotation_rad=0.513, random_state=78
+    )
+    pixels = specimen.draw(10.0, torch.Generator().manual_seed(seed)).numpy()
+    low, high = np.percentile(pixels, [5, 95])
+    risen = 1 / (1 + np.exp(-(np.arange(448) - 147.6) / 7.84))
+    step = np.random.default_rng(seed).poisson(17.4 * (high - low) * np.tile(risen, (448, 1)))
+    found = np.asarray(tm.find_columns(pixels + step.astype(np.float32)).positions)
+    truth = np.asarray(specimen.truth.positions)
+    assert (cKDTree(found).query(truth)[0] < 4).mean() > 0.98
+    assert (cKDTree(truth).query(found)[0] < 4).mean() > 0.98
