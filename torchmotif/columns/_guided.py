@@ -40,7 +40,7 @@ _HELD = 1.5
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
-# of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, where none is asked two; a perovskite on two thicknesses is the same to 0.003 with both.
+# of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, without asking for the thickness two; a perovskite on two thicknesses is the same to 0.003 with both.
 _EVEN = 400.0
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
@@ -172,8 +172,7 @@ class Sites:
         )
         thick = torch.div(*told).clamp(max=1)
         empty = _emptiness(
-            intensity / thick,
-            variance / thick.square(),
+            (intensity, variance, thick),
             (group, tiles * self.kinds),
             full,
             (
@@ -185,17 +184,17 @@ class Sites:
 
 
 def _emptiness(
-    intensity: Float[Tensor, " n"],
-    variance: Float[Tensor, " n"],
+    fitted: tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]],
     groups: tuple[Int[Tensor, " n"], int],
     start: Float[Tensor, " n"],
     neighbours: tuple[Around, Around],
 ) -> Float[Tensor, " n"]:
     """Probability that a site holds nothing, by expectation-maximisation of a mixture for every group of like sites.
 
+    What is fitted are intensities, their variances, and the thickness of the crystal there, of which they are shares.
     Groups are the number of each site's and how many there are; neighbours are those of any kind, and those of its own.
     """
-    (around, alike), (group, number) = neighbours, groups
+    (intensity, variance, thick), (around, alike), (group, number) = fitted, neighbours, groups
     prior = sent(_PRIOR, intensity)
 
     def total(*values: Tensor) -> tuple[Tensor, ...]:
@@ -214,6 +213,7 @@ def _emptiness(
     # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
     apart = full / (total(variance)[0] / count + scatter).sqrt()
     most = torch.where(apart > _APART, 1.0, _PRIOR[2])
+    intensity, variance = intensity / thick, variance / thick.square()
     beside = around.sums(torch.ones_like(intensity)).clamp(min=0) + _LOCAL
     share: Tensor | None = None
     for _ in range(_EMS):

@@ -35,7 +35,7 @@ Box = tuple[int, int, int, int]
 _FOUND = 0.5
 _FEW = 30  # places, below which no share is judged
 # Parts that show such a site, at least. Four crystals whose oxygen is missing (`benchmarks/columns/disturbed.py`, 43; 643, 658, 741 of steps, patches and slopes) have it in three to
-# five parts; two of 60 right ones (800 to 859) a site that is none in one.
+# five parts; two of 51 right ones (800 to 859) a site that is none in one.
 _PARTS = 2
 
 
@@ -102,7 +102,7 @@ def hidden(
             if asked.without_columns(shown.left).places:
                 found.append(asked.without_columns(shown.fitted())._replace(part=box))
     found = [one for one in found if one.places]
-    return most_of(found) if len(found) >= _PARTS else NONE_HIDDEN
+    return most_of(found) if len({one.part for one in found}) >= _PARTS else NONE_HIDDEN
 
 
 def most_of(found: Iterable[Hidden]) -> Hidden:

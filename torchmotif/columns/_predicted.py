@@ -163,6 +163,8 @@ def _share(
     every: Bool[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
     """Share of `every` place around each that `some` have."""
+    if len(every) == 0:
+        return torch.zeros_like(every, dtype=tiles.data.dtype)
     windows = Windows.of(tiles.data, sigma)
     part, whole = _densities(tiles, windows, places, torch.stack([some, every]))
     return Windowed((part / whole.clamp(min=1e-6))[:, None], windows.step).at(*places)[:, 0]

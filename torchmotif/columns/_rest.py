@@ -235,7 +235,7 @@ def _trace(
     And what the mean cells of parts show where no column is.
     """
     if not model.cells:
-        return math.nan, math.nan, Hidden()
+        return math.nan, math.nan, NONE_HIDDEN
     cell = model.cells[0]
     every, real = located(tiles, model.cells), np.linalg.inv(np.array(cell.orders)).T
     where, missing = every[0], hidden(tiles, model, every, positions, noise)
