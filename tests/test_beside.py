@@ -141,7 +141,8 @@ print("ended")
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_an_interrupt_ends_both() -> None:
     code = (
-        "import time\nfrom torchmotif.plot import _beside as beside\nbeside._cores = lambda: 2\n"
+        "import signal, time\nfrom torchmotif.plot import _beside as beside\nbeside._cores = lambda: 2\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which is ignored where a shell has put us behind it
         "with beside.beside() as second:\n print(second._process.pid, flush=True)\n time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
