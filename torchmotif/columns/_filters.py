@@ -196,9 +196,8 @@ def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    rows, cols = (
-        1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma
-    )  # so that the exponent is the sum of the squared frequencies
+    # In these units the exponent is the sum of the squared frequencies.
+    rows, cols = (1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma)
     fy = torch.fft.fftfreq(shape[0], rows, device=like_.device, dtype=like_.dtype)[:, None]
     fx = torch.fft.rfftfreq(shape[1], cols, device=like_.device, dtype=like_.dtype)
     return torch.exp(-(fy.square() + fx.square()))

@@ -41,7 +41,7 @@ _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
 # of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, without asking for the thickness two; a perovskite on two thicknesses is the same to 0.003 with both.
-_EVEN = 400.0
+_USUAL_THICKNESS = 400.0
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
@@ -168,7 +168,8 @@ class Sites:
         # Where the crystal is thinner full sites have less, too: by the intensities around, of which none tells of more than a full one.
         known = full / variance
         told = (
-            around.sums(one * known).clamp(min=0) + _EVEN for one in (torch.minimum(intensity, full), full)
+            around.sums(one * known).clamp(min=0) + _USUAL_THICKNESS
+            for one in (torch.minimum(intensity, full), full)
         )
         thick = torch.div(*told).clamp(max=1)
         empty = _emptiness(

@@ -26,14 +26,14 @@ from torchmotif.columns._predicted import AGREES, places_of
 from torchmotif.columns._territories import Located, expected, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
-__all__ = ["NONE_HIDDEN", "Box", "Hidden", "Uneven", "hidden", "most_of"]
+__all__ = ["FEW", "NONE_HIDDEN", "Hidden", "Uneven", "hidden", "most_of"]
 
 Box = tuple[int, int, int, int]
 
 # Of the places of a site, that hold a column: where fewer do, the site was not found. Of crystals of whose parts a site is missing (43 and 741, see below) all have 0.00, known sites of others, whose
 # faint columns are found, 0.6 and more.
 _FOUND = 0.5
-_FEW = 30  # places, below which no share is judged
+FEW = 30  # places, below which no share is judged
 # Parts that show such a site, at least. Four crystals whose oxygen is missing (`benchmarks/columns/disturbed.py`, 43; 643, 658, 741 of steps, patches and slopes) have it in three to
 # five parts; two of 51 right ones (800 to 859) a site that is none in one.
 _PARTS = 2
@@ -93,6 +93,7 @@ def hidden(
     """
     if bool(tiles.saturated.sum() > _CUT_OFF * tiles.measured.sum()):
         return NONE_HIDDEN
+    square = positions / sent(model.axes, positions)
     model_of_all, found = sum_of(model.cells, every), list[Hidden]()
     for cell, where in zip(model.cells, every, strict=True):
         others = model_of_all - torch.where(where.inside, expected(cell, where.place), 0.0)
@@ -103,7 +104,7 @@ def hidden(
             if shown is None:
                 continue
             # The fit of all sites takes far longer than the question whether columns are where most is left.
-            asked = _Asked(tiles, where, part, positions / sent(model.axes, positions), model)
+            asked = _Asked(tiles, where, part, square, model)
             if asked.without_columns(shown.left).places:
                 found.append(asked.without_columns(shown.fitted())._replace(part=box))
     found = [one for one in found if one.places]
@@ -194,5 +195,5 @@ class _Asked(NamedTuple):
         near = is_near(at / sent(self.model.axes, at), self.positions, SAME * self.model.spacing)
         counts = torch.zeros(2, len(shown.sites), dtype=torch.long, device=at.device)
         held, every = counts.index_add_(1, site, torch.stack([near & within, within]).long())
-        missing = torch.where((every >= _FEW) & (held < _FOUND * every), every - held, 0).tolist()
+        missing = torch.where((every >= FEW) & (held < _FOUND * every), every - held, 0).tolist()
         return most_of(Hidden(count, share) for count, share in zip(missing, shown.intensities, strict=True))

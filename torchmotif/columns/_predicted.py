@@ -193,9 +193,8 @@ def _on_sites(
 ) -> Bool[Tensor, " m"]:
     """Which places have maxima around them that lie at places, more than by chance, or hardly any.
 
-    Of both the positions, tiles, and where they lie if tiles are spread over the plane.
-
-    Where two layers lie on each other, or a cell is none of this crystal, they do not.
+    Where two layers lie on each other, or a cell is none of this crystal, they do not. Of maxima and places are given the positions, the tiles, and
+    the positions in square pixels with tiles spread over the plane.
     """
     if not model.cells:
         return torch.zeros_like(sites[1], dtype=torch.bool)

@@ -17,7 +17,7 @@ from torchmotif.columns._folding import along_rows, folded
 from torchmotif.columns._guided import SAME
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._noise import Noise
-from torchmotif.columns._parts import NONE_HIDDEN, Hidden, Uneven, hidden, most_of
+from torchmotif.columns._parts import FEW, NONE_HIDDEN, Hidden, Uneven, hidden, most_of
 from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._predicted import predicted
 from torchmotif.columns._profiles import profiles, window_reach
@@ -40,7 +40,6 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
-_FEW = 30  # places, below which no share is judged
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def _lost(
     noise = torch.where(there, tiles.at(variance, sites.positions, sites.tile), torch.nan)
     above = noise > noise.nanquantile(0.5)
     below = there & ~above
-    if min(int(above.sum()), int(below.sum())) < _FEW:
+    if min(int(above.sum()), int(below.sum())) < FEW:
         return 0.0
     return float(empty[above].double().mean() - empty[below].double().mean())
 

@@ -11,11 +11,10 @@ from torchmotif.columns._detectable import NoColumnsError, detectable
 from torchmotif.columns._folding import above
 from torchmotif.columns._learned import learned_from
 from torchmotif.columns._mean_cell import cells_of
-from torchmotif.columns._peaks import running_max
 from torchmotif.columns._predicted import AGREES, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import fit_tiles
-from torchmotif.columns._steps import off_steps
+from torchmotif.columns._steps import off_steps, rise_within
 from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
@@ -25,8 +24,7 @@ __all__ = ["sought_cells"]
 _ROUNDS = 2
 # Of the brightest site, whose tops are cut off: what others have at least, and of the pixels those that are cut off, from which on they must. In WS2 with 12 and 10 % of its
 # pixels clipped the hollows have 0.027 and 0.030, with 8 % in MoS2 0.033, with 4.4 % and less in neither (384 px, 10 and 1 e/px); oxygen of PbTiO3 has 0.03 in the mean of two domains.
-_BESIDE_TOPS, _MANY = 0.04, 0.05
-
+_BESIDE_TOPS, _CUT_OFF = 0.04, 0.05
 # Of the pixels of a cell, those within a lattice constant of which the background steps by more than its brightest column is high, from which on what it has more than another
 # cell is a step's: of two such cells (MX2, steps of 5 and 8 times the height) 0.98 and 1.00, of the crystal beside it 0.34 and 0.48.
 _BESIDE_STEPS = 0.75
@@ -42,7 +40,7 @@ def sought_cells(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles
         found = cells_of(without_rows(flat, model, cells), spacing, hum=model.hum)
         cells = found if len(found) >= len(cells) else cells  # what hides a crystal is no better
     cells = _not_of_steps(flat, cells)
-    return tiles, tuple(_bright(cell) for cell in cells) if cut_off > _MANY else cells
+    return tiles, tuple(_bright(cell) for cell in cells) if cut_off > _CUT_OFF else cells
 
 
 def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
@@ -52,11 +50,13 @@ def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         return cells
     asked = []
     for cell, where in zip(cells, located(tiles, cells), strict=True):
-        reach = round(lattice_constant(cell))
-        top, bottom = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
         height = max(cell.intensities) / (2 * math.pi * cell.width**2)
         inside = above(where.inside, where.agrees.field[:, :1], AGREES)
-        asked.append(torch.stack([((top + bottom > height) & inside).sum(), inside.sum()]))
+        asked.append(
+            torch.stack(
+                [((rise_within(step, round(lattice_constant(cell))) > height) & inside).sum(), inside.sum()]
+            )
+        )
     counts = torch.stack(asked).tolist()
     return tuple(
         one for n, one in enumerate(cells) if n not in more or counts[n][0] <= _BESIDE_STEPS * counts[n][1]

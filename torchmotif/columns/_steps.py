@@ -15,7 +15,7 @@ from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["has_steps", "off_steps", "stepped", "variance_of_steps"]
+__all__ = ["has_steps", "off_steps", "rise_within", "stepped", "variance_of_steps"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -92,12 +92,11 @@ def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     if tiles.step is None:
         return tiles
     reach = max(1, round(spacing * min(axes) / 2))
-    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.step, -tiles.step))
     usual = tiles.level[tiles.usable].sort().values
     if len(usual) == 0:
         return tiles
     high = usual[int(_UPPER * len(usual))] - usual[len(usual) // 2]
-    flat = top + low <= high
+    flat = rise_within(tiles.step, reach) <= high
     return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
 
 
@@ -122,13 +121,18 @@ def _pooled(
     return data, share, pool
 
 
+def rise_within(step: Float[Tensor, "t h w"], reach: int) -> Float[Tensor, "t h w"]:
+    """By how much a step of the background rises within so many pixels of each, along rows and columns."""
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
+    return top + low
+
+
 def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
     """Variance of a step of the background in every pixel: it is known to a share of what it steps by beside it.
 
     The dark side of an edge has so little noise that its pixels would outweigh all of a column on the bright side, and be wrong by more than that is high.
     """
-    top, low = (running_max(running_max(one, _BLUNT, -1), _BLUNT, -2) for one in (step, -step))
-    return (_UNSURE * (top + low)).square()
+    return (_UNSURE * rise_within(step, _BLUNT)).square()
 
 
 def _under(
