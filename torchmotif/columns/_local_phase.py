@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import Budget
 
-__all__ = ["Placed", "Windowed", "Windows", "agreement", "local_orders", "placed"]
+__all__ = ["WIDER", "Halves", "Placed", "Windowed", "Windows", "agreement", "local_orders", "phases", "placed"]
 
 _CHUNK = Budget(1 << 19, 1 << 25)  # pixels whose places are told at a time
+# Windows in which weak orders tell the half of a cell, over those of the strong ones that place it.
+WIDER = 2.0
 _STEP = 2.0  # nodes of the orders' grid per standard deviation
 
 
@@ -99,6 +101,66 @@ def local_orders(
     return Windowed(torch.cat([field, mean[:, None]], dim=1), windows.step)
 
 
+def phases(field: Float[Tensor, "t k m n"]) -> Float[Tensor, "t j m n"]:
+    """Of orders, from real and imaginary part of each, over 2 pi."""
+    found: Tensor = torch.atan2(field[:, 1::2], field[:, ::2]).div_(2 * math.pi)
+    return found
+
+
+class Halves(NamedTuple):
+    """What tells, in a cell twice as large as the lattice of its brightest columns, which half of it a place lies in.
+
+    Attributes
+    ----------
+    half : Tensor of shape (2,)
+        Translation by which the brightest columns repeat, in sides of the cell.
+    folding : Tensor of shape (2, 2)
+        The orders by which the cell is placed, those of the lattice, as multiples of its own.
+    vectors : Tensor of shape (k, 2)
+        Orders that the translation turns by half a period, in periods per pixel.
+    numbers : Tensor of shape (k, 2)
+        The same as multiples of the cell's own.
+    factors : complex Tensor of shape (k,)
+        Their structure factors.
+    """
+
+    half: Float[Tensor, " 2"]
+    folding: Float[Tensor, "2 2"]
+    vectors: Float[Tensor, "k 2"]
+    numbers: Float[Tensor, "k 2"]
+    factors: Complex[Tensor, " k"]
+
+    def side(
+        self, level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "2 2"], sigma: float
+    ) -> Windowed:
+        """In which half the orders say that the place is, as their phase there: real and imaginary part of half of the lattice's own.
+
+        That has no jump where the lattice's phases begin anew.
+        """
+        orders = local_orders(level, usable, torch.cat([vectors, self.vectors]), WIDER * sigma)
+        own = phases(orders.field[:, :4])
+        factor = torch.complex(orders.field[:, 4:-1:2], orders.field[:, 5:-1:2])
+        # What the place alone turns each order by.
+        turned = torch.einsum("ki,ij,tjmn->tkmn", self.numbers, self.folding.inverse(), own)
+        told = (factor * self.factors.conj()[:, None, None] * _unit(-turned)).real.sum(1)
+        found = told * _unit(torch.einsum("i,timn->tmn", self.half, own))
+        return Windowed(torch.view_as_real(found).movedim(-1, 1), orders.step)
+
+    def place(
+        self, phase: Float[Tensor, "t 2 h w"], side: Float[Tensor, "t 2 h w"]
+    ) -> Float[Tensor, "t 2 h w"]:
+        """Places in the cell, but for its carrier, from phases of the lattice's orders and what `side` has there."""
+        own = _unit(torch.einsum("i,tihw->thw", self.half, phase))
+        other = side[:, 0] * own.real + side[:, 1] * own.imag < 0
+        place = torch.einsum("ij,tjhw->tihw", self.folding.inverse(), phase)
+        return place + other[:, None] * self.half[:, None, None]
+
+
+def _unit(turns: Tensor) -> Tensor:
+    """Complex numbers of length 1."""
+    return torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
+
+
 class Placed(NamedTuple):
     """Every pixel of some tiles in the cell of a lattice."""
 
@@ -115,20 +177,29 @@ def placed(
     sigma: float,
     *,
     steps: bool = False,
+    halves: Halves | None = None,
 ) -> Placed:
-    """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off."""
+    """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off.
+
+    Vectors are the cell's own orders. Where it has `halves`, those of the lattice place it.
+    """
     _, h, w = level.shape
-    orders = local_orders(level, usable, vectors, sigma)
+    lattice = vectors if halves is None else halves.folding @ vectors
+    orders = local_orders(level, usable, lattice, sigma)
+    sides = orders if halves is None else halves.side(level, usable, lattice, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
     carrier = ((g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]).to(level.dtype)
 
-    def parts(pixels: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(pixels: Tensor, some: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         field = Windowed(some, orders.step).at_pixels((h, w))
-        phase = torch.atan2(field[:, 1:4:2], field[:, 0:4:2]).div_(2 * math.pi).add_(carrier).remainder_(1)
+        phase = phases(field[:, :4])
+        if halves is not None:
+            phase = halves.place(phase, Windowed(side, sides.step).at_pixels((h, w)))
+        phase = phase.add_(carrier).remainder_(1)
         return phase.masked_fill_(phase >= 1, 0.0), pixels - field[:, 4]  # what rounds to 1 is 0
 
-    every = [parts(*some) for some in _CHUNK.split(level, orders.field)]
+    every = [parts(*some) for some in _CHUNK.split(level, orders.field, sides.field)]
     place, centred = (torch.cat(one) for one in zip(*every, strict=True))
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
     return Placed(place, centred, amplitude, steps)

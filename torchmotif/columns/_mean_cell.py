@@ -17,7 +17,9 @@ from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import blur
 from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_cell, mean_cell, strength
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
+from torchmotif.columns._superlattice import doubled
 from torchmotif.columns._territories import (
+    HALVES,
     Located,
     expected,
     explained,
@@ -56,12 +58,6 @@ _WIDE_BLOCKS = (40.0, 24.0)
 # Standard deviations of a window's spectrum by which the orders of two layers are apart in it: with 4 and 5 the columns of bilayers of 2.9 and 5.7
 # degrees are the same to a hundredth.
 _RESOLVED = 3.0
-# Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
-_HALVES = (
-    ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
-    ((0.0, 0.5), ((1.0, 0.0), (0.0, 2.0))),
-    ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
-)
 _NOT_ONE = (
     0.6  # of the spacing, at least: two sites; of maxima nearer to each other than `CLOSEST` one counts
 )
@@ -98,9 +94,20 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
         if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):
             where = located(coarse.tiles, layers)
             told = _Told(
-                layers, [at.inside for at in where], [at.level for at in where], sum_of(layers, where)
+                layers, [at.inside for at in where], where, sum_of(layers, where)
             )
-    return coarse.fine(without_mixtures(coarse.tiles, _crystals_of(told)))
+    return coarse.fine(_doubled(coarse.tiles, without_mixtures(coarse.tiles, _crystals_of(told)), told, hum=hum))
+
+
+def _doubled(
+    tiles: Tiles, cells: Sequence[Cell], told: "_Told", *, hum: bool
+) -> tuple[Cell, ...]:
+    """Cells, those with a superlattice twice as large."""
+    found = []
+    for cell in cells:
+        number = next(n for n, one in enumerate(told.cells) if one is cell)
+        found.append(doubled(tiles, cell, told.where[number], told.inside[number], hum=hum))
+    return tuple(found)
 
 
 class _Told(NamedTuple):
@@ -108,7 +115,7 @@ class _Told(NamedTuple):
 
     cells: list[Cell]
     inside: list[Tensor]  # pixels that tell each
-    level: list[Tensor]  # pixels less their local mean, for each
+    where: list[Located]  # of each
     model: Tensor  # what all let expect
     uneven: Sequence[Cell] = ()  # cells that hold no crystal
     parted: bool = False  # whether what one lattice holds is of two kinds
@@ -119,15 +126,15 @@ def _crystals_of(told: _Told) -> list[Cell]:
     if not told.cells:
         return []
     asked = [
-        torch.stack([inside.sum(), _explains(own - told.model, own, inside, cell.width)])
-        for cell, inside, own in zip(told.cells, told.inside, told.level, strict=True)
+        torch.stack([inside.sum(), _explains(at.level - told.model, at.level, inside, cell.width)])
+        for cell, inside, at in zip(told.cells, told.inside, told.where, strict=True)
     ]
     counts = torch.stack(asked).tolist()
     least = _ADDS * max(seen for seen, _ in counts)
     order = sorted(range(len(counts)), key=lambda number: -counts[number][0])
 
     def is_crystal(number: int) -> bool:
-        cell, inside, own = told.cells[number], told.inside[number], told.level[number]
+        cell, inside, own = told.cells[number], told.inside[number], told.where[number].level
         seen, clear = counts[number]
         # What a step leaves beside it is no crystal's, and may be more than its columns.
         return seen > least and bool(
@@ -151,7 +158,7 @@ def _told(cells: Sequence[Cell], where: list[Located], level: Tensor, *, hum: bo
             told.model.add_(torch.where(inside, expected(one, at.place), 0.0))
             told.cells.append(one)
             told.inside.append(inside)
-            told.level.append(at.level)
+            told.where.append(at)
     return told._replace(uneven=none, parted=parted)
 
 
@@ -260,7 +267,7 @@ def _by_contents(
 def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
-    for half, folding in _HALVES:
+    for half, folding in HALVES:
         if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
             continue
         place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1

@@ -10,17 +10,20 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import rendered
-from torchmotif.columns._local_phase import Placed, Windowed, Windows, agreement, placed
+from torchmotif.columns._local_phase import Halves, Placed, Windowed, Windows, agreement, placed
 from torchmotif.columns._reciprocal import holds
+from torchmotif.columns._waves import Waves
 from torchmotif.columns.model import Cell, Tiles
 
 __all__ = [
+    "HALVES",
     "WINDOW",
     "Located",
     "bin_of",
     "bins_of",
     "expected",
     "explained",
+    "halves_of",
     "lattice_constant",
     "located",
     "sum_of",
@@ -38,6 +41,16 @@ _SECOND, _OWN_PLACES = 0.95, 0.75
 # Of what all cells explain: what one adds whose lattice is some of the orders of another's. Such a one adds 0.005 in the real boundary of two grains of MoSe2 in
 # whose smaller one it was found before that had a cell.
 _LEAST = 0.02
+
+
+# Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
+HALVES = (
+    ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
+    ((0.0, 0.5), ((1.0, 0.0), (0.0, 2.0))),
+    ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
+)
+# Orders that tell the half of a cell, the strongest, and square of the periods per width up to which these count.
+_TELLING, _FINE = 16, 0.15
 
 
 class Located(NamedTuple):
@@ -119,9 +132,27 @@ def _places(
     """Place and model of every cell, whose phases are measured inside some pixels."""
     found = []
     for cell, pixels in zip(cells, inside, strict=True):
-        at = placed(tiles.level, pixels, sent(cell.orders, tiles.data), cell.window)
+        at = placed(
+            tiles.level, pixels, sent(cell.orders, tiles.data), cell.window, halves=halves_of(cell, tiles.data)
+        )
         found.append((at, expected(cell, at.place)))
     return found
+
+
+def halves_of(cell: Cell, like: Tensor) -> Halves | None:
+    """What tells the half of a cell in which a place lies, where it has such halves."""
+    if cell.half is None:
+        return None
+    own = np.array(cell.orders)
+    real = np.linalg.inv(own).T
+    waves = Waves.of(bins_of(real), real)
+    turned = (waves.order @ np.array(cell.half)) % 1 == 0.5
+    waves = waves.some(turned & (waves.square < _FINE / cell.width**2))
+    factors = waves.factors(*cell.columns, cell.ellipse)
+    told = np.argsort(-np.abs(factors))[:_TELLING]
+    folding = next(orders for half, orders in HALVES if half == cell.half)
+    number, factor = waves.order[told], sent(factors[told], like, torch.complex64)
+    return Halves(*(sent(one, like) for one in (cell.half, folding, number @ own, number)), factor)
 
 
 def _again(

@@ -37,6 +37,9 @@ class Cell:
         Standard deviation of their Gaussian in the mean cell, in pixels.
     ellipse : (float, float)
         The shape (a, b) of an astigmatic one: its covariance over the square of the width is ((1 + a, b), (b, 1 - a)) along (row, column).
+    half : (float, float), optional
+        Of a cell twice as large as the lattice of its brightest columns the translation by which these repeat, in its sides. The phases that
+        place it are those of that lattice, and half of the cell is told by what the others let expect.
     """
 
     orders: tuple[Pair, Pair]
@@ -45,6 +48,7 @@ class Cell:
     intensities: tuple[float, ...]
     width: float
     ellipse: Pair = (0.0, 0.0)
+    half: Pair | None = None
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:

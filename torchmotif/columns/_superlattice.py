@@ -1,0 +1,153 @@
+"""Cells twice as large as the lattice of the brightest columns: light ones alternate between its cells, and the mean over all is that of both.
+
+Their orders lie halfway between those of the lattice, and are too weak to be found by themselves.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from scipy.special import comb, fdtrc
+from torch import Tensor
+
+from torchmotif._arrays import sent
+from torchmotif.columns._cell_fit import away_from
+from torchmotif.columns._folding import along_rows, mean_cell
+from torchmotif.columns._local_phase import WIDER, Halves, Windows, local_orders, phases, placed
+from torchmotif.columns._territories import HALVES, Located, expected, explained, halves_of
+from torchmotif.columns.model import Cell, Tiles
+
+__all__ = ["doubled"]
+
+# Orders between those of the lattice that are looked at, for each way to double its cell: the shortest.
+_BETWEEN = 8
+_FARTHEST = 7  # halves of vectors: beyond, none is so short
+_CHANCE = 1e-4  # that any of them is so strong by chance
+_ALIKE = 0.5  # of the windows' phases: the least mean of unit vectors
+_SAME = 0.2  # of the brightest column
+
+
+class _Seen(NamedTuple):
+    """Orders of the pixels beside what a cell lets expect, in n windows.
+
+    Attributes
+    ----------
+    factors : complex array of shape (k, n)
+        Of k orders, turned to the place of the cell in each window.
+    weight : array of shape (n,)
+        Pixels of each, over those of a whole one, of sum 1.
+    windows : float
+        How many hold different pixels.
+    """
+
+    factors: np.ndarray
+    weight: np.ndarray
+    windows: float
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Over windows."""
+        return np.asarray(values @ self.weight)
+
+    def some(self, which: np.ndarray) -> "_Seen":
+        """Some of the orders."""
+        return self._replace(factors=self.factors[which])
+
+
+def doubled(
+    tiles: Tiles, cell: Cell, where: Located, inside: Bool[Tensor, "t h w"], *, hum: bool = False
+) -> Cell:
+    """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
+    between, quarters, near = _numbers(np.array(cell.orders), along_rows(inside, hum=hum))
+    seen = _seen(cell, where, inside, np.concatenate([between, quarters]))
+    power = seen.mean(np.abs(seen.factors) ** 2)
+    # Domains and walls give more in some directions: the one in which more is beside.
+    least = power[len(between) :][near].mean(2).max(1)
+    ratio = power[: len(between)] / least
+    classes = [(between % 1 == half).all(1) for half, _ in HALVES]
+    chances = [_by_chance(ratio[mine], seen.windows) for mine in classes]
+    which = int(np.argmin(chances))
+    if chances[which] > _CHANCE:
+        return cell
+    half, folding = (np.array(one) for one in HALVES[which])
+    mine = classes[which]
+    best = int(np.where(mine, ratio, 0).argmax())
+    seen, number = seen.some(np.flatnonzero(mine)), int(mine[:best].sum())
+    factors, alike = _aligned(seen, number)
+    if alike < _ALIKE:
+        return cell
+    factors *= np.maximum(0, 1 - 1 / ratio[mine])  # of noise and disorder nothing (Wiener)
+    own = np.linalg.inv(folding) @ np.array(cell.orders)
+    numbers = between[mine] @ folding
+    like = tiles.data
+    halves = Halves(*(sent(one, like) for one in (half, folding, numbers @ own, numbers)), sent(factors, like, torch.complex64))
+    at = placed(tiles.level, inside, sent(own, like), cell.window, steps=tiles.step is not None, halves=halves)
+    once = np.array(cell.sites) @ np.linalg.inv(folding).T
+    known = replace(cell, sites=tuple(map(tuple, np.concatenate([once, once + half]))), intensities=cell.intensities * 2)
+    found = mean_cell(at, inside, own, cell.window, hum=hum, known=known)
+    if found is None:
+        return cell
+    found = replace(found, half=(float(half[0]), float(half[1])))
+    if _repeats(found) or explained(tiles, (found,)) <= explained(tiles, (cell,)):
+        return cell
+    return found
+
+
+def _numbers(vectors: np.ndarray, along: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shortest orders (k, 2) halfway between those of a lattice, and those a quarter of its vectors beside them (n, 2), as multiples of its vectors.
+
+    One of each pair of opposite ones, of those with more than so many periods per pixel along the rows. Numbers (k, 2, 2) of those beside each:
+    before and behind it, along both vectors.
+    """
+    steps = np.arange(-_FARTHEST, _FARTHEST + 1)
+    order = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2) / 2
+    order = order[len(order) // 2 + 1 :]
+    order = order[np.argsort(np.linalg.norm(order @ vectors, axis=1))]
+    order = order[np.abs(order @ vectors)[:, 1] > along] if along else order
+    between = np.concatenate([order[(order % 1 == half).all(1)][:_BETWEEN] for half, _ in HALVES])
+    beside = between[:, None, None] + np.array([[(-0.25, 0), (0.25, 0)], [(0, -0.25), (0, 0.25)]])
+    quarters, near = np.unique(beside.reshape(-1, 2), axis=0, return_inverse=True)
+    return between, quarters, near.reshape(beside.shape[:3])
+
+
+def _seen(cell: Cell, where: Located, inside: Tensor, numbers: np.ndarray) -> _Seen:
+    """What some orders, as multiples of the cell's, have beside what it lets expect."""
+    vectors = np.array(cell.orders)
+    rest = where.level - expected(cell, where.place)
+    sigma = WIDER * cell.window
+    own = local_orders(where.level, inside, sent(vectors, rest), sigma)
+    orders = local_orders(rest, inside, sent(numbers @ vectors, rest), sigma)
+    held = Windows.of(rest, sigma).sums(inside.to(rest.dtype))
+    host = torch.cat([phases(own.field[:, :4]), orders.field[:, :-1], held[:, None]], dim=1)
+    place, field, weight = np.split(host.transpose(0, 1).flatten(1).cpu().double().numpy(), [2, 2 + 2 * len(numbers)])
+    factors = (field[::2] + 1j * field[1::2]) * np.exp(-2j * np.pi * numbers @ place)
+    windows = float(inside.sum()) / (4 * np.pi * sigma**2)
+    return _Seen(factors, weight[0] / weight.sum(), max(1.0, windows))
+
+
+def _by_chance(ratio: np.ndarray, windows: float) -> float:
+    """Probability that noise gives the strongest of some orders what they have over those beside, for the number of them that makes it the least."""
+    number, count = np.arange(1, len(ratio) + 1), len(ratio)
+    strongest = np.sort(ratio)[::-1].cumsum() / number
+    chance = count * comb(count, number) * fdtrc(2 * windows * number, 4 * windows * number, strongest)
+    return float(chance.min())
+
+
+def _aligned(seen: _Seen, number: int) -> tuple[np.ndarray, float]:
+    """Structure factors of orders but for a sign that all have in common, by the one of most evidence; and how far its phases are the same in all windows, of 1."""
+    told = seen.factors[number]
+    square = told**2
+    alike = seen.mean(square / np.maximum(np.abs(square), 1e-30))
+    turn = np.exp(0.5j * np.angle(seen.mean(square)))
+    return seen.mean(seen.factors * told.conj()) / np.sqrt(seen.mean(np.abs(square))) * turn, float(np.abs(alike))
+
+
+def _repeats(cell: Cell) -> bool:
+    """Whether all sites of a cell have like ones half of it away."""
+    real, sites, bright = np.linalg.inv(np.array(cell.orders)).T, np.array(cell.sites), np.array(cell.intensities)
+    for site, one in zip(sites, bright, strict=True):
+        near = away_from(sites, site + cell.half, real) < cell.width
+        if not (near & (np.abs(bright - one) < _SAME * one)).any():
+            return False
+    return True
