@@ -131,7 +131,7 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float,
     """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest; of `hum`, of those that change along the rows."""
     numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
     orders = local_orders(level, usable, sent(numbers @ vectors, level), sigma)
-    strong = torch.hypot(orders.field[:, 0:-1:2], orders.field[:, 1:-1:2]).mean((0, 2, 3)).tolist()
+    strong = torch.hypot(orders.field[:, 0:-2:2], orders.field[:, 1:-2:2]).mean((0, 2, 3)).tolist()
     told = np.abs(numbers @ vectors)[:, 1] >= along_rows(level, hum=hum)
     pairs = [
         (a, b)

@@ -75,7 +75,7 @@ class Windows(NamedTuple):
 def local_orders(
     level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "k 2"], sigma: float
 ) -> Windowed:
-    """Local phases of orders: real and imaginary part of each without its carrier, and the mean as the last channel.
+    """Local phases of orders: real and imaginary part of each without its carrier; the mean and the sum of the window's weights as the last channels.
 
     Geometric phase analysis (Hytch et al. 1998) in Gaussian windows of standard deviation `sigma`, of the usable pixels, without their mean.
     """
@@ -98,7 +98,7 @@ def local_orders(
     imaginary = both[:, :, :, 0, :, 1] + both[:, :, :, 1, :, 0]
     ordered, ones = torch.stack([real, imaginary], dim=1).unbind(2)
     field = ((ordered - mean * ones) / total).flatten(0, 1).transpose(0, 1)
-    return Windowed(torch.cat([field, mean[:, None]], dim=1), windows.step)
+    return Windowed(torch.cat([field, mean[:, None], total[:, None]], dim=1), windows.step)
 
 
 def phases(field: Float[Tensor, "t k m n"]) -> Float[Tensor, "t j m n"]:
@@ -139,7 +139,7 @@ class Halves(NamedTuple):
         """
         orders = local_orders(level, usable, torch.cat([vectors, self.vectors]), WIDER * sigma)
         own = phases(orders.field[:, :4])
-        factor = torch.complex(orders.field[:, 4:-1:2], orders.field[:, 5:-1:2])
+        factor = torch.complex(orders.field[:, 4:-2:2], orders.field[:, 5:-2:2])
         # What the place alone turns each order by.
         turned = torch.einsum("ki,ij,tjmn->tkmn", self.numbers, self.folding.inverse(), own)
         told = (factor * self.factors.conj()[:, None, None] * _unit(-turned)).real.sum(1)

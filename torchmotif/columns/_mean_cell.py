@@ -106,7 +106,8 @@ def _doubled(
     found = []
     for cell in cells:
         number = next(n for n, one in enumerate(told.cells) if one is cell)
-        found.append(doubled(tiles, cell, told.where[number], told.inside[number], hum=hum))
+        where = told.where[number]
+        found.append(doubled(tiles, cell, where, where.level - told.model, told.inside[number], hum=hum))
     return tuple(found)
 
 

@@ -3,20 +3,21 @@
 Their orders lie halfway between those of the lattice, and are too weak to be found by themselves.
 """
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import away_from
 from torchmotif.columns._folding import along_rows, mean_cell
-from torchmotif.columns._local_phase import WIDER, Halves, Windows, local_orders, phases, placed
-from torchmotif.columns._territories import HALVES, Located, expected, explained, halves_of
+from torchmotif.columns._local_phase import WIDER, Halves, local_orders, placed
+from torchmotif.columns._territories import HALVES, Located, explained, halves_of
 from torchmotif.columns.model import Cell, Tiles
 
 __all__ = ["doubled"]
@@ -56,11 +57,17 @@ class _Seen(NamedTuple):
 
 
 def doubled(
-    tiles: Tiles, cell: Cell, where: Located, inside: Bool[Tensor, "t h w"], *, hum: bool = False
+    tiles: Tiles,
+    cell: Cell,
+    where: Located,
+    rest: Float[Tensor, "t h w"],
+    inside: Bool[Tensor, "t h w"],
+    *,
+    hum: bool = False,
 ) -> Cell:
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders), along_rows(inside, hum=hum))
-    seen = _seen(cell, where, inside, np.concatenate([between, quarters]))
+    seen = _seen(cell, where, rest, inside, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
     # Domains and walls give more in some directions: the one in which more is beside.
     least = power[len(between) :][near].mean(2).max(1)
@@ -111,19 +118,22 @@ def _numbers(vectors: np.ndarray, along: float) -> tuple[np.ndarray, np.ndarray,
     return between, quarters, near.reshape(beside.shape[:3])
 
 
-def _seen(cell: Cell, where: Located, inside: Tensor, numbers: np.ndarray) -> _Seen:
-    """What some orders, as multiples of the cell's, have beside what it lets expect."""
-    vectors = np.array(cell.orders)
-    rest = where.level - expected(cell, where.place)
-    sigma = WIDER * cell.window
-    own = local_orders(where.level, inside, sent(vectors, rest), sigma)
+def _seen(
+    cell: Cell, where: Located, rest: Float[Tensor, "t h w"], inside: Bool[Tensor, "t h w"], numbers: np.ndarray
+) -> _Seen:
+    """What some orders, as multiples of the cell's, have in the rest of some pixels."""
+    vectors, sigma = np.array(cell.orders), WIDER * cell.window
     orders = local_orders(rest, inside, sent(numbers @ vectors, rest), sigma)
-    held = Windows.of(rest, sigma).sums(inside.to(rest.dtype))
-    host = torch.cat([phases(own.field[:, :4]), orders.field[:, :-1], held[:, None]], dim=1)
-    place, field, weight = np.split(host.transpose(0, 1).flatten(1).cpu().double().numpy(), [2, 2 + 2 * len(numbers)])
-    factors = (field[::2] + 1j * field[1::2]) * np.exp(-2j * np.pi * numbers @ place)
-    windows = float(inside.sum()) / (4 * np.pi * sigma**2)
-    return _Seen(factors, weight[0] / weight.sum(), max(1.0, windows))
+    nodes = [np.arange(n) * step for n, step in zip(orders.field.shape[2:], orders.step, strict=True)]
+    row, col = (sent(np.rint(one), rest, torch.long) for one in nodes)
+    place = where.place[:, :, row[:, None], col]
+    host = torch.cat([place, orders.field], dim=1).transpose(0, 1).flatten(1).cpu().double().numpy()
+    # From the carrier's phases: where one begins anew, all orders between those of the lattice change sign.
+    at = np.stack(np.meshgrid(*map(np.rint, nodes), indexing="ij")).reshape(2, -1)
+    moved = host[:2] - np.tile(vectors @ at, len(inside))
+    factors = (host[2:-2:2] + 1j * host[3:-2:2]) * np.exp(-2j * np.pi * numbers @ moved)
+    pixels = host[-1].sum() * math.prod(orders.step) / (2 * math.pi * sigma**2)
+    return _Seen(factors, host[-1] / host[-1].sum(), max(1.0, pixels / (4 * math.pi * sigma**2)))
 
 
 def _by_chance(ratio: np.ndarray, windows: float) -> float:
