@@ -17,7 +17,7 @@ from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import away_from
 from torchmotif.columns._folding import along_rows, mean_cell
 from torchmotif.columns._local_phase import WIDER, Halves, local_orders, placed
-from torchmotif.columns._territories import HALVES, Located, explained, halves_of
+from torchmotif.columns._territories import HALVES, Located, halves_of
 from torchmotif.columns.model import Cell, Tiles
 
 __all__ = ["doubled"]
@@ -25,7 +25,7 @@ __all__ = ["doubled"]
 # Orders between those of the lattice that are looked at, for each way to double its cell: the shortest.
 _BETWEEN = 8
 _FARTHEST = 7  # halves of vectors: beyond, none is so short
-_CHANCE = 1e-4  # that any of them is so strong by chance
+_CHANCE = 1e-3  # that any of them is so strong by chance
 _ALIKE = 0.5  # of the windows' phases: the least mean of unit vectors
 _SAME = 0.2  # of the brightest column
 
@@ -69,11 +69,12 @@ def doubled(
     between, quarters, near = _numbers(np.array(cell.orders), along_rows(inside, hum=hum))
     seen = _seen(cell, where, rest, inside, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
-    # Domains and walls give more in some directions: the one in which more is beside.
-    least = power[len(between) :][near].mean(2).max(1)
+    # Noise gives all the same. Domains and walls give more in some directions: there the one in which more is beside.
+    beside = power[len(between) :]
+    least = np.maximum(beside.mean(), beside[near].mean(2).max(1))
     ratio = power[: len(between)] / least
     classes = [(between % 1 == half).all(1) for half, _ in HALVES]
-    chances = [_by_chance(ratio[mine], seen.windows) for mine in classes]
+    chances = [_by_chance(ratio[mine], seen.windows, len(quarters)) for mine in classes]
     which = int(np.argmin(chances))
     if chances[which] > _CHANCE:
         return cell
@@ -96,9 +97,7 @@ def doubled(
     if found is None:
         return cell
     found = replace(found, half=(float(half[0]), float(half[1])))
-    if _repeats(found) or explained(tiles, (found,)) <= explained(tiles, (cell,)):
-        return cell
-    return found
+    return cell if _repeats(found) else found
 
 
 def _numbers(vectors: np.ndarray, along: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,11 +135,11 @@ def _seen(
     return _Seen(factors, host[-1] / host[-1].sum(), max(1.0, pixels / (4 * math.pi * sigma**2)))
 
 
-def _by_chance(ratio: np.ndarray, windows: float) -> float:
+def _by_chance(ratio: np.ndarray, windows: float, beside: int) -> float:
     """Probability that noise gives the strongest of some orders what they have over those beside, for the number of them that makes it the least."""
     number, count = np.arange(1, len(ratio) + 1), len(ratio)
     strongest = np.sort(ratio)[::-1].cumsum() / number
-    chance = count * comb(count, number) * fdtrc(2 * windows * number, 4 * windows * number, strongest)
+    chance = count * comb(count, number) * fdtrc(2 * windows * number, 2 * windows * beside, strongest)
     return float(chance.min())
 
 
