@@ -93,15 +93,13 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
         layers = _layers(tiles, spacing, coarse, hum=hum)
         if layers and explained(coarse.tiles, layers) > explained(coarse.tiles, told.cells):
             where = located(coarse.tiles, layers)
-            told = _Told(
-                layers, [at.inside for at in where], where, sum_of(layers, where)
-            )
-    return coarse.fine(_doubled(coarse.tiles, without_mixtures(coarse.tiles, _crystals_of(told)), told, hum=hum))
+            told = _Told(layers, [at.inside for at in where], where, sum_of(layers, where))
+    return coarse.fine(
+        _doubled(coarse.tiles, without_mixtures(coarse.tiles, _crystals_of(told)), told, hum=hum)
+    )
 
 
-def _doubled(
-    tiles: Tiles, cells: Sequence[Cell], told: "_Told", *, hum: bool
-) -> tuple[Cell, ...]:
+def _doubled(tiles: Tiles, cells: Sequence[Cell], told: "_Told", *, hum: bool) -> tuple[Cell, ...]:
     """Cells, those with a superlattice twice as large."""
     found = []
     for cell in cells:
@@ -268,7 +266,7 @@ def _by_contents(
 def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
-    for half, folding in HALVES:
+    for half, folding in HALVES.items():
         if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
             continue
         place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1

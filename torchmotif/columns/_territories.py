@@ -13,7 +13,7 @@ from torchmotif.columns._cell_fit import rendered
 from torchmotif.columns._local_phase import Halves, Placed, Windowed, Windows, agreement, placed
 from torchmotif.columns._reciprocal import holds
 from torchmotif.columns._waves import Waves
-from torchmotif.columns.model import Cell, Tiles
+from torchmotif.columns.model import Cell, Pair, Tiles
 
 __all__ = [
     "HALVES",
@@ -23,6 +23,7 @@ __all__ = [
     "bins_of",
     "expected",
     "explained",
+    "halves_by",
     "halves_of",
     "lattice_constant",
     "located",
@@ -44,12 +45,13 @@ _LEAST = 0.02
 
 
 # Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
-HALVES = (
-    ((0.5, 0.0), ((2.0, 0.0), (0.0, 1.0))),
-    ((0.0, 0.5), ((1.0, 0.0), (0.0, 2.0))),
-    ((0.5, 0.5), ((1.0, 1.0), (1.0, -1.0))),
-)
-# Orders that tell the half of a cell, the strongest, and square of the periods per width up to which these count.
+HALVES: dict[Pair, tuple[Pair, Pair]] = {
+    (0.5, 0.0): ((2.0, 0.0), (0.0, 1.0)),
+    (0.0, 0.5): ((1.0, 0.0), (0.0, 2.0)),
+    (0.5, 0.5): ((1.0, 1.0), (1.0, -1.0)),
+}
+# Orders that tell the half of a cell, the strongest, and square of the periods per width of a column up to which these count: the rest of rutile's have a hundredth of
+# the strongest.
 _TELLING, _FINE = 16, 0.15
 
 
@@ -133,7 +135,11 @@ def _places(
     found = []
     for cell, pixels in zip(cells, inside, strict=True):
         at = placed(
-            tiles.level, pixels, sent(cell.orders, tiles.data), cell.window, halves=halves_of(cell, tiles.data)
+            tiles.level,
+            pixels,
+            sent(cell.orders, tiles.data),
+            cell.window,
+            halves=halves_of(cell, tiles.data),
         )
         found.append((at, expected(cell, at.place)))
     return found
@@ -150,9 +156,17 @@ def halves_of(cell: Cell, like: Tensor) -> Halves | None:
     waves = waves.some(turned & (waves.square < _FINE / cell.width**2))
     factors = waves.factors(*cell.columns, cell.ellipse)
     told = np.argsort(-np.abs(factors))[:_TELLING]
-    folding = next(orders for half, orders in HALVES if half == cell.half)
-    number, factor = waves.order[told], sent(factors[told], like, torch.complex64)
-    return Halves(*(sent(one, like) for one in (cell.half, folding, number @ own, number)), factor)
+    return halves_by(cell.half, own, waves.order[told], factors[told], like)
+
+
+def halves_by(half: Pair, own: np.ndarray, numbers: np.ndarray, factors: np.ndarray, like: Tensor) -> Halves:
+    """What tells the half of a cell with some orders, from the structure factors of a few as multiples of these."""
+    folding = np.array(HALVES[half])
+    inverse = np.linalg.inv(folding)
+    translation, lattice, back, turns = (
+        sent(one, like) for one in (half, folding @ own, inverse, numbers @ inverse)
+    )
+    return Halves(translation, lattice, back, turns, sent(factors, like, torch.complex64))
 
 
 def _again(

@@ -1,0 +1,119 @@
+"""Light columns that alternate between the cells of heavy ones: rutile along [001], and perovskites whose octahedra are tilted."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+import torchmotif as tm
+from torchmotif.columns.calibrate import calibrate
+from torchmotif.columns.model import ImageModel
+from torchmotif.datasets import Specimen, projection
+
+SIDE = 360
+
+
+def rutile(
+    metal: str = "Ti", side_nm: float = 0.4594, oxygen: float = 0.305, *, shift: float = 0.0, **more: object
+) -> Specimen:
+    """MO2 along [001]: metal on a centred square, pairs of oxygen beside it that turn by a right angle from one to the next.
+
+    Shifted by half a cell along both sides the metal is the same, and oxygen is not.
+    """
+    pairs = [(oxygen, oxygen), (-oxygen, -oxygen), (0.5 + oxygen, 0.5 - oxygen), (0.5 - oxygen, 0.5 + oxygen)]
+    sites = [(metal, 0.0, 0.0), (metal, 0.5, 0.5), *(("O", row, col) for row, col in pairs)]
+    columns = [(kind, (row + shift) % 1, (col + shift) % 1) for kind, row, col in sites]
+    return projection(((side_nm, 0.0), (0.0, side_nm)), columns, (SIDE, SIDE), **more)  # type: ignore[arg-type]
+
+
+def tilted(**more: object) -> Specimen:
+    """SrTiO3 whose octahedra are turned in turns by 0.1 about the beam: oxygen is off the middle between Ti by 0.02 nm, across it."""
+    side, off = 0.3905 * math.sqrt(2), 0.02 / 0.3905 / 2
+    oxygen = [(0.25, 0.25, 1, -1), (0.75, 0.75, -1, 1), (0.25, 0.75, 1, 1), (0.75, 0.25, -1, -1)]
+    sites = [("Ti", 0.0, 0.0), ("Ti", 0.5, 0.5), ("Sr", 0.5, 0.0), ("Sr", 0.0, 0.5)]
+    columns = [*sites, *(("O", row + off * up, col + off * across) for row, col, up, across in oxygen)]
+    return projection(((side, 0.0), (0.0, side)), columns, (SIDE, SIDE), 0.014, **more)  # type: ignore[arg-type]
+
+
+def wave(at: torch.Tensor) -> torch.Tensor:
+    """A displacement that strains a crystal by up to 2 %."""
+    turn = 2 * math.pi / 400
+    return 1.2 * torch.stack([torch.sin(turn * at[:, 1]), torch.sin(turn * at[:, 0] + 1)], dim=1)
+
+
+SPECIMENS: dict[str, Callable[[], Specimen]] = {
+    "TiO2": rutile,
+    "SnO2": lambda: rutile("Sn", 0.4737, 0.307, rotation_rad=0.3),
+    "TiO2, strained": lambda: rutile(displacement=wave),
+    "SnO2 along the rows": lambda: rutile("Sn", 0.4737, 0.307, rotation_rad=0.0),
+    "tilted octahedra": lambda: tilted(rotation_rad=0.4),
+}
+
+
+def drawn(specimen: Specimen, dose: float) -> np.ndarray:
+    """Counts."""
+    return specimen.draw(dose, torch.Generator().manual_seed(0)).numpy()
+
+
+def scores(positions: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Recall and precision within 0.3 of the distance of neighbours, that distance from the border on."""
+    near = float(np.median(np.asarray(cKDTree(truth).query(truth, k=2)[0])[:, 1]))
+
+    def inner(at: np.ndarray) -> np.ndarray:
+        kept: np.ndarray = at[((at > near) & (at < SIDE - 1 - near)).all(axis=1)]
+        return kept
+
+    recall, precision = (
+        (np.asarray(cKDTree(there).query(inner(at))[0]) < 0.3 * near).mean()
+        for there, at in ((positions, truth), (truth, positions))
+    )
+    return float(recall), float(precision)
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.04])
+@pytest.mark.parametrize("kind", SPECIMENS)
+def test_columns_that_alternate_between_cells_are_found(kind: str, dose: float) -> None:
+    specimen = SPECIMENS[kind]()
+    positions = tm.find_columns(drawn(specimen, dose)).positions
+    recall, precision = scores(np.asarray(positions), np.asarray(specimen.truth.positions))
+    assert min(recall, precision) >= 0.97
+
+
+def test_each_side_of_an_antiphase_boundary_keeps_its_oxygen() -> None:
+    sides = [rutile("Sn", 0.4737, 0.307, shift=shift, rotation_rad=0.2) for shift in (0.0, 0.5)]
+    left, right = (drawn(one, 1.0) for one in sides)
+    pixels = np.where(np.arange(SIDE) < SIDE // 2, left, right)
+    positions = np.asarray(tm.find_columns(pixels).positions)
+    # Beside the boundary, within the windows in which the half of a cell is told, either may be taken.
+    for here, specimen in ((np.s_[:, : SIDE // 2 - 50], sides[0]), (np.s_[:, SIDE // 2 + 50 :], sides[1])):
+        inside = np.zeros((SIDE, SIDE), dtype=bool)
+        inside[here] = True
+        inside[[0, -1]] = inside[:, [0, -1]] = False
+        truth = np.asarray(specimen.truth.positions)
+        truth = truth[((truth >= 0) & (truth <= SIDE - 1)).all(axis=1)]
+        mine, found = (at[inside[tuple(at.round().astype(int).T)]] for at in (truth, positions))
+        assert (np.asarray(cKDTree(positions).query(mine)[0]) < 2).mean() >= 0.97
+        assert (np.asarray(cKDTree(truth).query(found)[0]) < 2).mean() >= 0.97
+
+
+def test_a_model_with_a_superlattice_is_the_same_after_it_was_written() -> None:
+    model = calibrate(torch.as_tensor(drawn(rutile(), 1.0))[None], guided=True)
+    assert [cell.half for cell in model.cells] == [(0.5, 0.5)]
+    assert ImageModel.from_dict(model.as_dict()) == model
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.03])
+def test_crystals_without_a_superlattice_have_none(dose: float) -> None:
+    specimens = (
+        tm.datasets.perovskite((SIDE, SIDE)),
+        tm.datasets.mose2((SIDE, SIDE)),
+        tm.datasets.rocksalt("Mg", "O", (SIDE, SIDE)),
+        tm.datasets.square((SIDE, SIDE), middle=0.3),
+    )
+    pixels = [torch.as_tensor(drawn(one, dose))[None] for one in specimens]
+    cells = [cell for one in pixels for cell in calibrate(one, guided=True).cells]
+    assert cells
+    assert all(cell.half is None for cell in cells)
