@@ -28,6 +28,7 @@ class Contents(NamedTuple):
     """What a lattice holds in some pixels."""
 
     groups: list[Bool[Tensor, "t h w"]]  # pixels of the one or two kinds of cell
+    shares: list[float]  # of all pixels that these have
     uneven: float  # share of the squares of structure factors that differs from place to place, beyond brightness and noise
 
 
@@ -47,11 +48,11 @@ def contents(
     bins = bins_of(real)
     waves = Waves.of(bins, real).across(along)
     waves = waves.some(waves.square < _FINEST / width**2)
-    factors, noise = _factors(where, inside, (block, t * down * across), bins, waves)
+    factors, noise, pixels = _factors(where, inside, (block, t * down * across), bins, waves)
     factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them
     kept = np.flatnonzero(np.isfinite(noise).all(0) & (noise > 0).all(0))
     if len(kept) < _FEWEST or len(waves.square) == 0:
-        return Contents([inside], 0.0)
+        return Contents([inside], [1.0], 0.0)
     factors, noise = factors[:, kept], noise[:, kept]
     first, second = factors / noise[:, :, None]
     first, second = (_less_mean(one, noise[n]) for n, one in enumerate((first, second)))
@@ -59,19 +60,20 @@ def contents(
     told, again = first @ component, second @ component
     uneven = _uneven(*factors)
     if told @ again < _CLEAR * np.sqrt(told @ told):
-        return Contents([inside], uneven)
+        return Contents([inside], [1.0], uneven)
     score = told * noise[0] + again * noise[1]
     low, high = score.min(), score.max()
     for _ in range(_ROUNDS):
         upper = score > (low + high) / 2
         low, high = score[~upper].mean(), score[upper].mean()
-    groups = []
+    groups, shares = [], []
     for mine in (~upper, upper):
         chosen = torch.zeros(t * down * across, dtype=torch.bool)
         chosen[kept[mine]] = True
         every = sent(chosen, inside)
+        shares.append(float(pixels[kept[mine]].sum() / pixels.sum()))
         groups.append(inside & torch.cat([every[some] for (some,) in _CHUNK.split(block)]))
-    return Contents(groups, uneven)
+    return Contents(groups, shares, uneven)
 
 
 def _uneven(first: np.ndarray, second: np.ndarray) -> float:
@@ -102,8 +104,8 @@ def _factors(
     blocks: tuple[Tensor, int],
     bins: tuple[int, int],
     waves: Waves,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Structure factors (2, blocks, k) of blocks (each pixel's, and how many) from both colours of a chessboard, and their noise."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Structure factors (2, blocks, k) of blocks (each pixel's, and how many) from both colours of a chessboard, their noise, and the pixels of blocks."""
     block, count = blocks
     _, h, w = inside.shape
     row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
@@ -124,4 +126,4 @@ def _factors(
         found = found / number[..., None]
         # Of both parts of a factor: the pixels' scatter, most of which is noise.
         noise = np.where(enough, np.sqrt(square / number / number / 2), np.nan)
-    return np.concatenate([found.real, found.imag], axis=2), noise
+    return np.concatenate([found.real, found.imag], axis=2), noise, number.sum(0)

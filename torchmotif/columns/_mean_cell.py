@@ -252,8 +252,7 @@ def _by_contents(
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
         kinds = [mean_cell(at, group, vectors, cell.window, hum=hum) for group in held.groups]
-        every, *shares = torch.stack([one.sum() for one in (inside, *held.groups)]).tolist()
-        if min(shares) > _PART * every and _differ(*kinds):
+        if min(held.shares) > _PART and _differ(*kinds):
             return [
                 found
                 for group in held.groups
