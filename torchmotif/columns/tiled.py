@@ -193,14 +193,19 @@ def _over_step(fit: Fit, model: ImageModel) -> tuple[Bool[Tensor, " n"], Bool[Te
     return top - bottom > fit.intensity / model.area, here < (top + bottom) / 2
 
 
+def _rise(fit: Fit, step: Float[Tensor, "t h w"], model: ImageModel) -> Float[Tensor, " n"]:
+    """By how much the background steps within a width of each column, beyond what noise lets vary."""
+    top, bottom = _steps_under(fit, step, max(model.width))
+    noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
+    return (top - bottom - _RAGGED * noise).clamp(min=0)
+
+
 def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     """Errors of intensity, row and column from the step under each column, which is known about as well as it is high there, and from what it leaves around."""
     step, width = fit.tiles.step, max(model.width)
     if step is None:
         return torch.zeros_like(fit.positions[:, :1].expand(-1, 3))
-    top, bottom = _steps_under(fit, step, width)
-    noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
-    rise = (top - bottom - _RAGGED * noise).clamp(min=0) * model.area
+    rise = _rise(fit, step, model) * model.area
     # A background that rises so much from one side of a Gaussian to the other draws it aside.
     aside = (rise * width / (2 * fit.intensity.abs().clamp(min=1e-9))).clamp(max=fit.spacing)
     stepped_tile = (step != 0).flatten(1).any(1)[fit.tile]
@@ -212,7 +217,8 @@ def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
     if fit.tiles.step is None:
         return torch.zeros_like(fit.fixed)
-    over, low = _over_step(fit, model)
+    over = _rise(fit, fit.tiles.step, model) > fit.intensity / model.area
+    _, low = _over_step(fit, model)
     faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
     return faint & _beside(fit, ~faint)
 
