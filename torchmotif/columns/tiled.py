@@ -15,7 +15,7 @@ from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns._steps import stepped
+from torchmotif.columns._steps import rise_at, stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles", "prepared"]
@@ -27,10 +27,6 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 _FADED = 0.32
 # Spacings to those beside them, and the length of the mean direction to those on one side.
 _BESIDE, _ONE_SIDE = 1.6, 0.5
-# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
-# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
-# twice the step's height across a width, times the area of a column.
-_RAGGED = 2.0
 # Standard errors of its intensity, with that of a step, below which a column at no place of a crystal is what the step leaves: of 23 false columns beside
 # steps of ten times the contrast 17 to 21 have less, of the 488 true ones 24 to 71, which lie at places of the crystal.
 _HIDDEN = 1.5
@@ -193,11 +189,10 @@ def _over_step(fit: Fit, model: ImageModel) -> tuple[Bool[Tensor, " n"], Bool[Te
     return top - bottom > fit.intensity / model.area, here < (top + bottom) / 2
 
 
-def _rise(fit: Fit, step: Float[Tensor, "t h w"], model: ImageModel) -> Float[Tensor, " n"]:
-    """By how much the background steps within a width of each column, beyond what noise lets vary."""
-    top, bottom = _steps_under(fit, step, max(model.width))
+def _rise(fit: Fit, model: ImageModel) -> Float[Tensor, " n"]:
+    """By how much a step rises within a width of each column, see `rise_at`."""
     noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
-    return (top - bottom - _RAGGED * noise).clamp(min=0)
+    return rise_at(fit.tiles, fit.positions, fit.tile, model, noise)
 
 
 def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
@@ -205,7 +200,7 @@ def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     step, width = fit.tiles.step, max(model.width)
     if step is None:
         return torch.zeros_like(fit.positions[:, :1].expand(-1, 3))
-    rise = _rise(fit, step, model) * model.area
+    rise = _rise(fit, model) * model.area
     # A background that rises so much from one side of a Gaussian to the other draws it aside.
     aside = (rise * width / (2 * fit.intensity.abs().clamp(min=1e-9))).clamp(max=fit.spacing)
     stepped_tile = (step != 0).flatten(1).any(1)[fit.tile]
@@ -217,7 +212,7 @@ def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
     if fit.tiles.step is None:
         return torch.zeros_like(fit.fixed)
-    over = _rise(fit, fit.tiles.step, model) > fit.intensity / model.area
+    over = _rise(fit, model) > fit.intensity / model.area
     _, low = _over_step(fit, model)
     faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
     return faint & _beside(fit, ~faint)
