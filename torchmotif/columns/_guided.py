@@ -111,9 +111,8 @@ class Sites:
         faint = (self.intensity < clear) | too_thin
         # Where no maximum is, there may be half of a column; over a step, so much of it that a fit would lead nowhere.
         unseen = (self.intensity < 2 * clear) | too_thin
-        if self.tiles.step is not None:
-            rise = rise_at(self.tiles, self.positions, self.tile, model, variance.sqrt())
-            unseen |= self.intensity < _OF_STEP * rise * model.area
+        hidden = self.in_steps(model)
+        unseen = unseen if hidden is None else unseen | hidden
         held = torch.where(self.seen, faint, unseen)
         faint, held = faint | self.overlaps, held | self.overlaps
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
@@ -128,6 +127,15 @@ class Sites:
             torch.cat([tile[free], self.tile[chosen]]),
             fixed,
         )
+
+    def in_steps(self, model: ImageModel) -> Bool[Tensor, " m"] | None:
+        """At which places a step of the background rises by so much more than the column there is high that its fit would lead anywhere; None where no tile has one."""
+        if self.tiles.step is None:
+            return None
+        noise = Noise.of(model.noise, self.intensity.device)
+        noise_here = noise.variance(noise.low + self.intensity / (2 * model.area)).sqrt()
+        rise = rise_at(self.tiles, self.positions, self.tile, model, noise_here)
+        return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
 
     def are_empty(
         self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]

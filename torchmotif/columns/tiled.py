@@ -81,7 +81,7 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     at, tile, fixed = sites.with_maxima(at, tile, model)
     held = bool(fixed.any())
     fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
-    return fit, follow(fit, sites) if held else sites
+    return fit, follow(fit, sites, model) if held else sites
 
 
 def columns_at(
