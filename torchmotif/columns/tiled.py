@@ -64,7 +64,7 @@ def columns_of_tiles(
         fit, sites = _fitted(tiles, model)
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
-    there, unseen = sites.judged(fit, covariance)
+    there, unseen = sites.judged(fit, _with_steps(fit, covariance, model))
     keep |= there
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
     keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
@@ -208,13 +208,22 @@ def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     return torch.stack([torch.hypot(2 * rise, shared), aside, aside], dim=1)
 
 
+def _with_steps(fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel) -> Float[Tensor, "n 3 3"]:
+    """The covariance with the errors of intensities from steps: a place under one may look empty and not be."""
+    if fit.tiles.step is None:
+        return covariance
+    more = torch.zeros_like(covariance)
+    more[:, 0, 0] = _of_steps(fit, model)[:, 0].square()
+    return covariance + more
+
+
 def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
     if fit.tiles.step is None:
         return torch.zeros_like(fit.fixed)
     over = _rise(fit, model) > fit.intensity / model.area
     _, low = _over_step(fit, model)
-    faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
+    faint = over & low & ~fit.fixed & (fit.intensity < _FADED * fit.shape.usual)
     return faint & _beside(fit, ~faint)
 
 
