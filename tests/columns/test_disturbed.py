@@ -236,3 +236,16 @@ def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: flo
     sites, bright, *_ = sites_of(cell, np.full(bins, noise**2), real)
     assert len(sites) == (2 if beside else 1)
     assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)
+
+
+@pytest.mark.parametrize("along", [0.1, 0.15, 0.2])
+def test_a_pair_that_one_wide_column_would_cover_is_two(along: float) -> None:
+    """Beside the pair the mean of a centred cell has a part that changes slowly, such as the rest of a step."""
+    real, bins, noise = np.array([[28.2, 20.0], [28.2, -20.0]]), (69, 69), 0.01
+    sites = np.array([[along, along], [1 - along, 1 - along]])
+    cell = np.random.default_rng(0).normal(0, noise, bins)
+    cell += rendered(sites, np.array([55.0, 50.0]), 4.2, bins, real)
+    found, bright, width, _ = sites_of(cell, np.full(bins, noise**2), real)
+    assert len(found) == 2
+    assert sorted(bright) == pytest.approx([50.0, 55.0], rel=0.05)
+    assert width == pytest.approx(4.2, rel=0.05)
