@@ -38,7 +38,8 @@ _KNOWN = 0.06
 # Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
 # 0.23 of it, is not.
 _HELD = 1.5
-# Times what a step rises by across a width: intensities beside it scatter by as much (see `rise_at`), so that fainter columns wander off. PLACEHOLDER
+# Times what a step rises by across a width, see `rise_at`: intensities beside it scatter by as much, and the fit of a fainter column leads anywhere. What moves with it was
+# not measured.
 _OF_STEP = 2.0
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
