@@ -110,7 +110,7 @@ class Sites:
         clear = error * torch.where(beside, max(_FREE, known), _FREE)
         too_thin = self.intensity * self.part < trace
         faint = (self.intensity < clear) | too_thin
-        # Where no maximum is, there may be half of a column; over a step, so much of it that a fit would lead nowhere.
+        # Where no maximum is, there may be half of a column; over a step, what that leaves.
         unseen = (self.intensity < 2 * clear) | too_thin
         hidden = self.in_steps(model)
         unseen = unseen if hidden is None else unseen | hidden
@@ -130,7 +130,7 @@ class Sites:
         )
 
     def in_steps(self, model: ImageModel) -> Bool[Tensor, " m"] | None:
-        """At which places a step of the background rises by so much more than the column there is high that its fit would lead anywhere; None where no tile has one."""
+        """Which places without a maximum have a step of the background under them that hides their column; None where no tile has a step."""
         if self.tiles.step is None:
             return None
         noise = Noise.of(model.noise, self.intensity.device)
