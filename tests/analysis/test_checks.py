@@ -193,6 +193,22 @@ def test_columns_that_a_bright_side_hides_are_said(dose: float, said: str) -> No
         tm.analyze(oxide_on_a_step(300.0, dose), progress=False)
 
 
+@pytest.mark.parametrize(("dose", "said"), [(1.0, False), (0.1, True)])
+def test_the_rim_of_a_particle_that_noise_hides_is_said(dose: float, said: bool) -> None:
+    """No mean cell tells of it: the places of its crystal end before."""
+    particle = tm.datasets.nanoparticle(
+        (288, 288), 0.026, element="Pt", axis="110", rotation_rad=0.5, random_state=4
+    )
+    high = 4 * float(np.ptp(np.asarray(particle.image)))
+    specimen = tm.datasets.with_edge(
+        particle, high, at=0.65, angle_rad=0.1, edge_px=12.0, crystal="everywhere"
+    )
+    result = tm.analyze(specimen.draw(dose, torch.Generator().manual_seed(1)), progress=False)
+    assert any("its noise hides about" in one for one in result.warnings) == said
+    if not said:
+        assert result.warnings == []
+
+
 def test_a_step_far_higher_than_the_columns_is_said() -> None:
     square = tm.datasets.square((256, 256), electrons_per_pixel=50.0)
     high = 30 * float(np.ptp(np.asarray(square.image)))

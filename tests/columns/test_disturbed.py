@@ -236,3 +236,18 @@ def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: flo
     sites, bright, *_ = sites_of(cell, np.full(bins, noise**2), real)
     assert len(sites) == (2 if beside else 1)
     assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)
+
+
+@pytest.mark.parametrize("wide", [10.0, 13.0])
+@pytest.mark.parametrize("along", [0.11, 0.125])
+def test_a_pair_that_one_wide_column_would_cover_is_two(along: float, wide: float) -> None:
+    """What a step leaves around the pair is nearly as wide as the cell, and one column so wide has the pair as its misfit."""
+    real, bins, noise = np.array([[28.2, 20.0], [28.2, -20.0]]), (69, 69), 0.012
+    pair = np.array([[along, along], [1 - along, 1 - along]])
+    cell = np.random.default_rng(0).normal(0, noise, bins)
+    cell += rendered(pair, np.array([55.0, 50.0]), 4.2, bins, real)
+    cell += rendered(np.zeros((1, 2)), np.array([300.0]), wide, bins, real)
+    found, _, width, _ = sites_of(cell, np.full(bins, noise**2), real)
+    assert len(found) == 2
+    assert np.linalg.norm((np.sort(found, axis=0) - pair) @ real, axis=1).max() < 1.0
+    assert width < 5.5

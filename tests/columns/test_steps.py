@@ -217,3 +217,47 @@ def test_light_columns_on_a_slope(make: Callable[..., Specimen], times: int) -> 
     near = 0.25 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
     assert (cKDTree(found).query(truth)[0] < near).mean() >= 0.97
     assert (cKDTree(truth).query(found)[0] < near).mean() >= 0.97
+
+
+def recall_and_precision(specimen: Specimen, pixels: np.ndarray, border: float = 4.0) -> tuple[float, float]:
+    truth = np.asarray(specimen.truth.positions)
+    near = 0.25 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    inner = truth[((truth >= border) & (truth <= np.array(pixels.shape) - 1 - border)).all(axis=1)]
+    found = tm.find_columns(pixels).positions
+    hit, true = cKDTree(found).query(inner)[0] < near, cKDTree(truth).query(found)[0] < near
+    return float(hit.mean()), float(true.mean())
+
+
+@pytest.mark.parametrize(("element", "axis"), [("Au", "001"), ("Pt", "110")])
+@pytest.mark.parametrize("dose", [0.3, 1.0])
+def test_the_rim_of_a_particle_that_ends_with_a_patch_is_found(element: str, axis: str, dose: float) -> None:
+    particle = tm.datasets.nanoparticle(
+        (256, 256), 0.024, element=element, axis=axis, rotation_rad=0.4, random_state=3
+    )
+    radius = np.linalg.norm(np.asarray(particle.truth.positions) - 127.5, axis=1).max()
+    high = 0.3 * float(np.ptp(np.asarray(particle.image)))
+    specimen = with_patch(particle, high, radius=(radius - 2) / 256, edge_px=6.0)
+    pixels = specimen.draw(dose, torch.Generator().manual_seed(1)).data
+    assert recall_and_precision(specimen, np.asarray(pixels), border=0.0)[0] >= 0.98
+
+
+@pytest.mark.parametrize("elements", [("Ga", "N"), ("In", "P")])
+@pytest.mark.parametrize("high", [2.0, 5.0])
+def test_the_light_columns_of_dumbbells_beside_a_step(elements: tuple[str, str], high: float) -> None:
+    dumbbells = tm.datasets.dumbbells((256, 256), 0.011, elements=elements, rotation_rad=0.5)
+    high *= float(np.ptp(np.asarray(dumbbells.image)))
+    specimen = with_edge(dumbbells, high, at=0.5, angle_rad=0.2, edge_px=25.0, crystal="everywhere")
+    pixels = specimen.draw(10.0, torch.Generator().manual_seed(1)).data
+    recall, precision = recall_and_precision(specimen, np.asarray(pixels))
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize(("pixel", "high"), [(0.01, 3.0), (0.012, 5.0)])
+def test_dumbbells_under_a_patch_have_a_mean_cell_of_two_columns(pixel: float, high: float) -> None:
+    dumbbells = tm.datasets.dumbbells((320, 320), pixel, elements=("Si", "Si"), rotation_rad=0.2)
+    high *= float(np.ptp(np.asarray(dumbbells.image)))
+    specimen = with_patch(dumbbells, high, radius=0.25, edge_px=12.0)
+    recall, precision = recall_and_precision(specimen, drawn(specimen, 1).numpy())
+    assert recall >= 0.97
+    assert precision >= 0.97

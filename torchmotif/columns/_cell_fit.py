@@ -112,6 +112,8 @@ def sites_of(
     """
     shown = Shown.of(mean, variance, real, along)
     best = grown(shown, shown.none(NARROW * math.sqrt(shown.waves.area)))
+    if len(best.sites) == 1 and not shown.score(best).any():
+        best = min(best, grown(shown, _as_pair(shown)), key=shown.cost)
     if known is not None and len(known[0]):
         found = fitted(shown, CellFit(*known, np.zeros(mean.shape)))
         if shown.cost(found) < shown.cost(best):
@@ -153,6 +155,22 @@ def grown(shown: Shown, best: CellFit) -> CellFit:
         else:
             open_ &= away_from(at, at[top], shown.real).reshape(bins) > best.width
     return best
+
+
+def _as_pair(shown: Shown) -> CellFit:
+    """A fit that sets out from two narrow columns: that of one may end so wide that no other has a place beside it."""
+    start, bins, at = (
+        shown.none(NARROW * math.sqrt(shown.waves.area)),
+        shown.mean.shape,
+        middles(shown.mean.shape),
+    )
+    for _ in range(2):
+        top = int(shown.score(start).argmax())
+        height = (shown.mean - start.model).flat[top] * 2 * math.pi * start.width**2
+        sites, strength = np.vstack([start.sites, at[top]]), np.append(start.strength, height)
+        model = rendered(sites, strength, start.width, (bins[0], bins[1]), shown.real)
+        start = start._replace(sites=sites, strength=strength, model=model)
+    return fitted(shown, start)
 
 
 def _as_ellipses(shown: Shown, fit: CellFit) -> CellFit:

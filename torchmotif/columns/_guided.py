@@ -13,6 +13,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import FAINTEST
+from torchmotif.columns._steps import rise_at
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["SAME", "Sites"]
@@ -37,6 +38,9 @@ _KNOWN = 0.06
 # Times the faintest that a fit keeps: fainter columns are held where they are, or it would drop them. In PbTiO3 oxygen, 0.05 of Pb, is held, Ti,
 # 0.23 of it, is not.
 _HELD = 1.5
+# Times what a step rises by across a width, see `rise_at`: intensities beside it scatter by as much, and the fit of a fainter column leads anywhere. What moves with it was
+# not measured.
+_OF_STEP = 2.0
 _OVERLAP = 1.3  # by which neighbours enlarge the error of an intensity, about
 _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
@@ -106,8 +110,11 @@ class Sites:
         clear = error * torch.where(beside, max(_FREE, known), _FREE)
         too_thin = self.intensity * self.part < trace
         faint = (self.intensity < clear) | too_thin
-        # Where no maximum is, there may be half of a column.
-        held = torch.where(self.seen, faint, (self.intensity < 2 * clear) | too_thin)
+        # Where no maximum is, there may be half of a column; over a step, what that leaves.
+        unseen = (self.intensity < 2 * clear) | too_thin
+        hidden = self.in_steps(model)
+        unseen = unseen if hidden is None else unseen | hidden
+        held = torch.where(self.seen, faint, unseen)
         faint, held = faint | self.overlaps, held | self.overlaps
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)
@@ -121,6 +128,15 @@ class Sites:
             torch.cat([tile[free], self.tile[chosen]]),
             fixed,
         )
+
+    def in_steps(self, model: ImageModel) -> Bool[Tensor, " m"] | None:
+        """Which places without a maximum have a step of the background under them that hides their column; None where no tile has a step."""
+        if self.tiles.step is None:
+            return None
+        noise = Noise.of(model.noise, self.intensity.device)
+        noise_here = noise.variance(noise.low + self.intensity / (2 * model.area)).sqrt()
+        rise = rise_at(self.tiles, self.positions, self.tile, model, noise_here)
+        return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
 
     def are_empty(
         self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]

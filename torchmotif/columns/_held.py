@@ -11,6 +11,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge
+from torchmotif.columns.model import ImageModel
 
 __all__ = ["follow"]
 
@@ -26,7 +27,7 @@ _FURTHEST = 0.5  # widths, in one round
 _MOST = 0.7  # of the spacing, in all: a column farther from its place would be another's
 
 
-def follow(fit: Fit, sites: Sites) -> Sites:
+def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     """Move the held columns of a fit that has converged, as far as those of a kind are off their predicted places together.
 
     The mean cell is that of all domains, and a phase that is measured in a window follows no wall. A column too faint for a place of its own
@@ -42,7 +43,8 @@ def follow(fit: Fit, sites: Sites) -> Sites:
     if not len(held):
         return sites
     site = sites.of_columns(fit)[held]
-    chosen = as_index(site >= 0)
+    there, hidden = site >= 0, sites.in_steps(model)
+    chosen = as_index(there if hidden is None else there & ~hidden[site])
     if not len(chosen):
         return sites
     held, site = held[chosen], site[chosen]

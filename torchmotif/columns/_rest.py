@@ -14,7 +14,7 @@ from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import along_rows, folded
-from torchmotif.columns._guided import SAME
+from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._parts import FEW, NONE_HIDDEN, Hidden, Uneven, hidden, most_of
@@ -40,6 +40,7 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
+_SIGNIFICANT = 3.0  # standard deviations of its intensity, that a column must have which no mean cell predicts; see `_search.py`
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Rest:
         Columns that the mean cell of a part shows and that were not found there.
     lost : float
         Share of the mean cell's places that hold no column where noise is more than at most places, less that at the others.
+    drowned : float
+        Share of the columns that noise hides where it is more: so many of those where it is less would not stand out there.
     """
 
     unexplained: float = 0.0
@@ -74,6 +77,7 @@ class Rest:
     brightest: float = math.nan
     hidden: Hidden = NONE_HIDDEN
     lost: float = 0.0
+    drowned: float = 0.0
 
     @property
     def doubtful(self) -> float:
@@ -105,6 +109,7 @@ def together(rests: Sequence[Rest]) -> Rest:
         median_low(one.brightest for one in cells) if cells else math.nan,
         most_of(one.hidden for one in rests),
         mean(one.lost for one in cells) if cells else 0.0,
+        mean(one.drowned for one in rests),
     )
 
 
@@ -137,8 +142,12 @@ def rest_of(
     uneven = _is_uneven(variance, tiles.usable)
     pixels = Uneven(variance, 1 / noise.variance(under + columns)) if uneven else None
     missed, trace = _missed(flat, columns, model, positions), _trace(flat, model, positions, pixels)
-    lost = _lost(flat, model, variance, positions) if uneven and model.cells else 0.0
-    told = (missed, _as_bright(tiles, columns, model, positions), *trace, lost)
+    lost, drowned = 0.0, 0.0
+    if uneven:
+        sites = predicted(flat, model, positions, tile) if model.cells else None
+        lost = _lost(flat, model, variance, positions, sites)
+        drowned = _drowned(model, tiles.at(variance, positions, tile), positions, intensity, sites)
+    told = (missed, _as_bright(tiles, columns, model, positions), *trace, lost, drowned)
     if flat.step is None:
         return Rest(share, 0.0, *told)
     height = float(intensity.kthvalue(max(1, round(0.9 * len(intensity)))).values) / model.area
@@ -208,12 +217,14 @@ def _as_bright(
 
 
 def _lost(
-    tiles: Tiles, model: ImageModel, variance: Float[Tensor, "t h w"], positions: Float[Tensor, "n 2"]
+    tiles: Tiles,
+    model: ImageModel,
+    variance: Float[Tensor, "t h w"],
+    positions: Float[Tensor, "n 2"],
+    sites: Sites | None,
 ) -> float:
     """Share of the mean cells' places that hold no column where noise is more than at most places, less that at the others; 0 where either are few."""
-    tile = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
-    sites = predicted(tiles, model, positions, tile)
-    if len(sites.positions) == 0:
+    if sites is None or len(sites.positions) == 0:
         return 0.0
     axes = sent(model.axes, positions)
     empty = ~is_near(sites.positions / axes, positions / axes, SAME * model.spacing)
@@ -224,6 +235,39 @@ def _lost(
     if min(int(above.sum()), int(below.sum())) < FEW:
         return 0.0
     return float(empty[above].double().mean() - empty[below].double().mean())
+
+
+def _drowned(
+    model: ImageModel,
+    noise: Float[Tensor, " n"],
+    positions: Float[Tensor, "n 2"],
+    intensity: Float[Tensor, " n"],
+    sites: Sites | None,
+) -> float:
+    """Share of the columns that are likely not found where noise is more; 0 where those of less noise are few, or are no measure.
+
+    Of the columns where noise is less so many would not stand out of it there. At the places of mean cells fainter ones are found, too; and these tell how much
+    thicker the crystal is where noise is more, or all columns where there is no cell.
+    """
+    noise, count = noise.double(), len(positions)
+    if count < FEW:
+        return 0.0
+    most = noise[noise > _UNEVEN * noise.kthvalue(math.ceil(_TENTH * count)).values]
+    if len(most) < FEW:
+        return 0.0
+    usual = most.median()
+    quiet, loud = noise < usual / _UNEVEN, noise >= usual / 2
+    guided, measure = torch.zeros_like(quiet), torch.ones_like(quiet)
+    if sites is not None and len(sites.positions):
+        axes = sent(model.axes, positions)
+        guided = measure = is_near(positions / axes, sites.positions / axes, SAME * model.spacing)
+    if int(quiet.sum()) < FEW or not bool((quiet & measure).any() & (loud & measure).any()):
+        return 0.0
+    bright = intensity.double()
+    thicker = (bright[loud & measure].median() / bright[quiet & measure].median()).clamp(min=1)
+    error = (4 * math.pi * math.prod(model.width) * noise[loud].median()).sqrt()
+    hidden = torch.special.ndtr(_SIGNIFICANT - thicker * bright[quiet] / error) * ~guided[quiet]
+    return float(hidden.mean() * loud.sum() / count)
 
 
 def _trace(

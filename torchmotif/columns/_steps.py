@@ -7,15 +7,15 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif.columns._filters import blur, measured_mean, noise_around
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
-from torchmotif.columns.model import Pair, Tiles
+from torchmotif.columns.model import ImageModel, Pair, Tiles
 
-__all__ = ["has_steps", "off_steps", "rise_within", "stepped", "variance_of_steps"]
+__all__ = ["has_steps", "off_steps", "rise_at", "rise_within", "stepped", "variance_of_steps"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -48,6 +48,10 @@ _OF_NOISE, _ITERATIONS = 2.0, 40
 # Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
 # square lattice's edges and patches) the least recall or precision is 0.956 without it, 0.962 with 0.03, 0.971 with 0.06, 0.981 with 0.1 and 0.15; with 0.06 and one pixel 0.965.
 _UNSURE, _BLUNT = 0.1, 2
+# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
+# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
+# twice the step's height across a width, times the area of a column.
+_RAGGED = 2.0
 _CONVEX = 0.7  # of the least curvature of the squared differences, which the steps may count on
 
 
@@ -125,6 +129,20 @@ def rise_within(step: Float[Tensor, "t h w"], reach: int) -> Float[Tensor, "t h 
     """By how much a step of the background rises within so many pixels of each, along rows and columns."""
     top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
     return top + low
+
+
+def rise_at(
+    tiles: Tiles,
+    positions: Float[Tensor, "n 2"],
+    tile: Int[Tensor, " n"],
+    model: ImageModel,
+    noise: Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """By how much a step of the background rises within a width of each place, beyond what such noise lets it vary; 0 where there is none."""
+    if tiles.step is None:
+        return torch.zeros_like(noise)
+    rise = rise_within(tiles.step, int(max(model.width)) + 1)
+    return (tiles.at(rise, positions, tile) - _RAGGED * noise).clamp(min=0)
 
 
 def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

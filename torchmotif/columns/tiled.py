@@ -15,7 +15,7 @@ from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns._steps import stepped
+from torchmotif.columns._steps import rise_at, stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles", "prepared"]
@@ -27,10 +27,6 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 _FADED = 0.32
 # Spacings to those beside them, and the length of the mean direction to those on one side.
 _BESIDE, _ONE_SIDE = 1.6, 0.5
-# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
-# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
-# twice the step's height across a width, times the area of a column.
-_RAGGED = 2.0
 # Standard errors of its intensity, with that of a step, below which a column at no place of a crystal is what the step leaves: of 23 false columns beside
 # steps of ten times the contrast 17 to 21 have less, of the 488 true ones 24 to 71, which lie at places of the crystal.
 _HIDDEN = 1.5
@@ -68,7 +64,7 @@ def columns_of_tiles(
         fit, sites = _fitted(tiles, model)
     covariance = fit.covariance()
     keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
-    there, unseen = sites.judged(fit, covariance)
+    there, unseen = sites.judged(fit, _with_steps(fit, covariance, model))
     keep |= there
     keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
     keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
@@ -85,7 +81,7 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     at, tile, fixed = sites.with_maxima(at, tile, model)
     held = bool(fixed.any())
     fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
-    return fit, follow(fit, sites) if held else sites
+    return fit, follow(fit, sites, model) if held else sites
 
 
 def columns_at(
@@ -193,14 +189,18 @@ def _over_step(fit: Fit, model: ImageModel) -> tuple[Bool[Tensor, " n"], Bool[Te
     return top - bottom > fit.intensity / model.area, here < (top + bottom) / 2
 
 
+def _rise(fit: Fit, model: ImageModel) -> Float[Tensor, " n"]:
+    """By how much a step rises within a width of each column, see `rise_at`."""
+    noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
+    return rise_at(fit.tiles, fit.positions, fit.tile, model, noise)
+
+
 def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     """Errors of intensity, row and column from the step under each column, which is known about as well as it is high there, and from what it leaves around."""
     step, width = fit.tiles.step, max(model.width)
     if step is None:
         return torch.zeros_like(fit.positions[:, :1].expand(-1, 3))
-    top, bottom = _steps_under(fit, step, width)
-    noise = fit.tiles.at(fit.shape.noise.variance(fit.expected), fit.positions, fit.tile).sqrt()
-    rise = (top - bottom - _RAGGED * noise).clamp(min=0) * model.area
+    rise = _rise(fit, model) * model.area
     # A background that rises so much from one side of a Gaussian to the other draws it aside.
     aside = (rise * width / (2 * fit.intensity.abs().clamp(min=1e-9))).clamp(max=fit.spacing)
     stepped_tile = (step != 0).flatten(1).any(1)[fit.tile]
@@ -208,12 +208,22 @@ def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     return torch.stack([torch.hypot(2 * rise, shared), aside, aside], dim=1)
 
 
+def _with_steps(fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel) -> Float[Tensor, "n 3 3"]:
+    """The covariance with the errors of intensities from steps: a place under one may look empty and not be."""
+    if fit.tiles.step is None:
+        return covariance
+    more = torch.zeros_like(covariance)
+    more[:, 0, 0] = _of_steps(fit, model)[:, 0].square()
+    return covariance + more
+
+
 def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
     if fit.tiles.step is None:
         return torch.zeros_like(fit.fixed)
-    over, low = _over_step(fit, model)
-    faint = over & low & (fit.intensity < _FADED * fit.shape.usual)
+    over = _rise(fit, model) > fit.intensity / model.area
+    _, low = _over_step(fit, model)
+    faint = over & low & ~fit.fixed & (fit.intensity < _FADED * fit.shape.usual)
     return faint & _beside(fit, ~faint)
 
 
