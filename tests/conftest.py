@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the device, the dtype, one table of tolerances, the folder of real images."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.gpu)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and what they import stay: no search for garbage need go through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
