@@ -1,21 +1,24 @@
 """Fixtures shared by all tests: the device, the dtype, one table of tolerances, the folder of real images."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
+
+sys.path.insert(0, str(Path(__file__).parent))
+from typed import install
 
 mpl.use("Agg")
 settings.register_profile(
     "torchmotif", deadline=None
 )  # how long an example takes says nothing on a busy machine
 settings.load_profile("torchmotif")
-# Shapes and types are checked in tests only; an int is welcome where a float is asked for (PEP 484).
-install_import_hook("torchmotif", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+install("torchmotif")  # shapes and types are checked in tests only
 
 # Absolute and relative tolerance of results computed in each precision.
 TOLERANCE = {
@@ -35,6 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.gpu)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and what they import stay: no search for garbage need go through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,36 +34,52 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_analyze_writes_the_folder_and_says_what_it_found(scan: Path, tmp_path: Path) -> None:
-    done = run("analyze", scan, "--out", tmp_path / "out")
+Analyzed = tuple[Result, Path]
+
+
+@pytest.fixture(scope="module")
+def analyzed(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Analyzed:
+    """What the command says and the folder it writes, without options."""
+    folder = tmp_path_factory.mktemp("analyzed") / "out"
+    return run("analyze", scan, "--out", folder), folder
+
+
+@pytest.fixture(scope="module")
+def with_options(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Analyzed:
+    folder = tmp_path_factory.mktemp("with_options") / "out"
+    options = ["--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5]
+    return run("analyze", scan, "--out", folder, *options), folder
+
+
+def test_analyze_writes_the_folder_and_says_what_it_found(scan: Path, analyzed: Analyzed) -> None:
+    done, folder = analyzed
     assert done.exit_code == 0, done.output
     assert "in 2 motifs" in done.stdout
-    loaded = tm.MotifResult.load(tmp_path / "out")
+    loaded = tm.MotifResult.load(folder)
     assert loaded.n_motifs == 2
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    record = json.loads((folder / "run.json").read_text())
     assert record["input"]["file_sha256"] == tm.read(scan).metadata["sha256"]
 
 
-def test_the_same_command_twice_writes_the_same_columns(scan: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        assert run("analyze", scan, "--out", tmp_path / name).exit_code == 0
-    first, second = ((tmp_path / name / "columns.csv").read_bytes() for name in ("a", "b"))
+def test_the_same_command_twice_writes_the_same_columns(
+    scan: Path, analyzed: Analyzed, tmp_path: Path
+) -> None:
+    assert run("analyze", scan, "--out", tmp_path / "out").exit_code == 0
+    first, second = ((folder / "columns.csv").read_bytes() for folder in (analyzed[1], tmp_path / "out"))
     assert first == second
 
 
-def test_options_reach_the_analysis(scan: Path, tmp_path: Path) -> None:
-    done = run(
-        "analyze", scan, "--out", tmp_path / "out", "--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5
-    )
+def test_options_reach_the_analysis(with_options: Analyzed) -> None:
+    done, folder = with_options
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    record = json.loads((folder / "run.json").read_text())
     assert record["found"]["n_motifs"] == 3
     assert record["found"]["patch_size_px"] == 25
-    assert tm.MotifResult.load(tmp_path / "out").image.pixel_size_nm == (0.5, 0.5)
+    assert tm.MotifResult.load(folder).image.pixel_size_nm == (0.5, 0.5)
 
 
-def test_force_replaces_results_and_nothing_else(scan: Path, tmp_path: Path) -> None:
-    assert run("analyze", scan, "--out", tmp_path / "out").exit_code == 0
+def test_force_replaces_results_and_nothing_else(scan: Path, analyzed: Analyzed, tmp_path: Path) -> None:
+    shutil.copytree(analyzed[1], tmp_path / "out")
     refused = run("analyze", scan, "--out", tmp_path / "out")
     assert refused.exit_code == 2
     assert "--force" in refused.stderr
@@ -264,12 +281,11 @@ def test_completion_can_be_installed() -> None:
     assert "--install-completion" in run("--help").stdout
 
 
-def test_analyze_and_demo_write_a_report(scan: Path, tmp_path: Path) -> None:
+def test_analyze_and_demo_write_a_report(scan: Path, analyzed: Analyzed, tmp_path: Path) -> None:
     done = run("analyze", scan, "--out", tmp_path / "out", "--report")
     assert f"open {tmp_path / 'out' / 'report.html'}" in done.stdout.replace("\n", "")
     assert "scan.npz" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert run("analyze", scan, "--out", tmp_path / "bare").exit_code == 0
-    assert not (tmp_path / "bare" / "report.html").exists()
+    assert not (analyzed[1] / "report.html").exists()
 
 
 def test_json_is_all_there_is_on_stdout(scan: Path, tmp_path: Path) -> None:
@@ -292,16 +308,13 @@ def test_dose_says_in_json_how_far_each_motif_survives(scan: Path, tmp_path: Pat
     }
 
 
-def test_a_run_record_is_replayed_and_options_win(scan: Path, tmp_path: Path) -> None:
-    first = run(
-        "analyze", scan, "--out", tmp_path / "a", "--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5
-    )
-    assert first.exit_code == 0, first.output
-    again = run("analyze", "--out", tmp_path / "b", "--config", tmp_path / "a" / "run.json")
+def test_a_run_record_is_replayed_and_options_win(scan: Path, with_options: Analyzed, tmp_path: Path) -> None:
+    first = with_options[1]
+    again = run("analyze", "--out", tmp_path / "b", "--config", first / "run.json")
     assert again.exit_code == 0, again.output
-    columns = [(tmp_path / name / "columns.csv").read_bytes() for name in ("a", "b")]
+    columns = [(folder / "columns.csv").read_bytes() for folder in (first, tmp_path / "b")]
     assert columns[0] == columns[1]
-    changed = run("analyze", scan, "--out", tmp_path / "c", "--config", tmp_path / "a", "--motifs", 2)
+    changed = run("analyze", scan, "--out", tmp_path / "c", "--config", first, "--motifs", 2)
     assert changed.exit_code == 0, changed.output
     record = json.loads((tmp_path / "c" / "run.json").read_text())
     assert record["parameters"]["n_motifs"] == 2

@@ -40,6 +40,14 @@ def started(script: Path, scan: Path, store: Path, workers: int) -> subprocess.P
     return subprocess.Popen([sys.executable, str(script), str(scan), str(store), str(workers)])
 
 
+@pytest.fixture(scope="module")
+def whole(script: Path, scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run with one worker leaves that nothing stops."""
+    store = tmp_path_factory.mktemp("whole") / "whole"
+    assert started(script, scan, store, 1).wait() == 0
+    return store
+
+
 def same(a: Path, b: Path) -> bool:
     one, other = tm.field.load(a), tm.field.load(b)
     names = [
@@ -54,9 +62,10 @@ def same(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_kill_9_and_two_workers_leave_the_same_store(script: Path, scan: Path, tmp_path: Path) -> None:
-    whole, store = tmp_path / "whole", tmp_path / "killed"
-    assert started(script, scan, whole, 1).wait() == 0
+def test_kill_9_and_two_workers_leave_the_same_store(
+    script: Path, scan: Path, whole: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "killed"
     for kind, workers in (("columns", 1), ("labels", 2)):
         process = started(script, scan, store, workers)
         while not list(store.glob(f".work/*/{kind}-*")) and process.poll() is None:
@@ -68,11 +77,10 @@ def test_kill_9_and_two_workers_leave_the_same_store(script: Path, scan: Path, t
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced(script: Path, scan: Path, tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced(script: Path, scan: Path, whole: Path, tmp_path: Path) -> None:
     import psutil
 
-    whole, store = tmp_path / "whole", tmp_path / "one-dies"
-    assert started(script, scan, whole, 1).wait() == 0
+    store = tmp_path / "one-dies"
     process = started(script, scan, store, 2)
     while not list(store.glob(".work/*/columns-*")) and process.poll() is None:
         time.sleep(0.01)

@@ -1,0 +1,144 @@
+"""Types and shapes of every function of the package, checked at each call of it.
+
+It checks what jaxtyping's own import hook checks, with the same two libraries. That hook binds the arguments of each
+call to its signature and asks beartype about them twice, once before the call and once beside what it returned. With
+coverage's tracer on top this took longer than what was called. Here beartype is asked once, and only functions whose
+hints name axes open a scope for them.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+import beartype
+import jaxtyping
+
+# An int is welcome where a float is asked for (PEP 484).
+_RULES = beartype.BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError)
+_beartype = beartype.beartype(conf=_RULES)
+_MADE: dict[tuple[str, CodeType], tuple[Callable[..., Any], Callable[..., Any], bool]] = {}
+_SCOPE = jaxtyping.jaxtyped("context")  # of the names of axes; it holds nothing itself
+_NAME = "__checked__"
+
+
+def checked(thing: Any) -> Any:
+    """A function that checks its hints, or a class whose ``__init__`` does where it is a dataclass."""
+    if isinstance(thing, type):
+        if dataclasses.is_dataclass(thing) and not hasattr(thing.__init__, "__wrapped__"):
+            thing.__init__ = checked(thing.__init__)
+        return thing
+    # Sizes that arguments give, "n {size}", need these by name; what a generator yields belongs to no one call.
+    if inspect.isgeneratorfunction(thing) or any("{" in str(hint) for hint in thing.__annotations__.values()):
+        return jaxtyping.jaxtyped(typechecker=_beartype)(thing)
+    typed, axes = _typed(thing)
+
+    def without_axes(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return (thing if jaxtyping.config.jaxtyping_disable else typed)(*args, **kwargs)
+
+    def with_axes(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        if jaxtyping.config.jaxtyping_disable:
+            return thing(*args, **kwargs)
+        with _SCOPE:
+            return typed(*args, **kwargs)
+
+    return functools.wraps(thing)(with_axes if axes else without_axes)
+
+
+def _typed(function: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
+    """A function that asks beartype, and whether its hints name axes.
+
+    beartype takes a millisecond to make one; what the same ``def`` within a function gives anew gets a copy of it.
+    """
+    place = (function.__module__, function.__code__)
+    if place not in _MADE or "<locals>" not in function.__qualname__:
+        hints, function.__annotations__ = function.__annotations__, _resolved(function)
+        axes = any("jaxtyping" in str(hint) for hint in function.__annotations__.values())
+        _MADE[place] = (function, _beartype(function), axes)
+        function.__annotations__ = hints
+    first, typed, axes = _MADE[place]
+    if typed is first:  # without hints there is nothing to ask
+        return function, axes
+    if function is not first:
+        asking, typed = (
+            typed,
+            FunctionType(typed.__code__, typed.__globals__, typed.__name__, typed.__defaults__),
+        )
+        typed.__kwdefaults__ = {
+            name: function if it is first else it for name, it in asking.__kwdefaults__.items()
+        }
+    return typed, axes
+
+
+def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints of a function; Any for what is imported for mypy alone, or defined further down."""
+
+    def resolved(name: str, hint: Any) -> Any:
+        try:
+            return typing.get_type_hints(
+                SimpleNamespace(__annotations__={name: hint}), function.__globals__, include_extras=True
+            )[name]
+        except NameError:
+            return Any
+
+    return {name: resolved(name, hint) for name, hint in function.__annotations__.items()}
+
+
+class _Decorated(ast.NodeTransformer):
+    """Every function and every class, with `checked` nearest to the function, and furthest from the class."""
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self.generic_visit(node)
+        at = int(ast.get_docstring(node, clean=False) is not None)
+        node.body.insert(at, ast.ImportFrom(__name__, [ast.alias("checked", _NAME)], 0))
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.decorator_list.append(ast.copy_location(ast.Name(_NAME, ast.Load()), node))
+        self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        node.decorator_list.insert(0, ast.copy_location(ast.Name(_NAME, ast.Load()), node))
+        self.generic_visit(node)
+        return node
+
+
+class _Loader(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiled anew: what Python keeps beside the file has no decorators."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+    def source_to_code(self, data: Any, path: Any, **options: Any) -> CodeType:
+        tree = _Decorated().visit(ast.parse(data, path))
+        return super().source_to_code(ast.fix_missing_locations(tree), path, **options)
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] != self._package:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def install(package: str) -> None:
+    """Check every function of a package that is imported from here on, unless JAXTYPING_DISABLE is set."""
+    sys.meta_path.insert(0, _Finder(package))
