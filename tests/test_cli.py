@@ -41,14 +41,18 @@ Analyzed = tuple[Result, Path]
 def analyzed(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Analyzed:
     """What the command says and the folder it writes, without options."""
     folder = tmp_path_factory.mktemp("analyzed") / "out"
-    return run("analyze", scan, "--out", folder), folder
+    done = run("analyze", scan, "--out", folder)
+    assert done.exit_code == 0, done.output
+    return done, folder
 
 
 @pytest.fixture(scope="module")
 def with_options(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Analyzed:
     folder = tmp_path_factory.mktemp("with_options") / "out"
     options = ["--motifs", 3, "--patch-size", 25, "--pixel-size", 0.5]
-    return run("analyze", scan, "--out", folder, *options), folder
+    done = run("analyze", scan, "--out", folder, *options)
+    assert done.exit_code == 0, done.output
+    return done, folder
 
 
 def test_analyze_writes_the_folder_and_says_what_it_found(scan: Path, analyzed: Analyzed) -> None:

@@ -45,8 +45,8 @@ class Pair:
     def doubled(number: float) -> float:
         return 2 * number
 
-    def later(self) -> "Later":
-        return self.name
+    def later(self, right: bool = False) -> "Later":
+        return Later() if right else self.name
 
 
 class Later:
@@ -123,6 +123,7 @@ WRONG = {
     "what a function within a function returns": lambda m: m.within(torch.ones(4, 4), 2.0)(torch.ones(1, 1)),
     "argument of a generator": lambda m: m.yielded(TWO),
     "beside a hint for mypy alone": lambda m: m.unknown(1, "2"),
+    "class defined further down": lambda m: m.Pair.of(TWO).later(),
     "deep down": lambda m: m.recursive(TWO),
 }
 RIGHT = {
@@ -134,7 +135,7 @@ RIGHT = {
     "dataclass": lambda m: m.Pair.of(TWO).length == 4,
     "generator": lambda m: len(list(m.yielded(ONE))) == 3,
     "hint for mypy alone": lambda m: m.unknown("x", 2) == "x",
-    "class defined further down": lambda m: m.Pair.of(TWO).later() == "pair",
+    "class defined further down": lambda m: isinstance(m.Pair.of(TWO).later(right=True), m.Later),
     "no hints": lambda m: m.unhinted(None) is None,
 }
 

@@ -38,20 +38,22 @@ def checked(thing: Any) -> Any:
     # Sizes that arguments give, "n {size}", need these by name; what a generator yields belongs to no one call.
     if inspect.isgeneratorfunction(thing) or any("{" in str(hint) for hint in thing.__annotations__.values()):
         return jaxtyping.jaxtyped(typechecker=_beartype)(thing)
-    typed, axes = _typed(thing)
+    typed: Callable[..., Any] | None = None
+    axes = False
 
-    def without_axes(*args: Any, **kwargs: Any) -> Any:
+    def called(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        return (thing if jaxtyping.config.jaxtyping_disable else typed)(*args, **kwargs)
-
-    def with_axes(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
+        nonlocal typed, axes
         if jaxtyping.config.jaxtyping_disable:
             return thing(*args, **kwargs)
+        if typed is None:  # at the first call classes that are defined further down are known
+            typed, axes = _typed(thing)
+        if not axes:
+            return typed(*args, **kwargs)
         with _SCOPE:
             return typed(*args, **kwargs)
 
-    return functools.wraps(thing)(with_axes if axes else without_axes)
+    return functools.wraps(thing)(called)
 
 
 def _typed(function: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
@@ -80,7 +82,7 @@ def _typed(function: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
 
 
 def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
-    """The hints of a function; Any for what is imported for mypy alone, or defined further down."""
+    """The hints of a function; Any for what is imported for mypy alone."""
 
     def resolved(name: str, hint: Any) -> Any:
         try:

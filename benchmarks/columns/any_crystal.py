@@ -1,4 +1,4 @@
-"""Columns of crystals drawn at random: cells, elements, turns and pixel sizes of nine kinds, some along the pixels' rows, at several doses.
+"""Columns of crystals drawn at random: cells, elements, turns and pixel sizes of nine kinds and, if named, two with superlattices, some along the pixels' rows, at several doses.
 
     python benchmarks/columns/any_crystal.py [--kinds square mx2 ...] [--draws 5] [--seed 7] [--doses 1 1/10 1/33]
 
@@ -21,6 +21,25 @@ import torchmotif as tm
 SHAPE = (448, 448)
 LEAST, FEW = 0.97, 9
 EMPTY = "hollow"
+
+
+def rutile(metal: str, side_nm: float, scale: float, turn: float) -> tm.datasets.Specimen:
+    """MO2 along [001]: pairs of oxygen that turn by a right angle from one metal to the next."""
+    u = 0.306
+    pairs = [(u, u), (-u, -u), (0.5 + u, 0.5 - u), (0.5 - u, 0.5 + u)]
+    columns = [(metal, 0.0, 0.0), (metal, 0.5, 0.5), *(("O", row % 1, col % 1) for row, col in pairs)]
+    cell = ((side_nm, 0.0), (0.0, side_nm))
+    return tm.datasets.projection(cell, columns, SHAPE, 0.015 * scale, rotation_rad=turn)
+
+
+def tilted(scale: float, off_nm: float, turn: float) -> tm.datasets.Specimen:
+    """SrTiO3 whose octahedra are rotated about the beam, alternately to either side, which moves oxygen by so much."""
+    side, off = 0.3905 * 2**0.5, off_nm / 0.3905 / 2
+    oxygen = [(0.25, 0.25, 1, -1), (0.75, 0.75, -1, 1), (0.25, 0.75, 1, 1), (0.75, 0.25, -1, -1)]
+    columns = [("Ti", 0.0, 0.0), ("Ti", 0.5, 0.5), ("Sr", 0.5, 0.0), ("Sr", 0.0, 0.5)]
+    columns += [("O", row + off * up, col + off * across) for row, col, up, across in oxygen]
+    cell = ((side, 0.0), (0.0, side))
+    return tm.datasets.projection(cell, columns, SHAPE, 0.015 * scale, rotation_rad=turn)
 
 
 def drawn(kind: str, rng: np.random.Generator) -> tuple[tm.datasets.Specimen, str]:
@@ -67,6 +86,8 @@ def drawn(kind: str, rng: np.random.Generator) -> tuple[tm.datasets.Specimen, st
             rotation_rad=turn,
             random_state=seed,
         ),
+        "rutile": lambda: rutile(*one(("Ti", 0.4594), ("Sn", 0.4737), ("Ru", 0.4492)), scale, turn),
+        "tilted": lambda: tilted(scale, float(rng.uniform(0.012, 0.03)), turn),
         "particle": lambda: data.nanoparticle(
             SHAPE,
             0.015 * scale,
@@ -80,6 +101,7 @@ def drawn(kind: str, rng: np.random.Generator) -> tuple[tm.datasets.Specimen, st
 
 
 KINDS = ("square", "rectangular", "rocksalt", "perovskite", "polar", "dumbbells", "oxide", "mx2", "particle")
+SUPERLATTICES = ("rutile", "tilted")
 
 
 def scored(specimen: tm.datasets.Specimen, dose: float, seed: int) -> tuple[dict[str, float], float, float]:
@@ -106,7 +128,7 @@ def scored(specimen: tm.datasets.Specimen, dose: float, seed: int) -> tuple[dict
 def main() -> None:
     """Draw, find, score."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS + SUPERLATTICES)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--doses", nargs="+", default=["1", "1/10", "1/33"])

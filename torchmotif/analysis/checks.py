@@ -297,7 +297,7 @@ def _drowned(looked: Looked) -> str | None:
     if looked.rest.drowned <= _DROWNED:
         return None
     return (
-        f"where the background is bright its noise hides about {looked.rest.drowned:.0%} of the columns: as many of those where it is dark would not stand out there; "
+        f"where the background is bright its noise hides about {looked.rest.drowned:.0%} of all columns: so many would not stand out there, if they are like those found where it is dark; "
         "leave the bright part out with mask=, or take an image of a higher dose"
     )
 

@@ -165,12 +165,15 @@ def _as_pair(shown: Shown) -> CellFit:
         middles(shown.mean.shape),
     )
     for _ in range(2):
-        top = int(shown.score(start).argmax())
+        score = shown.score(start)
+        top = int(score.argmax())
         height = (shown.mean - start.model).flat[top] * 2 * math.pi * start.width**2
+        if score.flat[top] < CLEAR or height <= 0:
+            break
         sites, strength = np.vstack([start.sites, at[top]]), np.append(start.strength, height)
         model = rendered(sites, strength, start.width, (bins[0], bins[1]), shown.real)
         start = start._replace(sites=sites, strength=strength, model=model)
-    return fitted(shown, start)
+    return fitted(shown, start) if len(start.sites) else start
 
 
 def _as_ellipses(shown: Shown, fit: CellFit) -> CellFit:

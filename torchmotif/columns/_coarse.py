@@ -34,7 +34,10 @@ class Coarse(NamedTuple):
         """As coarse as the narrowest of some cells allows; the tiles themselves where that is one pixel, or without cells."""
         _, h, w = tiles.shape
         most = [
-            min(cell.width / _NARROWEST, FINEST / (_ORDERS * max(math.hypot(*one) for one in cell.orders)))
+            min(
+                cell.width / _NARROWEST,
+                FINEST / (_ORDERS * max(math.hypot(*one) for one in cell.placing.tolist())),
+            )
             for cell in cells
         ]
         side = max(1, math.floor(min(most, default=1.0)))

@@ -134,8 +134,10 @@ class Sites:
         if self.tiles.step is None:
             return None
         noise = Noise.of(model.noise, self.intensity.device)
-        noise_here = noise.variance(noise.low + self.intensity / (2 * model.area)).sqrt()
-        rise = rise_at(self.tiles, self.positions, self.tile, model, noise_here)
+        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
+        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
+        spread = noise.variance(torch.maximum(here, noise.low)).sqrt()
+        rise = rise_at(self.tiles, self.positions, self.tile, model, spread)
         return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
 
     def are_empty(

@@ -12,8 +12,8 @@ from torchmotif._arrays import Budget
 
 __all__ = [
     "WIDER",
-    "Halves",
     "Placed",
+    "Superlattice",
     "Windowed",
     "Windows",
     "agreement",
@@ -118,52 +118,54 @@ def phases(field: Float[Tensor, "t k m n"]) -> Float[Tensor, "t j m n"]:
     return found
 
 
-class Halves(NamedTuple):
-    """What tells, in a cell twice as large as the lattice of its brightest columns, which half of it a place lies in.
+class Superlattice(NamedTuple):
+    """What tells, in a cell twice as large as that of the lattice of its brightest columns, which half of it a place lies in.
 
     Attributes
     ----------
-    half : Tensor of shape (2,)
+    antiphase : Tensor of shape (2,)
         Translation by which the brightest columns repeat, in sides of the cell.
-    lattice : Tensor of shape (2, 2)
-        The orders by which the cell is placed, those of the lattice, in periods per pixel.
+    vectors : Tensor of shape (2 + k, 2)
+        The two orders of that lattice, by which the cell is placed, and k orders of the superlattice alone, in periods per pixel.
     inverse : Tensor of shape (2, 2)
-        By which phases of these give places in the cell.
+        By which phases of the first two give places in the cell.
     turns : Tensor of shape (k, 2)
-        Orders that the translation turns by half a period, as multiples of those of the lattice.
+        The others as multiples of the first two.
     factors : complex Tensor of shape (k,)
-        Their structure factors.
+        Structure factors of the others.
     """
 
-    half: Float[Tensor, " 2"]
-    lattice: Float[Tensor, "2 2"]
+    antiphase: Float[Tensor, " 2"]
+    vectors: Float[Tensor, "k+2 2"]
     inverse: Float[Tensor, "2 2"]
     turns: Float[Tensor, "k 2"]
     factors: Complex[Tensor, " k"]
 
-    def told(self, level: Float[Tensor, "t h w"], usable: Tensor, sigma: float) -> Windowed:
-        """In which half the orders say that a place is: a phase half of the lattice's own, whose jumps by a period change the half, and its opposite in the other half.
+    def sign(self, level: Float[Tensor, "t h w"], usable: Tensor, sigma: float) -> Windowed:
+        """Which half its orders show, as the sign of a wave with half the phase of the lattice's: real and imaginary part.
 
-        Real and imaginary part, which have no jump.
+        Where a phase of the lattice begins anew, the half that it names and the wave change sign together, so that this one has no jump.
         """
-        orders = local_orders(
-            level, usable, torch.cat([self.lattice, self.turns @ self.lattice]), WIDER * sigma
-        )
+        orders = local_orders(level, usable, self.vectors, WIDER * sigma)
         own = phases(orders.field[:, :4])
         factor = torch.complex(orders.field[:, 4:-2:2], orders.field[:, 5:-2:2])
         turned = torch.einsum("ki,timn->tkmn", self.turns, own)  # by the place alone
         matched = (factor * self.factors.conj()[:, None, None] * _unit(-turned)).real.sum(1)
-        found = matched * _unit(torch.einsum("i,timn->tmn", self.half, own))
+        found = matched * self._wave(own)
         return Windowed(torch.view_as_real(found).movedim(-1, 1), orders.step)
 
     def places(
-        self, phase: Float[Tensor, "t 2 h w"], told: Float[Tensor, "t 2 h w"]
+        self, phase: Float[Tensor, "t 2 h w"], sign: Float[Tensor, "t 2 h w"]
     ) -> Float[Tensor, "t 2 h w"]:
-        """Places in the cell, without its carrier, from phases of the lattice's orders and what is `told` there."""
-        own = _unit(torch.einsum("i,tihw->thw", self.half, phase))
-        other = told[:, 0] * own.real + told[:, 1] * own.imag < 0
+        """Places in the cell, without its carrier, from phases of the lattice's orders and the `sign` there."""
+        wave = self._wave(phase)
+        other = sign[:, 0] * wave.real + sign[:, 1] * wave.imag < 0
         place = torch.einsum("ij,tjhw->tihw", self.inverse, phase)
-        return place + other[:, None] * self.half[:, None, None]
+        return place + other[:, None] * self.antiphase[:, None, None]
+
+    def _wave(self, phase: Float[Tensor, "t 2 a b"]) -> Complex[Tensor, "t a b"]:
+        """With half the phase of the lattice's orders."""
+        return _unit(torch.einsum("i,tiab->tab", self.antiphase, phase))
 
 
 def _unit(turns: Tensor) -> Tensor:
@@ -187,28 +189,28 @@ def placed(
     sigma: float,
     *,
     steps: bool = False,
-    halves: Halves | None = None,
+    superlattice: Superlattice | None = None,
 ) -> Placed:
     """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off.
 
-    Vectors are the cell's own orders; where it has halves, those of its lattice place it.
+    Vectors are the cell's own orders; that of a superlattice is placed by those of the lattice.
     """
     _, h, w = level.shape
-    orders = local_orders(level, usable, vectors if halves is None else halves.lattice, sigma)
-    told = orders if halves is None else halves.told(level, usable, sigma)
+    orders = local_orders(level, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
+    sign = orders if superlattice is None else superlattice.sign(level, usable, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
     carrier = ((g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]).to(level.dtype)
 
-    def parts(pixels: Tensor, some: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(pixels: Tensor, some: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
         field = Windowed(some, orders.step).at_pixels((h, w))
         phase = phases(field[:, :4])
-        if halves is not None:
-            phase = halves.places(phase, Windowed(half, told.step).at_pixels((h, w)))
+        if superlattice is not None:
+            phase = superlattice.places(phase, Windowed(signs, sign.step).at_pixels((h, w)))
         phase = phase.add_(carrier).remainder_(1)
         return phase.masked_fill_(phase >= 1, 0.0), pixels - field[:, 4]  # what rounds to 1 is 0
 
-    every = [parts(*some) for some in _CHUNK.split(level, orders.field, told.field)]
+    every = [parts(*some) for some in _CHUNK.split(level, orders.field, sign.field)]
     place, centred = (torch.cat(one) for one in zip(*every, strict=True))
     amplitude = torch.hypot(orders.field[:, 0:4:2], orders.field[:, 1:4:2])
     return Placed(place, centred, amplitude, steps)

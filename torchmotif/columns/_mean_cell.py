@@ -19,7 +19,6 @@ from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._superlattice import doubled
 from torchmotif.columns._territories import (
-    HALVES,
     Located,
     expected,
     explained,
@@ -28,7 +27,7 @@ from torchmotif.columns._territories import (
     sum_of,
     without_mixtures,
 )
-from torchmotif.columns.model import Cell, Pair, Tiles
+from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
 __all__ = ["cells_of", "nearest_sites"]
 
@@ -102,12 +101,14 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
 
 
 def _doubled(tiles: Tiles, cells: Sequence[Cell], told: "_Told", *, hum: bool) -> tuple[Cell, ...]:
-    """Cells, those with a superlattice twice as large."""
+    """Cells, those of a superlattice twice as large, but where rows have offsets, or several are on one lattice, as domains are."""
+    if hum or len({cell.orders for cell in cells}) < len(cells):
+        return tuple(cells)
     found = []
     for cell in cells:
         number = next(n for n, one in enumerate(told.cells) if one is cell)
-        where = told.where[number]
-        found.append(doubled(tiles, cell, where, where.level - told.model, told.inside[number], hum=hum))
+        at = told.where[number]
+        found.append(doubled(tiles, cell, at, at.level - told.model, told.inside[number]))
     return tuple(found)
 
 
@@ -269,7 +270,7 @@ def _by_contents(
 def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
-    for half, folding in HALVES.items():
+    for half, folding in FOLDINGS.items():
         if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
             continue
         place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1
@@ -312,10 +313,23 @@ def _is_known(cell: Cell, found: Sequence[Cell], within: float = ALIKE) -> bool:
     return any(alike(np.array(cell.orders), np.array(one.orders), within) for one in found)
 
 
+def _evened(cell: Cell, real: np.ndarray) -> np.ndarray:
+    """Sites of a superlattice cell, those that nearly repeat half of it away at the mean of both places: of few electrons chance moves each, and some nearer."""
+    sites = np.array(cell.sites)
+    gap = sites[:, None] + np.array(cell.antiphase) - sites
+    gap -= np.round(gap)
+    away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    off = np.take_along_axis(gap, nearest[:, None, None], axis=1)[:, 0]
+    found: np.ndarray = np.where(away.min(1)[:, None] < 2 * cell.width, sites - off / 2, sites)
+    return found
+
+
 def nearest_sites(cell: Cell, axes: Pair) -> float:
     """Distance between nearest sites of a cell: the median over its sites, and no more than the closest two let tell."""
     real = np.linalg.inv(np.array(cell.orders)).T
-    gap = np.array(cell.sites)[:, None] - np.array(cell.sites)
+    sites = np.array(cell.sites) if cell.antiphase is None else _evened(cell, real)
+    gap = sites[:, None] - sites
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(2)) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf
     nearest = away.min((1, 2))

@@ -60,8 +60,8 @@ def lattices(
 ) -> list[Lattice]:
     """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much.
 
-    Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Pixels over `steps` of the background, which are not usable, end where
-    others differ from the mean.
+    Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Pixels over `steps` of the background are not usable, and beside them the rest
+    of the step is left: there weights fall slowly, since the spectrum of a sharp end would hide the lattice.
     """
     _, h, w = level.shape
     weights = usable.to(level.dtype)

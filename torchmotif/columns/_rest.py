@@ -22,10 +22,11 @@ from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._predicted import predicted
 from torchmotif.columns._profiles import profiles, window_reach
 from torchmotif.columns._rows import left_in_rows
+from torchmotif.columns._search import SIGNIFICANT
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._territories import located, sum_of
 from torchmotif.columns._unexplained import left_over
-from torchmotif.columns.model import ImageModel, Tiles
+from torchmotif.columns.model import FOLDINGS, ImageModel, Tiles
 
 __all__ = ["Rest", "rest_of", "together"]
 
@@ -40,7 +41,6 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
 _TENTH, _UNEVEN = 0.1, 4.0
-_SIGNIFICANT = 3.0  # standard deviations of its intensity, that a column must have which no mean cell predicts; see `_search.py`
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _drowned(
     bright = intensity.double()
     thicker = (bright[loud & measure].median() / bright[quiet & measure].median()).clamp(min=1)
     error = (4 * math.pi * math.prod(model.width) * noise[loud].median()).sqrt()
-    hidden = torch.special.ndtr(_SIGNIFICANT - thicker * bright[quiet] / error) * ~guided[quiet]
+    hidden = torch.special.ndtr(SIGNIFICANT - thicker * bright[quiet] / error) * ~guided[quiet]
     return float(hidden.mean() * loud.sum() / count)
 
 
@@ -285,10 +285,17 @@ def _trace(
     along = along_rows(where.inside, hum=model.hum)
     # Of two layers on each other, the other one is no trace of this one's.
     rest_of_all = where._replace(level=where.level - sum_of(model.cells, every))
+    sites = np.array(cell.sites)
+    if cell.antiphase is not None:
+        # A trace is not known to differ between both halves: it stands out more of their mean.
+        folding = np.array(FOLDINGS[cell.antiphase])
+        real, sites = np.linalg.inv(cell.placing).T, sites @ folding.T
+        place = torch.einsum("ij,tjhw->tihw", sent(folding, where.place), where.place).remainder(1)
+        rest_of_all = rest_of_all._replace(place=torch.where(place >= 1, 0.0, place))
     found = folded(rest_of_all, where.inside, real, hum=model.hum)
     if found is None:
         return math.nan, math.nan, missing
     rest, variance = found
-    left = left_beside(rest - rest.mean(), variance, real, np.array(cell.sites), cell.width, along=along)
+    left = left_beside(rest - rest.mean(), variance, real, sites, cell.width, along=along)
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
     return float(left.max()), bright, missing

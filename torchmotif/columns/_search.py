@@ -17,6 +17,7 @@ from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = [
     "FAINTEST",
+    "SIGNIFICANT",
     "STEPS",
     "converge",
     "converge_common",
@@ -26,7 +27,7 @@ __all__ = [
     "set_out",
 ]
 
-_SIGNIFICANT = 3.0  # standard deviations of its intensity that a column must stand above nothing
+SIGNIFICANT = 3.0  # standard deviations of its intensity that a column must stand above nothing
 FAINTEST = 0.05  # of the 90th percentile of intensities: no column is fainter
 _FALSE_EXTRA = 0.01  # columns that noise may add to those there, in the search of what is left over
 _APART = 0.75  # of the spacing: what is left over nearer to a column than this is a misfit of that column
@@ -292,5 +293,5 @@ def is_significant(
     fit: Fit, covariance: Float[Tensor, "n 3 3"], faintest: Tensor, resolved: Bool[Tensor, " n"]
 ) -> Bool[Tensor, " n"]:
     """Which columns are bright enough to be there."""
-    clear = fit.intensity > _SIGNIFICANT * covariance[:, 0, 0].clamp(min=0).sqrt()
+    clear = fit.intensity > SIGNIFICANT * covariance[:, 0, 0].clamp(min=0).sqrt()
     return (clear | resolved) & (fit.intensity > faintest)

@@ -14,11 +14,11 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._cell_fit import away_from
-from torchmotif.columns._folding import along_rows, mean_cell
+from torchmotif.columns._cell_fit import APART, away_from
+from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
-from torchmotif.columns._territories import HALVES, Located, halves_by
-from torchmotif.columns.model import Cell, Pair, Tiles
+from torchmotif.columns._territories import Located, superlattice_by
+from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
 __all__ = ["doubled"]
 
@@ -64,11 +64,9 @@ def doubled(
     where: Located,
     rest: Float[Tensor, "t h w"],
     inside: Bool[Tensor, "t h w"],
-    *,
-    hum: bool = False,
 ) -> Cell:
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
-    between, quarters, near = _numbers(np.array(cell.orders), along_rows(inside, hum=hum))
+    between, quarters, near = _numbers(np.array(cell.orders))
     seen = _seen(cell, where, rest, inside, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
     # Noise gives all the same: their mean, from the median of a gamma distribution (Wilson & Hilferty 1931). Steps, walls and domains give more to some: there
@@ -77,41 +75,41 @@ def doubled(
     noise = np.median(beside) / (1 - 1 / (9 * seen.windows)) ** 3
     least = np.maximum(noise, beside[near].mean(2).max(1))
     ratio = power[: len(between)] / np.maximum(least, np.finfo(float).tiny)
-    classes = {half: (between % 1 == half).all(1) for half in HALVES}
-    chances = {half: _by_chance(ratio[mine], seen.windows, len(quarters)) for half, mine in classes.items()}
+    kinds = {half: (between % 1 == half).all(1) for half in FOLDINGS}
+    chances = {half: _by_chance(ratio[mine], seen.windows, len(quarters)) for half, mine in kinds.items()}
     half = min(chances, key=lambda one: chances[one])
-    if chances[half] > _CHANCE:
+    if len(chances) * chances[half] > _CHANCE:
         return cell
-    mine = np.flatnonzero(classes[half])
+    mine = np.flatnonzero(kinds[half])
     factors, alike = _aligned(seen.some(mine), int(ratio[mine].argmax()))
     if alike < _ALIKE:
         return cell
     factors *= np.maximum(0, 1 - 1 / ratio[mine])  # without noise and disorder (Wiener)
-    folding = np.array(HALVES[half])
+    folding = np.array(FOLDINGS[half])
     inverse = np.linalg.inv(folding)
     own = inverse @ np.array(cell.orders)
-    halves = halves_by(half, own, between[mine] @ folding, factors, tiles.data)
+    by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors, steps = sent(own, tiles.data), tiles.step is not None
-    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, halves=halves)
+    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by)
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)
-    found = mean_cell(at, inside, own, cell.window, hum=hum, known=known)
-    return cell if found is None or _repeats(found, half) else replace(found, half=half)
+    found = mean_cell(at, inside, own, cell.window, known=known)
+    if found is None or _repeats(found, half) or not _keeps(found, once, half):
+        return cell
+    return replace(found, antiphase=half)
 
 
-def _numbers(vectors: np.ndarray, along: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _numbers(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shortest orders (k, 2) halfway between those of a lattice, and those a quarter of its vectors beside them (n, 2), as multiples of its vectors.
 
-    One of each pair of opposite ones, of those with more than so many periods per pixel along the rows. Numbers (k, 2, 2) of those beside each:
-    before and behind it, along both vectors.
+    One of each pair of opposite ones. Numbers (k, 2, 2) of those beside each: before and behind it, along both vectors.
     """
     steps = np.arange(-_FARTHEST, _FARTHEST + 1)
     order = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2) / 2
     order = order[len(order) // 2 + 1 :]
     order = order[np.argsort(np.linalg.norm(order @ vectors, axis=1))]
-    order = order[np.abs(order @ vectors)[:, 1] > along] if along else order
-    between = np.concatenate([order[(order % 1 == half).all(1)][:_BETWEEN] for half in HALVES])
+    between = np.concatenate([order[(order % 1 == half).all(1)][:_BETWEEN] for half in FOLDINGS])
     beside = between[:, None, None] + np.array([[(-0.25, 0), (0.25, 0)], [(0, -0.25), (0, 0.25)]])
     quarters, near = np.unique(beside.reshape(-1, 2), axis=0, return_inverse=True)
     return between, quarters, near.reshape(beside.shape[:3])
@@ -155,6 +153,18 @@ def _aligned(seen: _Seen, number: int) -> tuple[np.ndarray, float]:
     turn = np.exp(0.5j * np.angle(seen.mean(square)))
     return seen.mean(seen.factors * told.conj()) / np.sqrt(seen.mean(np.abs(square))) * turn, float(
         np.abs(alike)
+    )
+
+
+def _keeps(cell: Cell, once: np.ndarray, half: Pair) -> bool:
+    """Whether each of some sites has one of a cell near it, or half of the cell away."""
+    real, sites = np.linalg.inv(np.array(cell.orders)).T, np.array(cell.sites)
+    return all(
+        any(
+            (away_from(sites, one + shift, real) < APART * cell.width).any()
+            for shift in (np.zeros(2), np.array(half))
+        )
+        for one in once
     )
 
 

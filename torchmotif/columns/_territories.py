@@ -10,24 +10,23 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import rendered
-from torchmotif.columns._local_phase import Halves, Placed, Windowed, Windows, agreement, placed
+from torchmotif.columns._local_phase import Placed, Superlattice, Windowed, Windows, agreement, placed
 from torchmotif.columns._reciprocal import holds
 from torchmotif.columns._waves import Waves
-from torchmotif.columns.model import Cell, Pair, Tiles
+from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
 __all__ = [
-    "HALVES",
     "WINDOW",
     "Located",
     "bin_of",
     "bins_of",
     "expected",
     "explained",
-    "halves_by",
-    "halves_of",
     "lattice_constant",
     "located",
     "sum_of",
+    "superlattice_by",
+    "superlattice_of",
     "without_mixtures",
 ]
 
@@ -44,12 +43,6 @@ _SECOND, _OWN_PLACES = 0.95, 0.75
 _LEAST = 0.02
 
 
-# Translations of half a cell, and the orders of the cell that repeats by them, as multiples of those of the whole.
-HALVES: dict[Pair, tuple[Pair, Pair]] = {
-    (0.5, 0.0): ((2.0, 0.0), (0.0, 1.0)),
-    (0.0, 0.5): ((1.0, 0.0), (0.0, 2.0)),
-    (0.5, 0.5): ((1.0, 1.0), (1.0, -1.0)),
-}
 # Orders that tell the half of a cell, the strongest, and square of the periods per width of a column up to which these count: the rest of rutile's have a hundredth of
 # the strongest.
 _TELLING, _FINE = 16, 0.15
@@ -139,34 +132,35 @@ def _places(
             pixels,
             sent(cell.orders, tiles.data),
             cell.window,
-            halves=halves_of(cell, tiles.data),
+            superlattice=superlattice_of(cell, tiles.data),
         )
         found.append((at, expected(cell, at.place)))
     return found
 
 
-def halves_of(cell: Cell, like: Tensor) -> Halves | None:
-    """What tells the half of a cell in which a place lies, where it has such halves."""
-    if cell.half is None:
+def superlattice_of(cell: Cell, like: Tensor) -> Superlattice | None:
+    """What tells the half of a cell in which a place lies, where it is that of a superlattice."""
+    if cell.antiphase is None:
         return None
     own = np.array(cell.orders)
     real = np.linalg.inv(own).T
     waves = Waves.of(bins_of(real), real)
-    turned = (waves.order @ np.array(cell.half)) % 1 == 0.5
-    waves = waves.some(turned & (waves.square < _FINE / cell.width**2))
+    alone = (waves.order @ np.array(cell.antiphase)) % 1 == 0.5
+    waves = waves.some(alone & (waves.square < _FINE / cell.width**2))
     factors = waves.factors(*cell.columns, cell.ellipse)
-    told = np.argsort(-np.abs(factors))[:_TELLING]
-    return halves_by(cell.half, own, waves.order[told], factors[told], like)
+    strongest = np.argsort(-np.abs(factors))[:_TELLING]
+    return superlattice_by(cell.antiphase, own, waves.order[strongest], factors[strongest], like)
 
 
-def halves_by(half: Pair, own: np.ndarray, numbers: np.ndarray, factors: np.ndarray, like: Tensor) -> Halves:
-    """What tells the half of a cell with some orders, from the structure factors of a few as multiples of these."""
-    folding = np.array(HALVES[half])
+def superlattice_by(
+    antiphase: Pair, own: np.ndarray, numbers: np.ndarray, factors: np.ndarray, like: Tensor
+) -> Superlattice:
+    """The same, from a few structure factors and their orders as multiples of the cell's."""
+    folding = np.array(FOLDINGS[antiphase])
     inverse = np.linalg.inv(folding)
-    translation, lattice, back, turns = (
-        sent(one, like) for one in (half, folding @ own, inverse, numbers @ inverse)
-    )
-    return Halves(translation, lattice, back, turns, sent(factors, like, torch.complex64))
+    parts = (antiphase, np.concatenate([folding, numbers]) @ own, inverse, numbers @ inverse)
+    translation, vectors, back, turns = (sent(one, like) for one in parts)
+    return Superlattice(translation, vectors, back, turns, sent(factors, like, torch.complex64))
 
 
 def _again(
@@ -193,7 +187,7 @@ def expected(cell: Cell, place: Float[Tensor, "t 2 h w"]) -> Float[Tensor, "t h 
 
 
 def lattice_constant(cell: Cell) -> float:
-    """The longer one of a cell in pixels, by which its window was chosen."""
+    """The longer one in pixels of the lattice that places a cell, by which its window was chosen."""
     return cell.window / WINDOW
 
 

@@ -12,10 +12,16 @@ from torch import Tensor
 from torchmotif.columns._hot import stand_alone
 from torchmotif.columns._rows import offsets_of_rows
 
-__all__ = ["Cell", "ImageModel", "Pair", "Tiles"]
+__all__ = ["FOLDINGS", "Cell", "ImageModel", "Pair", "Tiles"]
 
 Pair = tuple[float, float]
 
+# Translations of half a cell, and the orders of the cell that repeats by each, as multiples of those of the whole.
+FOLDINGS: dict[Pair, tuple[Pair, Pair]] = {
+    (0.5, 0.0): ((2.0, 0.0), (0.0, 1.0)),
+    (0.0, 0.5): ((1.0, 0.0), (0.0, 2.0)),
+    (0.5, 0.5): ((1.0, 1.0), (1.0, -1.0)),
+}
 _MARGIN = 4.0  # spacings around a tile that are fitted with it
 
 
@@ -37,9 +43,9 @@ class Cell:
         Standard deviation of their Gaussian in the mean cell, in pixels.
     ellipse : (float, float)
         The shape (a, b) of an astigmatic one: its covariance over the square of the width is ((1 + a, b), (b, 1 - a)) along (row, column).
-    half : (float, float), optional
-        Of a cell twice as large as the lattice of its brightest columns the translation by which these repeat, in its sides. The phases that
-        place it are those of that lattice, and half of the cell is told by what the others let expect.
+    antiphase : (float, float), optional
+        Of a superlattice cell, twice as large as that of the lattice of its brightest columns, the translation by which these repeat and others do not,
+        in its sides. The phases that place it are those of that lattice.
     """
 
     orders: tuple[Pair, Pair]
@@ -48,7 +54,13 @@ class Cell:
     intensities: tuple[float, ...]
     width: float
     ellipse: Pair = (0.0, 0.0)
-    half: Pair | None = None
+    antiphase: Pair | None = None
+
+    @property
+    def placing(self) -> np.ndarray:
+        """The orders (2, 2) whose phases place the cell: its own, or those of the lattice of its brightest columns."""
+        own = np.array(self.orders)
+        return own if self.antiphase is None else np.array(FOLDINGS[self.antiphase]) @ own
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:

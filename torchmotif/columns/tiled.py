@@ -209,7 +209,7 @@ def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
 
 
 def _with_steps(fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel) -> Float[Tensor, "n 3 3"]:
-    """The covariance with the errors of intensities from steps: a place under one may look empty and not be."""
+    """The covariance with the errors of intensities from steps, and from what these leave around: a place under one may look empty and not be."""
     if fit.tiles.step is None:
         return covariance
     more = torch.zeros_like(covariance)
