@@ -67,8 +67,10 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
 
     Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
     """
-    level, usable, steps = tiles.level, tiles.usable, tiles.step is not None
-    first, beside = _first_cells(tiles, lattices(level, usable, spacing, steps=steps), [], hum=hum)
+    level, usable = tiles.level, tiles.usable
+    first, beside = _first_cells(tiles, lattices(level, usable, spacing), [], hum=hum)
+    if not first and tiles.step is not None:
+        first, beside = _first_cells(tiles, lattices(level, usable, spacing, steps=True), [], hum=hum)
     if not first:
         return ()
     coarse = Coarse.of(tiles, first)
@@ -77,9 +79,7 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
     left = float(rest.sum() / usable.sum().clamp(min=1))
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
-        more, turned = _first_cells(
-            tiles, lattices(level, rest, spacing, beside=True, steps=steps), first, hum=hum
-        )
+        more, turned = _first_cells(tiles, lattices(level, rest, spacing, beside=True), first, hum=hum)
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
@@ -171,9 +171,7 @@ def _layers(tiles: Tiles, spacing: float, coarse: Coarse, *, hum: bool) -> list[
     same in all places.
     """
     level, usable = tiles.level, tiles.usable
-    seen = lattices(
-        level, usable, spacing, beside=True, steps=tiles.step is not None, blocks=_WIDE_BLOCKS, within=_TURNED
-    )
+    seen = lattices(level, usable, spacing, beside=True, blocks=_WIDE_BLOCKS, within=_TURNED)
     wide = _RESOLVED / (2 * math.pi)
     for other in seen[1:]:
         apart = separation(seen[0].vectors, other.vectors)

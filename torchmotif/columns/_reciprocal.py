@@ -21,7 +21,7 @@ __all__ = ["ALIKE", "Lattice", "alike", "holds", "lattices", "separation"]
 # same lattice, small grains fill but smaller ones, and few electrons show a lattice in the larger ones only.
 _BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 # Spacings: width of the blur by which weights of pixels fall to where those over steps begin. Of GaN dumbbells beside a step of five times their contrast no lattice is seen without, and
-# the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two.
+# the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two. Only where no lattice is seen without: docs/decisions/0211.
 _TAPER = 0.25
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
