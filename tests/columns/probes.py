@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from torchmotif.datasets.render import Window, gaussians
@@ -81,3 +82,20 @@ def dumbbells(side: int = 160, pitch: float = 26.0, gap: float = 8.0, sigma: flo
         [torch.full((len(middles),), 2500.0), torch.full((len(middles),), 1800.0)]
     ).double()
     return Scene(positions, intensities, sigma, 0.5, (side, side))
+
+
+def recall_and_precision(
+    positions: np.ndarray, truth: np.ndarray, side: int, *, border: float
+) -> tuple[float, float]:
+    """Within 0.3 of the distance of true neighbours, so many of these distances from the border of a square image on."""
+    near = float(np.median(np.asarray(cKDTree(truth).query(truth, k=2)[0])[:, 1]))
+
+    def inner(at: np.ndarray) -> np.ndarray:
+        kept: np.ndarray = at[((at > border * near) & (at < side - 1 - border * near)).all(axis=1)]
+        return kept
+
+    recall, precision = (
+        (np.asarray(cKDTree(there).query(inner(at))[0]) < 0.3 * near).mean()
+        for there, at in ((positions, truth), (truth, positions))
+    )
+    return float(recall), float(precision)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from probes import recall_and_precision
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
@@ -58,27 +59,14 @@ def drawn(specimen: Specimen, dose: float) -> np.ndarray:
     return specimen.draw(dose, torch.Generator().manual_seed(0)).numpy()
 
 
-def scores(positions: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Recall and precision within 0.3 of the distance of neighbours, that distance from the border on."""
-    near = float(np.median(np.asarray(cKDTree(truth).query(truth, k=2)[0])[:, 1]))
-
-    def inner(at: np.ndarray) -> np.ndarray:
-        kept: np.ndarray = at[((at > near) & (at < SIDE - 1 - near)).all(axis=1)]
-        return kept
-
-    recall, precision = (
-        (np.asarray(cKDTree(there).query(inner(at))[0]) < 0.3 * near).mean()
-        for there, at in ((positions, truth), (truth, positions))
-    )
-    return float(recall), float(precision)
-
-
 @pytest.mark.parametrize("dose", [1.0, 0.04])
 @pytest.mark.parametrize("kind", SPECIMENS)
 def test_columns_that_alternate_between_cells_are_found(kind: str, dose: float) -> None:
     specimen = SPECIMENS[kind]()
     positions = tm.find_columns(drawn(specimen, dose)).positions
-    recall, precision = scores(np.asarray(positions), np.asarray(specimen.truth.positions))
+    recall, precision = recall_and_precision(
+        np.asarray(positions), np.asarray(specimen.truth.positions), SIDE, border=1.0
+    )
     assert min(recall, precision) >= 0.97
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from probes import recall_and_precision
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -37,18 +38,7 @@ def drawn(specimen: Specimen, share: Callable[[Tensor], Tensor]) -> np.ndarray:
 
 def scores(pixels: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Recall and precision within 0.3 of the distance of neighbours, half of it from the border on."""
-    near = float(np.median(np.asarray(cKDTree(truth).query(truth, k=2)[0])[:, 1]))
-    found = np.asarray(tm.find_columns(pixels).positions)
-
-    def inner(at: np.ndarray) -> np.ndarray:
-        kept: np.ndarray = at[((at > near / 2) & (at < SIDE - 1 - near / 2)).all(axis=1)]
-        return kept
-
-    recall, precision = (
-        (np.asarray(cKDTree(there).query(inner(at))[0]) < 0.3 * near).mean()
-        for there, at in ((found, truth), (truth, found))
-    )
-    return float(recall), float(precision)
+    return recall_and_precision(np.asarray(tm.find_columns(pixels).positions), truth, SIDE, border=0.5)
 
 
 @pytest.mark.parametrize("dose", [100.0, 10.0])
