@@ -28,8 +28,8 @@ _FARTHEST = 7  # halves of vectors: beyond, none is so short
 # Least probability of what they show: of 162 images of 54 crystals without superlattice (`benchmarks/columns/any_crystal.py`, seeds 21 and 31, three draws) one has less, an oxide, which loses
 # nothing; the next has 2e-3. SnO2 at 1/50 of the dose (450 px) has less in two orientations.
 _CHANCE = 1e-3
-_ALIKE = 0.5  # mean of unit vectors of the windows' phases, at least: superlattices have 0.90 and more, another lattice's order has another phase in each window
-_SAME = 0.2  # of its intensity, by which the site half of a cell away may differ that is the same
+_ALIKE = 0.5  # mean of unit vectors of the windows' phases, at least: superlattices have 0.94 and more (tests/columns/test_superlattice.py); the order of another lattice would have another phase in each window
+_SAME = 0.2  # of its intensity, by which the site half of a cell away may differ that is the same; what moves with it was not measured
 
 
 class _Seen(NamedTuple):

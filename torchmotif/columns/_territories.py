@@ -43,8 +43,8 @@ _SECOND, _OWN_PLACES = 0.95, 0.75
 _LEAST = 0.02
 
 
-# Orders that tell the half of a cell, the strongest, and square of the periods per width of a column up to which these count: the rest of rutile's have a hundredth of
-# the strongest.
+# Orders that tell the half of a cell, the strongest, and square of the periods per width of a column up to which these count, as in `_contents`. Rutile has twelve; what moves with both was
+# not measured.
 _TELLING, _FINE = 16, 0.15
 
 
