@@ -14,7 +14,7 @@ from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
-from torchmotif.columns._filters import blur
+from torchmotif.columns._filters import measured_mean
 from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_cell, mean_cell, strength
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._superlattice import doubled
@@ -140,7 +140,7 @@ def _crystals_of(told: _Told) -> list[Cell]:
         seen, clear = counts[number]
         # What a step leaves beside it is no crystal's, and may be more than its columns.
         return seen > least and bool(
-            clear or _explains(*_fine((own - told.model, own), cell), inside, cell.width)
+            clear or _explains(*_fine((own - told.model, own), inside, cell), inside, cell.width)
         )
 
     return [told.cells[number] for number in order if is_crystal(number)]
@@ -213,9 +213,10 @@ def _explains(rest: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool
     return every - left > _EXPLAINED * every
 
 
-def _fine(images: tuple[Tensor, Tensor], cell: Cell) -> tuple[Tensor, Tensor]:
-    """Images without what changes little within a lattice constant."""
-    rest, level = (image - blur(image, SLOW * lattice_constant(cell)) for image in images)
+def _fine(images: tuple[Tensor, Tensor], inside: Tensor, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Images without what changes little within a lattice constant of some pixels; those over a step hold anything."""
+    sigma = SLOW * lattice_constant(cell)
+    rest, level = (image - measured_mean(image, inside, sigma, (1.0, 1.0)) for image in images)
     return rest, level
 
 

@@ -23,6 +23,9 @@ _BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 # Spacings: width of the blur by which weights of pixels fall to where those over steps begin. Of GaN dumbbells beside a step of five times their contrast no lattice is seen without, and
 # the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two. Only where no lattice is seen without: docs/decisions/0211.
 _TAPER = 0.25
+# Of the spacing, which may be wrong: columns repeat by a translation no shorter. Beside steps of 10 and 30 times the contrast noise and the step's own spectrum show lattices of which one is
+# 0.15 to 0.3 long, and cells that hide the crystal's; TRUE
+_NEAREST = 0.4
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
 _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
@@ -70,7 +73,8 @@ def lattices(
     wide = [max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)) for times in blocks]
     found: list[tuple[Lattice, float]] = []
     for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
-        more, count = _of_blocks(level, weights, sides, _RISE_BESIDE if beside else _RISE)
+        seen, count = _of_blocks(level, weights, sides, _RISE_BESIDE if beside else _RISE)
+        more = [(one, evidence) for one, evidence in seen if _shortest(one.vectors) > _NEAREST * spacing]
         found += more
         if len(found) == count and len(_clustered(found, within)) == 1:
             break
@@ -227,6 +231,12 @@ def _clustered(found: list[tuple[Lattice, float]], within: float) -> list[Lattic
         for mean, total, best in groups[:_LATTICES]
         if total > _RARE * groups[0][1]
     ]
+
+
+def _shortest(basis: np.ndarray) -> float:
+    """Pixels of the shortest translation of the lattice that a reciprocal basis spans."""
+    a, b = (float(np.linalg.norm(one)) for one in _reduced(basis))
+    return min(a, b) / abs(float(np.linalg.det(basis)))
 
 
 def alike(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
