@@ -97,8 +97,7 @@ class Sites:
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
     ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"]]:
         """Where a fit sets out: maxima and, after them, places without one; and which are too faint for their place to be fitted."""
-        noise = Noise.of(model.noise, at.device)
-        variance = noise.variance(noise.low + self.intensity / (2 * model.area))  # half as high as the column
+        variance = self._variance(model, self.intensity / (2 * model.area))  # half as high as the column
         error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
         trace = _HELD * FAINTEST * self.intensity.max() if len(self.intensity) else error
@@ -133,12 +132,18 @@ class Sites:
         """Which places without a maximum have a step of the background under them that hides their column; None where no tile has a step."""
         if self.tiles.step is None:
             return None
-        noise = Noise.of(model.noise, self.intensity.device)
-        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
-        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
-        spread = noise.variance(torch.maximum(here, noise.low)).sqrt()
+        spread = self._variance(model, torch.zeros_like(self.intensity)).sqrt()
         rise = rise_at(self.tiles, self.positions, self.tile, model, spread)
         return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
+
+    def _variance(self, model: ImageModel, above: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """Of a pixel so far above the background at each place."""
+        noise = Noise.of(model.noise, self.intensity.device)
+        level = noise.low + above
+        if self.tiles.step is None:
+            return noise.variance(level)
+        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
+        return noise.variance(torch.maximum(self.tiles.at(self.tiles.data, self.positions, self.tile), level))
 
     def are_empty(
         self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]
