@@ -1,6 +1,7 @@
 """Columns of many tiles at once: the stage that every source of pixels goes through."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,7 +10,7 @@ from torch import Tensor
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
-from torchmotif.columns._neighbours import as_index, pairs_within
+from torchmotif.columns._neighbours import as_index, as_indices, pairs_within
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
@@ -33,6 +34,7 @@ _HIDDEN = 1.5
 # Of its intensity: what a column of a tile with a step may be off because what was taken off follows the columns' feet. Of 54 images with steps of 1 to 10
 # times the contrast intensities scatter by 1.4 times their errors without it, by 0.95 with it; all of an image may be off by 0 to 7 % together.
 _SHARED = 0.02
+_BY_BACKGROUND, _SEVERAL, _GONE = 0.25, 0.015, 0.5
 _CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
@@ -62,16 +64,64 @@ def columns_of_tiles(
     if model.hum:
         tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
         fit, sites = _fitted(tiles, model)
-    covariance = fit.covariance()
-    keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
-    there, unseen = sites.judged(fit, _with_steps(fit, covariance, model))
-    keep |= there
-    keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
-    keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
-    if threshold is not None:
-        keep &= fit.intensity >= threshold / model.scale * model.area
-    keep = as_index(fit.strongest(keep))
-    return _described(fit, covariance, model, keep, unseen)
+    first = _Judged.of(fit, sites, model, threshold)
+    doubted = first.doubted(model)
+    keep, again = as_indices(first.keep, doubted > _SEVERAL * fit.in_tiles(first.keep.float()))
+    found = _described(fit, first.covariance, model, keep, first.unseen)
+    return _with_low_steps(found, tiles, model, threshold, (again, doubted)) if len(again) else found
+
+
+class _Judged(NamedTuple):
+    """A fit, and which of its columns are there."""
+
+    fit: Fit
+    covariance: Float[Tensor, "n 3 3"]
+    at_site: Bool[Tensor, " n"]  # at a place of a mean cell that holds one
+    unseen: Bool[Tensor, " n"]  # of these, those without a maximum
+    keep: Bool[Tensor, " n"]
+
+    @staticmethod
+    def of(fit: Fit, sites: Sites, model: ImageModel, threshold: float | None) -> "_Judged":
+        """By their intensities, the mean cells, and the steps under them."""
+        covariance, tiles = fit.covariance(), fit.tiles
+        keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
+        there, unseen = sites.judged(fit, _with_steps(fit, covariance, model))
+        keep |= there
+        keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
+        keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
+        if threshold is not None:
+            keep &= fit.intensity >= threshold / model.scale * model.area
+        return _Judged(fit, covariance, there, unseen, fit.strongest(keep))
+
+    def doubted(self, model: ImageModel) -> Float[Tensor, " t"]:
+        """How many columns of each tile are at no place of a mean cell, and so much fainter than its brightest that the background may leave them."""
+        most = _BY_BACKGROUND * max((max(cell.intensities) for cell in model.cells), default=0.0)
+        return self.fit.in_tiles((self.keep & ~self.at_site & (self.fit.intensity < most)).float())
+
+
+def _with_low_steps(
+    found: dict[str, Tensor],
+    tiles: Tiles,
+    model: ImageModel,
+    threshold: float | None,
+    doubted: tuple[Int[Tensor, " u"], Float[Tensor, " t"]],
+) -> dict[str, Tensor]:
+    """The columns that were found; in tiles with many doubted ones, those without low steps of the background, if most doubted ones are gone with these."""
+    again, before = doubted
+    few = stepped(tiles.some(again), model.spacing, model.axes, crystal=True, doubted=True)
+    if few.step is None:
+        return found
+    judged = _Judged.of(*_fitted(few, model), model, threshold)
+    gone = judged.doubted(model) < _GONE * before[again]
+    kept, others = as_indices(
+        judged.keep & gone[judged.fit.tile],
+        ~torch.zeros_like(before > 0).index_copy(0, again, gone)[found["tile"]],
+    )
+    new = _described(judged.fit, judged.covariance, model, kept, judged.unseen)
+    new["tile"] = again[new["tile"]]
+    every = {name: torch.cat([one[others], new[name]]) for name, one in found.items()}
+    order = torch.argsort(every["tile"], stable=True)
+    return {name: one[order] for name, one in every.items()}
 
 
 def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
