@@ -85,8 +85,9 @@ def _of_all(
 
     def mean(values: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
         sums = torch.zeros(2, groups, 2, dtype=values.dtype, device=values.device)
-        total, weight = sums.index_add_(1, group, torch.stack([known * values, known]))
-        return (total / weight.clamp(min=1e-12))[group]
+        total, weight = sums.index_add_(1, group, torch.stack([known * values, known])).unbind(0)
+        every: Tensor = total / weight.clamp(min=1e-12)
+        return every[group]
 
     usual = mean(shift)
     beyond = mean((shift - usual).square() - noise).clamp(min=0)

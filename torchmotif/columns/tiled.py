@@ -88,7 +88,8 @@ class _Judged(NamedTuple):
         there, unseen = sites.judged(fit, _with_steps(fit, covariance, model))
         keep |= there
         keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
-        keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
+        if tiles.step is not None:
+            keep &= ~_faded(fit, model) & ~_lost_in_steps(fit, covariance, model, there)
         if threshold is not None:
             keep &= fit.intensity >= threshold / model.scale * model.area
         return _Judged(fit, covariance, there, unseen, fit.strongest(keep))
@@ -269,8 +270,6 @@ def _with_steps(fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel)
 
 def _faded(fit: Fit, model: ImageModel) -> Bool[Tensor, " n"]:
     """Which columns are but the end of a crystal that fades away: fainter than others over the lower half of a step, and the last."""
-    if fit.tiles.step is None:
-        return torch.zeros_like(fit.fixed)
     over = _rise(fit, model) > fit.intensity / model.area
     _, low = _over_step(fit, model)
     faint = over & low & ~fit.fixed & (fit.intensity < _FADED * fit.shape.usual)
@@ -281,7 +280,7 @@ def _lost_in_steps(
     fit: Fit, covariance: Float[Tensor, "n 3 3"], model: ImageModel, there: Bool[Tensor, " n"]
 ) -> Bool[Tensor, " n"]:
     """Which columns a step of the background hides, in a crystal whose mean cells say that columns are `there` and not here."""
-    if fit.tiles.step is None or not model.cells:
+    if not model.cells:
         return torch.zeros_like(fit.fixed)
     error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), _of_steps(fit, model)[:, 0])
     return ~there & (fit.intensity < _HIDDEN * error) & ~_beside(fit, there)
