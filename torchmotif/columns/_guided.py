@@ -13,7 +13,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import FAINTEST
-from torchmotif.columns._steps import rise_at
+from torchmotif.columns._steps import are_stepped, rise_at
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["SAME", "Sites"]
@@ -143,7 +143,9 @@ class Sites:
         if self.tiles.step is None:
             return noise.variance(level)
         # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
-        return noise.variance(torch.maximum(self.tiles.at(self.tiles.data, self.positions, self.tile), level))
+        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
+        here = torch.where(are_stepped(self.tiles.step)[self.tile], here, level)
+        return noise.variance(torch.maximum(here, level))
 
     def are_empty(
         self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]

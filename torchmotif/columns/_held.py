@@ -11,6 +11,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge
+from torchmotif.columns._steps import are_stepped
 from torchmotif.columns.model import ImageModel
 
 __all__ = ["follow"]
@@ -52,16 +53,17 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     begun, width = fit.positions[held], fit.shape.width.double()
     most = _MOST * sites.spacing * fit.axes
     clear = torch.ones(groups, dtype=torch.bool, device=group.device)
-    usual_shift, share = torch.zeros_like(begun), torch.ones_like(begun)
+    common, share = torch.zeros_like(begun), torch.ones_like(begun)
     for number in range(_ROUNDS):
         shift, noise, usual = _in_common(fit, held, group, groups, sites.reach)
         clear = clear & (usual > (_LEFT if number else _CLEAR))
         if number == 0 and fit.tiles.step is not None:
-            usual_shift, share = _of_all(shift, noise, group, groups)
-            usual_shift = usual_shift * clear[group, None]
+            uneven = are_stepped(fit.tiles.step)[fit.tile[held], None]
+            common, sure = _of_all(shift, noise, group, groups)
+            common, share = common * (clear[group, None] & uneven), torch.where(uneven, sure, 1.0)
         # At first shrunk as James and Stein (1961) do.
         shift = shift * torch.where(clear, 1.0 if number else 1 - 1 / usual.clamp(min=1), 0.0)[group, None]
-        far = usual_shift + share * (fit.positions[held] + shift - begun - usual_shift)
+        far = common + share * (fit.positions[held] + shift - begun - common)
         shift = (begun + far - fit.positions[held]).clamp(-_FURTHEST * width, _FURTHEST * width)
         moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
         changed = as_index((moved != fit.positions[held]).any(dim=1))

@@ -15,7 +15,7 @@ from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 
-__all__ = ["has_steps", "off_steps", "rise_at", "rise_within", "stepped", "variance_of_steps"]
+__all__ = ["are_stepped", "has_steps", "off_steps", "rise_at", "rise_within", "stepped", "variance_of_steps"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -96,6 +96,11 @@ def stepped(
 def has_steps(tiles: Tiles, spacing: float, axes: Pair) -> bool:
     """Whether `stepped` finds any, without what these are."""
     return bool(_sudden(tiles, spacing, axes, _HIGH).any())
+
+
+def are_stepped(step: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
+    """Which tiles have a step."""
+    return (step != 0).flatten(1).any(1)
 
 
 def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:

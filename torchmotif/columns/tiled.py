@@ -16,7 +16,7 @@ from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns._steps import rise_at, stepped
+from torchmotif.columns._steps import are_stepped, rise_at, stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles", "prepared"]
@@ -254,8 +254,7 @@ def _of_steps(fit: Fit, model: ImageModel) -> Float[Tensor, "n 3"]:
     rise = _rise(fit, model) * model.area
     # A background that rises so much from one side of a Gaussian to the other draws it aside.
     aside = (rise * width / (2 * fit.intensity.abs().clamp(min=1e-9))).clamp(max=fit.spacing)
-    stepped_tile = (step != 0).flatten(1).any(1)[fit.tile]
-    shared = _SHARED * fit.intensity.abs() * stepped_tile
+    shared = _SHARED * fit.intensity.abs() * are_stepped(step)[fit.tile]
     return torch.stack([torch.hypot(2 * rise, shared), aside, aside], dim=1)
 
 
