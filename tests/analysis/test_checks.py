@@ -47,6 +47,17 @@ def test_a_spacing_that_finds_one_sublattice_is_said() -> None:
         tm.analyze(scan("honeycomb"), spacing=22.6, progress=False)
 
 
+def test_light_columns_that_alternate_between_cells_are_nearer_than_the_spacing_and_right() -> None:
+    u, cell = 0.307, ((0.4737, 0.0), (0.0, 0.4737))
+    pairs = [(u, u), (-u % 1, -u % 1), (0.5 + u, 0.5 - u), (0.5 - u, 0.5 + u)]
+    columns = [("Sn", 0.0, 0.0), ("Sn", 0.5, 0.5), *(("O", row, col) for row, col in pairs)]
+    rutile = tm.datasets.projection(cell, columns, (320, 320), rotation_rad=0.3)
+    pixels = rutile.draw(1.0, torch.Generator().manual_seed(0))
+    assert tm.analyze(pixels, progress=False).warnings == []
+    with pytest.warns(TorchMotifWarning, match="spacing"):
+        tm.analyze(pixels, spacing=16.0, progress=False)
+
+
 def test_a_particle_by_itself_is_right() -> None:
     specimen = tm.datasets.nanoparticle((300, 300), radius_nm=1.2, carbon_nm=300.0, carbon_ends=None)
     result = tm.analyze(specimen.draw(1.0, torch.Generator().manual_seed(1)), progress=False)

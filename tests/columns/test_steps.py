@@ -8,7 +8,9 @@ from scipy.spatial import cKDTree
 import torchmotif as tm
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import spacing_of
+from torchmotif.columns.calibrate import calibrate
 from torchmotif.columns.pixels import levels
+from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.datasets import (
     Specimen,
     mose2,
@@ -261,3 +263,46 @@ def test_dumbbells_under_a_patch_have_a_mean_cell_of_two_columns(pixel: float, h
     recall, precision = recall_and_precision(specimen, drawn(specimen, 1).numpy())
     assert recall >= 0.97
     assert precision >= 0.97
+
+
+LOW: dict[str, Callable[[], Specimen]] = {
+    "WS2": lambda: tm.datasets.mx2("W", "S", (360, 360), 0.014, rotation_rad=0.3, electrons_per_pixel=50.0),
+    "GaN": lambda: tm.datasets.dumbbells(
+        (360, 360), 0.011, elements=("Ga", "N"), rotation_rad=0.5, electrons_per_pixel=50.0
+    ),
+    "Si": lambda: tm.datasets.dumbbells(
+        (360, 360), 0.011, elements=("Si", "Si"), rotation_rad=0.3, electrons_per_pixel=50.0
+    ),
+}
+
+
+@pytest.mark.parametrize("high", [0.5, 1.0])
+@pytest.mark.parametrize("kind", LOW)
+def test_what_a_step_as_low_as_columns_leaves_is_no_column(kind: str, high: float) -> None:
+    specimen = LOW[kind]()
+    high *= float(np.ptp(np.asarray(specimen.image)))
+    specimen = STEPPED["substrate"](specimen, high, 40.0)
+    recall, precision = recall_and_precision(specimen, drawn(specimen).numpy())
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize("wide", [1.0, 40.0])
+def test_light_columns_whose_noise_a_step_makes_high(wide: float) -> None:
+    specimen = LOW["WS2"]()
+    specimen = STEPPED["substrate"](specimen, 10 * float(np.ptp(np.asarray(specimen.image))), wide)
+    recall, precision = recall_and_precision(specimen, drawn(specimen).numpy())
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+def test_columns_of_tiles_with_and_without_steps_do_not_depend_on_each_other() -> None:
+    """Of two tiles one has a step lower than those that are taken off without doubt."""
+    flat = LOW["Si"]()
+    low = STEPPED["substrate"](flat, 0.5 * float(np.ptp(np.asarray(flat.image))), 40.0)
+    images = torch.stack([drawn(one) for one in (flat, low)])
+    model = calibrate(images, guided=True)
+    both, alone = columns_of_tiles(images, model), columns_of_tiles(images[:1], model)
+    np.testing.assert_allclose(both["positions"][both["tile"] == 0], alone["positions"], atol=1e-3)
+    alone = columns_of_tiles(images[1:], model)
+    np.testing.assert_allclose(both["positions"][both["tile"] == 1], alone["positions"], atol=1e-3)

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 import torchmotif as tm
 from torchmotif.columns.calibrate import calibrate
 from torchmotif.columns.model import ImageModel
-from torchmotif.datasets import Specimen, projection
+from torchmotif.datasets import Specimen, projection, with_edge, with_patch
 
 SIDE = 360
 
@@ -66,6 +66,40 @@ def test_columns_that_alternate_between_cells_are_found(kind: str, dose: float) 
     positions = tm.find_columns(drawn(specimen, dose)).positions
     recall, precision = recall_and_precision(
         np.asarray(positions), np.asarray(specimen.truth.positions), SIDE, border=1.0
+    )
+    assert min(recall, precision) >= 0.97
+
+
+@pytest.mark.parametrize(
+    ("kind", "high", "wide"),
+    [
+        ("TiO2", 1.0, 40.0),
+        ("SnO2", 0.5, 40.0),
+        ("TiO2", 10.0, 1.0),
+        ("TiO2", 10.0, 40.0),
+        ("TiO2", 3.0, 40.0),
+    ],
+)
+def test_columns_that_alternate_between_cells_are_found_beside_a_step(
+    kind: str, high: float, wide: float
+) -> None:
+    metal, side_nm, turn = {"TiO2": ("Ti", 0.4594, 0.1), "SnO2": ("Sn", 0.4737, 0.3)}[kind]
+    specimen = rutile(metal, side_nm, 0.306, rotation_rad=turn, electrons_per_pixel=50.0)
+    high *= float(np.ptp(np.asarray(specimen.image)))
+    specimen = with_edge(specimen, high, edge_px=wide, crystal="everywhere")
+    positions = tm.find_columns(drawn(specimen, 1.0)).positions
+    recall, precision = recall_and_precision(
+        np.asarray(positions), np.asarray(specimen.truth.positions), SIDE, border=0.3
+    )
+    assert min(recall, precision) >= 0.97
+
+
+def test_columns_that_alternate_between_cells_are_found_under_a_patch() -> None:
+    specimen = rutile(electrons_per_pixel=50.0)
+    specimen = with_patch(specimen, 10 * float(np.ptp(np.asarray(specimen.image))), edge_px=10.0)
+    positions = tm.find_columns(drawn(specimen, 1.0)).positions
+    recall, precision = recall_and_precision(
+        np.asarray(positions), np.asarray(specimen.truth.positions), SIDE, border=0.3
     )
     assert min(recall, precision) >= 0.97
 

@@ -129,8 +129,9 @@ def _spacing(looked: Looked) -> str | None:
         return None
     model = looked.image.survey.model
     spacing = model.spacing
-    # Columns of two layers are at all distances from each other: the spacing is that within a layer.
-    within = [nearest_sites(cell, model.axes) for cell in model.cells if looked.layered]
+    # Columns of two layers are at all distances from each other: the spacing is that within a layer. That of a superlattice is between its columns without it.
+    layered, axes = looked.layered, model.axes
+    within = [nearest_sites(cell, axes) for cell in model.cells if layered or cell.antiphase is not None]
     if any(_NEAREST[0] * one <= spacing <= _NEAREST[1] * one for one in within):
         return None
     least, most = np.quantile(nearest, (0.1, 0.9))

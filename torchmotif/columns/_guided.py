@@ -10,12 +10,11 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._around import Around
-from torchmotif.columns._filters import measured_mean
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import FAINTEST
-from torchmotif.columns._steps import rise_at
+from torchmotif.columns._steps import are_stepped, rise_at
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["SAME", "Sites"]
@@ -103,14 +102,8 @@ class Sites:
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
     ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"], Bool[Tensor, ""]]:
         """Where a fit sets out: maxima and, after them, places without one; which keep their place; and whether noise is the reason for any."""
-        noise = Noise.of(model.noise, at.device)
-        level = torch.add(noise.low, self.intensity, alpha=0.5 / model.area)  # half as high as the column
-        if self.tiles.step is not None:
-            # On the bright side of a step there is more noise than where the background is low.
-            mean = measured_mean(self.tiles.data, self.tiles.measured, self.spacing, model.axes)
-            level = torch.maximum(level, self.tiles.at(mean, self.positions, self.tile))
-        area = 4 * math.pi * model.width[0] * model.width[1]
-        error = (_OVERLAP**2 * area * noise.variance(level)).sqrt()
+        variance = self._variance(model, self.intensity / (2 * model.area))  # half as high as the column
+        error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
         trace = _HELD * FAINTEST * self.intensity.max() if len(self.intensity) else error
         # The place of a Gaussian is known to its width over the standard deviations of its intensity. Those that wander draw fainter ones beside them.
@@ -149,12 +142,20 @@ class Sites:
         """Which places without a maximum have a step of the background under them that hides their column; None where no tile has a step."""
         if self.tiles.step is None:
             return None
-        noise = Noise.of(model.noise, self.intensity.device)
-        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
-        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
-        spread = noise.variance(torch.maximum(here, noise.low)).sqrt()
+        spread = self._variance(model, torch.zeros_like(self.intensity)).sqrt()
         rise = rise_at(self.tiles, self.positions, self.tile, model, spread)
         return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
+
+    def _variance(self, model: ImageModel, above: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """Of a pixel so far above the background at each place."""
+        noise = Noise.of(model.noise, self.intensity.device)
+        level = noise.low + above
+        if self.tiles.step is None:
+            return noise.variance(level)
+        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
+        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
+        here = torch.where(are_stepped(self.tiles.step)[self.tile], here, level)
+        return noise.variance(torch.maximum(here, level))
 
     def are_empty(
         self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]

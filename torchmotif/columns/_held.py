@@ -11,6 +11,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge
+from torchmotif.columns._steps import are_stepped
 from torchmotif.columns.model import ImageModel
 
 __all__ = ["follow"]
@@ -52,12 +53,18 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     begun, width = fit.positions[held], fit.shape.width.double()
     most = _MOST * sites.spacing * fit.axes
     clear = torch.ones(groups, dtype=torch.bool, device=group.device)
+    common, share = torch.zeros_like(begun), torch.ones_like(begun)
     for number in range(_ROUNDS):
-        shift, usual = _in_common(fit, held, group, groups, sites.reach)
+        shift, noise, usual = _in_common(fit, held, group, groups, sites.reach)
         clear = clear & (usual > (_LEFT if number else _CLEAR))
+        if number == 0 and fit.tiles.step is not None:
+            uneven = are_stepped(fit.tiles.step)[fit.tile[held], None]
+            common, sure = _of_all(shift, noise, group, groups)
+            common, share = common * (clear[group, None] & uneven), torch.where(uneven, sure, 1.0)
         # At first shrunk as James and Stein (1961) do.
         shift = shift * torch.where(clear, 1.0 if number else 1 - 1 / usual.clamp(min=1), 0.0)[group, None]
-        shift = shift.clamp(-_FURTHEST * width, _FURTHEST * width)
+        far = common + share * (fit.positions[held] + shift - begun - common)
+        shift = (begun + far - fit.positions[held]).clamp(-_FURTHEST * width, _FURTHEST * width)
         moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
         changed = as_index((moved != fit.positions[held]).any(dim=1))
         if not len(changed):
@@ -69,10 +76,30 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     return replace(sites, positions=sites.positions.index_add(0, site, fit.positions[held] - begun))
 
 
+def _of_all(
+    shift: Float[Tensor, "k 2"], noise: Float[Tensor, "k 2"], group: Int[Tensor, " k"], groups: int
+) -> tuple[Float[Tensor, "k 2"], Float[Tensor, "k 2"]]:
+    """The mean shift of each one's group, and the share of what is beyond it that is no noise (empirical Bayes, Efron & Morris 1973).
+
+    On the bright side of a step noise is many times that of the dark side, by which shifts are clear.
+    """
+    known = 1 / noise.clamp(min=1e-12)
+
+    def mean(values: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
+        sums = torch.zeros(2, groups, 2, dtype=values.dtype, device=values.device)
+        total, weight = sums.index_add_(1, group, torch.stack([known * values, known])).unbind(0)
+        every: Tensor = total / weight.clamp(min=1e-12)
+        return every[group]
+
+    usual = mean(shift)
+    beyond = mean((shift - usual).square() - noise).clamp(min=0)
+    return usual, beyond / (beyond + noise).clamp(min=1e-12)
+
+
 def _in_common(
     fit: Fit, rows: Int[Tensor, " k"], group: Int[Tensor, " k"], groups: int, constant: float
-) -> tuple[Float[Tensor, "k 2"], Float[Tensor, " g"]]:
-    """The shift that columns of a group around each have in common; and in each group the mean of their squares over their variance."""
+) -> tuple[Float[Tensor, "k 2"], Float[Tensor, "k 2"], Float[Tensor, " g"]]:
+    """The shift that columns of a group around each have in common, its variance, and in each group the mean of their squares over that."""
     residual = (fit.data - fit.expected) * fit.weights
     products = fit.profile.at(rows).projected(fit.profile.pad(residual))[:, 1:]
     own = fit.blocks.own[rows].diagonal(dim1=1, dim2=2)[:, 1:]
@@ -82,7 +109,8 @@ def _in_common(
     both.index_add_(0, group, torch.stack([square, torch.ones_like(square)], dim=1))
     near, its = _in_window(fit, rows, (group, groups), (products, own), _NARROW * constant)
     sure = (its > 0) & (its < (_SURE * fit.shape.width.double()) ** 2)
-    return torch.where(sure, near, shift), both[:, 0] / both[:, 1].clamp(min=1)
+    chosen = torch.where(sure, near, shift), torch.where(sure, its, noise)
+    return *chosen, both[:, 0] / both[:, 1].clamp(min=1)
 
 
 def _in_window(
