@@ -102,40 +102,38 @@ class Sites:
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
     ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"], Bool[Tensor, ""]]:
         """Where a fit sets out: maxima and, after them, places without one; which keep their place; and whether noise is the reason for any."""
-        variance = self._variance(model, self.intensity / (2 * model.area))  # half as high as the column
-        error = _OVERLAP * (4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
+        variance = self._variance(model, self.intensity, 0.5)  # half as high as the column
+        error = (_OVERLAP**2 * 4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
+        clear = self.intensity / error
         # The fit takes a free column that is so much fainter than the usual ones for a trace of them.
         trace = _HELD * FAINTEST * self.intensity.max() if len(self.intensity) else error
         # The place of a Gaussian is known to its width over the standard deviations of its intensity. Those that wander draw fainter ones beside them.
         known = math.sqrt(model.width[0] * model.width[1]) / (_KNOWN * self.spacing)
-        fainter = (self.intensity < _FREE * error).long()
         beside = torch.zeros(self.tiles.shape[0], dtype=torch.long, device=at.device)
-        beside = beside.index_add_(0, self.tile, fainter)[self.tile] > 0
-        clear = error * torch.where(beside, max(_FREE, known), _FREE)
+        beside = beside.index_add_(0, self.tile, (clear < _FREE).long())[self.tile] > 0
+        least = torch.where(beside, max(_FREE, known), _FREE)
         too_thin = self.intensity * self.part < trace
-        faint = (self.intensity < clear) | too_thin
+        faint = (clear < least) | too_thin
         # Where no maximum is, there may be half of a column; over a step, what that leaves.
-        unseen = (self.intensity < 2 * clear) | too_thin
+        unseen = (clear < 2 * least) | too_thin
         hidden = self.in_steps(model)
         unseen = unseen if hidden is None else unseen | hidden
-        held = torch.where(self.seen, faint, unseen)
+        held = torch.where(self.seen, faint, unseen) | self.overlaps
         # What lies beyond the border would tell the background, and the place.
         last, width = sent(([side - 1 for side in self.tiles.shape[1:]], model.width), at)
         inside = torch.minimum(self.positions, last - self.positions) / width
-        cut = self.intensity * torch.special.ndtr(inside).prod(1) ** _CUT_OFF < clear
-        faint, held = faint | self.overlaps | cut, held | self.overlaps
+        cut = clear * torch.special.ndtr(inside).prod(1) ** _CUT_OFF < least
+        faint = faint | self.overlaps | cut
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
-        site = nearest_within(near, places, SAME * self.spacing)
-        alone = (site < 0) | ~F.pad(faint, (0, 1))[site]
+        alone = ~F.pad(faint, (0, 1))[nearest_within(near, places, SAME * self.spacing)]  # -1, none, is last
         free, chosen = as_indices(alone, ~self.seen | faint)
-        fixed = F.pad((held | cut)[chosen], (len(free), 0))
         return (
             torch.cat([at[free], self.positions[chosen]]),
             torch.cat([tile[free], self.tile[chosen]]),
-            fixed,
-            held[chosen].any(),
+            F.pad((held | cut)[chosen], (len(free), 0)),
+            held.any(),
         )
 
     def in_steps(self, model: ImageModel) -> Bool[Tensor, " m"] | None:
@@ -146,10 +144,12 @@ class Sites:
         rise = rise_at(self.tiles, self.positions, self.tile, model, spread)
         return ~self.seen & (self.intensity < _OF_STEP * rise * model.area)
 
-    def _variance(self, model: ImageModel, above: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
-        """Of a pixel so far above the background at each place."""
-        noise = Noise.of(model.noise, self.intensity.device)
-        level = noise.low + above
+    def _variance(
+        self, model: ImageModel, intensity: Float[Tensor, " m"], part: float = 1.0
+    ) -> Float[Tensor, " m"]:
+        """Of a pixel at each place with that part of the height of a column above the background."""
+        noise = Noise.of(model.noise, intensity.device)
+        level = torch.add(noise.low, intensity, alpha=part / model.area)
         if self.tiles.step is None:
             return noise.variance(level)
         # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.

@@ -23,8 +23,8 @@ _BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 # Spacings: width of the blur by which weights of pixels fall to where those over steps begin. Of GaN dumbbells beside a step of five times their contrast no lattice is seen without, and
 # the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two. Only where no lattice is seen without: docs/decisions/0211.
 _TAPER = 0.25
-# Of the spacing, which may be wrong: columns repeat by a translation no shorter. Beside steps of 10 and 30 times the contrast noise and the step's own spectrum show lattices of which one is
-# 0.15 to 0.3 long, and cells that hide the crystal's; TRUE
+# Of the spacing, which may be wrong: columns repeat by no shorter translation. Beside steps of 10 and 30 times the contrast the step's own spectrum shows lattices with one of 0.15 to 0.3,
+# whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _NEAREST = 0.4
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
@@ -67,10 +68,11 @@ def columns_of_tiles(
         tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
         fit, sites = _fitted(tiles, model)
     first = _Judged.of(fit, sites, model, threshold)
-    doubted = first.doubted(model)
-    keep, again = as_indices(first.keep, doubted > _SEVERAL * fit.in_tiles(first.keep.float()))
+    doubted = first.doubted(model).float()
+    several = fit.in_tiles(doubted.add_(first.keep, alpha=-_SEVERAL)) > 0
+    keep, again = as_indices(first.keep, several)
     found = _described(fit, first.covariance, model, keep, first.unseen)
-    return _with_low_steps(found, tiles, model, threshold, (again, doubted)) if len(again) else found
+    return _with_low_steps(found, first, again, model, threshold) if len(again) else found
 
 
 class _Judged(NamedTuple):
@@ -96,30 +98,29 @@ class _Judged(NamedTuple):
             keep &= fit.intensity >= threshold / model.scale * model.area
         return _Judged(fit, covariance, there, unseen, fit.strongest(keep))
 
-    def doubted(self, model: ImageModel) -> Float[Tensor, " t"]:
-        """How many columns of each tile are at no place of a mean cell, and so much fainter than its brightest that the background may leave them."""
+    def doubted(self, model: ImageModel) -> Bool[Tensor, " n"]:
+        """Which columns are at no place of a mean cell, and so much fainter than its brightest that the background may leave them."""
         most = _BY_BACKGROUND * max((max(cell.intensities) for cell in model.cells), default=0.0)
-        return self.fit.in_tiles((self.keep & ~self.at_site & (self.fit.intensity < most)).float())
+        return self.keep & ~self.at_site & (self.fit.intensity < most)
 
 
 def _with_low_steps(
     found: dict[str, Tensor],
-    tiles: Tiles,
+    first: _Judged,
+    again: Int[Tensor, " u"],
     model: ImageModel,
     threshold: float | None,
-    doubted: tuple[Int[Tensor, " u"], Float[Tensor, " t"]],
 ) -> dict[str, Tensor]:
-    """The columns that were found; in tiles with many doubted ones, those without low steps of the background, if most doubted ones are gone with these."""
-    again, before = doubted
+    """The columns that were found at `first`; in some tiles `again`, those without low steps of the background, if most doubted ones are gone with these."""
+    tiles = first.fit.tiles
     few = stepped(tiles.some(again), model.spacing, model.axes, crystal=True, doubted=True)
     if few.step is None:
         return found
     judged = _Judged.of(*_fitted(few, model), model, threshold)
-    gone = judged.doubted(model) < _GONE * before[again]
-    kept, others = as_indices(
-        judged.keep & gone[judged.fit.tile],
-        ~torch.zeros_like(before > 0).index_copy(0, again, gone)[found["tile"]],
-    )
+    before, after = (one.fit.in_tiles(one.doubted(model).float()) for one in (first, judged))
+    gone = after < _GONE * before[again]
+    replaced = torch.zeros(tiles.shape[0], dtype=torch.bool, device=gone.device).index_copy(0, again, gone)
+    kept, others = as_indices(judged.keep & gone[judged.fit.tile], ~replaced[found["tile"]])
     new = _described(judged.fit, judged.covariance, model, kept, judged.unseen)
     new["tile"] = again[new["tile"]]
     every = {name: torch.cat([one[others], new[name]]) for name, one in found.items()}
@@ -190,9 +191,8 @@ def _described(
     quality = fit.quality()[keep]
     positions, tile, tiles = fit.positions[keep], fit.tile[keep], fit.tiles
     _, h, w = tiles.shape
-    row, col = positions.unbind(1)
-    near, across = fit.shape.width * _CUT
-    at_edge = (torch.minimum(row, h - 1 - row) < near) | (torch.minimum(col, w - 1 - col) < across)
+    inside = torch.minimum(positions, sent((h - 1, w - 1), positions) - positions)
+    at_edge = (inside < fit.shape.width * _CUT).any(1)
     reach = int(_CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
     if tiles.step is not None:  # a step higher than the column, under its Gaussian, is not known well enough
