@@ -17,7 +17,7 @@ from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import measured_mean
 from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_cell, mean_cell, strength
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
-from torchmotif.columns._superlattice import doubled
+from torchmotif.columns._superlattice import doubled, evened
 from torchmotif.columns._territories import (
     Located,
     expected,
@@ -312,22 +312,10 @@ def _is_known(cell: Cell, found: Sequence[Cell], within: float = ALIKE) -> bool:
     return any(alike(np.array(cell.orders), np.array(one.orders), within) for one in found)
 
 
-def _evened(cell: Cell, real: np.ndarray) -> np.ndarray:
-    """Sites of a superlattice cell, those that nearly repeat half of it away at the mean of both places: of few electrons chance moves each, and some nearer."""
-    sites = np.array(cell.sites)
-    gap = sites[:, None] + np.array(cell.antiphase) - sites
-    gap -= np.round(gap)
-    away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
-    nearest = away.argmin(1)
-    off = np.take_along_axis(gap, nearest[:, None, None], axis=1)[:, 0]
-    found: np.ndarray = np.where(away.min(1)[:, None] < 2 * cell.width, sites - off / 2, sites)
-    return found
-
-
 def nearest_sites(cell: Cell, axes: Pair) -> float:
     """Distance between nearest sites of a cell: the median over its sites, and no more than the closest two let tell."""
     real = np.linalg.inv(np.array(cell.orders)).T
-    sites = np.array(cell.sites) if cell.antiphase is None else _evened(cell, real)
+    sites = np.array(cell.sites) if cell.antiphase is None else evened(cell, real)
     gap = sites[:, None] - sites
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(2)) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf

@@ -14,13 +14,13 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._cell_fit import APART, away_from
+from torchmotif.columns._cell_fit import APART, away_from, cells_around
 from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
-__all__ = ["doubled"]
+__all__ = ["doubled", "evened"]
 
 # Orders between those of the lattice that are looked at, for each way to double its cell: the shortest. Rutile has its four strongest among the first six.
 _BETWEEN = 8
@@ -180,3 +180,15 @@ def _repeats(cell: Cell, half: Pair) -> bool:
         if not (near & (np.abs(bright - one) < _SAME * one)).any():
             return False
     return True
+
+
+def evened(cell: Cell, real: np.ndarray) -> np.ndarray:
+    """Sites of a superlattice cell, those that nearly repeat half of it away at the mean of both places: of few electrons chance moves each, and some nearer."""
+    sites = np.array(cell.sites)
+    gap = sites[:, None] + np.array(cell.antiphase) - sites
+    gap -= np.round(gap)
+    away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    off = np.take_along_axis(gap, nearest[:, None, None], axis=1)[:, 0]
+    found: np.ndarray = np.where(away.min(1)[:, None] < 2 * cell.width, sites - off / 2, sites)
+    return found
