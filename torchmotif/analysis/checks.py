@@ -183,9 +183,10 @@ def _faint(looked: Looked) -> str | None:
 
 
 def _gaps(looked: Looked) -> str | None:
-    if looked.supported.sum() < _FEW:
-        return None
     model = looked.image.survey.model
+    # Of the places of a superlattice that short vectors lead to every other one holds nothing.
+    if looked.supported.sum() < _FEW or any(cell.antiphase is not None for cell in model.cells):
+        return None
     sites = dark_sites(torch.from_numpy(looked.positions[looked.supported]), model.spacing).numpy()
     within = _surrounded(sites, looked.positions[looked.supported], model.spacing)
     share = float(within.sum() / (within.sum() + len(looked.positions)))
