@@ -67,10 +67,16 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
 
     Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
     """
+    found = _cells_of(tiles, spacing, steps=False, hum=hum)
+    if found or tiles.step is None:
+        return found
+    return _cells_of(tiles, spacing, steps=True, hum=hum)
+
+
+def _cells_of(tiles: Tiles, spacing: float, *, steps: bool, hum: bool) -> tuple[Cell, ...]:
+    """The same by lattices that are seen with, or without, weights that fall off beside `steps`."""
     level, usable = tiles.level, tiles.usable
-    first, beside = _first_cells(tiles, lattices(level, usable, spacing), [], hum=hum)
-    if not first and tiles.step is not None:
-        first, beside = _first_cells(tiles, lattices(level, usable, spacing, steps=True), [], hum=hum)
+    first, beside = _first_cells(tiles, lattices(level, usable, spacing, steps=steps), [], hum=hum)
     if not first:
         return ()
     coarse = Coarse.of(tiles, first)
