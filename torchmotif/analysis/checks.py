@@ -48,8 +48,8 @@ _STEP = 15.0
 # (`benchmarks/columns/disturbed.py`, steps, patches and slopes, seeds 500 to 559 and 600 to 659).
 _STEP_ALONE = 5.0
 # Of the places of mean cells, that hold no column where noise is more and do where it is less. Of the same images those with a recall below 0.95 have 0.087 to
-# 0.74, others up to 0.080, and one of 0.953 0.10.
-_LOST = 0.085
+# 0.74, others up to 0.080, and one of 0.953 0.10; MgO on a step whose noise hides a seventh of its columns (tests/analysis/test_checks.py) has just below 0.085.
+_LOST = 0.083
 # Of the columns, those that noise hides where it is more, by those where it is less. Of the images of `benchmarks/columns/disturbed.py` (steps, patches, slopes, seeds 700 to 735 and 800 to 859)
 # those with a recall of 0.95 and more have up to 0.022; of those with less, two of which nothing else was said have 0.092 and 0.099.
 _DROWNED = 0.05
