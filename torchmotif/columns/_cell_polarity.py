@@ -50,7 +50,7 @@ def polarity_of_cell(tiles: Tiles, spacing: float, *, hum: bool = False) -> Cell
     CellPolarity or None
         None where no lattice is seen, or neither describes its cell significantly better.
     """
-    seen = lattices(tiles.level, tiles.usable, spacing)
+    seen = lattices(tiles.level, tiles.usable, spacing, steps=tiles.step is not None)
     where = seen_best(tiles, seen[0], hum=hum) if seen else None
     if where is None:
         return None

@@ -67,16 +67,18 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
 
     Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
     """
-    found = _cells_of(tiles, spacing, steps=False, hum=hum)
+    found = _cells_of(tiles, spacing, falling=False, hum=hum)
     if found or tiles.step is None:
         return found
-    return _cells_of(tiles, spacing, steps=True, hum=hum)
+    return _cells_of(tiles, spacing, falling=True, hum=hum)
 
 
-def _cells_of(tiles: Tiles, spacing: float, *, steps: bool, hum: bool) -> tuple[Cell, ...]:
-    """The same by lattices that are seen with, or without, weights that fall off beside `steps`."""
-    level, usable = tiles.level, tiles.usable
-    first, beside = _first_cells(tiles, lattices(level, usable, spacing, steps=steps), [], hum=hum)
+def _cells_of(tiles: Tiles, spacing: float, *, falling: bool, hum: bool) -> tuple[Cell, ...]:
+    """The same by lattices that are seen in all usable pixels alike, or with weights `falling` beside steps."""
+    level, usable, steps = tiles.level, tiles.usable, tiles.step is not None and not falling
+    first, beside = _first_cells(
+        tiles, lattices(level, usable, spacing, steps=steps, falling=falling), [], hum=hum
+    )
     if not first:
         return ()
     coarse = Coarse.of(tiles, first)
@@ -85,7 +87,9 @@ def _cells_of(tiles: Tiles, spacing: float, *, steps: bool, hum: bool) -> tuple[
     left = float(rest.sum() / usable.sum().clamp(min=1))
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
-        more, turned = _first_cells(tiles, lattices(level, rest, spacing, beside=True), first, hum=hum)
+        more, turned = _first_cells(
+            tiles, lattices(level, rest, spacing, beside=True, steps=steps), first, hum=hum
+        )
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
@@ -177,7 +181,8 @@ def _layers(tiles: Tiles, spacing: float, coarse: Coarse, *, hum: bool) -> list[
     same in all places.
     """
     level, usable = tiles.level, tiles.usable
-    seen = lattices(level, usable, spacing, beside=True, blocks=_WIDE_BLOCKS, within=_TURNED)
+    steps = tiles.step is not None
+    seen = lattices(level, usable, spacing, beside=True, steps=steps, blocks=_WIDE_BLOCKS, within=_TURNED)
     wide = _RESOLVED / (2 * math.pi)
     for other in seen[1:]:
         apart = separation(seen[0].vectors, other.vectors)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,8 +22,10 @@ __all__ = ["ALIKE", "Lattice", "alike", "holds", "lattices", "separation"]
 # same lattice, small grains fill but smaller ones, and few electrons show a lattice in the larger ones only.
 _BLOCK_SPACINGS, _LEAST_BLOCK = (20.0, 10.0, 5.0), 128
 # Spacings: width of the blur by which weights of pixels fall to where those over steps begin. Of GaN dumbbells beside a step of five times their contrast no lattice is seen without, and
-# the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two. Only where no lattice is seen without: docs/decisions/0211.
+# the same columns are found with 0.13 and 0.25; with 0.5 the same lattice is seen as two. Only where no crystal is found without: docs/decisions/0211.
 _TAPER = 0.25
+# Orders within which a peak beside a step is none of its own, and up to which it must stand out as of its ring: the streaks of a step are as high along their length.
+_PEAK, _AROUND = 2, 4
 # Of the spacing, which may be wrong: columns repeat by no shorter translation. Beside steps of 10 and 30 times the contrast the step's own spectrum shows lattices with one of 0.15 to 0.3,
 # whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _NEAREST = 0.4
@@ -58,22 +61,23 @@ def lattices(
     *,
     beside: bool = False,
     steps: bool = False,
+    falling: bool = False,
     blocks: tuple[float, ...] = _BLOCK_SPACINGS,
     within: float = ALIKE,
 ) -> list[Lattice]:
     """Lattices of the crystals in windows, the most frequent first; those `beside` crystals that are known need not stand out as much.
 
-    Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Pixels over `steps` of the background are not usable, and beside them the rest
-    of the step is left: there weights fall slowly, since the spectrum of a sharp end would hide the lattice.
+    Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Where the background has `steps`, what they leave makes streaks
+    in the spectra: peaks must stand out of what is around them, too; or, with weights `falling` beside pixels over steps, which are not usable, streaks are less.
     """
     _, h, w = level.shape
     weights = usable.to(level.dtype)
-    if steps:
+    if falling:
         weights = weights * (2 * blur(weights, _TAPER * spacing) - 1).clamp(min=0)
     wide = [max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)) for times in blocks]
     found: list[tuple[Lattice, float]] = []
     for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
-        seen, count = _of_blocks(level, weights, sides, _RISE_BESIDE if beside else _RISE)
+        seen, count = _of_blocks(level, weights, sides, _RISE_BESIDE if beside else _RISE, steps=steps)
         more = [(one, evidence) for one, evidence in seen if _shortest(one.vectors) > _NEAREST * spacing]
         found += more
         if len(found) == count and len(_clustered(found, within)) == 1:
@@ -82,21 +86,27 @@ def lattices(
 
 
 def _of_blocks(
-    level: Tensor, weights: Tensor, sides: tuple[int, int], least: float
+    level: Tensor, weights: Tensor, sides: tuple[int, int], least: float, *, steps: bool
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length, side in zip(level.shape[1:], sides, strict=True))
     corners = [(r, c) for r in rows for c in cols]
     some = max(1, _CHUNK.on(level) // (len(level) * max(sides) ** 2))
     parts = [
-        _of_corners(level, weights, corners[first : first + some], sides, least)
+        _of_corners(level, weights, corners[first : first + some], sides, least, steps=steps)
         for first in range(0, len(corners), some)
     ]
     return [one for found, _ in parts for one in found], sum(count for _, count in parts)
 
 
 def _of_corners(
-    level: Tensor, weights: Tensor, corners: list[tuple[int, int]], sides: tuple[int, int], least: float
+    level: Tensor,
+    weights: Tensor,
+    corners: list[tuple[int, int]],
+    sides: tuple[int, int],
+    least: float,
+    *,
+    steps: bool,
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """The same of the blocks of all windows with their first pixels at some corners; of a strip they are zero beyond it."""
     where = [(n, r, c) for r, c in corners for n in range(len(level))]
@@ -124,6 +134,7 @@ def _of_corners(
         return found.roll(side // 2, dims=2)
 
     rise, power = around(power / incoherent(power.mT, (1.0, 1.0)).mT), around(power)
+    rise = torch.minimum(rise, _sharpness(power)) if steps else rise
     top = running_max(running_max(rise, 2, -2), 2, -1)
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
     across = torch.arange(-half, side - half, device=level.device)[None]
@@ -155,6 +166,19 @@ def _of_corners(
         window, row, col = where[number]
         found.append((Lattice(basis, window, (row, col), side), float(strength)))
     return found, len(part)
+
+
+def _sharpness(power: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
+    """Power over its mean in a square around each order, without those of the peak itself."""
+
+    def total(reach: int) -> Tensor:
+        side = 2 * reach + 1
+        found: Tensor = F.avg_pool2d(power[:, None], side, 1, reach, divisor_override=1)[:, 0]
+        return found
+
+    orders = (2 * _AROUND + 1) ** 2 - (2 * _PEAK + 1) ** 2
+    around = (total(_AROUND) - total(_PEAK)) / orders
+    return power / around.clamp(min=torch.finfo(power.dtype).tiny)
 
 
 def _starts(length: int, side: int) -> list[int]:
