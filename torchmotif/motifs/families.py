@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from torchmotif._threads import single_threaded
 from torchmotif.motifs._orientation import UNEXPLAINED, matched
 from torchmotif.zernike import ZernikeBasis
 from torchmotif.zernike.basis import disk_area
@@ -45,6 +46,7 @@ class Family:
         return f"motifs {numbers}: one motif in {count} {turned}"
 
 
+@single_threaded()  # small steps, as those of the classifier
 def find_families(
     templates: np.ndarray, counts: np.ndarray, electrons_per_count: float | None = None
 ) -> list[Family]:

@@ -22,16 +22,32 @@ from torchmotif.report.viewer import encoded, viewer_data
 if TYPE_CHECKING:
     from torchmotif.report.shown import Shown
 
-__all__ = ["render", "write_report"]
+__all__ = ["Begun", "render", "write_report"]
 
 
-@single_threaded()  # of samples: thousands of small steps, each of which would wait for a second thread
-def render(result: "Shown") -> str:
+class Begun:
+    """What of a report needs no sites: another process may draw it while these are looked for.
+
+    Parameters
+    ----------
+    result : MotifResult
+    """
+
+    @single_threaded()  # of samples: thousands of small steps, each of which would wait for a second thread
+    def __init__(self, result: "Shown") -> None:
+        self.sample = sampled_moments(result)
+        self.power, self.symmetry = spectrum(result, self.sample), symmetry_section(result)
+
+
+@single_threaded()
+def render(result: "Shown", begun: Begun | None = None) -> str:
     """The report of a result as HTML.
 
     Parameters
     ----------
     result : MotifResult
+    begun : Begun, optional
+        Of this result.
 
     Returns
     -------
@@ -49,8 +65,8 @@ def render(result: "Shown") -> str:
         lstrip_blocks=True,
     )
     # What is drawn first, since another process may draw it meanwhile.
-    sample = sampled_moments(result)
-    power, symmetry, hierarchy = spectrum(result, sample), symmetry_section(result), hierarchy_section(result)
+    begun = begun or Begun(result)
+    sample, hierarchy = begun.sample, hierarchy_section(result)
     groups = groups_of(result)
     layout = layout_of(sample)
     data = viewer_data(result, groups)
@@ -68,8 +84,8 @@ def render(result: "Shown") -> str:
         layers=[layer["name"] for layer in data["layers"]],
         sampled=len(sample.index),
         has_layout=layout is not None,
-        spectrum=power,
-        symmetry=symmetry,
+        spectrum=begun.power,
+        symmetry=begun.symmetry,
         hierarchy=hierarchy,
         provenance=provenance(result),
         data=Markup(_json_for_script(data)),  # noqa: S704  # holds no "<"
@@ -79,20 +95,22 @@ def render(result: "Shown") -> str:
     )
 
 
-def write_report(result: "Shown", path: Path) -> None:
+def write_report(result: "Shown", path: Path, begun: Begun | None = None) -> None:
     """Write the report to a file, which is either whole or as it was.
 
     Parameters
     ----------
     result : MotifResult
     path : Path
+    begun : Begun, optional
+        Of this result.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    page = render(result)
+    page = render(result, begun)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             new = Path(folder) / path.name
