@@ -232,3 +232,25 @@ def test_an_image_as_a_field_gives_the_same_columns() -> None:
     np.testing.assert_array_equal(result.columns.is_predicted, found.is_predicted)
     alone = tm.analyze(scan, guided=False, progress=False)
     assert len(alone.columns) < 0.6 * len(result.columns)
+
+
+CUT_OFF = {
+    "square": lambda: tm.datasets.square((256, 256)),
+    "honeycomb": lambda: tm.datasets.mose2((256, 256)),
+    "perovskite": lambda: tm.datasets.perovskite((256, 256)),
+}
+
+
+@pytest.mark.parametrize("dose", [0.3, 0.03])
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_columns_of_which_the_border_cuts_off_a_part_keep_their_places(kind: str, dose: float) -> None:
+    specimen = CUT_OFF[kind]()
+    truth = np.asarray(specimen.truth.positions)
+    near = 0.25 * np.median(cKDTree(truth).query(truth, k=2)[0][:, 1])
+    last = np.array(specimen.shape) - 1
+    inside = np.minimum(truth, last - truth).min(1)
+    cut = truth[(inside > -0.5) & (inside < 4)]
+    images = [drawn(specimen, dose, seed) for seed in (0, 1)]
+    found = [np.asarray(tm.find_columns(image).positions) for image in images]
+    away = np.concatenate([cKDTree(one).query(cut)[0] for one in found])
+    assert (away < near).mean() >= 0.95
