@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchmotif.columns._beside_steps import variance_of_steps
 from torchmotif.columns._blocks import Blocks
 from torchmotif.columns._equations import (
     Equations,
@@ -24,7 +25,6 @@ from torchmotif.columns._neighbours import Neighbours, strongest_of
 from torchmotif.columns._peaks import CLOSEST
 from torchmotif.columns._profiles import Profiles, profiles, spline_basis, window_reach
 from torchmotif.columns._start import Moving, Shape, Start
-from torchmotif.columns._steps import variance_of_steps
 from torchmotif.columns.model import Tiles
 
 __all__ = ["Fit"]

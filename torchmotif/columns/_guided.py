@@ -10,11 +10,11 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._around import Around
+from torchmotif.columns._beside_steps import are_stepped, rise_at
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import FAINTEST
-from torchmotif.columns._steps import are_stepped, rise_at
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
 __all__ = ["SAME", "Sites"]

@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.columns._around import Around
+from torchmotif.columns._beside_steps import are_stepped
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge
-from torchmotif.columns._steps import are_stepped
 from torchmotif.columns.model import ImageModel
 
 __all__ = ["follow"]

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import off_steps
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._pairs import overdispersion
 from torchmotif.columns._search import FAINTEST, converge_common, revised
 from torchmotif.columns._start import Shape, Start
-from torchmotif.columns._steps import off_steps
 from torchmotif.columns._unexplained import left_over
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import ImageModel, Tiles

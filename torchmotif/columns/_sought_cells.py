@@ -7,6 +7,7 @@ from itertools import compress
 import numpy as np
 import torch
 
+from torchmotif.columns._beside_steps import off_steps, rise_within
 from torchmotif.columns._detectable import NoColumnsError, detectable
 from torchmotif.columns._folding import above
 from torchmotif.columns._learned import learned_from
@@ -14,7 +15,6 @@ from torchmotif.columns._mean_cell import cells_of
 from torchmotif.columns._predicted import AGREES, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import fit_tiles
-from torchmotif.columns._steps import off_steps, rise_within
 from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 

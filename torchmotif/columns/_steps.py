@@ -7,15 +7,15 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif.columns._filters import blur, measured_mean, noise_around
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
-from torchmotif.columns.model import ImageModel, Pair, Tiles
+from torchmotif.columns.model import Pair, Tiles
 
-__all__ = ["are_stepped", "has_steps", "off_steps", "rise_at", "rise_within", "stepped", "variance_of_steps"]
+__all__ = ["UPPER", "has_steps", "stepped"]
 
 # Spacings on each side of a pixel: a square of that size holds a column and a gap beside it.
 _ACROSS = 0.55
@@ -44,17 +44,10 @@ _ALONG, _LEADS, _BENT, _SAMPLES = 0.7, 1.0, 2.0, 6
 # steeper than its blur: one 10 px wide under columns 13 to 20 px apart is by 3 to 5, one of 3 px by 7 to 9.
 _STEEP, _NARROWER = 1.0, 5.0
 _CLIPPED = 2
-_UPPER = 0.97  # share of the pixels that are lower than the columns' tops
+UPPER = 0.97  # share of the pixels that are lower than the columns' tops
 # Weight of the total variation in standard deviations of the noise, and steps to its minimum. On ten images with steps of 10 and 30
 # times the contrast half the weight or twice the steps move recall and precision by up to 0.03 either way where the spacing is right.
 _OF_NOISE, _ITERATIONS = 2.0, 40
-# Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
-# square lattice's edges and patches) the least recall or precision is 0.956 without it, 0.962 with 0.03, 0.971 with 0.06, 0.981 with 0.1 and 0.15; with 0.06 and one pixel 0.965.
-_UNSURE, _BLUNT = 0.1, 2
-# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
-# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
-# twice the step's height across a width, times the area of a column.
-_RAGGED = 2.0
 _CONVEX = 0.7  # of the least curvature of the squared differences, which the steps may count on
 
 
@@ -98,24 +91,6 @@ def has_steps(tiles: Tiles, spacing: float, axes: Pair) -> bool:
     return bool(_sudden(tiles, spacing, axes, _HIGH).any())
 
 
-def are_stepped(step: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
-    """Which tiles have a step."""
-    return (step != 0).flatten(1).any(1)
-
-
-def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
-    """The tiles without the pixels over which the background steps by more than columns are high: what is left there of a step is no column's."""
-    if tiles.step is None:
-        return tiles
-    reach = max(1, round(spacing * min(axes) / 2))
-    usual = tiles.level[tiles.usable].sort().values
-    if len(usual) == 0:
-        return tiles
-    high = usual[int(_UPPER * len(usual))] - usual[len(usual) // 2]
-    flat = rise_within(tiles.step, reach) <= high
-    return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
-
-
 def _far_mean(
     image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], spacing: float, axes: Pair
 ) -> Float[Tensor, "t h w"]:
@@ -135,34 +110,6 @@ def _pooled(
     known = measured.to(image.dtype)
     data, share = (F.avg_pool2d(one[:, None], pool, ceil_mode=True)[:, 0] for one in (image * known, known))
     return data, share, pool
-
-
-def rise_within(step: Float[Tensor, "t h w"], reach: int) -> Float[Tensor, "t h w"]:
-    """By how much a step of the background rises within so many pixels of each, along rows and columns."""
-    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
-    return top + low
-
-
-def rise_at(
-    tiles: Tiles,
-    positions: Float[Tensor, "n 2"],
-    tile: Int[Tensor, " n"],
-    model: ImageModel,
-    noise: Float[Tensor, " n"],
-) -> Float[Tensor, " n"]:
-    """By how much a step of the background rises within a width of each place, beyond what such noise lets it vary; 0 where there is none."""
-    if tiles.step is None:
-        return torch.zeros_like(noise)
-    rise = rise_within(tiles.step, int(max(model.width)) + 1)
-    return (tiles.at(rise, positions, tile) - _RAGGED * noise).clamp(min=0)
-
-
-def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """Variance of a step of the background in every pixel: it is known to a share of what it steps by beside it.
-
-    The dark side of an edge has so little noise that its pixels would outweigh all of a column on the bright side, and be wrong by more than that is high.
-    """
-    return (_UNSURE * rise_within(step, _BLUNT)).square()
 
 
 def _under(
@@ -194,7 +141,7 @@ def _under(
 def _height(above: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     """Of the columns' tops over what lies under them."""
     above = above.flatten(1)
-    return above.kthvalue(math.ceil(_UPPER * above.shape[1]), dim=1).values
+    return above.kthvalue(math.ceil(UPPER * above.shape[1]), dim=1).values
 
 
 def _steepest(rise: Sequence[Tensor], spacing: float) -> Float[Tensor, "t h w"]:

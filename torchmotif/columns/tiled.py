@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import are_stepped, rise_at
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
@@ -17,7 +18,7 @@ from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
-from torchmotif.columns._steps import are_stepped, rise_at, stepped
+from torchmotif.columns._steps import stepped
 from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["columns_at", "columns_of_tiles", "peaks_of_tiles", "prepared"]

@@ -1,0 +1,67 @@
+"""Pixels and columns beside the steps of a background: what the steps rise by there, and what is not known because of it."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchmotif.columns._peaks import running_max
+from torchmotif.columns._steps import UPPER
+from torchmotif.columns.model import ImageModel, Pair, Tiles
+
+__all__ = ["are_stepped", "off_steps", "rise_at", "rise_within", "variance_of_steps"]
+
+# Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
+# square lattice's edges and patches) the least recall or precision is 0.956 without it, 0.962 with 0.03, 0.971 with 0.06, 0.981 with 0.1 and 0.15; with 0.06 and one pixel 0.965.
+_UNSURE, _BLUNT = 0.1, 2
+# Standard deviations of a pixel by which what is taken off varies within a width where there is no step. What is more is the error
+# of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
+# twice the step's height across a width, times the area of a column.
+_RAGGED = 2.0
+
+
+def are_stepped(step: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
+    """Which tiles have a step."""
+    return (step != 0).flatten(1).any(1)
+
+
+def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
+    """The tiles without the pixels over which the background steps by more than columns are high: what is left there of a step is no column's."""
+    if tiles.step is None:
+        return tiles
+    reach = max(1, round(spacing * min(axes) / 2))
+    usual = tiles.level[tiles.usable].sort().values
+    if len(usual) == 0:
+        return tiles
+    high = usual[int(UPPER * len(usual))] - usual[len(usual) // 2]
+    flat = rise_within(tiles.step, reach) <= high
+    return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
+
+
+def rise_within(step: Float[Tensor, "t h w"], reach: int) -> Float[Tensor, "t h w"]:
+    """By how much a step of the background rises within so many pixels of each, along rows and columns."""
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
+    return top + low
+
+
+def rise_at(
+    tiles: Tiles,
+    positions: Float[Tensor, "n 2"],
+    tile: Int[Tensor, " n"],
+    model: ImageModel,
+    noise: Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """By how much a step of the background rises within a width of each place, beyond what such noise lets it vary; 0 where there is none."""
+    if tiles.step is None:
+        return torch.zeros_like(noise)
+    rise = rise_within(tiles.step, int(max(model.width)) + 1)
+    return (tiles.at(rise, positions, tile) - _RAGGED * noise).clamp(min=0)
+
+
+def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+    """Variance of a step of the background in every pixel: it is known to a share of what it steps by beside it.
+
+    The dark side of an edge has so little noise that its pixels would outweigh all of a column on the bright side, and be wrong by more than that is high.
+    """
+    return (_UNSURE * rise_within(step, _BLUNT)).square()
