@@ -42,7 +42,7 @@ def single_threaded() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001  # they come with modules: else they are those found before
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001  # they come with modules, so that others are looked for anew
     """The libraries with threads of their own; to look for them takes milliseconds."""
     return ThreadpoolController()
 

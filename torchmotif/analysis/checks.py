@@ -129,7 +129,7 @@ def _spacing(looked: Looked) -> str | None:
         return None
     model = looked.image.survey.model
     spacing = model.spacing
-    # Columns of two layers are at all distances from each other: the spacing is that within a layer. That of a superlattice is between its columns without it.
+    # Columns of two layers are at all distances from each other: the spacing is that within a layer. That of a superlattice is between the sites of its cell.
     layered, axes = looked.layered, model.axes
     within = [nearest_sites(cell, axes) for cell in model.cells if layered or cell.antiphase is not None]
     if any(_NEAREST[0] * one <= spacing <= _NEAREST[1] * one for one in within):
@@ -185,7 +185,8 @@ def _faint(looked: Looked) -> str | None:
 def _gaps(looked: Looked) -> str | None:
     model = looked.image.survey.model
     # Of the places of a superlattice that short vectors lead to every other one holds nothing.
-    if looked.supported.sum() < _FEW or any(cell.antiphase is not None for cell in model.cells):
+    doubled = [cell.antiphase is not None for cell in model.cells]
+    if looked.supported.sum() < _FEW or (doubled and all(doubled)):
         return None
     sites = dark_sites(torch.from_numpy(looked.positions[looked.supported]), model.spacing).numpy()
     within = _surrounded(sites, looked.positions[looked.supported], model.spacing)

@@ -33,7 +33,7 @@ from torchmotif.patches import MOST_HIDDEN, hidden_share, inside
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.style import AT_RIM
 from torchmotif.report import write_report
-from torchmotif.report.page import Begun
+from torchmotif.report.page import EarlySections
 from torchmotif.report.pixels import finite
 from torchmotif.zernike import ZernikeBasis
 
@@ -260,7 +260,7 @@ class MotifResult(Naming, Inside, Tables, Pictures):
         with new_folder(Path(folder), RECORD, overwrite=overwrite) as new, pictures_in(new) as write:
             write("map", self._map_drawn())
             write("motifs", self._motifs_drawn())
-            begun = Begun(self) if report else None
+            early = EarlySections(self) if report else None
             write("sites", self._sites_drawn())
             table = self.to_dataframe()
             if inside:
@@ -283,7 +283,7 @@ class MotifResult(Naming, Inside, Tables, Pictures):
                         stacklevel=2,
                     )
             if report:
-                write_report(self, new / "report.html", begun)
+                write_report(self, new / "report.html", early)
 
     @classmethod
     def load(cls, folder: str | Path) -> "MotifResult":

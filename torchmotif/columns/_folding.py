@@ -21,7 +21,6 @@ from torchmotif.columns.model import Cell, Tiles
 
 __all__ = [
     "CRYSTAL",
-    "SLOW",
     "above",
     "along_rows",
     "first_cell",
@@ -29,6 +28,7 @@ __all__ = [
     "mean_cell",
     "seen_best",
     "strength",
+    "without_slow",
 ]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
@@ -44,7 +44,7 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
-SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
+_SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
@@ -175,9 +175,7 @@ def folded(
     if not at.steps:
         # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
         # step is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
-        level = level - measured_mean(
-            level, inside, SLOW * float(np.linalg.norm(real, axis=1).max()), _SQUARE
-        )
+        level = without_slow(level, inside, float(np.linalg.norm(real, axis=1).max()))
     pixels = (level, inside, at.place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
@@ -198,6 +196,11 @@ def folded(
     # What noise has on average, with the columns' own scatter.
     spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
     return mean, spread / count
+
+
+def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
+    """An image without what some of its pixels show to change little within a lattice constant."""
+    return image - measured_mean(image, inside, _SLOW * constant, _SQUARE)
 
 
 def _sums(

@@ -33,10 +33,9 @@ _USUAL, _MOST_TOLD = 3.0, 3.0
 # Standard deviations of its intensity from which on the place of a column is fitted, twice that where no maximum is: with 6, Ti in PbTiO3 at
 # one electron per pixel has no place of its own, with 4 vacancies of MoSe2 are lost at 1/50 of the dose.
 _FREE = 4.5
-# Power of the share of a column on its side of the border by which that is more: what lies beyond tells neither the background nor the place. Of columns within 4 px of the border
-# (three draws each of MoSe2, WS2, a perovskite and squares of 256 px at 1 to 1/33 of the dose) 0.94 are found without, 0.95 with 1, 0.99 with 3 and 4, 0.995 with 5; columns at all
-# others' places stay as they are.
-_CUT_OFF = 4
+# The standard deviations of a column at the border count times its share inside to this power: what lies beyond would tell the background, and the place. Of columns within 4 px of
+# the border (three draws each of MoSe2, WS2, a perovskite and squares of 256 px at 1 to 1/33 of the dose) 0.92 are found without, 0.96 with 1, 0.99 with 3, 0.995 with 4 and 5; nothing else changes.
+_AT_BORDER = 4
 # And part of the spacing to which a fit tells it, beside fainter ones. The wider columns are, the more those that wander draw their neighbours: at a third of the
 # spacing (WS2, 0.6 A, 1/50 of the dose) W that are known to 0.07 cost 2 % of all columns.
 _KNOWN = 0.06
@@ -101,7 +100,7 @@ class Sites:
     def with_maxima(
         self, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], model: ImageModel
     ) -> tuple[Float[Tensor, "k 2"], Int[Tensor, " k"], Bool[Tensor, " k"], Bool[Tensor, ""]]:
-        """Where a fit sets out: maxima and, after them, places without one; which keep their place; and whether noise is the reason for any."""
+        """Where a fit sets out: maxima and, after them, places without one; which keep their place; and whether any does for another reason than the border."""
         variance = self._variance(model, self.intensity, 0.5)  # half as high as the column
         error = (_OVERLAP**2 * 4 * math.pi * model.width[0] * model.width[1] * variance).sqrt()
         clear = self.intensity / error
@@ -122,7 +121,7 @@ class Sites:
         # What lies beyond the border would tell the background, and the place.
         last, width = sent(([side - 1 for side in self.tiles.shape[1:]], model.width), at)
         inside = torch.minimum(self.positions, last - self.positions) / width
-        cut = clear * torch.special.ndtr(inside).prod(1) ** _CUT_OFF < least
+        cut = clear * torch.special.ndtr(inside).prod(1) ** _AT_BORDER < least
         faint = faint | self.overlaps | cut
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)

@@ -58,13 +58,14 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
         shift, noise, usual = _in_common(fit, held, group, groups, sites.reach)
         clear = clear & (usual > (_LEFT if number else _CLEAR))
         if number == 0 and fit.tiles.step is not None:
-            uneven = are_stepped(fit.tiles.step)[fit.tile[held], None]
+            uneven = are_stepped(fit.tiles.step)[fit.tile[held], None] & (noise > 0)
             common, sure = _of_all(shift, noise, group, groups)
             common, share = common * (clear[group, None] & uneven), torch.where(uneven, sure, 1.0)
         # At first shrunk as James and Stein (1961) do.
         shift = shift * torch.where(clear, 1.0 if number else 1 - 1 / usual.clamp(min=1), 0.0)[group, None]
         far = common + share * (fit.positions[held] + shift - begun - common)
-        shift = (begun + far - fit.positions[held]).clamp(-_FURTHEST * width, _FURTHEST * width)
+        shift = torch.where(clear[group, None], begun + far - fit.positions[held], 0.0)
+        shift = shift.clamp(-_FURTHEST * width, _FURTHEST * width)
         moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
         changed = as_index((moved != fit.positions[held]).any(dim=1))
         if not len(changed):
@@ -83,7 +84,7 @@ def _of_all(
 
     On the bright side of a step noise is many times that of the dark side, by which shifts are clear.
     """
-    known = 1 / noise.clamp(min=1e-12)
+    known = torch.where(noise > 0, 1 / noise.clamp(min=1e-12), 0.0)  # a kind that is not there stays
 
     def mean(values: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
         sums = torch.zeros(2, groups, 2, dtype=values.dtype, device=values.device)

@@ -14,8 +14,15 @@ from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
-from torchmotif.columns._filters import measured_mean
-from torchmotif.columns._folding import CRYSTAL, SLOW, above, along_rows, first_cell, mean_cell, strength
+from torchmotif.columns._folding import (
+    CRYSTAL,
+    above,
+    along_rows,
+    first_cell,
+    mean_cell,
+    strength,
+    without_slow,
+)
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._superlattice import doubled, evened
 from torchmotif.columns._territories import (
@@ -88,7 +95,7 @@ def _cells_of(tiles: Tiles, spacing: float, *, falling: bool, hum: bool) -> tupl
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
         more, turned = _first_cells(
-            tiles, lattices(level, rest, spacing, beside=True, steps=steps), first, hum=hum
+            tiles, lattices(level, rest, spacing, beside=True, steps=steps, falling=falling), first, hum=hum
         )
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
@@ -225,9 +232,8 @@ def _explains(rest: Tensor, level: Tensor, inside: Tensor, width: float) -> Bool
 
 
 def _fine(images: tuple[Tensor, Tensor], inside: Tensor, cell: Cell) -> tuple[Tensor, Tensor]:
-    """Images without what changes little within a lattice constant of some pixels; those over a step hold anything."""
-    sigma = SLOW * lattice_constant(cell)
-    rest, level = (image - measured_mean(image, inside, sigma, (1.0, 1.0)) for image in images)
+    """Images without what changes slowly in some pixels; others, such as those over a step, do not count."""
+    rest, level = (without_slow(image, inside, lattice_constant(cell)) for image in images)
     return rest, level
 
 

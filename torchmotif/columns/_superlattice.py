@@ -15,8 +15,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import APART, away_from, cells_around
-from torchmotif.columns._filters import measured_mean
-from torchmotif.columns._folding import SLOW, mean_cell
+from torchmotif.columns._folding import mean_cell, without_slow
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
@@ -90,11 +89,11 @@ def doubled(
     inverse = np.linalg.inv(folding)
     own = inverse @ np.array(cell.orders)
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
-    at = placed(tiles.level, inside, sent(own, tiles.data), cell.window, superlattice=by)
-    if tiles.step is not None:
-        # What a step leaves is taken off as what changes slowly: hollows, which this may show, would repeat half of the cell away.
-        slow = measured_mean(at.level, inside, SLOW * lattice_constant(cell), (1.0, 1.0))
-        at = at._replace(level=at.level - slow)
+    vectors, steps = sent(own, tiles.data), tiles.step is not None
+    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by)
+    if steps:
+        # What a step leaves may show hollows as sites once what changes slowly is taken off. They repeat half of the cell away, so that such cells are refused.
+        at = at._replace(level=without_slow(at.level, inside, lattice_constant(cell)))
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)

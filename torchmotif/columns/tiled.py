@@ -133,8 +133,8 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     """The fit of maxima and of the places that mean cells predict, and these."""
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
-    at, tile, fixed, faint = sites.with_maxima(at, tile, model)
-    held = bool(faint)
+    at, tile, fixed, inner = sites.with_maxima(at, tile, model)
+    held = bool(inner)
     fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
     return fit, follow(fit, sites, model) if held else sites
 

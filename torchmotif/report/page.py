@@ -22,11 +22,11 @@ from torchmotif.report.viewer import encoded, viewer_data
 if TYPE_CHECKING:
     from torchmotif.report.shown import Shown
 
-__all__ = ["Begun", "render", "write_report"]
+__all__ = ["EarlySections", "render", "write_report"]
 
 
-class Begun:
-    """What of a report needs no sites: another process may draw it while these are looked for.
+class EarlySections:
+    """The sections of a report that need no sites: another process may draw them while sites are looked for.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ class Begun:
 
 
 @single_threaded()
-def render(result: "Shown", begun: Begun | None = None) -> str:
+def render(result: "Shown", early: EarlySections | None = None) -> str:
     """The report of a result as HTML.
 
     Parameters
     ----------
     result : MotifResult
-    begun : Begun, optional
+    early : EarlySections, optional
         Of this result.
 
     Returns
@@ -65,8 +65,8 @@ def render(result: "Shown", begun: Begun | None = None) -> str:
         lstrip_blocks=True,
     )
     # What is drawn first, since another process may draw it meanwhile.
-    begun = begun or Begun(result)
-    sample, hierarchy = begun.sample, hierarchy_section(result)
+    early = early or EarlySections(result)
+    sample, hierarchy = early.sample, hierarchy_section(result)
     groups = groups_of(result)
     layout = layout_of(sample)
     data = viewer_data(result, groups)
@@ -84,8 +84,8 @@ def render(result: "Shown", begun: Begun | None = None) -> str:
         layers=[layer["name"] for layer in data["layers"]],
         sampled=len(sample.index),
         has_layout=layout is not None,
-        spectrum=begun.power,
-        symmetry=begun.symmetry,
+        spectrum=early.power,
+        symmetry=early.symmetry,
         hierarchy=hierarchy,
         provenance=provenance(result),
         data=Markup(_json_for_script(data)),  # noqa: S704  # holds no "<"
@@ -95,14 +95,14 @@ def render(result: "Shown", begun: Begun | None = None) -> str:
     )
 
 
-def write_report(result: "Shown", path: Path, begun: Begun | None = None) -> None:
+def write_report(result: "Shown", path: Path, early: EarlySections | None = None) -> None:
     """Write the report to a file, which is either whole or as it was.
 
     Parameters
     ----------
     result : MotifResult
     path : Path
-    begun : Begun, optional
+    early : EarlySections, optional
         Of this result.
 
     Raises
@@ -110,7 +110,7 @@ def write_report(result: "Shown", path: Path, begun: Begun | None = None) -> Non
     OutputError
         If the file cannot be written.
     """
-    page = render(result, begun)
+    page = render(result, early)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             new = Path(folder) / path.name
