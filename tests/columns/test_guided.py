@@ -254,6 +254,8 @@ def test_columns_of_which_the_border_cuts_off_a_part_keep_their_places(kind: str
     found = [np.asarray(tm.find_columns(image).positions) for image in images]
     away = np.concatenate([cKDTree(one).query(cut)[0] for one in found])
     assert (away < near).mean() >= 0.95
-    at_border = [one[np.minimum(one, last - one).min(1) < 4] for one in found]
+    # Those nearer to it may be columns beyond, which the truth does not hold.
+    depth = [np.minimum(one, last - one).min(1) for one in found]
+    at_border = [one[(deep > 0.5) & (deep < 4)] for one, deep in zip(found, depth, strict=True)]
     false = np.concatenate([cKDTree(truth).query(one)[0] for one in at_border])
     assert (false < near).mean() >= 0.95
