@@ -248,7 +248,7 @@ def test_pixels_that_are_not_finite_do_no_harm() -> None:
 def test_a_file_that_cannot_be_written_is_refused(
     result: tm.MotifResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchmotif.report.page.render", lambda _: "page")
+    monkeypatch.setattr("torchmotif.report.page.render", lambda *_: "page")
     with pytest.raises(OutputError, match="cannot be written"):
         result.report(tmp_path / "nowhere" / "report.html")
     result.report(tmp_path / "report.html")

@@ -171,14 +171,14 @@ def _of_corners(
 
 
 def _sharpness(power: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
-    """Power over its mean in a square around each order, without those of the peak itself."""
+    """Power over its mean in a square around each order, without those of the peak itself; orders beyond the half plane count as zero."""
 
-    def total(image: Tensor, side: int) -> Tensor:
-        found: Tensor = F.avg_pool2d(image[:, None], side, 1, side // 2, divisor_override=1)[:, 0]
+    def total(side: int) -> Tensor:
+        found: Tensor = F.avg_pool2d(power[:, None], side, 1, side // 2, divisor_override=1)[:, 0]
         return found
 
-    ring, orders = (total(one, _RING) - total(one, _PEAK) for one in (power, torch.ones_like(power[:1])))
-    return power / (ring / orders).clamp(min=torch.finfo(power.dtype).tiny)
+    around = (total(_RING) - total(_PEAK)) / (_RING**2 - _PEAK**2)
+    return power / around.clamp(min=torch.finfo(power.dtype).tiny)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -159,7 +159,7 @@ class _Contours:
     Squares do not tell columns from a background that rises by more than they do: all of their sides that do not lie along its contours see it rise.
     """
 
-    here: Float[Tensor, "t h w 2"]  # in the coordinates of `grid_sample`
+    here: Float[Tensor, "1 h w 2"]  # in the coordinates of `grid_sample`
     aside: Float[Tensor, "t h w 2"]  # of a pixel along the contour
     inward: Float[Tensor, "t h w 2"]  # by which it bends over a pixel, to second order
     known: Float[Tensor, "t 1 h w"]
