@@ -122,6 +122,9 @@ class Sites:
         last, width = sent(([side - 1 for side in self.tiles.shape[1:]], model.width), at)
         inside = torch.minimum(self.positions, last - self.positions) / width
         cut = clear * torch.special.ndtr(inside).prod(1) ** _AT_BORDER < least
+        if len(model.cells) > 1:
+            # Not where layers lie on each other: recall is the same there, but the motifs of one bilayer were told apart more finely, and formed no lattice.
+            cut = cut & ~self.overlaps.any()
         faint = faint | self.overlaps | cut
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)
