@@ -1,15 +1,13 @@
 """Threads: how many compute, and parts of a work side by side on a CPU."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 __all__ = ["MOST_THREADS", "in_threads", "single_threaded", "threads_of_one"]
 
@@ -32,19 +30,13 @@ def single_threaded() -> Iterator[None]:
         yield
         return
     before = torch.get_num_threads()
-    with _libraries(len(sys.modules)).limit(limits=1):
+    with threadpool_limits(1):
         _alone()  # MKL within torch is not among the libraries that are limited
         try:
             yield
         finally:
             _THREAD.alone = False
             torch.set_num_threads(before)
-
-
-@lru_cache(maxsize=1)
-def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001  # they come with modules, so that others are looked for anew
-    """The libraries with threads of their own; to look for them takes milliseconds."""
-    return ThreadpoolController()
 
 
 def _alone() -> None:

@@ -314,11 +314,7 @@ def _start(rows: Tensor) -> Tensor:
 
 def _displacement(difference: Tensor, exponent: float, strength: float) -> Tensor:
     """How far a pair with this difference, shape (2, ...), moves per unit of learning rate."""
-    if exponent == 0:  # wherever they are
-        return (difference * (strength / 2)).clamp_(-_LONGEST_STEP, _LONGEST_STEP)
-    row, col = difference.unbind()
-    squared = torch.mul(row, row).add_(torch.mul(col, col))
+    squared = difference[0] ** 2 + difference[1] ** 2
     whole, rest = divmod(exponent, 2)  # whole powers and square roots are far cheaper than others
-    power = squared if whole == 1 else squared.square() if whole == 2 else squared**whole
-    power = power if rest == 0 else power * squared ** (rest / 2)
+    power = squared**whole if rest == 0 else squared**whole * squared ** (rest / 2)
     return (difference * power.add_(1).reciprocal_().mul_(strength)).clamp_(-_LONGEST_STEP, _LONGEST_STEP)

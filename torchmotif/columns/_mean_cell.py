@@ -332,7 +332,7 @@ def _is_known(cell: Cell, found: Sequence[Cell], within: float = ALIKE) -> bool:
 def nearest_sites(cell: Cell, axes: Pair) -> float:
     """Distance between nearest sites of a cell: the median over its sites, and no more than the closest two let tell."""
     real = np.linalg.inv(np.array(cell.orders)).T
-    sites = np.array(cell.sites) if cell.antiphase is None else evened(cell, real)
+    sites = np.array(cell.sites) if cell.antiphase is None else evened(cell)
     gap = sites[:, None] - sites
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(2)) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf

@@ -185,9 +185,9 @@ def _repeats(cell: Cell, half: Pair) -> bool:
     return True
 
 
-def evened(cell: Cell, real: np.ndarray) -> np.ndarray:
+def evened(cell: Cell) -> np.ndarray:
     """Sites of a superlattice cell, those that nearly repeat half of it away at the mean of both places: of few electrons chance moves each, and some nearer."""
-    sites = np.array(cell.sites)
+    real, sites = np.linalg.inv(np.array(cell.orders)).T, np.array(cell.sites)
     gap = sites[:, None] + np.array(cell.antiphase) - sites
     gap -= np.round(gap)
     away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)

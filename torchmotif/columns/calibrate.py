@@ -233,7 +233,8 @@ def _with_cells(
         sites = predicted(tiles, model, at, tile)
         wrong = sites.doubted
         if not bool(wrong.any()):
-            learned = learned_from(tiles, model, *sites.with_maxima(at, tile, model)[:3])
+            places = sites.with_maxima(at, tile, model)
+            learned = learned_from(tiles, model, places.positions, places.tile, places.fixed)
             wide, high = (one / side for one, side in zip(learned.model.width, model.axes, strict=True))
             # A cell whose column is a pair is longer than wide, and as wide as a gap.
             if max(wide / high, high / wide) > _LONG or max(wide, high) > _WIDEST * spacing:

@@ -69,8 +69,8 @@ def columns_of_tiles(
         tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
         fit, sites = _fitted(tiles, model)
     first = _Judged.of(fit, sites, model, threshold)
-    doubted = first.doubted(model).float()
-    several = fit.in_tiles(doubted.add_(first.keep, alpha=-_SEVERAL)) > 0
+    # Of every tile: its doubted columns, less so many of all as may be.
+    several = fit.in_tiles(first.doubted(model).float().add_(first.keep, alpha=-_SEVERAL)) > 0
     keep, again = as_indices(first.keep, several)
     found = _described(fit, first.covariance, model, keep, first.unseen)
     return _with_low_steps(found, first, again, model, threshold) if len(again) else found
@@ -133,9 +133,10 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     """The fit of maxima and of the places that mean cells predict, and these."""
     at, _, tile = _peaks(tiles, model)
     sites = predicted(tiles, model, at, tile)
-    at, tile, fixed, inner = sites.with_maxima(at, tile, model)
-    held = bool(inner)
-    fit = fit_tiles(tiles, model, at, tile, fixed, known=bool(model.cells) and not held)
+    places = sites.with_maxima(at, tile, model)
+    held = bool(places.held)
+    known = bool(model.cells) and not held
+    fit = fit_tiles(tiles, model, places.positions, places.tile, places.fixed, known=known)
     return fit, follow(fit, sites, model) if held else sites
 
 
