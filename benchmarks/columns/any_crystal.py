@@ -23,13 +23,15 @@ LEAST, FEW = 0.97, 9
 EMPTY = "hollow"
 
 
-def rutile(metal: str, side_nm: float, scale: float, turn: float) -> tm.datasets.Specimen:
-    """MO2 along [001]: pairs of oxygen that turn by a right angle from one metal to the next."""
+def rutile(
+    metal: str, side_nm: float, scale: float, turn: float, shape: tuple[int, int] = SHAPE, **more: Any
+) -> tm.datasets.Specimen:
+    """MO2 along [001]: pairs of oxygen that turn by a right angle from one metal to the next. For more see `projection`."""
     u = 0.306
     pairs = [(u, u), (-u, -u), (0.5 + u, 0.5 - u), (0.5 - u, 0.5 + u)]
     columns = [(metal, 0.0, 0.0), (metal, 0.5, 0.5), *(("O", row % 1, col % 1) for row, col in pairs)]
     cell = ((side_nm, 0.0), (0.0, side_nm))
-    return tm.datasets.projection(cell, columns, SHAPE, 0.015 * scale, rotation_rad=turn)
+    return tm.datasets.projection(cell, columns, shape, 0.015 * scale, rotation_rad=turn, **more)
 
 
 def tilted(scale: float, off_nm: float, turn: float) -> tm.datasets.Specimen:

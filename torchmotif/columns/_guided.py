@@ -35,7 +35,7 @@ _USUAL, _MOST_TOLD = 3.0, 3.0
 # one electron per pixel has no place of its own, with 4 vacancies of MoSe2 are lost at 1/50 of the dose.
 _FREE = 4.5
 # The standard deviations of a column at the border count times its share inside to this power: what lies beyond would tell the background, and the place. Of columns within 4 px of
-# the border (three draws each of MoSe2, WS2, a perovskite and squares of 256 px at 1 to 1/33 of the dose) 0.92 are found without, 0.96 with 1, 0.99 with 3, 0.995 with 4 and 5 (`benchmarks/columns/at_border.py`).
+# the border (MoSe2, WS2, a perovskite and squares of 256 px, `benchmarks/columns/at_border.py`, but for WS2 at 1/33 of the dose) 0.92 are found without, 0.955 with 1, 0.986 with 3, 0.995 with 4 and 5.
 _AT_BORDER = 4
 # And part of the spacing to which a fit tells it, beside fainter ones. The wider columns are, the more those that wander draw their neighbours: at a third of the
 # spacing (WS2, 0.6 A, 1/50 of the dose) W that are known to 0.07 cost 2 % of all columns.
