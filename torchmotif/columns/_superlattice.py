@@ -14,13 +14,13 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._cell_fit import APART, away_from, cells_around
+from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
 from torchmotif.columns._folding import mean_cell, without_slow
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
-__all__ = ["doubled", "evened"]
+__all__ = ["doubled", "evened", "halved"]
 
 # Orders between those of the lattice that are looked at, for each way to double its cell: the shortest. Rutile has its four strongest among the first six.
 _BETWEEN = 8
@@ -183,6 +183,32 @@ def _repeats(cell: Cell, half: Pair) -> bool:
         if not (near & (np.abs(bright - one) < _SAME * one)).any():
             return False
     return True
+
+
+def halved(cell: Cell) -> Cell:
+    """The cell of the lattice of a superlattice cell's brightest columns: the mean of both halves, without sites too faint in it."""
+    assert cell.antiphase is not None  # noqa: S101
+    folding = np.array(FOLDINGS[cell.antiphase])
+    orders = folding @ np.array(cell.orders)
+    real, sites, bright = np.linalg.inv(orders).T, evened(cell) @ folding.T, np.array(cell.intensities) / 2
+    kept: list[tuple[np.ndarray, float]] = []
+    for number in np.argsort(-bright):
+        near = [n for n, (at, _) in enumerate(kept) if away_from(at[None], sites[number], real)[0] < cell.width]
+        if near:
+            at, high = kept[near[0]]
+            kept[near[0]] = at, high + float(bright[number])
+        else:
+            kept.append((sites[number] % 1, float(bright[number])))
+    least = FAINTEST_SITE * max(high for _, high in kept)
+    shown = [(at, high) for at, high in kept if high > least]
+    (a, b), (c, d) = orders.tolist()
+    return replace(
+        cell,
+        orders=((a, b), (c, d)),
+        sites=tuple((float(row), float(col)) for (row, col), _ in shown),
+        intensities=tuple(high for _, high in shown),
+        antiphase=None,
+    )
 
 
 def evened(cell: Cell) -> np.ndarray:

@@ -18,6 +18,7 @@ from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._sought_cells import sought_cells
 from torchmotif.columns._steps import stepped
+from torchmotif.columns._superlattice import halved
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
 from torchmotif.columns.grid import Grid
 from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
@@ -243,6 +244,16 @@ def _with_cells(
             wrong = sites.are_empty(learned.fit, learned.window, learned.origin, model.cells)
             if not bool(wrong.any()):
                 return learned.model
-        right = zip(model.cells, (~wrong).tolist(), strict=True)
-        model = replace(model, cells=tuple(cell for cell, kept in right if kept))
+        model = replace(model, cells=_less(model.cells, (~wrong).tolist()))
     return None
+
+
+def _less(cells: tuple[Cell, ...], right: list[bool]) -> tuple[Cell, ...]:
+    """Cells that are right, and of a superlattice that is none the cell of the lattice."""
+    kept = []
+    for cell, is_right in zip(cells, right, strict=True):
+        if is_right:
+            kept.append(cell)
+        elif cell.antiphase is not None:
+            kept.append(halved(cell))
+    return tuple(kept)
