@@ -111,7 +111,10 @@ def sites_of(
     width, leads to a better fit, that is taken: two of a pair may end as one that is wide, and what it leaves.
     """
     shown = Shown.of(mean, variance, real, along)
-    best = grown(shown, shown.none(NARROW * math.sqrt(shown.waves.area)))
+    width = NARROW * math.sqrt(shown.waves.area)
+    if not len(shown.waves.order):  # finer than columns are
+        return np.zeros((0, 2)), np.zeros(0), width, (0.0, 0.0)
+    best = grown(shown, shown.none(width))
     if len(best.sites) == 1 and not shown.score(best).any():
         best = min(best, grown(shown, _as_pair(shown)), key=shown.cost)
     if known is not None and len(known[0]):

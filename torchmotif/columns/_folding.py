@@ -28,6 +28,7 @@ __all__ = [
     "mean_cell",
     "seen_best",
     "strength",
+    "sureness",
     "without_slow",
 ]
 
@@ -44,6 +45,7 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
+_WITHIN = 1.0
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -112,10 +114,11 @@ def mean_cell(
     *,
     hum: bool = False,
     known: Cell | None = None,
+    weights: Tensor | None = None,
 ) -> Cell | None:
     """The mean cell of some pixels, if it shows sites; of `hum`, by the orders that change along the rows. See `sites_of` for what is `known`."""
     real = np.linalg.inv(vectors).T
-    shown = folded(at, inside, real, hum=hum)
+    shown = folded(at, inside, real, weights, hum=hum)
     if shown is None:
         return None
     before = None if known is None else known.columns
@@ -201,6 +204,15 @@ def folded(
 def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
     """An image without what some of its pixels show to change little within a lattice constant."""
     return image - measured_mean(image, inside, _SLOW * constant, _SQUARE)
+
+
+def sureness(
+    image: Float[Tensor, "t h w"], inside: Tensor, constant: float
+) -> Float[Tensor, "t h w"]:
+    """Weights of pixels, 1 in the mean over some of them: one over the variance of what an image, of what is not explained, has within some lattice constants there."""
+    variance = measured_mean(image.square(), inside, _WITHIN * constant, _SQUARE)
+    weights = inside / torch.where(inside, variance, 1.0).clamp(min=1e-12)
+    return weights * (inside.sum() / weights.sum().clamp(min=1e-12))
 
 
 def _sums(

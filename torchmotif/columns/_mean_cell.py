@@ -21,6 +21,7 @@ from torchmotif.columns._folding import (
     first_cell,
     mean_cell,
     strength,
+    sureness,
     without_slow,
 )
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
@@ -267,7 +268,10 @@ def _by_contents(
     With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum, known=cell)
+    weights = None
+    if at.steps:
+        weights = sureness(at.level - expected(cell, at.place), agreeing, lattice_constant(cell))
+    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))

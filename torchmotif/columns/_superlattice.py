@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
-from torchmotif.columns._folding import mean_cell, without_slow
+from torchmotif.columns._folding import mean_cell, sureness, without_slow
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
@@ -28,6 +28,9 @@ _FARTHEST = 7  # halves of vectors: beyond, none is so short
 # Least probability of what they show: of 162 images of 54 crystals without superlattice (`benchmarks/columns/any_crystal.py`, seeds 21 and 31, three draws) one has less, an oxide, which loses
 # nothing; the next has 2e-3. SnO2 at 1/50 of the dose (450 px) has less in two orientations.
 _CHANCE = 1e-3
+# The same of all but the strongest: one alone is a wave, such as a step leaves, and columns have several. Superlattices have 0.03 and less (SnO2, RuO2, TiO2, tilted perovskites at 0.3 to 50
+# electrons per pixel), WS2 beside steps of the background 8.
+_OTHERS = 0.05
 _ALIKE = 0.5  # mean of unit vectors of the windows' phases, at least: superlattices have 0.94 and more (tests/columns/test_superlattice.py); the order of another lattice would have another phase in each window
 _SAME = 0.2  # of its intensity, by which the site half of a cell away may differ that is the same; what moves with it was not measured
 
@@ -67,7 +70,11 @@ def doubled(
 ) -> Cell:
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders))
-    seen = _seen(cell, where, rest, inside, np.concatenate([between, quarters]))
+    steps, weights = tiles.step is not None, None
+    if steps:  # what they leave is noise
+        weights = sureness(rest, inside, lattice_constant(cell))
+    told = inside if weights is None else weights
+    seen = _seen(cell, where, rest, told, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
     # Noise gives all the same: their mean, from the median of a gamma distribution (Wilson & Hilferty 1931). Steps, walls and domains give more to some: there
     # the direction in which more is beside.
@@ -78,9 +85,10 @@ def doubled(
     kinds = {half: (between % 1 == half).all(1) for half in FOLDINGS}
     chances = {half: _by_chance(ratio[mine], seen.windows, len(quarters)) for half, mine in kinds.items()}
     half = min(chances, key=lambda one: chances[one])
-    if len(chances) * chances[half] > _CHANCE:
-        return cell
     mine = np.flatnonzero(kinds[half])
+    others = np.sort(ratio[mine])[:-1]
+    if len(chances) * chances[half] > _CHANCE or _by_chance(others, seen.windows, len(quarters)) > _OTHERS:
+        return cell
     factors, alike = _aligned(seen.some(mine), int(ratio[mine].argmax()))
     if alike < _ALIKE:
         return cell
@@ -89,7 +97,7 @@ def doubled(
     inverse = np.linalg.inv(folding)
     own = inverse @ np.array(cell.orders)
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
-    vectors, steps = sent(own, tiles.data), tiles.step is not None
+    vectors = sent(own, tiles.data)
     at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by)
     if steps:
         # What a step leaves may show hollows as sites once what changes slowly is taken off. They repeat half of the cell away, so that such cells are refused.
@@ -97,7 +105,7 @@ def doubled(
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)
-    found = mean_cell(at, inside, own, cell.window, known=known)
+    found = mean_cell(at, inside, own, cell.window, known=known, weights=weights)
     if found is None or _repeats(found, half) or not _keeps(found, once, half):
         return cell
     return replace(found, antiphase=half)
@@ -122,19 +130,19 @@ def _seen(
     cell: Cell,
     where: Located,
     rest: Float[Tensor, "t h w"],
-    inside: Bool[Tensor, "t h w"],
+    told: Tensor,
     numbers: np.ndarray,
 ) -> _Seen:
-    """What some orders, as multiples of the cell's, have in the rest of some pixels."""
+    """What some orders, as multiples of the cell's, have in the rest of some pixels, or of all with weights."""
     vectors, sigma = np.array(cell.orders), WIDER * cell.window
-    orders = local_orders(rest, inside, sent(numbers @ vectors, rest), sigma)
+    orders = local_orders(rest, told, sent(numbers @ vectors, rest), sigma)
     nodes = [np.arange(n) * step for n, step in zip(orders.field.shape[2:], orders.step, strict=True)]
     row, col = (sent(np.rint(one), rest, torch.long) for one in nodes)
     place = where.place[:, :, row[:, None], col]
     host = torch.cat([place, orders.field], dim=1).transpose(0, 1).flatten(1).cpu().double().numpy()
     # From the carrier's phases: where one begins anew, all orders between those of the lattice change sign.
     at = np.stack(np.meshgrid(*map(np.rint, nodes), indexing="ij")).reshape(2, -1)
-    moved = host[:2] - np.tile(vectors @ at, len(inside))
+    moved = host[:2] - np.tile(vectors @ at, len(rest))
     factors = (host[2:-2:2] + 1j * host[3:-2:2]) * np.exp(-2j * np.pi * numbers @ moved)
     pixels = host[-1].sum() * math.prod(orders.step) / (2 * math.pi * sigma**2)
     return _Seen(factors, host[-1] / host[-1].sum(), max(1.0, pixels / (4 * math.pi * sigma**2)))
