@@ -35,14 +35,15 @@ def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     if len(usual) == 0:
         return tiles
     high = usual[int(UPPER * len(usual))] - usual[len(usual) // 2]
-    flat = rise_within(tiles.step, reach) <= high
+    flat = rise_within(tiles, reach) <= high
     return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
 
 
-def rise_within(step: Float[Tensor, "t h w"], reach: int) -> Float[Tensor, "t h w"]:
-    """By how much a step of the background rises within so many pixels of each, along rows and columns."""
-    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (step, -step))
-    return top + low
+def rise_within(tiles: Tiles, reach: int) -> Float[Tensor, "t h w"]:
+    """By how much a step of the background, which some tile must have, rises within so many pixels of each, along rows and columns."""
+    assert tiles.step is not None and tiles.under is not None  # noqa: S101, PT018
+    top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.under, -tiles.under))
+    return torch.where(tiles.step != 0, top + low, 0.0)
 
 
 def rise_at(
@@ -55,13 +56,13 @@ def rise_at(
     """By how much a step of the background rises within a width of each place, beyond what such noise lets it vary; 0 where there is none."""
     if tiles.step is None:
         return torch.zeros_like(noise)
-    rise = rise_within(tiles.step, int(max(model.width)) + 1)
+    rise = rise_within(tiles, int(max(model.width)) + 1)
     return (tiles.at(rise, positions, tile) - _RAGGED * noise).clamp(min=0)
 
 
-def variance_of_steps(step: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+def variance_of_steps(tiles: Tiles) -> Float[Tensor, "t h w"]:
     """Variance of a step of the background in every pixel: it is known to a share of what it steps by beside it.
 
     The dark side of an edge has so little noise that its pixels would outweigh all of a column on the bright side, and be wrong by more than that is high.
     """
-    return (_UNSURE * rise_within(step, _BLUNT)).square()
+    return (_UNSURE * rise_within(tiles, _BLUNT)).square()

@@ -46,9 +46,12 @@ class Coarse(NamedTuple):
         mask = tiles.usable.to(tiles.data.dtype)
         seen = _means(mask, side)
         data = _means(tiles.data * mask, side) / seen.clamp(min=1e-6)
-        step = None if tiles.step is None else _means(tiles.step * mask, side) / seen.clamp(min=1e-6)
+        step, under = (
+            None if one is None else _means(one * mask, side) / seen.clamp(min=1e-6)
+            for one in (tiles.step, tiles.under)
+        )
         usable = seen >= 0.5
-        return cls(side, Tiles(data, usable, usable & ~usable, step), (h, w))
+        return cls(side, Tiles(data, usable, usable & ~usable, step, under), (h, w))
 
     def cells(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """Cells of the fine pixels as these have them: a square pixel's variance is added to that of columns."""

@@ -46,9 +46,12 @@ def _blurred(images: Sequence[Float[Tensor, "t h w"]], sigma: float, axes: Pair)
 
 
 def measured_mean(
-    image: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], sigma: float, axes: Pair
+    image: Float[Tensor, "t h w"],
+    measured: Bool[Tensor, "t h w"] | Float[Tensor, "t h w"],
+    sigma: float,
+    axes: Pair,
 ) -> Float[Tensor, "t h w"]:
-    """Blur of the pixels that were measured, as wide along rows as along columns."""
+    """Blur of the pixels that were measured, or of all with weights, as wide along rows as along columns."""
     weight = measured.to(image.dtype)
     mean, share = _blurred([image * weight, weight], sigma, axes)
     return mean / share.clamp(min=0.1)

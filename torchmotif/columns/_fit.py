@@ -69,7 +69,7 @@ class Fit:
     def __init__(self, tiles: Tiles, start: Start, shape: Shape, spacing: float) -> None:
         self.tiles, self.spacing, self.shape = tiles, spacing, shape
         self.data, self.usable = tiles.data, tiles.usable
-        self.unsure = None if tiles.step is None else variance_of_steps(tiles.step)
+        self.unsure = None if tiles.step is None else variance_of_steps(tiles)
         self.positions, self.tile, self.intensity = start.positions, start.tile, start.intensity
         self.fixed, self.single, self.resolved = start.fixed, start.single, start.resolved
         self.immobile = start.fixed  # those that left the tile, too

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
@@ -45,7 +45,8 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
-_WITHIN = 1.0
+# Lattice constants: width of the blur that tells how sure a pixel is. Of 108 images of six crystals with light columns beside steps, with 0.5, 1 and 3 one more or one less has 0.97.
+_AROUND = 1.0
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -175,10 +176,11 @@ def folded(
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
     bins = bins_of(real)
     level = at.level
-    if not at.steps:
+    if weights is not None or not at.steps:
         # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
-        # step is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
-        level = without_slow(level, inside, float(np.linalg.norm(real, axis=1).max()))
+        # step, where its pixels have the weight of others, is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
+        seen = inside if weights is None else weights
+        level = without_slow(level, seen, float(np.linalg.norm(real, axis=1).max()))
     pixels = (level, inside, at.place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
@@ -202,15 +204,15 @@ def folded(
 
 
 def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
-    """An image without what some of its pixels show to change little within a lattice constant."""
+    """An image without what some of its pixels, or all with weights, show to change little within a lattice constant."""
     return image - measured_mean(image, inside, _SLOW * constant, _SQUARE)
 
 
 def sureness(
-    image: Float[Tensor, "t h w"], inside: Tensor, constant: float
+    rest: Float[Tensor, "t h w"], inside: Bool[Tensor, "t h w"], constant: float
 ) -> Float[Tensor, "t h w"]:
-    """Weights of pixels, 1 in the mean over some of them: one over the variance of what an image, of what is not explained, has within some lattice constants there."""
-    variance = measured_mean(image.square(), inside, _WITHIN * constant, _SQUARE)
+    """Weights of some pixels, 1 in the mean: one over the mean square around each of what a cell leaves, which is noise, and more of it on the bright side of a step and over this."""
+    variance = measured_mean(rest.square(), inside, _AROUND * constant, _SQUARE)
     weights = inside / torch.where(inside, variance, 1.0).clamp(min=1e-12)
     return weights * (inside.sum() / weights.sum().clamp(min=1e-12))
 

@@ -45,8 +45,8 @@ def sought_cells(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles
 
 def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
     """Cells without those that are another one and what the rest of a step adds to it: hollows beside the step would be columns."""
-    step, more = tiles.step, [n for n, one in enumerate(cells) if _has_more(one, cells)]
-    if step is None or not more:
+    more = [n for n, one in enumerate(cells) if _has_more(one, cells)]
+    if tiles.step is None or not more:
         return cells
     asked = []
     for cell, where in zip(cells, located(tiles, cells), strict=True):
@@ -54,7 +54,7 @@ def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         inside = above(where.inside, where.agrees.field[:, :1], AGREES)
         asked.append(
             torch.stack(
-                [((rise_within(step, round(lattice_constant(cell))) > height) & inside).sum(), inside.sum()]
+                [((rise_within(tiles, round(lattice_constant(cell))) > height) & inside).sum(), inside.sum()]
             )
         )
     counts = torch.stack(asked).tolist()

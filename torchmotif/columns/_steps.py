@@ -44,6 +44,7 @@ _ALONG, _LEADS, _BENT, _SAMPLES = 0.7, 1.0, 2.0, 6
 # steeper than its blur: one 10 px wide under columns 13 to 20 px apart is by 3 to 5, one of 3 px by 7 to 9.
 _STEEP, _NARROWER = 1.0, 5.0
 _CLIPPED = 2
+_NO_MORE = 0.01  # of a step, what is not taken off far from it
 UPPER = 0.97  # share of the pixels that are lower than the columns' tops
 # Weight of the total variation in standard deviations of the noise, and steps to its minimum. On ten images with steps of 10 and 30
 # times the contrast half the weight or twice the steps move recall and precision by up to 0.03 either way where the spacing is right.
@@ -73,7 +74,7 @@ def stepped(
         The step of those that have some is what lies under their columns, less its mean over some spacings; further than that
         from where the background is sudden it is zero, as in the other tiles.
     """
-    tiles = replace(tiles, step=None)
+    tiles = replace(tiles, step=None, under=None)
     sudden = _sudden(tiles, spacing, axes, _LOWEST if doubted else _LOW if crystal else _HIGH)
     some = as_index(sudden.flatten(1).any(1))
     if len(some) == 0:
@@ -83,7 +84,9 @@ def stepped(
     lowest = _under(data, few.measured, spacing, axes)
     away = lowest - _far_mean(lowest, few.measured, spacing, axes)
     near = _around(sudden[some].to(away.dtype), few.shape[1:], spacing, axes)
-    return replace(tiles, step=torch.zeros_like(tiles.data).index_copy(0, some, away * near))
+    near = torch.where(near > _NO_MORE, near, 0.0)
+    none = torch.zeros_like(tiles.data)
+    return replace(tiles, step=none.index_copy(0, some, away * near), under=none.index_copy(0, some, lowest))
 
 
 def has_steps(tiles: Tiles, spacing: float, axes: Pair) -> bool:

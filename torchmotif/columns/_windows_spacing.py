@@ -34,7 +34,7 @@ def spacing_of(tiles: Tiles, axes: Pair) -> float:
         found = usual
     if not has_steps(tiles, found, axes) and not _is_of_a_step(tiles, found, usual, axes):
         return found
-    flat = replace(tiles, data=stepped(tiles, usual, axes).level, step=None)
+    flat = replace(tiles, data=stepped(tiles, usual, axes).level, step=None, under=None)
     evened = replace(flat, data=flat.data * _evenness(tiles, usual / 2))
     # Of a particle in vacuum it would take the columns: what is left must repeat.
     repeat = any(one is not None for one in repeats(*flattened(evened), axes))

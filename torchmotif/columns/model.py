@@ -180,12 +180,15 @@ class Tiles:
     saturated : boolean Tensor of shape (t, h, w)
     step : Tensor of shape (t, h, w), optional
         Steps of the background; none where it is smooth.
+    under : Tensor of shape (t, h, w), optional
+        What lies under the columns of the tiles with a step. By it a step rises: the step itself has the slope of the mean that was taken off, too, which the background of a fit follows.
     """
 
     data: Float[Tensor, "t h w"]
     usable: Bool[Tensor, "t h w"]
     saturated: Bool[Tensor, "t h w"]
     step: Float[Tensor, "t h w"] | None = None
+    under: Float[Tensor, "t h w"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -205,14 +208,15 @@ class Tiles:
 
     def some(self, which: Tensor | slice) -> "Tiles":
         """Some of them."""
-        step = None if self.step is None else self.step[which]
-        return Tiles(self.data[which], self.usable[which], self.saturated[which], step)
+        return self._parts(which)
 
     def cut(self, rows: slice, cols: slice) -> "Tiles":
         """A part of each."""
-        part = (slice(None), rows, cols)
-        step = None if self.step is None else self.step[part]
-        return Tiles(self.data[part], self.usable[part], self.saturated[part], step)
+        return self._parts((slice(None), rows, cols))
+
+    def _parts(self, which: Any) -> "Tiles":
+        step, under = (None if one is None else one[which] for one in (self.step, self.under))
+        return Tiles(self.data[which], self.usable[which], self.saturated[which], step, under)
 
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
