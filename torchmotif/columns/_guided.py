@@ -16,7 +16,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import FAINTEST
-from torchmotif.columns.model import Cell, ImageModel, Tiles
+from torchmotif.columns.model import ImageModel, Tiles
 
 __all__ = ["SAME", "Sites"]
 
@@ -179,10 +179,8 @@ class Sites:
         here = torch.where(are_stepped(self.tiles.step)[self.tile], here, level)
         return noise.variance(torch.maximum(here, level))
 
-    def are_empty(
-        self, fit: Fit, window: int, origin: Float[Tensor, " 2"], cells: tuple[Cell, ...]
-    ) -> Bool[Tensor, " c"]:
-        """Which cells have a kind of place that holds nothing once a part of a window is fitted: what they show there are others' columns.
+    def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> Bool[Tensor, " k"]:
+        """Which kinds of place hold nothing once a part of a window is fitted: what their cell shows there are others' columns.
 
         Columns that have no fixed place in a cell leave traces between its sites.
         """
@@ -196,8 +194,7 @@ class Sites:
         held = torch.zeros_like(self.intensity).index_add_(0, site.clamp(min=0), intensity)
         shown = here & (held > _SHOWN * self.intensity)
         sums = held.new_zeros(2, self.kinds).index_add_(1, self.kind, torch.stack([shown, here]).to(held))
-        empty = sums[0] < (sums[1] - _BY_CHANCE * sums[1].sqrt()) / 2
-        return torch.stack([one.any() for one in empty.split([len(cell.sites) for cell in cells])])
+        return sums[0] < (sums[1] - _BY_CHANCE * sums[1].sqrt()) / 2
 
     def of_columns(self, fit: Fit) -> Int[Tensor, " n"]:
         """Number of the place that each column of a fit is at, -1 for none."""

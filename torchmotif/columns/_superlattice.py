@@ -201,7 +201,9 @@ def halved(cell: Cell) -> Cell:
     real, sites, bright = np.linalg.inv(orders).T, evened(cell) @ folding.T, np.array(cell.intensities) / 2
     kept: list[tuple[np.ndarray, float]] = []
     for number in np.argsort(-bright):
-        near = [n for n, (at, _) in enumerate(kept) if away_from(at[None], sites[number], real)[0] < cell.width]
+        near = [
+            n for n, (at, _) in enumerate(kept) if away_from(at[None], sites[number], real)[0] < cell.width
+        ]
         if near:
             at, high = kept[near[0]]
             kept[near[0]] = at, high + float(bright[number])
