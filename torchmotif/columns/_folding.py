@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
@@ -28,7 +28,6 @@ __all__ = [
     "mean_cell",
     "seen_best",
     "strength",
-    "sureness",
     "without_slow",
 ]
 
@@ -45,8 +44,6 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
-# Lattice constants: width of the blur that tells how sure a pixel is. Of 108 images of six crystals with light columns beside steps, with 0.5, 1 and 3 one more or one less has 0.97.
-_AROUND = 1.0
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -206,15 +203,6 @@ def folded(
 def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
     """An image without what some of its pixels, or all with weights, show to change little within a lattice constant."""
     return image - measured_mean(image, inside, _SLOW * constant, _SQUARE)
-
-
-def sureness(
-    rest: Float[Tensor, "t h w"], inside: Bool[Tensor, "t h w"], constant: float
-) -> Float[Tensor, "t h w"]:
-    """Weights of some pixels, 1 in the mean: one over the mean square around each of what a cell leaves, which is noise, and more of it on the bright side of a step and over this."""
-    variance = measured_mean(rest.square(), inside, _AROUND * constant, _SQUARE)
-    weights = inside / torch.where(inside, variance, 1.0).clamp(min=1e-12)
-    return weights * (inside.sum() / weights.sum().clamp(min=1e-12))
 
 
 def _sums(

@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import weights_in_cells
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
@@ -21,7 +22,6 @@ from torchmotif.columns._folding import (
     first_cell,
     mean_cell,
     strength,
-    sureness,
     without_slow,
 )
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
@@ -101,12 +101,12 @@ def _cells_of(tiles: Tiles, spacing: float, *, falling: bool, hum: bool) -> tupl
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left
         first, beside = first + more, beside + [one for one in turned if not _is_known(one, beside, _TURNED)]
-    told = _told(coarse.cells(first), where, coarse.tiles.level, hum=hum)
+    told = _told(coarse.cells(first), where, coarse.tiles, hum=hum)
     # Of two grains a few degrees apart the lattice is taken for one, in which hardly any place holds what others do.
     apart = [one for one in coarse.cells(beside) if _is_known(one, told.uneven)]
     if apart:
         every = without_mixtures(coarse.tiles, [*coarse.cells(first), *apart])
-        told = _told(every, located(coarse.tiles, every), coarse.tiles.level, hum=hum)
+        told = _told(every, located(coarse.tiles, every), coarse.tiles, hum=hum)
     if told.uneven or told.parted or len(beside) > len(apart) or left > _OPEN:
         # Two on nearly one lattice, or what differs from place to place on it, may be layers turned by little.
         layers = _layers(tiles, spacing, coarse, hum=hum)
@@ -164,13 +164,20 @@ def _crystals_of(told: _Told) -> list[Cell]:
     return [told.cells[number] for number in order if is_crystal(number)]
 
 
-def _told(cells: Sequence[Cell], where: list[Located], level: Tensor, *, hum: bool) -> _Told:
+def _told(cells: Sequence[Cell], where: list[Located], tiles: Tiles, *, hum: bool) -> _Told:
     """What cells hold, found anew from the pixels that agree with them."""
-    told = _Told([], [], [], torch.zeros_like(level))
+    told = _Told([], [], [], torch.zeros_like(tiles.data))
     none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        kinds = _by_contents(cell, at, above(at.inside, strength(at), CRYSTAL), agreeing, hum=hum)
+        weights = None
+        if tiles.step is not None:
+            weights = weights_in_cells(
+                tiles, at.level - expected(cell, at.place), agreeing, lattice_constant(cell)
+            )
+        kinds = _by_contents(
+            cell, at, above(at.inside, strength(at), CRYSTAL), agreeing, hum=hum, weights=weights
+        )
         parted |= len(kinds) > 1
         if not kinds:
             none.append(cell)
@@ -261,16 +268,20 @@ def _crystals(where: list[Located]) -> Tensor:
 
 
 def _by_contents(
-    cell: Cell, at: Located, inside: Tensor, agreeing: Tensor, depth: int = _DEPTH, *, hum: bool
+    cell: Cell,
+    at: Located,
+    inside: Tensor,
+    agreeing: Tensor,
+    depth: int = _DEPTH,
+    *,
+    hum: bool,
+    weights: Tensor | None = None,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
     With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    weights = None
-    if at.steps:
-        weights = sureness(at.level - expected(cell, at.place), agreeing, lattice_constant(cell))
     refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []

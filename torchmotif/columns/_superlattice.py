@@ -14,8 +14,9 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import weights_in_cells
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
-from torchmotif.columns._folding import mean_cell, sureness, without_slow
+from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
@@ -72,7 +73,7 @@ def doubled(
     between, quarters, near = _numbers(np.array(cell.orders))
     steps, weights = tiles.step is not None, None
     if steps:  # what they leave is noise
-        weights = sureness(rest, inside, lattice_constant(cell))
+        weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
     told = inside if weights is None else weights
     seen = _seen(cell, where, rest, told, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
@@ -99,9 +100,6 @@ def doubled(
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors = sent(own, tiles.data)
     at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by)
-    if steps:
-        # What a step leaves may show hollows as sites once what changes slowly is taken off. They repeat half of the cell away, so that such cells are refused.
-        at = at._replace(level=without_slow(at.level, inside, lattice_constant(cell)))
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)

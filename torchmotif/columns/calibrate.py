@@ -270,4 +270,3 @@ def _less(cells: tuple[Cell, ...], wrong: Sequence[bool]) -> tuple[Cell, ...]:
             places, bright = compress(cell.sites, right), compress(cell.intensities, right)
             kept.append(replace(cell, sites=tuple(places), intensities=tuple(bright)))
     return tuple(kept)
-    return tuple(kept)
