@@ -238,6 +238,13 @@ def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: flo
     assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)
 
 
+def test_a_cell_finer_than_columns_has_none() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (8, 8))
+    sites, bright, *_ = sites_of(noise, np.ones((8, 8)), 2.5 * np.eye(2))
+    assert sites.shape == (0, 2)
+    assert len(bright) == 0
+
+
 @pytest.mark.parametrize("wide", [10.0, 13.0])
 @pytest.mark.parametrize("along", [0.11, 0.125])
 def test_a_pair_that_one_wide_column_would_cover_is_two(along: float, wide: float) -> None:

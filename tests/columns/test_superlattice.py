@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from probes import recall_and_precision
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns._mean_cell import cells_of
+from torchmotif.columns._superlattice import halved
 from torchmotif.columns.calibrate import calibrate
-from torchmotif.columns.model import ImageModel
+from torchmotif.columns.model import Cell, ImageModel, Tiles
 from torchmotif.datasets import Specimen, projection, with_edge, with_patch
 
 SIDE = 360
@@ -86,6 +89,9 @@ RUTILES = {"TiO2": ("Ti", 0.4594, 0.1), "SnO2": ("Sn", 0.4737, 0.3), "RuO2": ("R
         ("SnO2", 10.0, 40.0, "everywhere"),
         # What the step leaves outweighed oxygen in the mean cell twice as large.
         ("SnO2", 10.0, 3.0, "everywhere"),
+        ("RuO2", 10.0, 40.0, "everywhere"),
+        ("SnO2", 30.0, 10.0, "everywhere"),
+        ("SnO2", 3.0, 3.0, "within"),
         ("RuO2", 10.0, 10.0, "within"),
     ],
 )
@@ -126,6 +132,38 @@ def test_each_side_of_an_antiphase_boundary_keeps_its_oxygen() -> None:
         mine, found = (at[sign * (at[:, 1] - SIDE / 2) > 50] for at in (truth, positions[inner.all(axis=1)]))
         assert (np.asarray(cKDTree(positions).query(mine)[0]) < 2).mean() >= 0.97
         assert (np.asarray(cKDTree(truth).query(found)[0]) < 2).mean() >= 0.97
+
+
+def test_half_a_superlattice_cell_has_the_mean_of_both_halves() -> None:
+    orders = ((0.03, 0.01), (-0.01, 0.03))
+    sites, bright = ((0.0, 0.0), (0.5, 0.5), (0.2, 0.7), (0.3, 0.3)), (30.0, 32.0, 4.0, 1.0)
+    cell = Cell(orders, 40.0, sites, bright, 3.0, antiphase=(0.5, 0.5))
+    half = halved(cell)
+    assert half.antiphase is None
+    np.testing.assert_allclose(half.orders, cell.placing)
+    # Of the last there is less than a column has.
+    assert half.intensities == (31.0, 2.0)
+    places = np.array(half.sites) @ np.linalg.inv(np.array(half.orders)).T
+    truth = np.array(sites)[[0, 2]] @ np.linalg.inv(np.array(orders)).T
+    away = np.linalg.inv(np.linalg.inv(np.array(half.orders)).T).T @ (places - truth).T
+    np.testing.assert_allclose(away, np.round(away), atol=1e-6)
+
+
+def test_a_faint_site_that_holds_nothing_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with a site as bright as columns the whole cell goes."""
+    windows = torch.as_tensor(drawn(tm.datasets.mx2("W", "S", (SIDE, SIDE), 0.014), 1.0))[None]
+    found = calibrate(windows, guided=True).cells
+    middle = tuple(np.mean([*found[0].sites, (1.0, 1.0)], axis=0).tolist())
+
+    def more(tiles: Tiles, spacing: float, *, hum: bool) -> tuple[Cell, ...]:
+        (cell,) = cells_of(tiles, spacing, hum=hum)
+        return (replace(cell, sites=(*cell.sites, middle), intensities=(*cell.intensities, added)),)
+
+    monkeypatch.setattr("torchmotif.columns._sought_cells.cells_of", more)
+    added = 0.05 * max(found[0].intensities)
+    assert len(calibrate(windows, guided=True).cells[0].sites) == 2
+    added = 0.5 * max(found[0].intensities)
+    assert calibrate(windows, guided=True).cells == ()
 
 
 def test_a_model_with_a_superlattice_is_the_same_after_it_was_written() -> None:
