@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif.columns._filters import measured_mean
-from torchmotif.columns._folding import without_slow
+from torchmotif.columns._filters import measured_mean, without_slow
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns._steps import UPPER
 from torchmotif.columns.model import ImageModel, Pair, Tiles

@@ -23,10 +23,12 @@ __all__ = [
     "passed",
     "reach_of",
     "significance",
+    "without_slow",
 ]
 
 _LOOKED_AT, _FEW = 10_000, 32  # pixels that tell whether an image has few levels, and how many those are
 _AT_A_TIME = 4_000_000  # values of the kernel, tilted in as many ways
+_SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
 
@@ -55,6 +57,11 @@ def measured_mean(
     weight = measured.to(image.dtype)
     mean, share = _blurred([image * weight, weight], sigma, axes)
     return mean / share.clamp(min=0.1)
+
+
+def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
+    """An image without what some of its pixels, or all with weights, show to change little within a lattice constant."""
+    return image - measured_mean(image, inside, _SLOW * constant, (1.0, 1.0))
 
 
 def reach_of(spacing: float) -> int:

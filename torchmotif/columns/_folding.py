@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._cell_fit import sites_of
-from torchmotif.columns._filters import measured_mean
+from torchmotif.columns._filters import without_slow
 from torchmotif.columns._local_phase import Placed, local_orders, placed
 from torchmotif.columns._reciprocal import Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
@@ -28,7 +28,6 @@ __all__ = [
     "mean_cell",
     "seen_best",
     "strength",
-    "without_slow",
 ]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
@@ -44,8 +43,6 @@ _REFINED = 3  # times that reciprocal vectors are corrected by the slope of thei
 # Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
 # rows, have the same sites.
 _IN_ROWS = 1.5
-_SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
-_SQUARE = (1.0, 1.0)
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
 
@@ -198,11 +195,6 @@ def folded(
     # What noise has on average, with the columns' own scatter.
     spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
     return mean, spread / count
-
-
-def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
-    """An image without what some of its pixels, or all with weights, show to change little within a lattice constant."""
-    return image - measured_mean(image, inside, _SLOW * constant, _SQUARE)
 
 
 def _sums(

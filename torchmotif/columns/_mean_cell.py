@@ -15,6 +15,7 @@ from torchmotif.columns._beside_steps import weights_in_cells
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
+from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import (
     CRYSTAL,
     above,
@@ -22,7 +23,6 @@ from torchmotif.columns._folding import (
     first_cell,
     mean_cell,
     strength,
-    without_slow,
 )
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._superlattice import doubled, evened

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import weights_in_cells
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
+from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
@@ -74,6 +75,7 @@ def doubled(
     steps, weights = tiles.step is not None, None
     if steps:  # what they leave is noise
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
+        rest = without_slow(rest, weights, lattice_constant(cell))
     told = inside if weights is None else weights
     seen = _seen(cell, where, rest, told, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)

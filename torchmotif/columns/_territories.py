@@ -132,6 +132,7 @@ def _places(
             pixels,
             sent(cell.orders, tiles.data),
             cell.window,
+            steps=tiles.step is not None,
             superlattice=superlattice_of(cell, tiles.data),
         )
         found.append((at, expected(cell, at.place)))
