@@ -161,14 +161,16 @@ def calibrate(
     tiles = stepped(tiles, spacing, axes)
     if guided and not cells:
         tiles, cells = sought_cells(tiles, model, spacing)
-    if cells:
+    while cells:
         nearest = nearest_sites(cells[0], axes) if sought else spacing
         # What is a step depends on the spacing: the tiles will be told that one.
-        guided_model = _with_cells(
+        found = _with_cells(
             stepped(without_rows(tiles, model, cells), nearest, axes, crystal=True), model, cells, nearest
         )
-        if guided_model is not None:
-            return guided_model
+        # Sites that turned out to be none may have been the nearest.
+        if found is not None and (not sought or nearest_sites(found.cells[0], axes) == nearest):
+            return found
+        cells = () if found is None else found.cells
     model, at, tile = detectable(tiles, replace(model, spacing=spacing))
     if sought and is_amorphous(tiles, model, at, tile):
         raise NoColumnsError(model, amorphous=True)
