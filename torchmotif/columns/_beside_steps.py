@@ -11,7 +11,16 @@ from torchmotif.columns._peaks import running_max
 from torchmotif.columns._steps import UPPER
 from torchmotif.columns.model import ImageModel, Pair, Tiles
 
-__all__ = ["are_stepped", "off_steps", "rise_at", "rise_within", "variance_of_steps", "weights_in_cells"]
+__all__ = [
+    "are_stepped",
+    "level_without_slow",
+    "off_steps",
+    "range_within",
+    "rise_at",
+    "rise_within",
+    "variance_of_steps",
+    "weights_in_cells",
+]
 
 # Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
 # square lattice's edges and patches) the least recall or precision is 0.956 without it, 0.962 with 0.03, 0.971 with 0.06, 0.981 with 0.1 and 0.15; with 0.06 and one pixel 0.965.
@@ -20,9 +29,12 @@ _UNSURE, _BLUNT = 0.1, 2
 # of an intensity beside one. Over 64 backgrounds (`benchmarks/columns/background_steps.py`) the scatter of intensities there is about
 # twice the step's height across a width, times the area of a column.
 _RAGGED = 2.0
-# Lattice constants: width of the blur that tells the noise of a pixel, and how far from it a step is asked. Of 108 images of six crystals with light columns beside steps one more or one less has
-# 0.97 with half and three times that width. With 0.03 to 0.3 of what the step rises by, squares whose whole image is a slope have columns in their hollows; with three times it is as with all of it.
-_AROUND, _HALF = 1.0, 0.5
+# Lattice constants: width of the blur that tells the noise of a pixel. Of 108 images of six crystals with light columns beside steps 66 have 0.97 with it, with half of it 65, with three times 67.
+_AROUND = 1.0
+# Lattice constants from a pixel, within which what a step rises by is an error there. With 0.03 to 0.3 of that error squares whose whole image is a slope have columns in their hollows (precision 0.36);
+# with three times the error the same columns are found. What moves with the distance was not measured.
+_HALF = 0.5
+_LEAST = 1e-3  # of the mean variance of the pixels
 _SQUARE = (1.0, 1.0)
 
 
@@ -44,11 +56,21 @@ def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
     return replace(tiles, usable=tiles.usable & flat, saturated=tiles.saturated & flat)
 
 
-def rise_within(tiles: Tiles, reach: int) -> Float[Tensor, "t h w"]:
-    """By how much a step of the background, which some tile must have, rises within so many pixels of each, along rows and columns."""
+def range_within(tiles: Tiles, reach: int) -> tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]]:
+    """The most and the least of what lies under columns within so many pixels of each, along rows and columns, in tiles of which some have a step.
+
+    Where no step is near, the pixel's own: a smooth background is none.
+    """
     assert tiles.step is not None and tiles.under is not None  # noqa: S101, PT018
     top, low = (running_max(running_max(one, reach, -1), reach, -2) for one in (tiles.under, -tiles.under))
-    return torch.where(tiles.step != 0, top + low, 0.0)
+    near = tiles.step != 0
+    return torch.where(near, top, tiles.under), torch.where(near, -low, tiles.under)
+
+
+def rise_within(tiles: Tiles, reach: int) -> Float[Tensor, "t h w"]:
+    """By how much a step of the background rises within so many pixels of each, see `range_within`."""
+    top, low = range_within(tiles, reach)
+    return top - low
 
 
 def rise_at(
@@ -83,5 +105,18 @@ def weights_in_cells(
     fine = without_slow(rest, inside, constant)
     rise = rise_within(tiles, max(1, round(_HALF * constant)))
     variance = measured_mean(fine.square(), inside, _AROUND * constant, _SQUARE) + rise.square()
-    weights = inside / torch.where(inside, variance, 1.0).clamp(min=1e-12)
-    return weights * (inside.sum() / weights.sum().clamp(min=1e-12))
+    # Where there is hardly any noise, what the blur is rounded by would tell the weights.
+    number = inside.sum().clamp(min=1)
+    variance = torch.maximum(variance, _LEAST * (variance * inside).sum() / number).clamp(min=1e-30)
+    weights = inside / variance
+    return weights * (number / weights.sum().clamp(min=1e-30))
+
+
+def level_without_slow(
+    tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
+) -> Float[Tensor, "t h w"]:
+    """The level of tiles, where they have a step without what changes little within a lattice constant: what is left of it has more of weak orders than their columns."""
+    if tiles.step is None:
+        return tiles.level
+    fine = without_slow(tiles.level, inside, constant)
+    return torch.where(are_stepped(tiles.step)[:, None, None], fine, tiles.level)

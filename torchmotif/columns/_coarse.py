@@ -46,10 +46,8 @@ class Coarse(NamedTuple):
         mask = tiles.usable.to(tiles.data.dtype)
         seen = _means(mask, side)
         data = _means(tiles.data * mask, side) / seen.clamp(min=1e-6)
-        step, under = (
-            None if one is None else _means(one * mask, side) / seen.clamp(min=1e-6)
-            for one in (tiles.step, tiles.under)
-        )
+        step = None if tiles.step is None else _means(tiles.step * mask, side) / seen.clamp(min=1e-6)
+        under = None if tiles.under is None else _means(tiles.under, side)  # a hole is no step
         usable = seen >= 0.5
         return cls(side, Tiles(data, usable, usable & ~usable, step, under), (h, w))
 

@@ -9,7 +9,6 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import Budget
-from torchmotif.columns._filters import without_slow
 
 __all__ = [
     "WIDER",
@@ -27,7 +26,6 @@ _CHUNK = Budget(1 << 19, 1 << 25)  # pixels whose places are told at a time
 # Windows in which weak orders tell the half of a cell, over those in which the strong ones place it. With 2, SnO2 along the rows at 1/25 of the dose (360 px) has recall 0.93 for 0.99; with 3, one that
 # is strained by up to 6 % has 1.00 as with 2.
 WIDER = 3.0
-_CONSTANT = 0.5  # standard deviations of the window: the lattice constant
 _STEP = 2.0  # nodes of the orders' grid per standard deviation
 
 
@@ -192,18 +190,17 @@ def placed(
     *,
     steps: bool = False,
     superlattice: Superlattice | None = None,
+    fine: Float[Tensor, "t h w"] | None = None,
 ) -> Placed:
     """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off.
 
-    Vectors are the cell's own orders; that of a superlattice is placed by those of the lattice.
+    Vectors are the cell's own orders; that of a superlattice is placed by those of the lattice, and by the weak ones of its own in a `fine` image if that is given.
     """
     _, h, w = level.shape
     orders = local_orders(level, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
-    sign = orders
-    if superlattice is not None:
-        # What is left of a step has more of weak orders than their columns.
-        fine = without_slow(level, usable, _CONSTANT * sigma) if steps else level
-        sign = superlattice.sign(fine, usable, sigma)
+    sign = (
+        orders if superlattice is None else superlattice.sign(level if fine is None else fine, usable, sigma)
+    )
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
     carrier = ((g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]).to(level.dtype)

@@ -294,11 +294,11 @@ def _by_contents(
                 for group in held.groups
                 for found in _by_contents(cell, at, group, group, depth - 1, hum=hum)
             ]
-    refined = _with_faint(refined, at, agreeing, hum=hum)
+    refined = _with_faint(refined, at, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < _UNEVEN else []
 
 
-def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
+def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
     for half, folding in FOLDINGS.items():
@@ -306,7 +306,7 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor, *, hum: bool) -> Cell:
             continue
         place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1
         folded = at._replace(place=torch.where(place >= 1, 0.0, place))
-        smaller = mean_cell(folded, inside, np.array(folding) @ orders, cell.window, hum=hum)
+        smaller = mean_cell(folded, inside, np.array(folding) @ orders, cell.window, hum=hum, weights=weights)
         if smaller is None:
             continue
         once = np.array(smaller.sites) @ np.linalg.inv(folding).T

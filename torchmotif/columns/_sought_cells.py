@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from itertools import compress
 
 import numpy as np
 import torch
@@ -77,10 +76,7 @@ def _has_more(cell: Cell, cells: tuple[Cell, ...]) -> bool:
 
 def _bright(cell: Cell) -> Cell:
     """A cell without its faintest sites, which may be but what tops that were guessed leave between columns."""
-    kept = [bright > _BESIDE_TOPS * max(cell.intensities) for bright in cell.intensities]
-    return replace(
-        cell, sites=tuple(compress(cell.sites, kept)), intensities=tuple(compress(cell.intensities, kept))
-    )
+    return cell.some([bright > _BESIDE_TOPS * max(cell.intensities) for bright in cell.intensities])
 
 
 def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, Tiles]:

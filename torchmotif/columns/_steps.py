@@ -44,7 +44,7 @@ _ALONG, _LEADS, _BENT, _SAMPLES = 0.7, 1.0, 2.0, 6
 # steeper than its blur: one 10 px wide under columns 13 to 20 px apart is by 3 to 5, one of 3 px by 7 to 9.
 _STEEP, _NARROWER = 1.0, 5.0
 _CLIPPED = 2
-_NO_MORE = 0.01  # of a step, what is not taken off far from it
+_NO_MORE = 0.01  # of a step: so little of it is not taken off, so that tiles far from it have none
 UPPER = 0.97  # share of the pixels that are lower than the columns' tops
 # Weight of the total variation in standard deviations of the noise, and steps to its minimum. On ten images with steps of 10 and 30
 # times the contrast half the weight or twice the steps move recall and precision by up to 0.03 either way where the spacing is right.

@@ -14,7 +14,7 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._beside_steps import weights_in_cells
+from torchmotif.columns._beside_steps import level_without_slow, weights_in_cells
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
 from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import mean_cell
@@ -22,7 +22,7 @@ from torchmotif.columns._local_phase import WIDER, local_orders, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
-__all__ = ["doubled", "evened", "halved"]
+__all__ = ["doubled", "evened", "halved", "repeats"]
 
 # Orders between those of the lattice that are looked at, for each way to double its cell: the shortest. Rutile has its four strongest among the first six.
 _BETWEEN = 8
@@ -30,8 +30,8 @@ _FARTHEST = 7  # halves of vectors: beyond, none is so short
 # Least probability of what they show: of 162 images of 54 crystals without superlattice (`benchmarks/columns/any_crystal.py`, seeds 21 and 31, three draws) one has less, an oxide, which loses
 # nothing; the next has 2e-3. SnO2 at 1/50 of the dose (450 px) has less in two orientations.
 _CHANCE = 1e-3
-# The same of all but the strongest: one alone is a wave, such as a step leaves, and columns have several. Superlattices have 0.03 and less (SnO2, RuO2, TiO2, tilted perovskites at 0.3 to 50
-# electrons per pixel), WS2 beside steps of the background 8.
+# The same of all but the strongest: one alone is a wave, such as a step leaves, and columns have several. Superlattices have 0.03 (a tilted perovskite at 0.3 electrons per pixel) and less (others, SnO2,
+# RuO2, TiO2), WS2 beside steps of the background 8.
 _OTHERS = 0.05
 _ALIKE = 0.5  # mean of unit vectors of the windows' phases, at least: superlattices have 0.94 and more (tests/columns/test_superlattice.py); the order of another lattice would have another phase in each window
 _SAME = 0.2  # of its intensity, by which the site half of a cell away may differ that is the same; what moves with it was not measured
@@ -73,7 +73,7 @@ def doubled(
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders))
     steps, weights = tiles.step is not None, None
-    if steps:  # what they leave is noise
+    if steps:
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
         rest = without_slow(rest, weights, lattice_constant(cell))
     told = inside if weights is None else weights
@@ -101,12 +101,13 @@ def doubled(
     own = inverse @ np.array(cell.orders)
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors = sent(own, tiles.data)
-    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by)
+    fine = level_without_slow(tiles, inside, lattice_constant(cell))
+    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by, fine=fine)
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)
     found = mean_cell(at, inside, own, cell.window, known=known, weights=weights)
-    if found is None or _repeats(found, half) or not _keeps(found, once, half):
+    if found is None or repeats(found, half) or not _keeps(found, once, half):
         return cell
     return replace(found, antiphase=half)
 
@@ -149,7 +150,7 @@ def _seen(
 
 
 def _by_chance(ratio: np.ndarray, windows: float, beside: int) -> float:
-    """Probability that noise gives the strongest of some orders what they have over those beside, for the number of them that makes it the least."""
+    """Bound on the probability that noise gives the strongest of some orders what they have over those beside, for the number of them that makes it the least (Bonferroni; may exceed 1)."""
     number, count = np.arange(1, len(ratio) + 1), len(ratio)
     strongest = np.sort(ratio)[::-1].cumsum() / number
     chance = count * comb(count, number) * fdtrc(2 * windows * number, 2 * windows * beside, strongest)
@@ -179,7 +180,7 @@ def _keeps(cell: Cell, once: np.ndarray, half: Pair) -> bool:
     )
 
 
-def _repeats(cell: Cell, half: Pair) -> bool:
+def repeats(cell: Cell, half: Pair) -> bool:
     """Whether all sites of a cell have like ones half of it away."""
     real, sites, bright = (
         np.linalg.inv(np.array(cell.orders)).T,

@@ -1,7 +1,9 @@
 """What all columns of an image have in common, and a batch of its tiles, ready to be filtered and fitted."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,12 @@ class Cell:
         """The orders (2, 2) whose phases place the cell: its own, or those of the lattice of its brightest columns."""
         own = np.array(self.orders)
         return own if self.antiphase is None else np.array(FOLDINGS[self.antiphase]) @ own
+
+    def some(self, kept: Sequence[bool]) -> "Cell":
+        """With some of its sites."""
+        return replace(
+            self, sites=tuple(compress(self.sites, kept)), intensities=tuple(compress(self.intensities, kept))
+        )
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:
@@ -181,7 +189,8 @@ class Tiles:
     step : Tensor of shape (t, h, w), optional
         Steps of the background; none where it is smooth.
     under : Tensor of shape (t, h, w), optional
-        What lies under the columns of the tiles with a step. By it a step rises: the step itself has the slope of the mean that was taken off, too, which the background of a fit follows.
+        What lies under the columns of the tiles with a step, in units of the data, and 0 in the others; there where `step` is. A step rises by it: the step itself has the slope of the mean over some
+        spacings, too, which the background of a fit follows.
     """
 
     data: Float[Tensor, "t h w"]
