@@ -48,13 +48,16 @@ def main() -> None:
             away, false = [], 0
             for seed in range(given.draws):
                 image = specimen.draw(dose, torch.Generator().manual_seed(seed))
-                found = np.asarray(tm.find_columns(image).positions)
+                try:
+                    found = np.asarray(tm.find_columns(image).positions)
+                except tm.errors.InputError:
+                    found = np.full((1, 2), np.inf)  # none
                 away.append(cKDTree(found).query(cut)[0])
                 found = found[(depth(found) > 0.5) & (depth(found) < CUT_OFF)]
                 false += int((cKDTree(truth).query(found)[0] > near).sum())
             distance = np.concatenate(away)
             shares.append(float((distance < near).mean()))
-            rms = float(np.sqrt(np.square(distance[distance < near]).mean()))
+            rms = float(np.sqrt(np.square(distance[distance < near]).sum() / max(1, (distance < near).sum())))
             print(
                 f"{name}, dose {dose:g}: recall {shares[-1]:.3f} of {len(distance)}, {rms:.2f} px off, {false} false"
             )

@@ -121,7 +121,8 @@ def main() -> None:
     good = sum(min(one["recall"], one["precision"]) >= 0.97 for one in every)
     print(f"\nleast of all: {worst:.3f}; {good} of {len(every)} with 0.97 and more")
     if given != parser.parse_args([]):
-        return  # the results kept are those of the lattices
+        print(f"{RESULTS.name} holds what is measured without options: not written")
+        return
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(every, indent=1) + "\n")
 

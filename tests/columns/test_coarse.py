@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns._beside_steps import rise_within
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns.model import Cell, Tiles
 
@@ -35,6 +36,17 @@ def test_cells_come_back_as_they_were(width: float, ratio: float) -> None:
     assert again.sites == one.sites
     assert again.intensities == pytest.approx(one.intensities)
     assert (again.width, again.window) == pytest.approx((one.width, one.window))
+
+
+def test_a_hole_in_coarse_pixels_is_no_step() -> None:
+    none = torch.zeros(1, 64, 64, dtype=torch.bool)
+    hole = none.clone()
+    hole[:, 20:40, 20:40] = True
+    under = torch.full((1, 64, 64), 3.0)
+    fine = Tiles(torch.zeros(1, 64, 64), ~hole, none, torch.ones_like(under), under)
+    coarse = Coarse.of(fine, [cell(4.0, 30.0)])
+    assert coarse.side > 1
+    assert float(rise_within(coarse.tiles, 3).max()) == 0
 
 
 @pytest.mark.parametrize("shape", [(60, 48), (61, 50)])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,9 +7,12 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns._beside_steps import rise_within, weights_in_cells
+from torchmotif.columns._filters import without_slow
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._windows_spacing import spacing_of
 from torchmotif.columns.calibrate import calibrate
+from torchmotif.columns.model import Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.columns.tiled import columns_of_tiles
 from torchmotif.datasets import (
@@ -110,6 +114,41 @@ def test_a_tile_does_not_depend_on_the_others() -> None:
     assert alone is not None
     assert bool((step[0] == 0).all())
     torch.testing.assert_close(step[1], alone[0])
+
+
+def test_a_step_rises_where_it_is_and_not_where_its_mean_slopes() -> None:
+    image = drawn(stepping(500.0, edge_px=2.0))
+    tiles = stepped(tiles_of(image), SPACING, _EVEN)
+    rise = rise_within(tiles, 4)[0].mean(0)
+    assert rise[SIDE // 2] > 0.9 * rise.max()
+    away = torch.cat([rise[10 : SIDE // 2 - 60], rise[SIDE // 2 + 60 : -10]])
+    assert away.max() < 0.01 * rise.max()
+
+
+def test_pixels_that_step_or_are_noisy_count_less_in_mean_cells() -> None:
+    noise = torch.randn(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    bright = torch.arange(SIDE) > SIDE // 2
+    under = torch.where(bright, 50.0, 0.0).expand(1, SIDE, SIDE)
+    none = torch.zeros_like(noise) > 0
+    tiles = Tiles(noise, ~none, none, torch.full_like(noise, 1.0), under)
+    weights = weights_in_cells(tiles, noise * torch.where(bright, 10.0, 1.0), ~none, 12.0)
+    columns = weights[0].mean(0)
+    assert weights.mean() == pytest.approx(1.0, rel=1e-3)
+    # One over the variance, and next to nothing over the step.
+    assert columns[: SIDE // 2 - 40].mean() / columns[SIDE // 2 + 40 :].mean() == pytest.approx(100, rel=0.2)
+    assert columns[SIDE // 2 - 3 : SIDE // 2 + 3].max() < 1e-3 * columns.max()
+    # And where there is no noise, and no step, all count alike.
+    still = weights_in_cells(
+        replace(tiles, under=torch.zeros_like(under)), torch.zeros_like(noise), ~none, 12.0
+    )
+    torch.testing.assert_close(still, torch.ones_like(still))
+
+
+@pytest.mark.parametrize("least", [1.0, 0.01])
+def test_what_changes_slowly_goes_whatever_the_weights(least: float) -> None:
+    weights = torch.where(torch.arange(SIDE) > SIDE // 2, least, 1.0).expand(1, SIDE, SIDE)
+    image = torch.full((1, SIDE, SIDE), 3.0)
+    torch.testing.assert_close(without_slow(image, weights, 20.0), torch.zeros_like(image), atol=1e-4, rtol=0)
 
 
 def test_what_was_not_measured_is_no_step() -> None:
@@ -321,12 +360,12 @@ def test_light_columns_beside_a_step_with_much_noise_on_its_bright_side(
 
 
 @pytest.mark.parametrize("lattice", [square, mose2])
-@pytest.mark.parametrize("high", [10.0, 30.0])
+@pytest.mark.parametrize(("kind", "high"), [("patch", 10.0), ("patch", 30.0), ("substrate", 30.0)])
 def test_what_a_sharp_step_leaves_in_hollows_is_no_column(
-    lattice: Callable[..., Specimen], high: float
+    lattice: Callable[..., Specimen], kind: str, high: float
 ) -> None:
     specimen = lattice((320, 320), electrons_per_pixel=50.0)
-    specimen = STEPPED["patch"](specimen, high * float(np.ptp(np.asarray(specimen.image))), 1.0)
+    specimen = STEPPED[kind](specimen, high * float(np.ptp(np.asarray(specimen.image))), 1.0)
     recall, precision = recall_and_precision(specimen, drawn(specimen).numpy())
     assert recall >= 0.97
     assert precision >= 0.97

@@ -26,7 +26,7 @@ from torchmotif.columns.model import Cell, ImageModel, Pair, Tiles
 from torchmotif.columns.pixels import levels
 from torchmotif.errors import InputError
 
-__all__ = ["calibrate", "calibrate_image", "first_windows"]
+__all__ = ["calibrate", "calibrate_image", "first_windows", "without_empty"]
 
 _SECOND_LOOK = 8  # windows along each axis, where those of the first look show no columns
 # Distances of nearest columns after the fit, over the spacing before it, that agree with it; and how often the width is learned anew where they do not.
@@ -264,12 +264,15 @@ def _with_cells(
                 # One whose column is a pair is longer than wide, and as wide as a gap.
                 is_pair = max(wide / high, high / wide) > _LONG or max(wide, high) > _WIDEST * spacing
                 return None if is_pair else learned.model
-        model = replace(model, cells=_less(model.cells, wrong))
+        model = replace(model, cells=without_empty(model.cells, wrong))
     return None
 
 
-def _less(cells: tuple[Cell, ...], wrong: Sequence[bool]) -> tuple[Cell, ...]:
-    """Cells none of whose sites are wrong, or but faint ones, which they lose; and of a superlattice that is none without these, or has others, the cell of the lattice."""
+def without_empty(cells: tuple[Cell, ...], wrong: Sequence[bool]) -> tuple[Cell, ...]:
+    """Cells without the faint ones of their sites that are `wrong`, of all cells one after the other; none of those whose brighter sites are.
+
+    Of a superlattice that is none without them, or has others, the cell of its lattice is left.
+    """
     kept, every = [], iter(wrong)
     for cell in cells:
         empty = list(islice(every, len(cell.sites)))
