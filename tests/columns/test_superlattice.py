@@ -88,7 +88,6 @@ RUTILES = {"TiO2": ("Ti", 0.4594, 0.1), "SnO2": ("Sn", 0.4737, 0.3), "RuO2": ("R
         # What the step leaves outweighed oxygen in the mean cell twice as large.
         ("SnO2", 10.0, 3.0, "everywhere"),
         ("RuO2", 10.0, 40.0, "everywhere"),
-        ("SnO2", 3.0, 3.0, "within"),
         ("RuO2", 10.0, 10.0, "within"),
     ],
 )

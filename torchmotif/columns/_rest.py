@@ -223,14 +223,16 @@ def _lost(
     positions: Float[Tensor, "n 2"],
     sites: Sites | None,
 ) -> float:
-    """Share of the mean cells' places that hold no column where noise is more than at most places, less that at the others; 0 where either are few."""
+    """Share of the mean cells' places that hold no column where noise is nearer to the most than to the least of it, less that at the others; 0 where either are few."""
     if sites is None or len(sites.positions) == 0:
         return 0.0
     axes = sent(model.axes, positions)
     empty = ~is_near(sites.positions / axes, positions / axes, SAME * model.spacing)
     there = tiles.at(tiles.measured, sites.positions, sites.tile)
     noise = torch.where(there, tiles.at(variance, sites.positions, sites.tile), torch.nan)
-    above = noise > noise.nanquantile(0.5)
+    # By ratios: one side of a step may be most of the image, and its median noise tells nothing from it.
+    few, many = noise.nanquantile(sent([_TENTH, 1 - _TENTH], noise))
+    above = noise > (few * many).sqrt()
     below = there & ~above
     if min(int(above.sum()), int(below.sum())) < FEW:
         return 0.0
