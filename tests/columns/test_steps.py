@@ -359,6 +359,16 @@ def test_light_columns_beside_a_step_with_much_noise_on_its_bright_side(
     assert precision >= 0.97
 
 
+@pytest.mark.parametrize("wide", [20.0, 30.0])
+def test_what_a_step_leaves_between_rows_that_are_far_apart_is_no_column(wide: float) -> None:
+    rows = tm.datasets.rectangular((400, 400), 0.0134, ratio=2.6, rotation_rad=0.47)
+    specimen = with_patch(rows, 5 * float(np.ptp(np.asarray(rows.image))), radius=0.25, edge_px=wide)
+    pixels = specimen.draw(0.1, torch.Generator().manual_seed(0)).data
+    recall, precision = recall_and_precision(specimen, np.asarray(pixels))
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
 @pytest.mark.parametrize("lattice", [square, mose2])
 @pytest.mark.parametrize(("kind", "high"), [("patch", 10.0), ("patch", 30.0), ("substrate", 30.0)])
 def test_what_a_sharp_step_leaves_in_hollows_is_no_column(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmotif.columns._beside_steps import are_stepped, range_within, rise_at, rise_within
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import pairs_within
+from torchmotif.columns._territories import lattice_constant
 from torchmotif.columns.model import ImageModel
 
 __all__ = ["OverSteps"]
@@ -89,19 +90,23 @@ class OverSteps(NamedTuple):
         return faint & _last(fit, ~faint)
 
     def hidden(
-        self, fit: Fit, covariance: Float[Tensor, "n 3 3"], there: Bool[Tensor, " n"]
+        self, fit: Fit, covariance: Float[Tensor, "n 3 3"], there: Bool[Tensor, " n"], model: ImageModel
     ) -> Bool[Tensor, " n"]:
-        """Which columns of a tile with a step this hides, in a crystal whose mean cells say that columns are `there` and not here."""
+        """Which columns of a tile with a step this hides, in a crystal whose mean cells say that columns are `there` and not here; none without cells."""
+        if not model.cells:
+            return torch.zeros_like(there)
         assert fit.tiles.step is not None  # noqa: S101
         error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), self.errors[:, 0])
         few = are_stepped(fit.tiles.step)[fit.tile] & (fit.intensity < _HIDDEN * error)
-        return few & ~there & ~_last(fit, there)
+        # Between rows that are far apart a column has none beside it.
+        apart = max(lattice_constant(cell) for cell in model.cells)
+        return few & ~there & ~_last(fit, there, apart)
 
 
-def _last(fit: Fit, others: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Which columns have some others on one side alone, or none."""
+def _last(fit: Fit, others: Bool[Tensor, " n"], apart: float = 0.0) -> Bool[Tensor, " n"]:
+    """Which columns have some others, as far away as others are `apart`, on one side alone, or none."""
     at = fit.spread
-    i, j = pairs_within(at, _BESIDE * fit.spacing)
+    i, j = pairs_within(at, max(_BESIDE * fit.spacing, apart))
     away = (at[j] - at[i]) * others[j, None]
     away = away / away.norm(dim=1, keepdim=True).clamp(min=1e-9)
     total = torch.zeros_like(at).index_add_(0, i, away)

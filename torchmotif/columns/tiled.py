@@ -83,9 +83,7 @@ class _Judged(NamedTuple):
         keep |= there
         keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
         if steps is not None:
-            keep &= ~steps.faded(fit)
-            # In a crystal without mean cells nothing says where columns are.
-            keep &= ~steps.hidden(fit, covariance, there) if model.cells else True
+            keep &= ~steps.faded(fit) & ~steps.hidden(fit, covariance, there, model)
         if threshold is not None:
             keep &= fit.intensity >= threshold / model.scale * model.area
         return _Judged(fit, covariance, steps, there, unseen, fit.strongest(keep))
