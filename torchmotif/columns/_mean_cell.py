@@ -170,13 +170,14 @@ def _told(cells: Sequence[Cell], where: list[Located], tiles: Tiles, *, hum: boo
     none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        weights = None
+        weighed = None
         if tiles.step is not None:
-            weights = weights_in_cells(
-                tiles, at.level - expected(cell, at.place), agreeing, lattice_constant(cell)
-            )
+            # Of the pixels as they are: what is taken off as a step follows the columns, by a thirtieth of their height.
+            rest, constant = tiles.data - expected(cell, at.place), lattice_constant(cell)
+            weights = weights_in_cells(tiles, rest, agreeing, constant)
+            weighed = at._replace(level=tiles.data), weights
         kinds = _by_contents(
-            cell, at, above(at.inside, strength(at), CRYSTAL), agreeing, hum=hum, weights=weights
+            cell, at, above(at.inside, strength(at), CRYSTAL), agreeing, hum=hum, weighed=weighed
         )
         parted |= len(kinds) > 1
         if not kinds:
@@ -275,14 +276,15 @@ def _by_contents(
     depth: int = _DEPTH,
     *,
     hum: bool,
-    weights: Tensor | None = None,
+    weighed: tuple[Located, Tensor] | None = None,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, the pixels that tell it. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it; the cell of all of them is that of pixels that are `weighed`, if these are given, with their weights. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    refined = mean_cell(at, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
+    told, weights = weighed or (at, None)
+    refined = mean_cell(told, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
@@ -294,7 +296,7 @@ def _by_contents(
                 for group in held.groups
                 for found in _by_contents(cell, at, group, group, depth - 1, hum=hum)
             ]
-    refined = _with_faint(refined, at, agreeing, weights, hum=hum)
+    refined = _with_faint(refined, told, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < _UNEVEN else []
 
 
