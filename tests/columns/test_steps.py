@@ -304,6 +304,20 @@ def test_dumbbells_under_a_patch_have_a_mean_cell_of_two_columns(pixel: float, h
     assert precision >= 0.97
 
 
+@pytest.mark.parametrize("elements", [("Ga", "As"), ("Si", "Si")])
+def test_what_is_taken_off_as_a_step_shows_no_columns_between_dumbbells(elements: tuple[str, str]) -> None:
+    """It follows columns by a thirtieth of their height, which many electrons tell."""
+    dumbbells = tm.datasets.dumbbells(
+        (320, 320), 0.01, elements=elements, rotation_rad=0.42, electrons_per_pixel=500.0
+    )
+    specimen = with_edge(
+        dumbbells, 3 * float(np.ptp(np.asarray(dumbbells.image))), edge_px=10.0, crystal="everywhere"
+    )
+    recall, precision = recall_and_precision(specimen, drawn(specimen).numpy())
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
 LOW: dict[str, Callable[[], Specimen]] = {
     "WS2": lambda: tm.datasets.mx2("W", "S", (360, 360), 0.014, rotation_rad=0.3, electrons_per_pixel=50.0),
     "GaN": lambda: tm.datasets.dumbbells(
