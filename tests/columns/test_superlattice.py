@@ -71,43 +71,42 @@ def test_columns_that_alternate_between_cells_are_found(kind: str, dose: float) 
     assert min(recall, precision) >= 0.97
 
 
+# One fading column less at the end of the crystal than 0.97 would be: 515 of 531.
+ONE_LESS = pytest.mark.xfail(strict=True, reason="recall 0.9699")
 RUTILES = {"TiO2": ("Ti", 0.4594, 0.1), "SnO2": ("Sn", 0.4737, 0.3), "RuO2": ("Ru", 0.4492, 0.6)}
 
 
 @pytest.mark.parametrize(
-    ("kind", "high", "wide", "crystal"),
+    ("kind", "high", "wide", "crystal", "seed"),
     [
-        ("TiO2", 1.0, 40.0, "everywhere"),
-        ("SnO2", 0.5, 40.0, "everywhere"),
-        ("TiO2", 10.0, 1.0, "everywhere"),
-        ("TiO2", 10.0, 40.0, "everywhere"),
-        ("TiO2", 3.0, 40.0, "everywhere"),
+        ("TiO2", 1.0, 40.0, "everywhere", 0),
+        ("SnO2", 0.5, 40.0, "everywhere", 0),
+        ("TiO2", 10.0, 1.0, "everywhere", 0),
+        ("TiO2", 10.0, 40.0, "everywhere", 0),
+        ("TiO2", 3.0, 40.0, "everywhere", 0),
         # Streaks of the step in the spectra made a lattice thrice as large of that of tin.
-        ("SnO2", 1.0, 1.0, "everywhere"),
-        ("SnO2", 10.0, 40.0, "everywhere"),
+        ("SnO2", 1.0, 1.0, "everywhere", 0),
+        ("SnO2", 10.0, 40.0, "everywhere", 0),
         # What the step leaves outweighed oxygen in the mean cell twice as large.
-        ("SnO2", 10.0, 3.0, "everywhere"),
-        ("RuO2", 10.0, 40.0, "everywhere"),
-        ("RuO2", 10.0, 10.0, "within"),
+        ("SnO2", 10.0, 3.0, "everywhere", 0),
+        ("RuO2", 10.0, 40.0, "everywhere", 0),
+        pytest.param("RuO2", 10.0, 10.0, "within", 0, marks=ONE_LESS),
+        ("RuO2", 10.0, 10.0, "within", 1),
+        ("RuO2", 10.0, 10.0, "within", 2),
     ],
 )
 def test_columns_that_alternate_between_cells_are_found_beside_a_step(
-    kind: str, high: float, wide: float, crystal: str
+    kind: str, high: float, wide: float, crystal: str, seed: int
 ) -> None:
     metal, side_nm, turn = RUTILES[kind]
     specimen = rutile(metal, side_nm, 0.306, rotation_rad=turn, electrons_per_pixel=50.0)
     high *= float(np.ptp(np.asarray(specimen.image)))
     specimen = with_edge(specimen, high, edge_px=wide, crystal=crystal)
-    truth = np.asarray(specimen.truth.positions)
-    # Of two draws: where the crystal ends, noise tells whether some columns are its last.
-    scores = [
-        recall_and_precision(
-            np.asarray(tm.find_columns(drawn(specimen, 1.0, seed)).positions), truth, SIDE, border=0.3
-        )
-        for seed in range(2)
-    ]
-    assert min(np.mean(scores, axis=0)) >= 0.97
-    assert np.min(scores) >= (0.96 if crystal == "within" else 0.97)
+    positions = tm.find_columns(drawn(specimen, 1.0, seed)).positions
+    recall, precision = recall_and_precision(
+        np.asarray(positions), np.asarray(specimen.truth.positions), SIDE, border=0.3
+    )
+    assert min(recall, precision) >= 0.97
 
 
 def test_columns_that_alternate_between_cells_are_found_under_a_patch() -> None:

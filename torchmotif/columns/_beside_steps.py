@@ -35,7 +35,6 @@ _AROUND = 1.0
 # with three times the error the same columns are found. What moves with the distance was not measured.
 _HALF = 0.5
 _LEAST = 1e-4  # of the mean variance of the pixels: on the dark side of a step 30 times as high as the columns there is a thousandth
-_SQUARE = (1.0, 1.0)
 
 
 def are_stepped(step: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
@@ -104,10 +103,8 @@ def weights_in_cells(
     """
     fine = without_slow(rest, inside, constant)
     rise = rise_within(tiles, max(1, round(_HALF * constant)))
-    variance, number = (
-        measured_mean(fine.square(), inside, _AROUND * constant, _SQUARE),
-        inside.sum().clamp(min=1),
-    )
+    variance = measured_mean(fine.square(), inside, _AROUND * constant, (1.0, 1.0))
+    number = inside.sum().clamp(min=1)
     # Where there is hardly any noise, what the blur is rounded by would tell the weights.
     variance = torch.maximum(variance, _LEAST * (variance * inside).sum() / number)
     weights = inside / (variance + rise.square()).clamp(min=1e-30)

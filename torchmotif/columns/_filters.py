@@ -28,7 +28,10 @@ __all__ = [
 
 _LOOKED_AT, _FEW = 10_000, 32  # pixels that tell whether an image has few levels, and how many those are
 _AT_A_TIME = 4_000_000  # values of the kernel, tilted in as many ways
-_ROUNDED, _TINY = 1e-5, 1e-30  # of the greatest blurred weight: less is rounding
+_ROUNDED, _TINY = (
+    1e-5,
+    1e-30,
+)  # of the greatest blurred weight: a hundred times what transforms of float32 are rounded by
 _SLOW = 0.5  # lattice constants: a blur of this width has none of its orders
 _NARROW, _WIDE = 0.16, 0.45  # widths of the two Gaussians of the matched filter, in spacings
 
@@ -57,8 +60,9 @@ def measured_mean(
     """Blur of the pixels that were measured, or of all with weights, as wide along rows as along columns."""
     weight = measured.to(image.dtype)
     mean, share = _blurred([image * weight, weight], sigma, axes)
-    least = 0.1 if measured.dtype == torch.bool else _ROUNDED * float(share.max())
-    return mean / share.clamp(min=max(least, _TINY))
+    if measured.dtype == torch.bool:
+        return mean / share.clamp(min=0.1)
+    return mean / torch.maximum(share, _ROUNDED * share.amax()).clamp(min=_TINY)
 
 
 def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:

@@ -12,7 +12,7 @@ from torchmotif.columns._neighbours import pairs_within
 from torchmotif.columns._territories import lattice_constant
 from torchmotif.columns.model import ImageModel
 
-__all__ = ["OverSteps"]
+__all__ = ["CUT", "OverSteps"]
 
 # Of the 90th percentile: over the lower half of a step higher than themselves columns are no fainter. Where a crystal fades away they
 # are drawn by up to a quarter of the spacing. With 0.25 an edge of 6 px (background 5 times the contrast) keeps three of them more; twelve other
@@ -29,7 +29,7 @@ _SHARED = 0.02
 # Of the usual intensity, what a step higher than that leaves within so many spacings. Of nine backgrounds of 3 to 30 times the contrast, 1 to 40 px wide, that of the fit is off by 0.02 to 0.06 of the
 # columns' height within two spacings (root of the mean square), whatever the step's height, 0.02 within three, and 0.01 to 0.02 farther away.
 _LEFT, _BY_IT = 0.05, 3.0
-_UNDER = 2.3  # widths of a column, of which a Gaussian has a hundredth beyond
+CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
 class OverSteps(NamedTuple):
@@ -70,7 +70,7 @@ class OverSteps(NamedTuple):
         beside = at(rise_within(tiles, round(_BY_IT * fit.spacing))) > usual
         shared = _SHARED * height.abs() * are_stepped(tiles.step)[fit.tile]
         error = (2 * rise).hypot(shared).hypot(_LEFT * usual * beside) * model.area
-        top, bottom = (at(one) for one in range_within(tiles, int(_UNDER * width) + 1))
+        top, bottom = (at(one) for one in range_within(tiles, int(CUT * width) + 1))
         return OverSteps(
             rise > height,
             torch.stack([error, aside, aside], dim=1),

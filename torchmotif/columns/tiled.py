@@ -12,7 +12,7 @@ from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
 from torchmotif.columns._neighbours import as_index, as_indices
-from torchmotif.columns._over_steps import OverSteps
+from torchmotif.columns._over_steps import CUT, OverSteps
 from torchmotif.columns._peaks import maxima, running_max
 from torchmotif.columns._predicted import predicted, without_rows
 from torchmotif.columns._rows import left_in_rows
@@ -27,7 +27,6 @@ _OVERLAPPING = 3.03  # widths between two columns whose Gaussians have a tenth o
 # Of the intensity of the brightest site, below which a column at no place of a mean cell is doubted; of a tile's columns, those from which on it is fitted anew; and what is left of them, at
 # most, where low steps are why. Nine real images and eighteen crystals without steps are as without. What moves with them was not measured.
 _BY_BACKGROUND, _SEVERAL, _GONE = 0.25, 0.015, 0.5
-_CUT = 2.3  # widths from the border within which a column loses more than a hundredth of its intensity
 
 
 def columns_of_tiles(
@@ -184,8 +183,8 @@ def _described(
     positions, tile, tiles = fit.positions[keep], fit.tile[keep], fit.tiles
     _, h, w = tiles.shape
     inside = torch.minimum(positions, sent((h - 1, w - 1), positions) - positions)
-    at_edge = (inside < fit.shape.width * _CUT).any(1)
-    reach = int(_CUT * max(model.width)) + 1
+    at_edge = (inside < fit.shape.width * CUT).any(1)
+    reach = int(CUT * max(model.width)) + 1
     at_gap = _touches(tiles, positions, tile, ~tiles.measured, reach)
     if steps is not None:  # one higher than the column, under its Gaussian, is not known well enough
         at_gap |= steps.over[keep]
