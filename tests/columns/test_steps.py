@@ -340,6 +340,15 @@ def test_what_a_step_as_low_as_columns_leaves_is_no_column(kind: str, high: floa
     assert precision >= 0.97
 
 
+@pytest.mark.parametrize("wide", [1.0, 40.0])
+def test_light_columns_whose_noise_a_step_makes_high(wide: float) -> None:
+    specimen = LOW["WS2"]()
+    specimen = STEPPED["substrate"](specimen, 10 * float(np.ptp(np.asarray(specimen.image))), wide)
+    recall, precision = recall_and_precision(specimen, drawn(specimen).numpy())
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
 LIGHT: dict[str, Callable[[], Specimen]] = {
     "WS2": lambda: tm.datasets.mx2("W", "S", (320, 320), 0.014, rotation_rad=0.3, electrons_per_pixel=50.0),
     "SrTiO3": lambda: perovskite((320, 320), rotation_rad=0.2, electrons_per_pixel=50.0),
@@ -352,8 +361,6 @@ LIGHT: dict[str, Callable[[], Specimen]] = {
     [
         # What the step left looked like a superlattice with columns in hollows, whose crystal was then refused.
         ("WS2", "substrate", 1.0, 1.0),
-        ("WS2", "substrate", 10.0, 1.0),
-        ("WS2", "substrate", 10.0, 40.0),
         # Noise of the bright side hid sulphur and oxygen in the mean cell of all pixels.
         ("WS2", "substrate", 30.0, 1.0),
         ("SrTiO3", "substrate", 10.0, 40.0),
