@@ -1,0 +1,101 @@
+"""What the cells of a lattice hold: all the same, or one of two kinds, of which each has a mean cell of its own."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchmotif._arrays import sent
+from torchmotif.columns._cell_fit import cells_around
+from torchmotif.columns._contents import contents
+from torchmotif.columns._folding import along_rows, mean_cell
+from torchmotif.columns._territories import Located
+from torchmotif.columns.model import FOLDINGS, Cell
+
+__all__ = ["UNEVEN", "by_contents"]
+
+# Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
+# of these may be changed is not recorded.
+# Times that what a lattice holds is told apart, and the least share of the pixels of each of the two kinds.
+_DEPTH, _PART = 2, 0.15
+# Share of the squares of its structure factors that differs from place to place, from which on a lattice holds no crystal: up to 0.004 in
+# simulated MX2, perovskites and strain gradients, 0.04 to 0.13 in twisted bilayers and in average cells of the pentagonal oxide. Of one layer where the other
+# is taken off: up to 0.011, and 0.005 to 0.09 and 0.03 to 0.25 where both have relaxed by 0.3 and 0.8 of the most.
+UNEVEN = 0.025
+# Widths by which sites, and share of the brightest by which intensities differ between the two.
+_MOVED, _BRIGHTER = 0.5, 0.15
+
+
+def by_contents(
+    cell: Cell,
+    at: Located,
+    inside: Tensor,
+    agreeing: Tensor,
+    depth: int = _DEPTH,
+    *,
+    hum: bool,
+    weighed: tuple[Located, Tensor] | None = None,
+) -> list[tuple[Cell, Tensor]]:
+    """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
+
+    With each, the pixels that tell it; the cell of all of them is that of pixels that are `weighed`, if these are given, with their weights. None where they differ without end, as those of layers on each other do.
+    """
+    vectors = np.array(cell.orders)
+    told, weights = weighed or (at, None)
+    refined = mean_cell(told, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
+    if refined is None:
+        return []
+    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
+    if len(held.groups) == 2 and depth:
+        kinds = [mean_cell(at, group, vectors, cell.window, hum=hum) for group in held.groups]
+        if min(held.shares) > _PART and _differ(*kinds):
+            return [
+                found
+                for group in held.groups
+                for found in by_contents(cell, at, group, group, depth - 1, hum=hum)
+            ]
+    refined = _with_faint(refined, told, agreeing, weights, hum=hum)
+    return [(refined, agreeing)] if held.uneven < UNEVEN else []
+
+
+def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
+    """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
+    orders, sites = np.array(cell.orders), np.array(cell.sites)
+    for half, folding in FOLDINGS.items():
+        if _off(orders, sites + half, sites).max() > _MOVED * cell.width:
+            continue
+        place = torch.einsum("ij,tjhw->tihw", sent(folding, at.place), at.place) % 1
+        folded = at._replace(place=torch.where(place >= 1, 0.0, place))
+        smaller = mean_cell(folded, inside, np.array(folding) @ orders, cell.window, hum=hum, weights=weights)
+        if smaller is None:
+            continue
+        once = np.array(smaller.sites) @ np.linalg.inv(folding).T
+        every = np.concatenate([once, once + half]) % 1
+        new = _off(orders, every, sites) > cell.width
+        bright = np.tile(smaller.intensities, 2)[new].tolist()
+        places = tuple((float(a), float(b)) for a, b in every[new])
+        return replace(cell, sites=cell.sites + places, intensities=cell.intensities + tuple(bright))
+    return cell
+
+
+def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each of some sites to the nearest of others, in pixels."""
+    gap = sites[:, None] - others
+    steps = (gap - np.round(gap))[:, :, None] + cells_around(1)
+    off: np.ndarray = np.linalg.norm(steps @ np.linalg.inv(orders).T, axis=3).min((1, 2))
+    return off
+
+
+def _differ(one: Cell | None, other: Cell | None) -> bool:
+    """Whether two cells on one lattice have columns in different places, or of different brightness."""
+    if one is None or other is None:
+        return False
+    real = np.linalg.inv(np.array(one.orders)).T
+    gap = np.array(one.sites)[:, None] - np.array(other.sites)
+    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    if len(set(nearest.tolist())) < max(away.shape) or away.min(1).max() > _MOVED * one.width:
+        return True
+    bright, beside = (np.array(cell.intensities) / sum(cell.intensities) for cell in (one, other))
+    return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())
