@@ -1,6 +1,7 @@
 """Columns of exactly known shape, and the Cramer-Rao bound of what can be known of them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from torchmotif.datasets import Specimen, with_edge, with_patch
 from torchmotif.datasets.render import Window, gaussians
 
 
@@ -99,3 +101,15 @@ def recall_and_precision(
         for there, at in ((positions, truth), (truth, positions))
     )
     return float(recall), float(precision)
+
+
+STEPPED: dict[str, Callable[[Specimen, float, float], Specimen]] = {
+    "edge": lambda specimen, high, wide: with_edge(specimen, high, edge_px=wide),
+    "substrate": lambda specimen, high, wide: with_edge(specimen, high, edge_px=wide, crystal="everywhere"),
+    "patch": lambda specimen, high, wide: with_patch(specimen, high, edge_px=wide),
+}
+
+
+def drawn(specimen: Specimen, seed: int = 0) -> torch.Tensor:
+    """Counts of its own dose."""
+    return torch.as_tensor(specimen.draw(1.0, torch.Generator().manual_seed(seed)).data)
