@@ -20,6 +20,7 @@ __all__ = [
     "rise_within",
     "variance_of_steps",
     "weights_in_cells",
+    "weights_of",
 ]
 
 # Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
@@ -102,13 +103,22 @@ def weights_in_cells(
     That is noise, of which there is more on the bright side of a step, and what is left of the step: as much as it rises within half a cell.
     """
     fine = without_slow(rest, inside, constant)
-    rise = rise_within(tiles, max(1, round(_HALF * constant)))
+    assert tiles.under is not None  # noqa: S101
+    sharp = replace(tiles, under=without_slow(tiles.under, tiles.measured, constant))
+    rise = rise_within(sharp, max(1, round(_HALF * constant)))
     variance = measured_mean(fine.square(), inside, _AROUND * constant, (1.0, 1.0))
     number = inside.sum().clamp(min=1)
     # Where there is hardly any noise, what the blur is rounded by would tell the weights.
     variance = torch.maximum(variance, _LEAST * (variance * inside).sum() / number)
     weights = inside / (variance + rise.square()).clamp(min=1e-30)
     return weights * (number / weights.sum().clamp(min=1e-30))
+
+
+def weights_of(
+    tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
+) -> Bool[Tensor, "t h w"] | Float[Tensor, "t h w"]:
+    """Weights of some pixels where local phases are measured, see `weights_in_cells`; all the same where no tile has a step."""
+    return inside if tiles.step is None else weights_in_cells(tiles, tiles.level, inside, constant)
 
 
 def level_without_slow(

@@ -12,6 +12,7 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
+from torchmotif.columns._beside_steps import weights_of
 from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._filters import without_slow
 from torchmotif.columns._local_phase import Placed, local_orders, placed
@@ -73,14 +74,15 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         for first, length in zip(lattice.corner, tiles.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    level, usable = (
-        one[lattice.window, None, rows, cols].contiguous() for one in (tiles.level, tiles.usable)
+    weights = weights_of(tiles, tiles.usable, longest)
+    level, usable, weights = (
+        one[lattice.window, None, rows, cols].contiguous() for one in (tiles.level, tiles.usable, weights)
     )
     if sigma > min(level.shape[1:]):
         return None
-    strongest = _strongest(level, usable, lattice.vectors, sigma, hum=hum)
-    chosen = _refined(level, usable, strongest, sigma)
-    at = placed(level, usable, sent(chosen, level), sigma, steps=tiles.step is not None)
+    strongest = _strongest(level, weights, lattice.vectors, sigma, hum=hum)
+    chosen = _refined(level, weights, strongest, sigma)
+    at = placed(level, weights, sent(chosen, level), sigma, steps=tiles.step is not None)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 
