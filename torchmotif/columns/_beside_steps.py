@@ -20,7 +20,6 @@ __all__ = [
     "rise_within",
     "variance_of_steps",
     "weights_in_cells",
-    "weights_of",
 ]
 
 # Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
@@ -114,17 +113,13 @@ def weights_in_cells(
     return weights * (number / weights.sum().clamp(min=1e-30))
 
 
-def weights_of(
-    tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
-) -> Bool[Tensor, "t h w"] | Float[Tensor, "t h w"]:
-    """Weights of some pixels where local phases are measured, see `weights_in_cells`; all the same where no tile has a step."""
-    return inside if tiles.step is None else weights_in_cells(tiles, tiles.level, inside, constant)
-
-
 def level_without_slow(
     tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
 ) -> Float[Tensor, "t h w"]:
-    """The level of tiles, where they have a step without what changes little within a lattice constant: what is left of it has more of weak orders than their columns."""
+    """The level of tiles, where they have a step without what changes little within a lattice constant.
+
+    What is left of it has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
+    """
     if tiles.step is None:
         return tiles.level
     fine = without_slow(tiles.level, inside, constant)

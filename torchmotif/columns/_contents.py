@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
@@ -33,14 +33,9 @@ class Contents(NamedTuple):
 
 
 def contents(
-    where: Located,
-    inside: Bool[Tensor, "t h w"],
-    real: np.ndarray,
-    width: float,
-    along: float = 0.0,
-    weights: Float[Tensor, "t h w"] | None = None,
+    where: Located, inside: Bool[Tensor, "t h w"], real: np.ndarray, width: float, along: float = 0.0
 ) -> Contents:
-    """Whether some pixels of a lattice hold the same, from the structure factors of blocks; see `sites_of` for `along`, `folded` for `weights`.
+    """Whether some pixels of a lattice hold the same, from the structure factors of blocks; see `sites_of` for `along`.
 
     Two kinds are told apart along the first principal component, learnt from every other pixel and tested on the rest; how uneven they are is
     the covariance of both halves, which has no noise.
@@ -53,7 +48,7 @@ def contents(
     bins = bins_of(real)
     waves = Waves.of(bins, real).across(along)
     waves = waves.some(waves.square < _FINEST / width**2)
-    factors, noise, pixels = _factors(where, inside, weights, (block, t * down * across), bins, waves)
+    factors, noise, pixels = _factors(where, inside, (block, t * down * across), bins, waves)
     factors *= np.tile(np.exp(-2 * np.pi**2 * width**2 * waves.square), 2)  # as such columns weigh them
     kept = np.flatnonzero(np.isfinite(noise).all(0) & (noise > 0).all(0))
     if len(kept) < _FEWEST or len(waves.square) == 0:
@@ -106,7 +101,6 @@ def _less_mean(scaled: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def _factors(
     where: Located,
     inside: Tensor,
-    weights: Tensor | None,
     blocks: tuple[Tensor, int],
     bins: tuple[int, int],
     waves: Waves,
@@ -116,23 +110,20 @@ def _factors(
     _, h, w = inside.shape
     row, col = (torch.arange(n, device=inside.device, dtype=torch.int32) for n in (h, w))
     part = (row[:, None] + col) % 2 * count + block
-    few, cells = torch.zeros(4, 2 * count, dtype=torch.float64, device=inside.device), math.prod(bins)
+    few, cells = torch.zeros(2, 2 * count, dtype=torch.float64, device=inside.device), math.prod(bins)
     sums = torch.zeros(2 * count * cells, dtype=torch.float64, device=inside.device)
-    for some, mine, place, pixels, weighed in _CHUNK.split(
-        inside, part, where.place, where.level, inside if weights is None else weights
-    ):
-        which, weight = mine.flatten().long(), (weighed * some).flatten().double()
-        level = pixels.flatten() * weight
-        few.index_add_(1, which, torch.stack([some.flatten().double(), weight, weight**2, level**2]))
+    for some, mine, place, pixels in _CHUNK.split(inside, part, where.place, where.level):
+        which, level = mine.flatten().long(), (pixels * some).flatten().double()
+        few[0].scatter_add_(0, which, some.flatten().double())
         sums.scatter_add_(0, which * cells + bin_of(place, bins).flatten(), level)
+        few[1].scatter_add_(0, which, level.square_())
     host = torch.cat([few.flatten(), sums]).cpu().numpy()
-    number, total, own, square = host[: few.numel()].reshape(4, 2, count)
+    number, square = host[: few.numel()].reshape(2, 2, count)
     image = host[few.numel() :].reshape(2 * count, *bins)
     found = np.fft.fft2(image)[:, waves.order[:, 0], waves.order[:, 1]].reshape(2, count, -1)
+    enough = number > 0.3 * number.max()
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Of as many pixels of one weight (Kish 1965).
-        alike = np.nan_to_num(total**2 / own)
-        found = found / total[..., None]
+        found = found / number[..., None]
         # Of both parts of a factor: the pixels' scatter, most of which is noise.
-        noise = np.where(alike > 0.3 * alike.max(), np.sqrt(square / 2) / total, np.nan)
+        noise = np.where(enough, np.sqrt(square / number / number / 2), np.nan)
     return np.concatenate([found.real, found.imag], axis=2), noise, number.sum(0)

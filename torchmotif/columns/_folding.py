@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
-from torchmotif.columns._beside_steps import weights_of
+from torchmotif.columns._beside_steps import level_without_slow
 from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._filters import without_slow
 from torchmotif.columns._local_phase import Placed, local_orders, placed
@@ -74,15 +74,19 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         for first, length in zip(lattice.corner, tiles.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    weights = weights_of(tiles, tiles.usable, longest)
-    level, usable, weights = (
-        one[lattice.window, None, rows, cols].contiguous() for one in (tiles.level, tiles.usable, weights)
+    steps = tiles.step is not None
+    images = (
+        tiles.level,
+        tiles.usable,
+        *((level_without_slow(tiles, tiles.usable, longest),) if steps else ()),
     )
+    level, usable, *more = (one[lattice.window, None, rows, cols].contiguous() for one in images)
+    fine = more[0] if steps else level
     if sigma > min(level.shape[1:]):
         return None
-    strongest = _strongest(level, weights, lattice.vectors, sigma, hum=hum)
-    chosen = _refined(level, weights, strongest, sigma)
-    at = placed(level, weights, sent(chosen, level), sigma, steps=tiles.step is not None)
+    strongest = _strongest(fine, usable, lattice.vectors, sigma, hum=hum)
+    chosen = _refined(fine, usable, strongest, sigma)
+    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 

@@ -10,8 +10,7 @@ from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._contents import contents
 from torchmotif.columns._folding import along_rows, mean_cell
-from torchmotif.columns._filters import without_slow
-from torchmotif.columns._territories import Located, lattice_constant
+from torchmotif.columns._territories import Located
 from torchmotif.columns.model import FOLDINGS, Cell
 
 __all__ = ["UNEVEN", "by_contents"]
@@ -37,7 +36,6 @@ def by_contents(
     *,
     hum: bool,
     weighed: tuple[Located, Tensor] | None = None,
-    beside: Tensor | None = None,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
@@ -48,38 +46,17 @@ def by_contents(
     refined = mean_cell(told, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []
-    fine = at if beside is None else at._replace(level=without_slow(at.level, beside, lattice_constant(cell)))
-    along = along_rows(inside, hum=hum)
-    held = contents(fine, inside, np.linalg.inv(vectors).T, refined.width, along, beside)
+    held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        kinds = [
-            mean_cell(at, group, vectors, cell.window, hum=hum, weights=_within(beside, group))
-            for group in held.groups
-        ]
+        kinds = [mean_cell(at, group, vectors, cell.window, hum=hum) for group in held.groups]
         if min(held.shares) > _PART and _differ(*kinds):
             return [
                 found
                 for group in held.groups
-                for found in by_contents(
-                    cell,
-                    at,
-                    group,
-                    group,
-                    depth - 1,
-                    hum=hum,
-                    weighed=None if beside is None else (at, _within(beside, group)), beside=beside,
-                )
+                for found in by_contents(cell, at, group, group, depth - 1, hum=hum)
             ]
     refined = _with_faint(refined, told, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []
-
-
-def _within(weights: Tensor | None, inside: Tensor) -> Tensor | None:
-    """Weights in some pixels, 1 in their mean."""
-    if weights is None:
-        return None
-    own = weights * inside
-    return own * (inside.sum() / own.sum().clamp(min=1e-30))
 
 
 def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
@@ -111,26 +88,14 @@ def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarra
 
 
 def _differ(one: Cell | None, other: Cell | None) -> bool:
-    """Whether two cells on one lattice have columns in different places, or of different brightness.
-
-    A faint site that one of them alone has tells nothing: noise hides it in the other. Nor does a shift of them all: pixels lie beside where they are placed.
-    """
+    """Whether two cells on one lattice have columns in different places, or of different brightness."""
     if one is None or other is None:
         return False
     real = np.linalg.inv(np.array(one.orders)).T
-    bright, beside = (np.array(cell.intensities) / sum(cell.intensities) for cell in (one, other))
     gap = np.array(one.sites)[:, None] - np.array(other.sites)
-    shift, pairs = np.zeros(2), np.zeros(0, int)
-    for _ in range(2):
-        gap = gap - shift
-        gap -= np.round(gap)
-        away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
-        nearest = away.argmin(1)
-        pairs = np.flatnonzero(away.argmin(0)[nearest] == np.arange(len(nearest)))
-        weight = np.minimum(bright[pairs], beside[nearest[pairs]])
-        shift = np.average(gap[pairs, nearest[pairs]], axis=0, weights=weight)
-    alone = np.concatenate([np.delete(bright, pairs), np.delete(beside, nearest[pairs])])
-    if away[pairs, nearest[pairs]].max() > _MOVED * one.width:
+    away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
+    nearest = away.argmin(1)
+    if len(set(nearest.tolist())) < max(away.shape) or away.min(1).max() > _MOVED * one.width:
         return True
-    changed = np.abs(bright[pairs] - beside[nearest[pairs]])
-    return bool(np.concatenate([changed, alone]).max() > _BRIGHTER * bright.max())
+    bright, beside = (np.array(cell.intensities) / sum(cell.intensities) for cell in (one, other))
+    return bool(np.abs(bright - beside[nearest]).max() > _BRIGHTER * bright.max())

@@ -194,13 +194,15 @@ def placed(
 ) -> Placed:
     """The place of every pixel in its cell, by the local phases of two orders; `steps` of the background may have been taken off.
 
-    Vectors are the cell's own orders; that of a superlattice is placed by those of the lattice, and by the weak ones of its own in a `fine` image if that is given.
+    Vectors are the cell's own orders; that of a superlattice is placed by those of the lattice, and by the weak ones of its own. Phases are those in a `fine` image if that is given.
     """
     _, h, w = level.shape
-    orders = local_orders(level, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
-    sign = (
-        orders if superlattice is None else superlattice.sign(level if fine is None else fine, usable, sigma)
-    )
+    seen = level if fine is None else fine
+    orders = local_orders(seen, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
+    if seen is not level:
+        windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
+        orders.field[:, -2] = windows.mean(level, mask)
+    sign = orders if superlattice is None else superlattice.sign(seen, usable, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
     carrier = ((g[:, 0, None] * row % 1)[:, :, None] + (g[:, 1, None] * col % 1)[:, None]).to(level.dtype)
