@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmotif.columns._beside_steps import are_stepped, range_within, rise_at, rise_within
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import pairs_within
+from torchmotif.columns._search import is_rare
 from torchmotif.columns._territories import lattice_constant
 from torchmotif.columns.model import ImageModel
 
@@ -101,6 +102,18 @@ class OverSteps(NamedTuple):
         # Between rows that are far apart a column has none beside it.
         apart = max(lattice_constant(cell) for cell in model.cells)
         return few & ~there & ~_last(fit, there, apart)
+
+    def alone(
+        self, fit: Fit, covariance: Float[Tensor, "n 3 3"], there: Bool[Tensor, " n"]
+    ) -> Bool[Tensor, " n"]:
+        """Which columns of a tile with a step may be its noise, or what the step leaves, and have none beside them that is clear, or `there` by a mean cell."""
+        assert fit.tiles.step is not None  # noqa: S101
+        error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), self.errors[:, 0])
+        clear = there | is_rare(fit, fit.intensity / error.clamp(min=1e-9), fit.tile)
+        few = are_stepped(fit.tiles.step)[fit.tile] & ~clear
+        i, j = pairs_within(fit.spread, _BESIDE * fit.spacing)
+        beside = torch.zeros_like(fit.tile).index_add_(0, i, clear[j].long())
+        return few & (beside == 0)
 
 
 def _last(fit: Fit, others: Bool[Tensor, " n"], apart: float = 0.0) -> Bool[Tensor, " n"]:

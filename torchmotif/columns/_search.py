@@ -22,6 +22,7 @@ __all__ = [
     "converge",
     "converge_common",
     "fit_tiles",
+    "is_rare",
     "is_significant",
     "revised",
     "set_out",
@@ -268,13 +269,18 @@ def _left_over(
     # Where columns are not quite Gaussian the residual is rougher than noise: then that roughness is the noise.
     roughness = _medians(height, tile, len(fit.data)) / _MEDIAN
     height = height / torch.clamp(roughness, min=filter_gain(fit.spacing))[tile]
-    _, h, w = fit.tiles.shape
-    expected = h * w * maxima_density(height, fit.spacing)
-    count = fit.in_tiles(torch.ones_like(fit.intensity))
-    clear = (expected <= _FALSE_EXTRA * count[tile]) & (height > 2) & open_[tile]
+    clear = is_rare(fit, height, tile) & open_[tile]
     spread = fit.tiles.spread(at, tile) / fit.axes
     known = fit.tiles.spread(others, other_tile) / fit.axes
     return at, tile, clear & ~is_near(spread, known, _APART * fit.spacing)
+
+
+def is_rare(fit: Fit, height: Float[Tensor, " n"], tile: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Which maxima of tiles, so many standard deviations high, noise has hardly ever beside so many columns as the tile has."""
+    _, h, w = fit.tiles.shape
+    expected = h * w * maxima_density(height, fit.spacing)
+    count = fit.in_tiles(torch.ones_like(fit.intensity))
+    return (expected <= _FALSE_EXTRA * count[tile]) & (height > 2)
 
 
 def _medians(values: Float[Tensor, " n"], tile: Int[Tensor, " n"], tiles: int) -> Float[Tensor, " t"]:
