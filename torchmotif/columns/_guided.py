@@ -1,7 +1,7 @@
 """Columns that do not stand out by themselves, where the mean cell of the crystal around them says that one is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -172,11 +172,11 @@ class Sites:
         """Of a pixel at each place with that part of the height of a column above the background."""
         noise = Noise.of(model.noise, intensity.device)
         level = torch.add(noise.low, intensity, alpha=part / model.area)
-        if self.tiles.step is None:
-            return noise.variance(level)
-        # On the bright side of a step there is more noise: by the pixel there, or the dark background where this is less.
-        here = self.tiles.at(self.tiles.data, self.positions, self.tile)
-        here = torch.where(are_stepped(self.tiles.step)[self.tile], here, level)
+        # Where the background is bright there is more noise: by the mean around, or the dark background where this is less.
+        side = max(1, round(self.spacing * min(model.axes)))
+        mean = F.avg_pool2d(self.tiles.data[:, None], side, ceil_mode=True)
+        squares = replace(self.tiles, data=mean[:, 0])
+        here = squares.at(squares.data, (self.positions - side / 2) / side, self.tile)
         return noise.variance(torch.maximum(here, level))
 
     def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> Bool[Tensor, " k"]:
