@@ -1,6 +1,5 @@
 """Sums over the neighbours of columns in a fit, in Gaussian windows."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -42,8 +41,14 @@ class Around(NamedTuple):
 
     def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Weighted sums of the neighbours' values."""
-        image = torch.zeros(math.prod(self.shape), device=values.device).index_add_(
-            0, self.pixel, values.float()
+        return self.every(values[:, None])[:, 0] - self.own * values
+
+    def every(self, values: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Weighted sums of several values, with their own."""
+        (sheets, h, w), (_, k) = self.shape, values.shape
+        image = torch.zeros(k, sheets * h * w, device=values.device).index_add_(
+            1, self.pixel, values.float().mT
         )
-        every = self.windows.sums(image.view(self.shape))[self.nodes].double()
-        return every - self.own * values
+        found = self.windows.sums(image.view(k * sheets, h, w))
+        sheet, i, j = self.nodes
+        return found.view(k, sheets, *found.shape[1:])[:, sheet, i, j].mT.double()

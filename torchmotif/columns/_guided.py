@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._around import Around
-from torchmotif.columns._beside_steps import are_stepped, rise_at
+from torchmotif.columns._beside_steps import rise_at
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise

@@ -1,5 +1,6 @@
 """Columns that keep their place follow what those of their kind around them have in common."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from torchmotif.columns._around import Around
 from torchmotif.columns._beside_steps import are_stepped
+from torchmotif.columns._filters import blur
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._neighbours import as_index
@@ -24,6 +26,8 @@ _ROUNDS = 8  # of shifts, after each of which the others are fitted anew
 # some ten independent windows reach 2 once in a thousand times.
 # Once they are clear, what is left of them is followed down to a part of the noise.
 _CLEAR, _LEFT = 3.0, 0.3
+# Widths between places that are tried, and by how much the logarithm of the likelihood of one must be greater.
+_STRIDE, _LIKELIER, _TELLS = 0.7, 8.0, 2.0
 _FURTHEST = 0.5  # widths, in one round
 _MOST = 0.7  # of the spacing, in all: a column farther from its place would be another's
 
@@ -50,7 +54,15 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
         return sites
     held, site = held[chosen], site[chosen]
     group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
-    begun, width = fit.positions[held], fit.shape.width.double()
+    first, width = fit.positions[held], fit.shape.width.double()
+    leap = _leaps(fit, held, (group, groups), sites.intensity[site] * sites.part[site], sites, model)
+    far = as_index((leap != 0).any(dim=1))
+    if len(far):
+        fit.positions = fit.positions.index_add(0, held, leap)
+        fit.look()
+        converge(fit, STEPS, fit.next_to(held[far]))
+        fit.assemble(fit.expected, fit.stale())
+    begun = fit.positions[held]
     most = _MOST * sites.spacing * fit.axes
     clear = torch.ones(groups, dtype=torch.bool, device=group.device)
     common, share = torch.zeros_like(begun), torch.ones_like(begun)
@@ -74,7 +86,41 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
         fit.look()
         converge(fit, STEPS, fit.next_to(held[changed]))
         fit.assemble(fit.expected, fit.stale())
-    return replace(sites, positions=sites.positions.index_add(0, site, fit.positions[held] - begun))
+    return replace(sites, positions=sites.positions.index_add(0, site, fit.positions[held] - first))
+
+
+def _leaps(
+    fit: Fit,
+    rows: Int[Tensor, " k"],
+    group: tuple[Int[Tensor, " k"], int],
+    bright: Float[Tensor, " k"],
+    sites: Sites,
+    model: ImageModel,
+) -> Float[Tensor, "k 2"]:
+    """How far from where columns are held those of a group around each are likelier to be, with the intensities that the mean cell says; 0 where no place is."""
+    across = tuple(max(1, round(_STRIDE * side)) for side in model.width)
+    reach = [
+        int(_MOST * sites.spacing * along / side) for along, side in zip(model.axes, across, strict=True)
+    ]
+    grid = [torch.arange(-n, n + 1, device=rows.device) * side for n, side in zip(reach, across, strict=True)]
+    offset = torch.cartesian_prod(*grid).double()
+    here = len(offset) // 2
+    sigma = model.width[0] / model.axes[0]
+    told = blur((fit.data - fit.expected) * fit.weights, sigma, model.axes)
+    known = blur(fit.weights, sigma / 2**0.5, model.axes) / (4 * math.pi * model.area / (2 * math.pi))
+    at, tile = fit.positions[rows, None] + offset, fit.tile[rows, None].expand(-1, len(offset))
+    both = fit.tiles.at(torch.stack([told, known], dim=3), at.flatten(0, 1), tile.flatten())
+    product, square = both.view(*tile.shape, 2).unbind(2)
+    own = torch.exp(-(offset / fit.shape.width).square().sum(1) / 4)
+    product = product + (fit.intensity[rows] * square[:, here])[:, None] * own
+    likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
+    # Those on the dark side of a step would tell where those on the bright side are.
+    likelihood = likelihood * (_TELLS / (bright.square() * square[:, here]).clamp(min=1e-12)).clamp(max=1)[:, None]
+    around = Around.of(fit, rows, *group, _WIDE * sites.reach)
+    total = around.every(likelihood)
+    most, where = total.max(dim=1)
+    found: Tensor = torch.where((most - total[:, here] > _LIKELIER)[:, None], offset[where], 0.0)
+    return found
 
 
 def _of_all(
@@ -121,13 +167,9 @@ def _in_window(
     # The square of a Gaussian window is one of half its variance.
     wide, narrow = (Around.of(fit, rows, *group, one) for one in (sigma, sigma / 2**0.5))
 
-    def sums(around: Around, values: Float[Tensor, "k q"]) -> Float[Tensor, "k q"]:
-        each = [around.sums(one) + around.own * one for one in values.unbind(1)]
-        return torch.stack(each, dim=1)
-
     # What is usual around a place says more of its brightness than noise there. A kind that is not there has none, or less: it stays.
     bright = torch.stack([fit.intensity[rows].double(), torch.ones_like(wide.own)], dim=1)
-    mean = torch.div(*sums(wide, bright).split(1, dim=1)).clamp(min=0)
+    mean = torch.div(*wide.every(bright).split(1, dim=1)).clamp(min=0)
     score, square = mean * told[0], mean**2 * told[1]
-    total = sums(wide, square).clamp(min=1e-12)
-    return sums(wide, score) / total, sums(narrow, square) / total.square()
+    total = wide.every(square).clamp(min=1e-12)
+    return wide.every(score) / total, narrow.every(square) / total.square()
