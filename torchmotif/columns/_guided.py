@@ -1,7 +1,7 @@
 """Columns that do not stand out by themselves, where the mean cell of the crystal around them says that one is."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -175,9 +175,12 @@ class Sites:
         # Where the background is bright there is more noise: by the mean around, or the dark background where this is less.
         side = max(1, round(self.spacing * min(model.axes)))
         mean = F.avg_pool2d(self.tiles.data[:, None], side, ceil_mode=True)
-        squares = replace(self.tiles, data=mean[:, 0])
-        here = squares.at(squares.data, (self.positions - side / 2) / side, self.tile)
-        return noise.variance(torch.maximum(here, level))
+        m, n = mean.shape[2:]
+        row, col = (
+            at.clamp(0, last)
+            for at, last in zip((self.positions / side).long().T, (m - 1, n - 1), strict=True)
+        )
+        return noise.variance(torch.maximum(mean[self.tile, 0, row, col], level))
 
     def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> Bool[Tensor, " k"]:
         """Which kinds of place hold nothing once a part of a window is fitted: what their cell shows there are others' columns.

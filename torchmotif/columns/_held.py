@@ -115,7 +115,9 @@ def _leaps(
     product = product + (fit.intensity[rows] * square[:, here])[:, None] * own
     likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
     # Those on the dark side of a step would tell where those on the bright side are.
-    likelihood = likelihood * (_TELLS / (bright.square() * square[:, here]).clamp(min=1e-12)).clamp(max=1)[:, None]
+    likelihood = (
+        likelihood * (_TELLS / (bright.square() * square[:, here]).clamp(min=1e-12)).clamp(max=1)[:, None]
+    )
     around = Around.of(fit, rows, *group, _WIDE * sites.reach)
     total = around.every(likelihood)
     most, where = total.max(dim=1)
