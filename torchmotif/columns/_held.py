@@ -1,6 +1,5 @@
 """Columns that keep their place follow what those of their kind around them have in common."""
 
-import math
 from dataclasses import replace
 
 import torch
@@ -26,7 +25,9 @@ _ROUNDS = 8  # of shifts, after each of which the others are fitted anew
 # some ten independent windows reach 2 once in a thousand times.
 # Once they are clear, what is left of them is followed down to a part of the noise.
 _CLEAR, _LEFT = 3.0, 0.3
-# Widths between places that are tried, and by how much the logarithm of the likelihood of one must be greater.
+# Widths between places that are tried, and by how much the logarithm of the likelihood of one must be greater, as it is by chance once in 30,000 places. Of its squared
+# standard deviations no column tells more than so many. Tried on PbTiO3 of two domains, one of which lies on a background ten times as high: with no such bound 0.90 of its columns are found, with it
+# 0.96. What moves with the others was not measured.
 _STRIDE, _LIKELIER, _TELLS = 0.7, 8.0, 2.0
 _FURTHEST = 0.5  # widths, in one round
 _MOST = 0.7  # of the spacing, in all: a column farther from its place would be another's
@@ -55,7 +56,7 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     held, site = held[chosen], site[chosen]
     group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
     first, width = fit.positions[held], fit.shape.width.double()
-    leap = _leaps(fit, held, (group, groups), sites.intensity[site] * sites.part[site], sites, model)
+    leap = _leaps(fit, sites, model, held, site)
     far = as_index((leap != 0).any(dim=1))
     if len(far):
         fit.positions = fit.positions.index_add(0, held, leap)
@@ -90,36 +91,37 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
 
 
 def _leaps(
-    fit: Fit,
-    rows: Int[Tensor, " k"],
-    group: tuple[Int[Tensor, " k"], int],
-    bright: Float[Tensor, " k"],
-    sites: Sites,
-    model: ImageModel,
+    fit: Fit, sites: Sites, model: ImageModel, rows: Int[Tensor, " k"], site: Int[Tensor, " k"]
 ) -> Float[Tensor, "k 2"]:
-    """How far from where columns are held those of a group around each are likelier to be, with the intensities that the mean cell says; 0 where no place is."""
-    across = tuple(max(1, round(_STRIDE * side)) for side in model.width)
-    reach = [
+    """From where columns are held to where those of their kind around them are likelier to be, with the intensities that the mean cell says; 0 where no place is.
+
+    Steps by the slope of the likelihood lead nowhere from a place that is more than a width away.
+    """
+    across = [max(1, round(_STRIDE * side)) for side in model.width]
+    counts = [
         int(_MOST * sites.spacing * along / side) for along, side in zip(model.axes, across, strict=True)
     ]
-    grid = [torch.arange(-n, n + 1, device=rows.device) * side for n, side in zip(reach, across, strict=True)]
+    grid = [
+        torch.arange(-n, n + 1, device=rows.device) * side for n, side in zip(counts, across, strict=True)
+    ]
     offset = torch.cartesian_prod(*grid).double()
     here = len(offset) // 2
+    # Products of Gaussians with what is left, and with themselves.
     sigma = model.width[0] / model.axes[0]
     told = blur((fit.data - fit.expected) * fit.weights, sigma, model.axes)
-    known = blur(fit.weights, sigma / 2**0.5, model.axes) / (4 * math.pi * model.area / (2 * math.pi))
-    at, tile = fit.positions[rows, None] + offset, fit.tile[rows, None].expand(-1, len(offset))
-    both = fit.tiles.at(torch.stack([told, known], dim=3), at.flatten(0, 1), tile.flatten())
+    known = blur(fit.weights, sigma / 2**0.5, model.axes) / (2 * model.area)
+    tried, tile = fit.positions[rows, None] + offset, fit.tile[rows, None].expand(-1, len(offset))
+    both = fit.tiles.at(torch.stack([told, known], dim=3), tried.flatten(0, 1), tile.flatten())
     product, square = both.view(*tile.shape, 2).unbind(2)
     own = torch.exp(-(offset / fit.shape.width).square().sum(1) / 4)
     product = product + (fit.intensity[rows] * square[:, here])[:, None] * own
+    bright = (sites.intensity * sites.part)[site]
     likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
     # Those on the dark side of a step would tell where those on the bright side are.
-    likelihood = (
-        likelihood * (_TELLS / (bright.square() * square[:, here]).clamp(min=1e-12)).clamp(max=1)[:, None]
-    )
-    around = Around.of(fit, rows, *group, _WIDE * sites.reach)
-    total = around.every(likelihood)
+    tells = bright.square() * square[:, here]
+    likelihood = likelihood * (_TELLS / tells.clamp(min=1e-12)).clamp(max=1)[:, None]
+    group = sites.tile[site] * sites.kinds + sites.kind[site]
+    total = Around.of(fit, rows, group, len(fit.data) * sites.kinds, _WIDE * sites.reach).every(likelihood)
     most, where = total.max(dim=1)
     found: Tensor = torch.where((most - total[:, here] > _LIKELIER)[:, None], offset[where], 0.0)
     return found
