@@ -122,8 +122,18 @@ def _leaps(
     likelihood = likelihood * (_TELLS / tells.clamp(min=1e-12)).clamp(max=1)[:, None]
     group = sites.tile[site] * sites.kinds + sites.kind[site]
     total = Around.of(fit, rows, group, len(fit.data) * sites.kinds, _WIDE * sites.reach).every(likelihood)
-    most, where = total.max(dim=1)
-    found: Tensor = torch.where((most - total[:, here] > _LIKELIER)[:, None], offset[where], 0.0)
+    gain = total - total[:, here, None]
+    most, where = gain.max(dim=1)
+    leaps = most > _LIKELIER
+    # Where others of its kind have leapt, as in a domain, fewer columns around tell: at borders and walls.
+    sums = gain.new_zeros(len(fit.data) * sites.kinds, 3)
+    sums.index_add_(
+        0, group, torch.cat([offset[where], torch.ones_like(most)[:, None]], dim=1) * leaps[:, None]
+    )
+    usual = sums[:, :2] / sums[:, 2:].clamp(min=1)
+    same = torch.cdist(usual, offset).argmin(dim=1)[group]
+    also = (sums[group, 2] > 0) & (gain.gather(1, same[:, None])[:, 0] > 0)
+    found: Tensor = torch.where(leaps[:, None], offset[where], torch.where(also[:, None], offset[same], 0.0))
     return found
 
 
