@@ -1,13 +1,15 @@
 """Threads: how many compute, and parts of a work side by side on a CPU."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["MOST_THREADS", "in_threads", "single_threaded", "threads_of_one"]
 
@@ -26,17 +28,23 @@ def single_threaded() -> Iterator[None]:
     Sums then come out the same to the last bit, however many threads or workers there are; and thousands of small steps do
     not each wait for a thread that another program keeps from running.
     """
-    if getattr(_THREAD, "alone", False):  # to look for the libraries takes milliseconds
+    if getattr(_THREAD, "alone", False):
         yield
         return
     before = torch.get_num_threads()
-    with threadpool_limits(1):
+    with _libraries(len(sys.modules)).limit(limits=1):
         _alone()  # MKL within torch is not among the libraries that are limited
         try:
             yield
         finally:
             _THREAD.alone = False
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001  # asked again when there are more
+    """The libraries that are loaded, with so many modules: to look for them takes milliseconds, and only a module brings another."""
+    return ThreadpoolController()
 
 
 def _alone() -> None:
