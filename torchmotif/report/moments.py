@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from torchmotif.layout import ForceLayout
 from torchmotif.noise import moment_variance
@@ -73,7 +74,8 @@ def layout_of(sample: Sample) -> np.ndarray | None:
     if len(sample.index) < _FEWEST:
         return None
     features = sample.moments[:, 1:]  # without the mean, which follows the thickness and what lies on top
-    return np.asarray(ForceLayout(10, random_state=0).fit_transform(features), np.float64)
+    # As a tensor: of an array scikit-learn asks whether it is a table of one of the packages that are installed, and reads of all of them.
+    return np.asarray(ForceLayout(10, random_state=0).fit_transform(torch.from_numpy(features)), np.float64)
 
 
 def spectrum(result: "Shown", sample: Sample) -> InlineSvg | None:
