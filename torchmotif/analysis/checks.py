@@ -53,6 +53,7 @@ _LOST = 0.083
 # Of the columns, those that noise hides where it is more, by those where it is less. Of the images of `benchmarks/columns/disturbed.py` (steps, patches, slopes, seeds 700 to 735 and 800 to 859)
 # those with a recall of 0.95 and more have up to 0.022; of those with less, two of which nothing else was said have 0.092 and 0.099.
 _DROWNED = 0.05
+_ASSUMED = 0.05
 # Of the image, far from all columns though as bright: of three grains at 1/100 of the dose, nearly all found, 0 to 0.09, at 1/200 and 1/250 0.15 to 0.93.
 _AS_BRIGHT = 0.15
 _EMPTY = 0.75  # of the image without columns, or unmeasured
@@ -83,6 +84,7 @@ def findings(looked: Looked) -> list[str]:
         _close,
         _lost,
         _drowned,
+        _assumed,
         _step,
         _extent,
         _motifs,
@@ -288,20 +290,29 @@ def _close(looked: Looked) -> str | None:
 
 
 def _lost(looked: Looked) -> str | None:
-    if looked.rest.lost <= _LOST:
+    if looked.rest.noisy.lost <= _LOST:
         return None
     return (
-        f"where the background is bright {looked.rest.lost:.0%} more of the lattice's places hold no column than where it is dark: its noise hides faint columns there, or "
+        f"where the background is bright {looked.rest.noisy.lost:.0%} more of the lattice's places hold no column than where it is dark: its noise hides faint columns there, or "
         "the crystal ends and columns at its end may be false; leave it out with mask=, or take an image of a higher dose"
     )
 
 
 def _drowned(looked: Looked) -> str | None:
-    if looked.rest.drowned <= _DROWNED:
+    if looked.rest.noisy.drowned <= _DROWNED:
         return None
     return (
-        f"where the background is bright its noise hides about {looked.rest.drowned:.0%} of all columns: so many would not stand out there, if they are like those found where it is dark; "
+        f"where the background is bright its noise hides about {looked.rest.noisy.drowned:.0%} of all columns: so many would not stand out there, if they are like those found where it is dark; "
         "leave the bright part out with mask=, or take an image of a higher dose"
+    )
+
+
+def _assumed(looked: Looked) -> str | None:
+    if looked.rest.noisy.assumed <= _ASSUMED:
+        return None
+    return (
+        f"{looked.rest.noisy.assumed:.0%} of the columns are where the lattice has them elsewhere: where the background is bright its noise hides whether they are, and a domain in which they lie "
+        "otherwise would not be seen; leave the bright part out with mask=, or take an image of a higher dose"
     )
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._around import Around
-from torchmotif.columns._beside_steps import rise_at
+from torchmotif.columns._beside_steps import are_stepped, rise_at
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index, as_indices, nearest_within
 from torchmotif.columns._noise import Noise
@@ -51,6 +52,8 @@ _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
 # of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, without asking for the thickness two; a perovskite on two thicknesses is the same to 0.003 with both.
 _USUAL_THICKNESS = 400.0
+# Times the variance on the darkest background, from which on that of a brighter one is taken: a mean of pixels has noise, and where a background is even all columns of a kind stand out alike.
+_MORE = 1.5
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
@@ -172,15 +175,23 @@ class Sites:
         """Of a pixel at each place with that part of the height of a column above the background."""
         noise = Noise.of(model.noise, intensity.device)
         level = torch.add(noise.low, intensity, alpha=part / model.area)
-        # Where the background is bright there is more noise: by the mean around, or the dark background where this is less.
-        side = max(1, round(self.spacing * min(model.axes)))
-        mean = F.avg_pool2d(self.tiles.data[:, None], side, ceil_mode=True)
-        m, n = mean.shape[2:]
+        # Where the background is bright there is more noise: by what lies under columns beside a step, else by the mean of as many pixels as a cell has.
+        side = max(1, round(self.reach * min(model.axes)))
+        mean = F.avg_pool2d(self.tiles.data[:, None], side, ceil_mode=True)[:, 0]
+        m, n = mean.shape[1:]
         row, col = (
             at.clamp(0, last)
             for at, last in zip((self.positions / side).long().T, (m - 1, n - 1), strict=True)
         )
-        return noise.variance(torch.maximum(mean[self.tile, 0, row, col], level))
+        usual = max(
+            (sum(cell.intensities) * abs(np.linalg.det(cell.orders)) for cell in model.cells), default=0.0
+        )
+        here = mean[self.tile, row, col] - usual
+        if self.tiles.step is not None and self.tiles.under is not None:
+            under = self.tiles.at(self.tiles.under, self.positions, self.tile)
+            here = torch.where(are_stepped(self.tiles.step)[self.tile], under, here)
+        least, more = noise.variance(level), noise.variance(level + here - noise.low)
+        return torch.where(more > _MORE * least, more, least)
 
     def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> Bool[Tensor, " k"]:
         """Which kinds of place hold nothing once a part of a window is fitted: what their cell shows there are others' columns.

@@ -8,29 +8,22 @@ from torch import Tensor
 
 from torchmotif.columns._around import Around
 from torchmotif.columns._beside_steps import are_stepped
-from torchmotif.columns._filters import blur
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
+from torchmotif.columns._leaps import MOST, NARROW, WIDE, leaps
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._search import STEPS, converge
 from torchmotif.columns.model import ImageModel
 
 __all__ = ["follow"]
 
-# Lattice constants: standard deviations of the windows in which columns of a kind have a shift in common. In the wider one about 40 of them
-# tell it; the other follows walls between domains, where its 8 are sure of it to so many widths.
-_WIDE, _NARROW, _SURE = 1.8, 0.8, 0.1
+_SURE = 0.1  # widths to which the narrower window tells a shift, where it is taken
 _ROUNDS = 8  # of shifts, after each of which the others are fitted anew
 # Mean of the squared shifts over their variance, for a kind in a tile, from which on they are no noise: of noise, whose mean is 1,
 # some ten independent windows reach 2 once in a thousand times.
 # Once they are clear, what is left of them is followed down to a part of the noise.
 _CLEAR, _LEFT = 3.0, 0.3
-# Widths between places that are tried, and by how much the logarithm of the likelihood of one must be greater, as it is by chance once in 30,000 places. Of its squared
-# standard deviations no column tells more than so many. Tried on PbTiO3 of two domains, one of which lies on a background ten times as high: with no such bound 0.90 of its columns are found, with it
-# 0.96. What moves with the others was not measured.
-_STRIDE, _LIKELIER, _TELLS = 0.7, 8.0, 2.0
 _FURTHEST = 0.5  # widths, in one round
-_MOST = 0.7  # of the spacing, in all: a column farther from its place would be another's
 
 
 def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
@@ -56,15 +49,10 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     held, site = held[chosen], site[chosen]
     group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
     first, width = fit.positions[held], fit.shape.width.double()
-    leap = _leaps(fit, sites, model, held, site)
-    far = as_index((leap != 0).any(dim=1))
-    if len(far):
-        fit.positions = fit.positions.index_add(0, held, leap)
-        fit.look()
-        converge(fit, STEPS, fit.next_to(held[far]))
-        fit.assemble(fit.expected, fit.stale())
+    if fit.tiles.step is not None:
+        _leapt(fit, sites, model, held, site)
     begun = fit.positions[held]
-    most = _MOST * sites.spacing * fit.axes
+    most = MOST * sites.spacing * fit.axes
     clear = torch.ones(groups, dtype=torch.bool, device=group.device)
     common, share = torch.zeros_like(begun), torch.ones_like(begun)
     for number in range(_ROUNDS):
@@ -90,51 +78,22 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     return replace(sites, positions=sites.positions.index_add(0, site, fit.positions[held] - first))
 
 
-def _leaps(
-    fit: Fit, sites: Sites, model: ImageModel, rows: Int[Tensor, " k"], site: Int[Tensor, " k"]
-) -> Float[Tensor, "k 2"]:
-    """From where columns are held to where those of their kind around them are likelier to be, with the intensities that the mean cell says; 0 where no place is.
+def _leapt(
+    fit: Fit, sites: Sites, model: ImageModel, held: Int[Tensor, " k"], site: Int[Tensor, " k"]
+) -> None:
+    """Move the held columns of tiles with a step to where those of their kind are likelier to be; fit those beside them anew.
 
-    Steps by the slope of the likelihood lead nowhere from a place that is more than a width away.
+    Their mean cell is that of the dark side, whose domain may be another one.
     """
-    across = [max(1, round(_STRIDE * side)) for side in model.width]
-    counts = [
-        int(_MOST * sites.spacing * along / side) for along, side in zip(model.axes, across, strict=True)
-    ]
-    grid = [
-        torch.arange(-n, n + 1, device=rows.device) * side for n, side in zip(counts, across, strict=True)
-    ]
-    offset = torch.cartesian_prod(*grid).double()
-    here = len(offset) // 2
-    # Products of Gaussians with what is left, and with themselves.
-    sigma = model.width[0] / model.axes[0]
-    told = blur((fit.data - fit.expected) * fit.weights, sigma, model.axes)
-    known = blur(fit.weights, sigma / 2**0.5, model.axes) / (2 * model.area)
-    tried, tile = fit.positions[rows, None] + offset, fit.tile[rows, None].expand(-1, len(offset))
-    both = fit.tiles.at(torch.stack([told, known], dim=3), tried.flatten(0, 1), tile.flatten())
-    product, square = both.view(*tile.shape, 2).unbind(2)
-    own = torch.exp(-(offset / fit.shape.width).square().sum(1) / 4)
-    product = product + (fit.intensity[rows] * square[:, here])[:, None] * own
-    bright = (sites.intensity * sites.part)[site]
-    likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
-    # Those on the dark side of a step would tell where those on the bright side are.
-    tells = bright.square() * square[:, here]
-    likelihood = likelihood * (_TELLS / tells.clamp(min=1e-12)).clamp(max=1)[:, None]
-    group = sites.tile[site] * sites.kinds + sites.kind[site]
-    total = Around.of(fit, rows, group, len(fit.data) * sites.kinds, _WIDE * sites.reach).every(likelihood)
-    gain = total - total[:, here, None]
-    most, where = gain.max(dim=1)
-    leaps = most > _LIKELIER
-    # Where others of its kind have leapt, as in a domain, fewer columns around tell: at borders and walls.
-    sums = gain.new_zeros(len(fit.data) * sites.kinds, 3)
-    sums.index_add_(
-        0, group, torch.cat([offset[where], torch.ones_like(most)[:, None]], dim=1) * leaps[:, None]
-    )
-    usual = sums[:, :2] / sums[:, 2:].clamp(min=1)
-    same = torch.cdist(usual, offset).argmin(dim=1)[group]
-    also = (sums[group, 2] > 0) & (gain.gather(1, same[:, None])[:, 0] > 0)
-    found: Tensor = torch.where(leaps[:, None], offset[where], torch.where(also[:, None], offset[same], 0.0))
-    return found
+    assert fit.tiles.step is not None  # noqa: S101
+    some = as_index(are_stepped(fit.tiles.step)[fit.tile[held]])
+    far = leaps(fit, sites, model, held[some], site[some])
+    moved = held[some[as_index((far != 0).any(dim=1))]]
+    if len(moved):
+        fit.positions = fit.positions.index_add(0, held[some], far)
+        fit.look()
+        converge(fit, STEPS, fit.next_to(moved))
+        fit.assemble(fit.expected, fit.stale())
 
 
 def _of_all(
@@ -164,11 +123,11 @@ def _in_common(
     residual = (fit.data - fit.expected) * fit.weights
     products = fit.profile.at(rows).projected(fit.profile.pad(residual))[:, 1:]
     own = fit.blocks.own[rows].diagonal(dim1=1, dim2=2)[:, 1:]
-    shift, noise = _in_window(fit, rows, (group, groups), (products, own), _WIDE * constant)
+    shift, noise = _in_window(fit, rows, (group, groups), (products, own), WIDE * constant)
     square = (shift.square() / noise.clamp(min=1e-12)).mean(dim=1)
     both = torch.zeros(groups, 2, dtype=square.dtype, device=square.device)
     both.index_add_(0, group, torch.stack([square, torch.ones_like(square)], dim=1))
-    near, its = _in_window(fit, rows, (group, groups), (products, own), _NARROW * constant)
+    near, its = _in_window(fit, rows, (group, groups), (products, own), NARROW * constant)
     sure = (its > 0) & (its < (_SURE * fit.shape.width.double()) ** 2)
     chosen = torch.where(sure, near, shift), torch.where(sure, its, noise)
     return *chosen, both[:, 0] / both[:, 1].clamp(min=1)

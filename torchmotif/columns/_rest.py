@@ -7,22 +7,21 @@ from statistics import mean, median_low
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import along_rows, folded
-from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._neighbours import is_near
 from torchmotif.columns._noise import Noise
-from torchmotif.columns._parts import FEW, NONE_HIDDEN, Hidden, Uneven, hidden, most_of
+from torchmotif.columns._noisy import NOTHING, Noisy, is_uneven, where_noisy
+from torchmotif.columns._parts import NONE_HIDDEN, Hidden, Uneven, hidden, most_of
 from torchmotif.columns._peaks import maxima, outstanding, running_max
 from torchmotif.columns._predicted import predicted
 from torchmotif.columns._profiles import profiles, window_reach
 from torchmotif.columns._rows import left_in_rows
-from torchmotif.columns._search import SIGNIFICANT
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._territories import located, sum_of
 from torchmotif.columns._unexplained import left_over
@@ -39,8 +38,6 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 # WS2 two have more than 2.7, in two images), oxygen that is there but not found 1.8 to 3.3: they overlap, and no limit parts them. Chosen on
 # seeds 0 to 2 of `benchmarks/columns/false_alarms.py`, where all four draws that lack their oxygen are told.
 _MAYBE = 2.7
-# Noise is uneven where a tenth of the pixels has so many times the variance of another tenth: twice the standard deviation. What moves with it was not measured.
-_TENTH, _UNEVEN = 0.1, 4.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,8 @@ class Rest:
         Those by which the brightest site does.
     hidden : Hidden
         Columns that the mean cell of a part shows and that were not found there.
-    lost : float
-        Share of the mean cell's places that hold no column where noise is more than at most places, less that at the others.
-    drowned : float
-        Share of the columns that noise hides where it is more: so many of those where it is less would not stand out there.
+    noisy : Noisy
+        What is not known of the columns where noise is more.
     """
 
     unexplained: float = 0.0
@@ -76,8 +71,7 @@ class Rest:
     trace: float = math.nan
     brightest: float = math.nan
     hidden: Hidden = NONE_HIDDEN
-    lost: float = 0.0
-    drowned: float = 0.0
+    noisy: Noisy = NOTHING
 
     @property
     def doubtful(self) -> float:
@@ -108,8 +102,11 @@ def together(rests: Sequence[Rest]) -> Rest:
         median_low(one.trace for one in cells) if cells else math.nan,
         median_low(one.brightest for one in cells) if cells else math.nan,
         most_of(one.hidden for one in rests),
-        mean(one.lost for one in cells) if cells else 0.0,
-        mean(one.drowned for one in rests),
+        Noisy(
+            mean(one.noisy.lost for one in cells) if cells else 0.0,
+            mean(one.noisy.drowned for one in rests),
+            mean(one.noisy.assumed for one in rests),
+        ),
     )
 
 
@@ -139,28 +136,18 @@ def rest_of(
     noise = Noise.of(model.noise, tiles.data.device)
     under = measured_mean(tiles.data - columns, tiles.usable, model.spacing, model.axes)
     variance = noise.variance(under)
-    uneven = _is_uneven(variance, tiles.usable)
+    uneven = is_uneven(variance, tiles.usable)
     pixels = Uneven(variance, 1 / noise.variance(under + columns)) if uneven else None
     missed, trace = _missed(flat, columns, model, positions), _trace(flat, model, positions, pixels)
-    lost, drowned = 0.0, 0.0
+    noisy = NOTHING
     if uneven:
         sites = predicted(flat, model, positions, tile) if model.cells else None
-        lost = _lost(flat, model, variance, positions, sites)
-        drowned = _drowned(model, tiles.at(variance, positions, tile), positions, intensity, sites)
-    told = (missed, _as_bright(tiles, columns, model, positions), *trace, lost, drowned)
+        noisy = where_noisy(flat, model, variance, (positions, intensity), sites)
+    told = (missed, _as_bright(tiles, columns, model, positions), *trace, noisy)
     if flat.step is None:
         return Rest(share, 0.0, *told)
     height = float(intensity.kthvalue(max(1, round(0.9 * len(intensity)))).values) / model.area
     return Rest(share, float(flat.step.max() - flat.step.min()) / max(height, 1e-9), *told)
-
-
-def _is_uneven(variance: Float[Tensor, "t h w"], usable: Bool[Tensor, "t h w"]) -> bool:
-    """Whether the noise of a tenth of the pixels is more than so many times that of another tenth."""
-    known = variance[usable]
-    if len(known) == 0:
-        return False
-    few, most = (known.kthvalue(max(1, round(share * len(known)))).values for share in (_TENTH, 1 - _TENTH))
-    return bool(most > _UNEVEN * few)
 
 
 def _as_fitted(tiles: Tiles, columns: Float[Tensor, "t h w"], model: ImageModel) -> Tiles:
@@ -214,62 +201,6 @@ def _as_bright(
     added, usual, beyond = columns[among].mean(), tiles.data[among].mean(), tiles.data[far].mean()
     alike = (beyond - usual).abs() < _AS_BRIGHT * added
     return float(alike * far.sum() / tiles.measured.sum())
-
-
-def _lost(
-    tiles: Tiles,
-    model: ImageModel,
-    variance: Float[Tensor, "t h w"],
-    positions: Float[Tensor, "n 2"],
-    sites: Sites | None,
-) -> float:
-    """Share of the mean cells' places that hold no column where noise is nearer to the most than to the least of it, less that at the others; 0 where either are few."""
-    if sites is None or len(sites.positions) == 0:
-        return 0.0
-    axes = sent(model.axes, positions)
-    empty = ~is_near(sites.positions / axes, positions / axes, SAME * model.spacing)
-    there = tiles.at(tiles.measured, sites.positions, sites.tile)
-    noise = torch.where(there, tiles.at(variance, sites.positions, sites.tile), torch.nan)
-    # By ratios: one side of a step may be most of the image, and its median noise tells nothing from it.
-    few, many = noise.nanquantile(sent([_TENTH, 1 - _TENTH], noise))
-    above = noise > (few * many).sqrt()
-    below = there & ~above
-    if min(int(above.sum()), int(below.sum())) < FEW:
-        return 0.0
-    return float(empty[above].double().mean() - empty[below].double().mean())
-
-
-def _drowned(
-    model: ImageModel,
-    noise: Float[Tensor, " n"],
-    positions: Float[Tensor, "n 2"],
-    intensity: Float[Tensor, " n"],
-    sites: Sites | None,
-) -> float:
-    """Share of the columns that are likely not found where noise is more; 0 where those of less noise are few, or are no measure.
-
-    Of the columns where noise is less so many would not stand out of it there. At the places of mean cells fainter ones are found, too; and these tell how much
-    thicker the crystal is where noise is more, or all columns where there is no cell.
-    """
-    noise, count = noise.double(), len(positions)
-    if count < FEW:
-        return 0.0
-    most = noise[noise > _UNEVEN * noise.kthvalue(math.ceil(_TENTH * count)).values]
-    if len(most) < FEW:
-        return 0.0
-    usual = most.median()
-    quiet, loud = noise < usual / _UNEVEN, noise >= usual / 2
-    guided, measure = torch.zeros_like(quiet), torch.ones_like(quiet)
-    if sites is not None and len(sites.positions):
-        axes = sent(model.axes, positions)
-        guided = measure = is_near(positions / axes, sites.positions / axes, SAME * model.spacing)
-    if int(quiet.sum()) < FEW or not bool((quiet & measure).any() & (loud & measure).any()):
-        return 0.0
-    bright = intensity.double()
-    thicker = (bright[loud & measure].median() / bright[quiet & measure].median()).clamp(min=1)
-    error = (4 * math.pi * math.prod(model.width) * noise[loud].median()).sqrt()
-    hidden = torch.special.ndtr(SIGNIFICANT - thicker * bright[quiet] / error) * ~guided[quiet]
-    return float(hidden.mean() * loud.sum() / count)
 
 
 def _trace(
