@@ -52,24 +52,26 @@ def leaps(
     bright = (sites.intensity * sites.part)[site]
     likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
     group = sites.tile[site] * sites.kinds + sites.kind[site]
-    tells, total = bright.square() * square[:, here], torch.zeros_like(likelihood)
-    for share in (WIDE, NARROW):
+    tells, totals = bright.square() * square[:, here], []
+    for share in (NARROW, WIDE):
         bound = _TELLS / (2 * math.pi * share**2)
         part = (bound / tells.clamp(min=1e-12)).clamp(max=1)[:, None]
         around = Around.of(fit, rows, group, len(fit.data) * sites.kinds, share * sites.reach)
-        total += around.every(likelihood * part)
-    gain = total - total[:, here, None]
-    most, where = gain.max(dim=1)
+        totals.append(around.every(likelihood * part))
+    total = torch.stack(totals)
+    gain = total - total[:, :, here, None]
+    most, where = gain.max(dim=2)
     # Only from where one is less likely than none: what is left of brighter columns beside it may look like a shift.
-    empty = total[:, here] < 0
-    far = empty & (most > _LIKELIER)
+    near, wide = (total[:, :, here] < 0) & (most > _LIKELIER)
+    # Beside a wall the wider window is that of the other domain.
+    wide &= gain[0].gather(1, where[1, :, None])[:, 0] >= 0
+    far, chosen = near | wide, torch.where(near, where[0], where[1])
     # Where others of its kind have leapt, as in a domain, fewer columns around tell: at borders and walls.
     sums = gain.new_zeros(len(fit.data) * sites.kinds, 3)
-    sums.index_add_(
-        0, group, torch.cat([offset[where], torch.ones_like(most)[:, None]], dim=1) * far[:, None]
-    )
+    leapt = torch.cat([offset[chosen], torch.ones_like(offset[chosen, :1])], dim=1) * far[:, None]
+    sums.index_add_(0, group, leapt)
     usual = sums[:, :2] / sums[:, 2:].clamp(min=1)
     same = torch.cdist(usual, offset).argmin(dim=1)[group]
-    also = (sums[group, 2] > 0) & (gain.gather(1, same[:, None])[:, 0] > 0)
-    found: Tensor = torch.where(far[:, None], offset[where], torch.where(also[:, None], offset[same], 0.0))
+    also = (sums[group, 2] > 0) & (gain.sum(0).gather(1, same[:, None])[:, 0] > 0)
+    found: Tensor = torch.where(far[:, None], offset[chosen], torch.where(also[:, None], offset[same], 0.0))
     return found
