@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -41,14 +40,14 @@ class Around(NamedTuple):
 
     def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Weighted sums of the neighbours' values."""
-        return self.every(values[:, None])[:, 0] - self.own * values
+        return self._of(values.float()).double() - self.own * values
 
     def every(self, values: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Weighted sums of several values, with their own."""
-        (sheets, h, w), (_, k) = self.shape, values.shape
-        image = torch.zeros(k, sheets * h * w, device=values.device).index_add_(
-            1, self.pixel, values.float().mT
-        )
-        found = self.windows.sums(image.view(k * sheets, h, w))
-        sheet, i, j = self.nodes
-        return found.view(k, sheets, *found.shape[1:])[:, sheet, i, j].mT.double()
+        return self._of(values.float().mT).mT.double()
+
+    def _of(self, rows: Float[Tensor, "*k n"]) -> Float[Tensor, "*k n"]:
+        sheets, h, w = self.shape
+        image = rows.new_zeros(*rows.shape[:-1], sheets * h * w).index_add_(-1, self.pixel, rows)
+        found = self.windows.sums(image.view(*rows.shape[:-1], sheets, h, w))
+        return found[..., *self.nodes]

@@ -52,8 +52,8 @@ _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
 # of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, without asking for the thickness two; a perovskite on two thicknesses is the same to 0.003 with both.
 _USUAL_THICKNESS = 400.0
-# Times the variance on the darkest background, from which on that of a brighter one is taken: a mean of pixels has noise, and where a background is even all columns of a kind stand out alike.
-_MORE = 1.5
+# Of the variance on the darkest background, by which that of a brighter one is more where it is taken: a mean of pixels has noise, and where a background is even all columns of a kind stand out alike.
+_MORE = 0.5
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
 # Before anything is known of a kind of site: weights of full, half and no occupation, and how many sites that counts for. At low doses the
@@ -177,7 +177,7 @@ class Sites:
         level = torch.add(noise.low, intensity, alpha=part / model.area)
         # Where the background is bright there is more noise: by what lies under columns beside a step, else by the mean of as many pixels as a cell has.
         side = max(1, round(self.reach * min(model.axes)))
-        mean = F.avg_pool2d(self.tiles.data[:, None], side, ceil_mode=True)[:, 0]
+        mean = F.avg_pool2d(self.tiles.data, side, ceil_mode=True)
         m, n = mean.shape[1:]
         row, col = (
             at.clamp(0, last)
@@ -190,8 +190,8 @@ class Sites:
         if self.tiles.step is not None and self.tiles.under is not None:
             under = self.tiles.at(self.tiles.under, self.positions, self.tile)
             here = torch.where(are_stepped(self.tiles.step)[self.tile], under, here)
-        least, more = noise.variance(level), noise.variance(level + here - noise.low)
-        return torch.where(more > _MORE * least, more, least)
+        least, more = noise.variance(level), noise.slope * (here - noise.low)
+        return torch.where(more > _MORE * least, least + more, least)
 
     def are_empty(self, fit: Fit, window: int, origin: Float[Tensor, " 2"]) -> Bool[Tensor, " k"]:
         """Which kinds of place hold nothing once a part of a window is fitted: what their cell shows there are others' columns.
@@ -264,7 +264,7 @@ def _emptiness(
     Groups are the number of each site's and how many there are; neighbours are those of any kind, and those of its own.
     """
     (intensity, variance, thick), (around, alike), (group, number) = fitted, neighbours, groups
-    prior = sent(_PRIOR, intensity)
+    prior, filled = sent([_PRIOR, (1.0, 0.5, 0.0)], intensity)
 
     def total(*values: Tensor) -> tuple[Tensor, ...]:
         """Sums over every group, of some values or rows of them."""
@@ -281,7 +281,7 @@ def _emptiness(
     weight = prior[:, None].expand(3, number)
     # Where full and empty sites are hardly told apart the lower tail of the full ones would pass for empty.
     apart = full / (total(variance)[0] / count + scatter).sqrt()
-    most = torch.where(apart > _APART, 1.0, _PRIOR[2])
+    most = F.pad(torch.where(apart > _APART, 1.0, _PRIOR[2])[None], (0, 0, 2, 0), value=math.inf)
     intensity, variance = intensity / thick, variance / thick.square()
     beside = around.sums(torch.ones_like(intensity)).clamp(min=0) + _LOCAL
     share: Tensor | None = None
@@ -291,7 +291,7 @@ def _emptiness(
             :, group
         ]
         spread = torch.stack([wide, wide, beyond]) + variance
-        off = intensity - torch.stack([mean, mean / 2, torch.zeros_like(mean)])
+        off = intensity - filled[:, None] * mean
         logits = -0.5 * (off.square() / spread + spread.log())
         if share is None:
             odds = torch.stack(local)
@@ -307,8 +307,7 @@ def _emptiness(
         share = torch.softmax(logits + odds.log(), dim=0)
         known = share[0] / spread[0]
         *held, sure, seen = total(*share, known, known * intensity)
-        weight = (torch.stack(held) + _COUNTS * prior[:, None]) / (count + _COUNTS)
-        weight = torch.cat([weight[:2], torch.minimum(weight[2:], most)])
+        weight = torch.minimum((torch.stack(held) + _COUNTS * prior[:, None]) / (count + _COUNTS), most)
         # As sure as one more column of the mean cell.
         rest = 1 / scatter.clamp(min=1e-12)
         full = (seen + rest * full) / (sure + rest)

@@ -73,7 +73,7 @@ class Windows(NamedTuple):
             parts.append(torch.exp(-((node[:, None] - pixel) ** 2) / (2 * sigma**2)))
         return Windows(parts[0], parts[1], (steps[0], steps[1]), sigma)
 
-    def sums(self, image: Float[Tensor, "t h w"]) -> Float[Tensor, "t m n"]:
+    def sums(self, image: Float[Tensor, "*t h w"]) -> Float[Tensor, "*t m n"]:
         """Weighted sums of the pixels."""
         return self.rows @ image @ self.cols.mT
 

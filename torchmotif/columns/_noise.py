@@ -38,6 +38,11 @@ class Noise:
         low, high, at_low, at_high = torch.stack([self.low, self.high, self.at_low, self.at_high]).tolist()
         return low, high, at_low, at_high
 
+    @property
+    def slope(self) -> Float[Tensor, ""]:
+        """Variance by which a pixel has more for each unit that is expected in it."""
+        return self._line[0]
+
     @cached_property
     def _line(self) -> tuple[Tensor, Tensor, Tensor]:
         """Slope of the variance, what it would be where nothing is expected, and its least."""
