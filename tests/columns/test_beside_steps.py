@@ -11,7 +11,16 @@ from scipy.spatial import cKDTree
 import torchmotif as tm
 from torchmotif.columns.calibrate import calibrate
 from torchmotif.columns.tiled import columns_of_tiles
-from torchmotif.datasets import Specimen, mose2, perovskite, polar_perovskite, square, with_edge, with_patch
+from torchmotif.datasets import (
+    Specimen,
+    mose2,
+    perovskite,
+    polar_perovskite,
+    rocksalt,
+    square,
+    with_edge,
+    with_patch,
+)
 
 
 def recall_and_precision(specimen: Specimen, pixels: np.ndarray, border: float = 4.0) -> tuple[float, float]:
@@ -171,3 +180,49 @@ def test_columns_of_tiles_with_and_without_steps_do_not_depend_on_each_other() -
         np.testing.assert_allclose(both["intensities"][mine], alone["intensities"], rtol=1e-3)
     truth = cKDTree(np.asarray(low.truth.positions))
     assert (truth.query(both["positions"][both["tile"] == 1])[0] < 3.0).mean() >= 0.97
+
+
+def sloping(specimen: Specimen, dose: float, high: float, *, corner: bool) -> np.ndarray:
+    """Pixels on a background that rises along the columns, or to a corner, to so many times their range."""
+    pixels = np.asarray(specimen.draw(dose, torch.Generator().manual_seed(1)).data, float)
+    lower, upper = np.percentile(pixels, [5, 95])
+    row, col = np.mgrid[: pixels.shape[0], : pixels.shape[1]] / (len(pixels) - 1)
+    rise = high * (upper - lower) * (row * col if corner else col)
+    return pixels + np.random.default_rng(1).poisson(rise)
+
+
+@pytest.mark.parametrize(("a_site", "high"), [("Sr", 8.0), ("Sr", 15.0), ("Ba", 8.0)])
+def test_faint_columns_on_a_wedge_to_a_corner(a_site: str, high: float) -> None:
+    specimen = perovskite((384, 384), 0.015, a_site=a_site)
+    recall, precision = recall_and_precision(specimen, sloping(specimen, 1.0, high, corner=True))
+    assert recall >= 0.97
+    assert precision >= 0.97
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_columns_that_the_noise_of_a_slope_hides_are_held(turn: float) -> None:
+    specimen = rocksalt("Mg", "O", (384, 384), 0.018, rotation_rad=turn)
+    recall, precision = recall_and_precision(specimen, sloping(specimen, 0.3, 8.0, corner=False))
+    assert recall >= 0.985
+    assert precision >= 0.985
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("wide", [3.0, 40.0])
+def test_faint_columns_of_a_domain_that_only_noise_shows(wide: float, seed: int) -> None:
+    polar = polar_perovskite((320, 320), rotation_rad=0.2, electrons_per_pixel=50.0)
+    quiet = polar.draw(1e4, torch.Generator().manual_seed(0)).data / 1e4
+    # Of its two domains one lies on the bright side, where oxygen has the intensity of 1.5 standard deviations.
+    specimen = with_edge(polar, 10 * float(quiet.max() - quiet.min()), edge_px=wide, crystal="everywhere")
+    recall, precision = recall_and_precision(specimen, drawn(specimen, seed).numpy())
+    assert recall >= 0.95
+    assert precision >= 0.95
+
+
+@pytest.mark.parametrize(("element", "pixel", "turn"), [("Au", 0.02, 0.4), ("Pd", 0.019, 0.78)])
+def test_what_a_step_leaves_beside_a_particle_is_no_column(element: str, pixel: float, turn: float) -> None:
+    particle = tm.datasets.nanoparticle((384, 384), pixel, element=element, rotation_rad=turn)
+    high = 8 * float(np.ptp(np.asarray(particle.image)))
+    specimen = with_edge(particle, high, at=0.55, edge_px=20.0, crystal="everywhere", angle_rad=0.0)
+    pixels = specimen.draw(0.1, torch.Generator().manual_seed(3)).data
+    assert recall_and_precision(specimen, np.asarray(pixels), border=0.0)[1] >= 0.98
