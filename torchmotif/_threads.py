@@ -43,7 +43,7 @@ def single_threaded() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001  # asked again when there are more
-    """The libraries that are loaded, with so many modules: to look for them takes milliseconds, and only a module brings another."""
+    """The libraries that are loaded, with so many modules: to look for them takes milliseconds, and others come with modules."""
     return ThreadpoolController()
 
 

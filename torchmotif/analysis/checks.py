@@ -54,7 +54,8 @@ _LOST = 0.083
 # those with a recall of 0.95 and more have up to 0.022; of those with less, two of which nothing else was said have 0.092 and 0.099.
 _DROWNED = 0.05
 # Of the columns, those at places of mean cells of which noise hides whether they are. Of 238 images with steps and slopes (six crystals with light columns on steps of 3 to 30 times the contrast, `benchmarks/columns/background_steps.py`,
-# and `disturbed.py`, seeds 1000 to 1129) right ones have up to 0.30, and 0.35 on a step of 33 times, which is said of them anyway; wrong ones 0.32 to 0.66.
+# and `disturbed.py`, seeds 1000 to 1129) right ones have up to 0.30, and one 0.35, whose step of 33 times is said anyway;
+# wrong ones of which nothing else is said 0.35, others 0.32 to 0.66.
 _ASSUMED = 0.33
 # Of the image, far from all columns though as bright: of three grains at 1/100 of the dose, nearly all found, 0 to 0.09, at 1/200 and 1/250 0.15 to 0.93.
 _AS_BRIGHT = 0.15

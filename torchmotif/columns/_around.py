@@ -1,15 +1,19 @@
 """Sums over the neighbours of columns in a fit, in Gaussian windows."""
 
+import math
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import Budget
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._local_phase import Windows
 
 __all__ = ["Around"]
 
+_CHUNK = Budget(1 << 22, 1 << 27)  # pixels of windows at a time
 _COARSE = 3.0  # pixels that are a standard deviation of these windows, at least: places are rounded to a sixth of it
 
 
@@ -44,7 +48,9 @@ class Around(NamedTuple):
 
     def every(self, values: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Weighted sums of several values, with their own."""
-        return self._of(values.float().mT).mT.double()
+        rows = values.float().mT
+        few = max(1, _CHUNK.on(rows) // math.prod(self.shape))
+        return torch.cat([self._of(part) for part in rows.split(few)]).mT.double()
 
     def _of(self, rows: Float[Tensor, "*k n"]) -> Float[Tensor, "*k n"]:
         sheets, h, w = self.shape

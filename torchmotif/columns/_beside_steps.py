@@ -116,9 +116,9 @@ def weights_in_cells(
 def level_without_slow(
     tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
 ) -> Float[Tensor, "t h w"]:
-    """The level of tiles, where they have a step without what changes little within a lattice constant.
+    """The level of tiles; of those with a step, without what changes little within a lattice constant.
 
-    What is left of it has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
+    What is left of a step has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
     """
     if tiles.step is None:
         return tiles.level

@@ -74,19 +74,16 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         for first, length in zip(lattice.corner, tiles.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    steps = tiles.step is not None
-    images = (
-        tiles.level,
-        tiles.usable,
-        *((level_without_slow(tiles, tiles.usable, longest),) if steps else ()),
+    window, steps = tiles.some(slice(lattice.window, lattice.window + 1)), tiles.step is not None
+    level, usable, fine = (
+        one[:, rows, cols].contiguous()
+        for one in (window.level, window.usable, level_without_slow(window, window.usable, longest))
     )
-    level, usable, *more = (one[lattice.window, None, rows, cols].contiguous() for one in images)
-    fine = more[0] if steps else level
     if sigma > min(level.shape[1:]):
         return None
     strongest = _strongest(fine, usable, lattice.vectors, sigma, hum=hum)
     chosen = _refined(fine, usable, strongest, sigma)
-    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine)
+    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine if steps else None)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 

@@ -52,7 +52,8 @@ _SCATTER = 0.1  # of its intensity, by which a kind of column varies at least
 # Squared standard deviations of a site's intensity that the mean cell's counts for among those around, which tell how thick the crystal is. With 40 all six sites of a MoSe2
 # of 512 px that hold no atom are filled at 1/50 of the dose, with 400 three, without asking for the thickness two; a perovskite on two thicknesses is the same to 0.003 with both.
 _USUAL_THICKNESS = 400.0
-# Of the variance on the darkest background, by which that of a brighter one is more where it is taken: a mean of pixels has noise, and where a background is even all columns of a kind stand out alike.
+# Of the variance under a column on the darkest background, by which that on a brighter one is more where it is taken: a mean of pixels has noise, and where a background is even all columns of a kind
+# stand out alike (dumbbells at 1/50 of the dose: positions are claimed twice too inexact without). What moves with it was not measured.
 _MORE = 0.5
 _FAR = 1e6  # pixels: no column is so far away
 _EMS = 8  # rounds of the mixture
@@ -176,8 +177,8 @@ class Sites:
         noise = Noise.of(model.noise, intensity.device)
         level = torch.add(noise.low, intensity, alpha=part / model.area)
         # Where the background is bright there is more noise: by what lies under columns beside a step, else by the mean of as many pixels as a cell has.
-        side = max(1, round(self.reach * min(model.axes)))
-        mean = F.avg_pool2d(self.tiles.data, side, ceil_mode=True)
+        side = min(max(1, round(self.reach)), *self.tiles.shape[1:])
+        mean = F.avg_pool2d(self.tiles.data, side)
         m, n = mean.shape[1:]
         row, col = (
             at.clamp(0, last)

@@ -67,7 +67,7 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
         far = common + share * (fit.positions[held] + shift - begun - common)
         shift = torch.where(clear[group, None], begun + far - fit.positions[held], 0.0)
         shift = shift.clamp(-_FURTHEST * width, _FURTHEST * width)
-        moved = begun + (fit.positions[held] + shift - begun).clamp(-most, most)
+        moved = first + (fit.positions[held] + shift - first).clamp(-most, most)
         changed = as_index((moved != fit.positions[held]).any(dim=1))
         if not len(changed):
             break
@@ -87,12 +87,17 @@ def _leapt(
     """
     assert fit.tiles.step is not None  # noqa: S101
     some = as_index(are_stepped(fit.tiles.step)[fit.tile[held]])
+    if not len(some):
+        return
     far = leaps(fit, sites, model, held[some], site[some])
     moved = held[some[as_index((far != 0).any(dim=1))]]
     if len(moved):
+        beside = fit.next_to(moved)
         fit.positions = fit.positions.index_add(0, held[some], far)
+        fit.find_neighbours()
         fit.look()
-        converge(fit, STEPS, fit.next_to(moved))
+        fit.assemble(fit.expected)
+        converge(fit, STEPS, beside | fit.next_to(moved))
         fit.assemble(fit.expected, fit.stale())
 
 

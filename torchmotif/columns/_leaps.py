@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns._around import Around
 from torchmotif.columns._filters import blur
 from torchmotif.columns._fit import Fit
@@ -22,6 +23,7 @@ MOST = 0.7  # of the spacing, in all: a column farther from its place would be a
 # tell no more together than so many squared standard deviations: those on the dark side of a step would tell where those on the bright side are. Of PbTiO3 with two domains, one of which lies on a
 # background ten times as high, 0.90 of the columns are found without such a bound, 0.96 with it. What moves with the others was not measured.
 _STRIDE, _LIKELIER, _TELLS = 0.7, 8.0, 40.0
+_MEASURED = 0.5  # of what the pixels around a column tell: where they tell less, some were not measured
 
 
 def leaps(
@@ -39,39 +41,47 @@ def leaps(
         torch.arange(-n, n + 1, device=rows.device) * side for n, side in zip(counts, across, strict=True)
     ]
     offset = torch.cartesian_prod(*grid).double()
+    offset = offset[(offset / fit.axes).norm(dim=1) <= MOST * sites.spacing]
     here = len(offset) // 2
     # Products of Gaussians with what is left, and with themselves.
-    sigma = model.width[0] / model.axes[0]
+    width, sigma = sent(model.width, offset), model.width[0] / model.axes[0]
     told = blur((fit.data - fit.expected) * fit.weights, sigma, model.axes)
     known = blur(fit.weights, sigma / 2**0.5, model.axes) / (2 * model.area)
     tried, tile = fit.positions[rows, None] + offset, fit.tile[rows, None].expand(-1, len(offset))
     both = fit.tiles.at(torch.stack([told, known], dim=3), tried.flatten(0, 1), tile.flatten())
     product, square = both.view(*tile.shape, 2).unbind(2)
-    own = torch.exp(-(offset / fit.shape.width).square().sum(1) / 4)
+    own = torch.exp(-(offset / width).square().sum(1) / 4)
     product = product + (fit.intensity[rows] * square[:, here])[:, None] * own
     bright = (sites.intensity * sites.part)[site]
     likelihood = bright[:, None] * (product - bright[:, None] / 2 * square)
-    group = sites.tile[site] * sites.kinds + sites.kind[site]
+    # Where hardly anything was measured, or beyond the tile, nothing speaks for a place, nor against it.
+    last = sent(fit.tiles.shape[1:], tried) - 1
+    known = ((tried >= 0) & (tried <= last)).all(2) & (square > _MEASURED * square[:, here, None])
+    likelihood = torch.where(known, likelihood, likelihood[:, here, None])
+    group = torch.unique(sites.tile[site] * sites.kinds + sites.kind[site], return_inverse=True)[1]
+    groups = int(group.max()) + 1
     tells, totals = bright.square() * square[:, here], []
     for share in (NARROW, WIDE):
         bound = _TELLS / (2 * math.pi * share**2)
         part = (bound / tells.clamp(min=1e-12)).clamp(max=1)[:, None]
-        around = Around.of(fit, rows, group, len(fit.data) * sites.kinds, share * sites.reach)
+        around = Around.of(fit, rows, group, groups, share * sites.reach)
         totals.append(around.every(likelihood * part))
     total = torch.stack(totals)
     gain = total - total[:, :, here, None]
     most, where = gain.max(dim=2)
-    # Only from where one is less likely than none: what is left of brighter columns beside it may look like a shift.
-    near, wide = (total[:, :, here] < 0) & (most > _LIKELIER)
+    # Only from where one is less likely than none, to where it is likelier: what is left of brighter columns beside it may look like a shift.
+    there = total.gather(2, where[:, :, None])[:, :, 0]
+    near, wide = (total[:, :, here] < 0) & (there > 0) & (most > _LIKELIER)
     # Beside a wall the wider window is that of the other domain.
     wide &= gain[0].gather(1, where[1, :, None])[:, 0] >= 0
     far, chosen = near | wide, torch.where(near, where[0], where[1])
-    # Where others of its kind have leapt, as in a domain, fewer columns around tell: at borders and walls.
-    sums = gain.new_zeros(len(fit.data) * sites.kinds, 3)
-    leapt = torch.cat([offset[chosen], torch.ones_like(offset[chosen, :1])], dim=1) * far[:, None]
-    sums.index_add_(0, group, leapt)
-    usual = sums[:, :2] / sums[:, 2:].clamp(min=1)
-    same = torch.cdist(usual, offset).argmin(dim=1)[group]
-    also = (sums[group, 2] > 0) & (gain.sum(0).gather(1, same[:, None])[:, 0] > 0)
-    found: Tensor = torch.where(far[:, None], offset[chosen], torch.where(also[:, None], offset[same], 0.0))
+    # The leap that most of a kind make, as those in a domain do, is that of others, too, of which fewer columns around tell: at borders and walls.
+    made = gain.new_zeros(groups, len(offset)).index_put_(
+        (group, chosen), far.to(gain.dtype), accumulate=True
+    )
+    same = made.argmax(dim=1)[group, None]
+    also = (made.amax(dim=1)[group] > 0) & (gain.sum(0).gather(1, same)[:, 0] > 0)
+    chosen = torch.where(far, chosen, same[:, 0])
+    far = (far | also) & known.gather(1, chosen[:, None])[:, 0]
+    found: Tensor = torch.where(far[:, None], offset[chosen], 0.0)
     return found

@@ -130,9 +130,13 @@ def _drowned(
 
 
 def _assumed(model: ImageModel, noise: Float[Tensor, " n"], sites: Sites, site: Int[Tensor, " n"]) -> float:
-    """Share of the columns at places of mean cells that so much noise hides that others of their kind around them tell nothing of them, either."""
+    """Share of the columns at places of mean cells that noise hides so much, where it is more, that others of their kind around them tell nothing of them, either."""
+    if len(noise) == 0:
+        return 0.0
     expected = (sites.intensity * sites.part)[site].double()
-    return float(((site >= 0) & (expected.square() < _TOLD * _error(model, noise).square())).double().mean())
+    more = noise > _UNEVEN * noise.kthvalue(math.ceil(_TENTH * len(noise))).values
+    hidden = (site >= 0) & more & (expected.square() < _TOLD * _error(model, noise).square())
+    return float(hidden.double().mean())
 
 
 def _error(model: ImageModel, noise: Tensor) -> Tensor:

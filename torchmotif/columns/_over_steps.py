@@ -96,24 +96,35 @@ class OverSteps(NamedTuple):
         """Which columns of a tile with a step this hides, in a crystal whose mean cells say that columns are `there` and not here; none without cells."""
         if not model.cells:
             return torch.zeros_like(there)
-        assert fit.tiles.step is not None  # noqa: S101
-        error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), self.errors[:, 0])
-        few = are_stepped(fit.tiles.step)[fit.tile] & (fit.intensity < _HIDDEN * error)
+        few = self._stepped(fit) & (fit.intensity < _HIDDEN * self._error(covariance))
         # Between rows that are far apart a column has none beside it.
         apart = max(lattice_constant(cell) for cell in model.cells)
         return few & ~there & ~_last(fit, there, apart)
 
     def alone(
-        self, fit: Fit, covariance: Float[Tensor, "n 3 3"], there: Bool[Tensor, " n"]
+        self,
+        fit: Fit,
+        covariance: Float[Tensor, "n 3 3"],
+        there: Bool[Tensor, " n"],
+        keep: Bool[Tensor, " n"],
     ) -> Bool[Tensor, " n"]:
-        """Which columns of a tile with a step may be its noise, or what the step leaves, and have none beside them that is clear, or `there` by a mean cell."""
-        assert fit.tiles.step is not None  # noqa: S101
-        error = torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), self.errors[:, 0])
-        clear = there | is_rare(fit, fit.intensity / error.clamp(min=1e-9), fit.tile)
-        few = are_stepped(fit.tiles.step)[fit.tile] & ~clear
+        """Which columns of a tile with a step may be its noise, or what the step leaves, and have none of those that are kept beside them that is clear, or `there` by a mean cell."""
+        score = fit.intensity / self._error(covariance).clamp(min=1e-9)
+        clear = keep & (there | is_rare(fit, score, fit.tile))
         i, j = pairs_within(fit.spread, _BESIDE * fit.spacing)
         beside = torch.zeros_like(fit.tile).index_add_(0, i, clear[j].long())
-        return few & (beside == 0)
+        return self._stepped(fit) & ~clear & (beside == 0)
+
+    def _error(self, covariance: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
+        """Of intensities, with that of the step."""
+        return torch.hypot(covariance[:, 0, 0].clamp(min=0).sqrt(), self.errors[:, 0])
+
+    @staticmethod
+    def _stepped(fit: Fit) -> Bool[Tensor, " n"]:
+        """Which columns lie in a tile with a step."""
+        assert fit.tiles.step is not None  # noqa: S101
+        stepped: Tensor = are_stepped(fit.tiles.step)[fit.tile]
+        return stepped
 
 
 def _last(fit: Fit, others: Bool[Tensor, " n"], apart: float = 0.0) -> Bool[Tensor, " n"]:

@@ -276,7 +276,7 @@ def _left_over(
 
 
 def is_rare(fit: Fit, height: Float[Tensor, " n"], tile: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Which maxima of tiles, so many standard deviations high, noise has hardly ever beside so many columns as the tile has."""
+    """Which maxima of tiles are so many standard deviations high that noise has fewer than a hundredth as many of them as the tile has columns; and higher than two."""
     _, h, w = fit.tiles.shape
     expected = h * w * maxima_density(height, fit.spacing)
     count = fit.in_tiles(torch.ones_like(fit.intensity))

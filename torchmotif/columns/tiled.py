@@ -83,7 +83,7 @@ class _Judged(NamedTuple):
         keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
         if steps is not None:
             keep &= ~steps.faded(fit) & ~steps.hidden(fit, covariance, there, model)
-            keep &= ~steps.alone(fit, covariance, there)
+            keep &= ~steps.alone(fit, covariance, there, keep)
         if threshold is not None:
             keep &= fit.intensity >= threshold / model.scale * model.area
         return _Judged(fit, covariance, steps, there, unseen, fit.strongest(keep))
