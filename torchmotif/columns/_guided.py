@@ -184,9 +184,8 @@ class Sites:
             at.clamp(0, last)
             for at, last in zip((self.positions / side).long().T, (m - 1, n - 1), strict=True)
         )
-        usual = max(
-            (sum(cell.intensities) * abs(np.linalg.det(cell.orders)) for cell in model.cells), default=0.0
-        )
+        # Of all cells: layers may lie on each other.
+        usual = sum(sum(cell.intensities) * abs(np.linalg.det(cell.orders)) for cell in model.cells)
         here = mean[self.tile, row, col] - usual
         if self.tiles.step is not None and self.tiles.under is not None:
             under = self.tiles.at(self.tiles.under, self.positions, self.tile)
