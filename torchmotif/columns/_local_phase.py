@@ -199,9 +199,9 @@ def placed(
     _, h, w = level.shape
     seen = level if fine is None else fine
     orders = local_orders(seen, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
-    if seen is not level:
-        windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
-        orders.field[:, -2] = windows.mean(level, mask)
+    if fine is not None:
+        mean = Windows.of(level, sigma).mean(level, usable.to(level.dtype))
+        orders = orders._replace(field=torch.cat([orders.field[:, :4], mean[:, None]], dim=1))
     sign = orders if superlattice is None else superlattice.sign(seen, usable, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))
     g = vectors.double()
