@@ -202,9 +202,13 @@ def test_faint_columns_on_a_wedge_to_a_corner(a_site: str, high: float) -> None:
 @pytest.mark.parametrize("turn", [0.0, 0.3])
 def test_columns_that_the_noise_of_a_slope_hides_are_held(turn: float) -> None:
     specimen = rocksalt("Mg", "O", (384, 384), 0.018, rotation_rad=turn)
-    recall, precision = recall_and_precision(specimen, sloping(specimen, 0.3, 8.0, corner=False))
+    pixels = sloping(specimen, 0.3, 8.0, corner=False)
+    recall, precision = recall_and_precision(specimen, pixels)
     assert recall >= 0.985
     assert precision >= 0.985
+    columns = tm.find_columns(pixels)
+    held, col = np.asarray(columns.is_fixed), np.asarray(columns.positions)[:, 1]
+    assert held[col > 288].mean() > held[col < 96].mean() + 0.2
 
 
 @pytest.mark.parametrize("seed", [0, 1])

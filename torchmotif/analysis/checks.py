@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from torchmotif.analysis.looked import Looked
 from torchmotif.analysis.plan import Image
+from torchmotif.analysis.uneven import doubts_of_uneven
 from torchmotif.columns._mean_cell import nearest_sites
 from torchmotif.columns.lattice import dark_sites
 
@@ -41,22 +42,6 @@ _MISSED = 0.05
 # Of the columns, and interquartile range over median of their nearest distances: twisted bilayers have 0.09 to 0.49 and 0.16 to 0.36, other simulated
 # crystals up to 0.24 and 0.05 (the oxide 0 and 0.37), thirteen real images up to 0.23 and 0.11.
 _OVERLAPPING, _AT_ALL_DISTANCES = 0.08, 0.15
-# Times the height of the columns, by which the background steps: of 72 images with steps of 1 to 10 times and edges of 1 to 40 px at most one column in
-# twenty is missing, with 30 times one in six, or a sublattice.
-_STEP = 15.0
-# Where no mean cell tells of columns that are missing or none: of twelve images with steps of 5 and more four are right, of 17 with lower ones or none 14
-# (`benchmarks/columns/disturbed.py`, steps, patches and slopes, seeds 500 to 559 and 600 to 659).
-_STEP_ALONE = 5.0
-# Of the places of mean cells, that hold no column where noise is more and do where it is less. Of the same images those with a recall below 0.95 have 0.087 to
-# 0.74, others up to 0.080, and one of 0.953 0.10; MgO on a step whose noise hides a seventh of its columns (tests/analysis/test_checks.py) has just below 0.085.
-_LOST = 0.083
-# Of the columns, those that noise hides where it is more, by those where it is less. Of the images of `benchmarks/columns/disturbed.py` (steps, patches, slopes, seeds 700 to 735 and 800 to 859)
-# those with a recall of 0.95 and more have up to 0.022; of those with less, two of which nothing else was said have 0.092 and 0.099.
-_DROWNED = 0.05
-# Of the columns, those at places of mean cells of which noise hides whether they are. Of 238 images with steps and slopes (six crystals with light columns on steps of 3 to 30 times the contrast, `benchmarks/columns/background_steps.py`,
-# and `disturbed.py`, seeds 1000 to 1129) right ones have up to 0.30, and one 0.35, whose step of 33 times is said anyway;
-# wrong ones of which nothing else is said 0.35, others 0.32 to 0.66.
-_ASSUMED = 0.33
 # Of the image, far from all columns though as bright: of three grains at 1/100 of the dose, nearly all found, 0 to 0.09, at 1/200 and 1/250 0.15 to 0.93.
 _AS_BRIGHT = 0.15
 _EMPTY = 0.75  # of the image without columns, or unmeasured
@@ -85,14 +70,10 @@ def findings(looked: Looked) -> list[str]:
         _doubtful,
         _hidden,
         _close,
-        _lost,
-        _drowned,
-        _assumed,
-        _step,
-        _extent,
-        _motifs,
     )
-    return [said for said in (check(looked) for check in checks) if said]
+    uneven = doubts_of_uneven(looked.rest, guided=bool(looked.image.survey.model.cells))
+    every = [*(check(looked) for check in checks), *uneven, _extent(looked), _motifs(looked)]
+    return [said for said in every if said]
 
 
 def odd_distance(image: Image) -> str | None:
@@ -289,42 +270,6 @@ def _close(looked: Looked) -> str | None:
     return (
         f"{share:.0%} of the columns overlap with a neighbour, at uneven distances, as where layers lie on each other: others so close to a column may be "
         "taken for one with it; take an image of higher resolution, and do not rely on what is rare"
-    )
-
-
-def _lost(looked: Looked) -> str | None:
-    if looked.rest.noisy.lost <= _LOST:
-        return None
-    return (
-        f"where the background is bright {looked.rest.noisy.lost:.0%} more of the lattice's places hold no column than where it is dark: its noise hides faint columns there, or "
-        "the crystal ends and columns at its end may be false; leave it out with mask=, or take an image of a higher dose"
-    )
-
-
-def _drowned(looked: Looked) -> str | None:
-    if looked.rest.noisy.drowned <= _DROWNED:
-        return None
-    return (
-        f"where the background is bright its noise hides about {looked.rest.noisy.drowned:.0%} of all columns: so many would not stand out there, if they are like those found where it is dark; "
-        "leave the bright part out with mask=, or take an image of a higher dose"
-    )
-
-
-def _assumed(looked: Looked) -> str | None:
-    if looked.rest.noisy.assumed <= _ASSUMED:
-        return None
-    return (
-        f"{looked.rest.noisy.assumed:.0%} of the columns are where the lattice has them elsewhere: where the background is bright its noise hides whether they are, and a domain in which they lie "
-        "otherwise would not be seen; leave the bright part out with mask=, or take an image of a higher dose"
-    )
-
-
-def _step(looked: Looked) -> str | None:
-    if looked.rest.step <= (_STEP if looked.image.survey.model.cells else _STEP_ALONE):
-        return None
-    return (
-        f"the background steps by {looked.rest.step:.0f} times the height of the columns: beside the step columns may be missing or false, and "
-        "their places and intensities are not known well; leave its brighter side out with mask=, or analyse the sides by themselves"
     )
 
 
