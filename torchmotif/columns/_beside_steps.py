@@ -31,8 +31,8 @@ _UNSURE, _BLUNT = 0.1, 2
 _RAGGED = 2.0
 # Lattice constants: width of the blur that tells the noise of a pixel. Of 108 images of six crystals with light columns beside steps 66 have 0.97 with it, with half of it 65, with three times 67.
 _AROUND = 1.0
-# Lattice constants from a pixel, within which what a step rises by is an error there. With 0.03 to 0.3 of that error squares whose whole image is a slope have columns in their hollows (precision 0.36);
-# with three times the error the same columns are found. What moves with the distance was not measured.
+# Lattice constants from a pixel, within which what a step rises by is an error there. With 0.03 to 0.3 of that error squares whose whole image is a slope had columns in their hollows (precision 0.36)
+# while phases were drawn by what is left of a step; tests of steps and slopes pass without it since. With three times the error the same columns are found. What moves with the distance was not measured.
 _HALF = 0.5
 _LEAST = 1e-4  # of the mean variance of the pixels: on the dark side of a step 30 times as high as the columns there is a thousandth
 
