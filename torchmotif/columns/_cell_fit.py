@@ -53,7 +53,8 @@ _KEPT, _WIDE, _IN_TAIL = 0.5, 2.5, 0.05
 # most what ellipses leave where they are taken: with axes of 1.2 to 1.4 they leave 0.01 to 0.1, where noise is not more than that, the mean of two grains 0.18 and of
 # two domains 0.8.
 _BRIGHT, _LESS_LEFT = 0.3, 0.1
-# Of an ellipse, at least: axes of 1.2 have 0.18, the circles of a crystal along hum, whose cell lies on the grid of pixels, 0.06, and its oxygen was lost with them.
+# Of an ellipse where rows have offsets, at least: axes of 1.2 have 0.18, the circles of a crystal along hum, whose cell lies on the grid of pixels, 0.06, and its oxygen was lost with them.
+# Without offsets an image that was sheared by 0.08 has 0.075, and lacks its oxygen without ellipses.
 _LEAST_OVAL = 0.1
 _MISSES = 4  # places one after the other that turn out to be no column, after which no other is looked for
 
@@ -192,8 +193,9 @@ def _as_ellipses(shown: Shown, fit: CellFit) -> CellFit:
     near = [(away_from(sites[:n], one, shown.real) < APART * fit.width).any() for n, one in enumerate(sites)]
     starts = (ovals, ovals.some(order[bright & ~np.array(near)]))
     found = min((grown(shown, fitted(shown, start)) for start in starts), key=shown.cost)
-    before, noise = shown.chi_squared(fit), 2 * len(shown.waves.order)
-    is_long = math.hypot(*(found.ellipse or (0.0, 0.0))) > _LEAST_OVAL
+    before, parts = shown.chi_squared(fit), 2 * len(shown.waves.order)
+    noise = parts + 2 * math.sqrt(2 * parts)  # two standard deviations above its mean
+    is_long = not shown.along or math.hypot(*(found.ellipse or (0.0, 0.0))) > _LEAST_OVAL
     better = shown.chi_squared(found) < max(_LESS_LEFT * before, min(noise, before / 2))
     return found if is_long and better else fit
 
