@@ -101,26 +101,24 @@ def weights_in_cells(
 
     That is noise, of which there is more on the bright side of a step, and what is left of the step: as much as it rises within half a cell.
     """
-    fine = without_slow(rest, inside, constant)
-    assert tiles.under is not None  # noqa: S101
-    sharp = replace(tiles, under=without_slow(tiles.under, tiles.measured, constant))
-    rise = rise_within(sharp, max(1, round(_HALF * constant)))
-    variance = measured_mean(fine.square(), inside, _AROUND * constant, (1.0, 1.0))
+    variance = measured_mean(
+        without_slow(rest, inside, constant).square(), inside, _AROUND * constant, (1.0, 1.0)
+    )
     number = inside.sum().clamp(min=1)
     # Where there is hardly any noise, what the blur is rounded by would tell the weights.
     variance = torch.maximum(variance, _LEAST * (variance * inside).sum() / number)
-    weights = inside / (variance + rise.square()).clamp(min=1e-30)
+    if tiles.under is not None:
+        sharp = replace(tiles, under=without_slow(tiles.under, tiles.measured, constant))
+        variance = variance + rise_within(sharp, max(1, round(_HALF * constant))).square()
+    weights = inside / variance.clamp(min=1e-30)
     return weights * (number / weights.sum().clamp(min=1e-30))
 
 
 def level_without_slow(
     tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
 ) -> Float[Tensor, "t h w"]:
-    """The level of tiles; of those with a step, without what changes little within a lattice constant.
+    """The level of tiles without what changes little within a lattice constant.
 
-    What is left of a step has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
+    What is left of a step, or a slope that ends at a border, has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
     """
-    if tiles.step is None:
-        return tiles.level
-    fine = without_slow(tiles.level, inside, constant)
-    return torch.where(are_stepped(tiles.step)[:, None, None], fine, tiles.level)
+    return without_slow(tiles.level, inside, constant)

@@ -120,7 +120,8 @@ def sites_of(
         best = min(best, grown(shown, _as_pair(shown)), key=shown.cost)
     if known is not None and len(known[0]):
         found = fitted(shown, CellFit(*known, np.zeros(mean.shape)))
-        if shown.cost(found) < shown.cost(best):
+        # Two that are nearer than they are wide are one that is not round, as walls and slopes make them.
+        if shown.cost(found) < shown.cost(best) and _nearest(shown, found) > found.width:
             best = found
     best = _less_tail(shown, _as_ellipses(shown, best))
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
@@ -159,6 +160,15 @@ def grown(shown: Shown, best: CellFit) -> CellFit:
         else:
             open_ &= away_from(at, at[top], shown.real).reshape(bins) > best.width
     return best
+
+
+def _nearest(shown: Shown, fit: CellFit) -> float:
+    """Distance in pixels between the two columns of a fit that are nearest to each other."""
+    sites = fit.sites
+    return min(
+        (float(away_from(sites[:n], sites[n], shown.real).min()) for n in range(1, len(sites))),
+        default=math.inf,
+    )
 
 
 def _as_pair(shown: Shown) -> CellFit:

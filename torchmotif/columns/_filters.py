@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from torchmotif._arrays import sent
 from torchmotif.columns.model import Pair
 
 __all__ = [
@@ -212,8 +214,10 @@ def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    # In these units the exponent is the sum of the squared frequencies.
-    rows, cols = (1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma)
-    fy = torch.fft.fftfreq(shape[0], rows, device=like_.device, dtype=like_.dtype)[:, None]
-    fx = torch.fft.rfftfreq(shape[1], cols, device=like_.device, dtype=like_.dtype)
-    return torch.exp(-(fy.square() + fx.square()))
+    """Of a Gaussian, as `torch.fft.rfft2` has its frequencies: a product of one along each axis, which the host knows sooner than a device is asked for it."""
+    frequencies = (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1]))
+    sides = [
+        np.exp(-2 * (math.pi * max(one, 1e-9) * f) ** 2) for one, f in zip(sigma, frequencies, strict=True)
+    ]
+    rows, cols = sent(np.concatenate(sides), like_).tensor_split([shape[0]])
+    return rows[:, None] * cols

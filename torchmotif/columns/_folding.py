@@ -15,7 +15,7 @@ from torchmotif._arrays import Budget, sent
 from torchmotif.columns._beside_steps import level_without_slow
 from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._filters import without_slow
-from torchmotif.columns._local_phase import Placed, local_orders, placed
+from torchmotif.columns._local_phase import Local, Placed, placed
 from torchmotif.columns._reciprocal import Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
 from torchmotif.columns.model import Cell, Tiles
@@ -81,9 +81,9 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
     )
     if sigma > min(level.shape[1:]):
         return None
-    strongest = _strongest(fine, usable, lattice.vectors, sigma, hum=hum)
-    chosen = _refined(fine, usable, strongest, sigma)
-    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine if steps else None)
+    local = Local.of(fine, usable, sigma)
+    chosen = _refined(local, _strongest(local, lattice.vectors, hum=hum))
+    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 
@@ -128,12 +128,12 @@ def mean_cell(
     return Cell(((a, b), (c, d)), sigma, places, tuple(heights.tolist()), width, ellipse)
 
 
-def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float, *, hum: bool) -> np.ndarray:
+def _strongest(local: Local, vectors: np.ndarray, *, hum: bool) -> np.ndarray:
     """Of the pairs of low orders that span the same lattice the one whose weaker order is the strongest; of `hum`, of those that change along the rows."""
     numbers = np.array([[1, 0], [0, 1], [1, 1], [1, -1], [2, 1], [1, 2], [2, -1], [1, -2]])
-    orders = local_orders(level, usable, sent(numbers @ vectors, level), sigma)
+    orders = local.orders(sent(numbers @ vectors, local.pixels))
     strong = torch.hypot(orders.field[:, 0:-2:2], orders.field[:, 1:-2:2]).mean((0, 2, 3)).tolist()
-    told = np.abs(numbers @ vectors)[:, 1] >= along_rows(level, hum=hum)
+    told = np.abs(numbers @ vectors)[:, 1] >= along_rows(local.pixels, hum=hum)
     pairs = [
         (a, b)
         for a in range(8)
@@ -145,11 +145,11 @@ def _strongest(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float,
     return chosen
 
 
-def _refined(level: Tensor, usable: Tensor, vectors: np.ndarray, sigma: float) -> np.ndarray:
+def _refined(local: Local, vectors: np.ndarray) -> np.ndarray:
     """Reciprocal vectors whose local phases have no slope on the whole."""
-    chosen = sent(vectors, level, torch.float64)
+    chosen = sent(vectors, local.pixels, torch.float64)
     for _ in range(_REFINED):
-        orders = local_orders(level, usable, chosen.to(level.dtype), sigma)
+        orders = local.orders(chosen.to(local.pixels.dtype))
         real, imaginary = (orders.field[:, i:4:2].double() for i in (0, 1))
         slopes = []
         for axis, step in zip((2, 3), orders.step, strict=True):

@@ -32,34 +32,39 @@ def by_contents(
     at: Located,
     inside: Tensor,
     agreeing: Tensor,
+    weighed: tuple[Located, Tensor],
     depth: int = _DEPTH,
     *,
     hum: bool,
-    weighed: tuple[Located, Tensor] | None = None,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, the pixels that tell it; the cell of all of them is that of pixels that are `weighed`, if these are given, with their weights. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it; cells are those of pixels that are `weighed`, with their weights. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    told, weights = weighed or (at, None)
+    told, weights = weighed
     refined = mean_cell(told, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        kinds = [mean_cell(at, group, vectors, cell.window, hum=hum) for group in held.groups]
+        kinds = [
+            mean_cell(told, group, vectors, cell.window, hum=hum, weights=_of_some(weights, group))
+            for group in held.groups
+        ]
         if min(held.shares) > _PART and _differ(*kinds):
             return [
                 found
                 for group in held.groups
-                for found in by_contents(cell, at, group, group, depth - 1, hum=hum)
+                for found in by_contents(
+                    cell, at, group, group, (told, _of_some(weights, group)), depth - 1, hum=hum
+                )
             ]
     refined = _with_faint(refined, told, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []
 
 
-def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
+def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
     for half, folding in FOLDINGS.items():
@@ -77,6 +82,12 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None,
         places = tuple((float(a), float(b)) for a, b in every[new])
         return replace(cell, sites=cell.sites + places, intensities=cell.intensities + tuple(bright))
     return cell
+
+
+def _of_some(weights: Tensor, some: Tensor) -> Tensor:
+    """Weights of some pixels, 1 in their mean."""
+    weights = weights * some
+    return weights * (some.sum().clamp(min=1) / weights.sum().clamp(min=1e-30))
 
 
 def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ from torchmotif._arrays import Budget
 
 __all__ = [
     "WIDER",
+    "Local",
     "Placed",
     "Superlattice",
     "Windowed",
     "Windows",
     "agreement",
-    "local_orders",
     "phases",
     "placed",
 ]
@@ -64,14 +64,20 @@ class Windows(NamedTuple):
     @staticmethod
     def of(like: Float[Tensor, "t h w"], sigma: float) -> "Windows":
         """For tiles of that shape."""
-        parts, steps = [], []
+        sides: dict[int, tuple[Tensor, float]] = {}
         for length in like.shape[1:]:
-            count = max(2, math.ceil((length - 1) * _STEP / sigma) + 1)
-            steps.append((length - 1) / (count - 1))
-            node = torch.arange(count, device=like.device, dtype=like.dtype) * steps[-1]
-            pixel = torch.arange(length, device=like.device, dtype=like.dtype)
-            parts.append(torch.exp(-((node[:, None] - pixel) ** 2) / (2 * sigma**2)))
-        return Windows(parts[0], parts[1], (steps[0], steps[1]), sigma)
+            if length not in sides:
+                count = max(2, math.ceil((length - 1) * _STEP / sigma) + 1)
+                # In units in which the exponent is the square of the distance.
+                node, pixel = (
+                    torch.linspace(
+                        0, (length - 1) / (math.sqrt(2) * sigma), n, dtype=like.dtype, device=like.device
+                    )
+                    for n in (count, length)
+                )
+                sides[length] = ((node[:, None] - pixel).square_().neg_().exp_(), (length - 1) / (count - 1))
+        (rows, high), (cols, wide) = (sides[length] for length in like.shape[1:])
+        return Windows(rows, cols, (high, wide), sigma)
 
     def sums(self, image: Float[Tensor, "*t h w"]) -> Float[Tensor, "*t m n"]:
         """Weighted sums of the pixels."""
@@ -83,33 +89,45 @@ class Windows(NamedTuple):
         return self.sums(image * mask) / self.sums(mask).clamp(min=least)
 
 
-def local_orders(
-    level: Float[Tensor, "t h w"], usable: Tensor, vectors: Float[Tensor, "k 2"], sigma: float
-) -> Windowed:
-    """Local phases of orders: real and imaginary part of each without its carrier; the mean and the sum of the window's weights as the last channels.
+class Local(NamedTuple):
+    """The usable pixels of some tiles in Gaussian windows, in which the local phases of any orders are measured.
 
-    Geometric phase analysis (Hytch et al. 1998) in Gaussian windows of standard deviation `sigma`, of the usable pixels, without their mean.
+    Geometric phase analysis (Hytch et al. 1998) of the pixels without their mean.
     """
-    windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
-    m, n = len(windows.rows), len(windows.cols)
-    total = windows.sums(mask).clamp(min=1e-3 * 2 * math.pi * sigma**2)
-    mean = windows.sums(level * mask) / total
-    # The carrier of an order is a product along both axes: of each the cosine and, below it, the sine, in the windows.
-    sides = []
-    for node, g in zip(windows[:2], vectors.mT, strict=True):
-        turn = torch.arange(node.shape[1], device=level.device, dtype=level.dtype) * (
-            -2 * math.pi * g[:, None]
-        )
-        sides.append((torch.stack([turn.cos(), turn.sin()], dim=1)[:, :, None] * node).flatten(1, 2))
-    (k, *_), (t, _, w) = sides[0].shape, level.shape
-    along = torch.bmm(sides[0].flatten(0, 1).expand(2 * t, -1, -1), torch.cat([level * mask, mask]))
-    along = along.view(2 * t, k, 2 * m, w).transpose(0, 1).flatten(1, 2)
-    both = torch.bmm(along, sides[1].mT).view(k, 2, t, 2, m, 2, n)
-    real = both[:, :, :, 0, :, 0] - both[:, :, :, 1, :, 1]
-    imaginary = both[:, :, :, 0, :, 1] + both[:, :, :, 1, :, 0]
-    ordered, ones = torch.stack([real, imaginary], dim=1).unbind(2)
-    field = ((ordered - mean * ones) / total).flatten(0, 1).transpose(0, 1)
-    return Windowed(torch.cat([field, mean[:, None], total[:, None]], dim=1), windows.step)
+
+    windows: Windows
+    pixels: Float[Tensor, "t h w"]  # zero where they are not usable
+    mask: Float[Tensor, "t h w"]
+    total: Float[Tensor, "t m n"]  # of the weights of a window
+    mean: Float[Tensor, "t m n"]
+
+    @staticmethod
+    def of(level: Float[Tensor, "t h w"], usable: Tensor, sigma: float) -> "Local":
+        """In windows of standard deviation `sigma`."""
+        windows, mask = Windows.of(level, sigma), usable.to(level.dtype)
+        total = windows.sums(mask).clamp(min=1e-3 * 2 * math.pi * sigma**2)
+        pixels = level * mask
+        return Local(windows, pixels, mask, total, windows.sums(pixels) / total)
+
+    def orders(self, vectors: Float[Tensor, "k 2"]) -> Windowed:
+        """Real and imaginary part of each order without its carrier; the mean and the sum of the window's weights as the last channels."""
+        level, (m, n) = self.pixels, self.total.shape[1:]
+        # The carrier of an order is a product along both axes: of each the cosine and, below it, the sine, in the windows.
+        sides = []
+        for node, g in zip(self.windows[:2], vectors.mT, strict=True):
+            turn = torch.arange(node.shape[1], device=level.device, dtype=level.dtype) * (
+                -2 * math.pi * g[:, None]
+            )
+            sides.append((torch.stack([turn.cos(), turn.sin()], dim=1)[:, :, None] * node).flatten(1, 2))
+        (k, *_), (t, _, w) = sides[0].shape, level.shape
+        along = torch.bmm(sides[0].flatten(0, 1).expand(2 * t, -1, -1), torch.cat([level, self.mask]))
+        along = along.view(2 * t, k, 2 * m, w).transpose(0, 1).flatten(1, 2)
+        both = torch.bmm(along, sides[1].mT).view(k, 2, t, 2, m, 2, n)
+        real = both[:, :, :, 0, :, 0] - both[:, :, :, 1, :, 1]
+        imaginary = both[:, :, :, 0, :, 1] + both[:, :, :, 1, :, 0]
+        ordered, ones = torch.stack([real, imaginary], dim=1).unbind(2)
+        field = ((ordered - self.mean * ones) / self.total).flatten(0, 1).transpose(0, 1)
+        return Windowed(torch.cat([field, self.mean[:, None], self.total[:, None]], dim=1), self.windows.step)
 
 
 def phases(field: Float[Tensor, "t k m n"]) -> Float[Tensor, "t j m n"]:
@@ -146,7 +164,7 @@ class Superlattice(NamedTuple):
 
         Where a phase of the lattice begins anew, the half that it names and the wave change sign together, so that this one has no jump.
         """
-        orders = local_orders(level, usable, self.vectors, WIDER * sigma)
+        orders = Local.of(level, usable, WIDER * sigma).orders(self.vectors)
         own = phases(orders.field[:, :4])
         factor = torch.complex(orders.field[:, 4:-2:2], orders.field[:, 5:-2:2])
         turned = torch.einsum("ki,timn->tkmn", self.turns, own)  # by the place alone
@@ -198,9 +216,10 @@ def placed(
     """
     _, h, w = level.shape
     seen = level if fine is None else fine
-    orders = local_orders(seen, usable, vectors if superlattice is None else superlattice.vectors[:2], sigma)
+    local = Local.of(seen, usable, sigma)
+    orders = local.orders(vectors if superlattice is None else superlattice.vectors[:2])
     if fine is not None:
-        mean = Windows.of(level, sigma).mean(level, usable.to(level.dtype))
+        mean = local.windows.sums(level * local.mask) / local.total
         orders = orders._replace(field=torch.cat([orders.field[:, :4], mean[:, None]], dim=1))
     sign = orders if superlattice is None else superlattice.sign(seen, usable, sigma)
     row, col = (torch.arange(length, device=level.device, dtype=torch.float64) for length in (h, w))

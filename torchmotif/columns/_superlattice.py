@@ -18,7 +18,7 @@ from torchmotif.columns._beside_steps import level_without_slow, weights_in_cell
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
 from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import mean_cell
-from torchmotif.columns._local_phase import WIDER, local_orders, placed
+from torchmotif.columns._local_phase import WIDER, Local, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
@@ -136,7 +136,7 @@ def _seen(
 ) -> _Seen:
     """What some orders, as multiples of the cell's, have in the rest of some pixels, or of all with weights."""
     vectors, sigma = np.array(cell.orders), WIDER * cell.window
-    orders = local_orders(rest, told, sent(numbers @ vectors, rest), sigma)
+    orders = Local.of(rest, told, sigma).orders(sent(numbers @ vectors, rest))
     nodes = [np.arange(n) * step for n, step in zip(orders.field.shape[2:], orders.step, strict=True)]
     row, col = (sent(np.rint(one), rest, torch.long) for one in nodes)
     place = where.place[:, :, row[:, None], col]
