@@ -32,9 +32,9 @@ def by_contents(
     at: Located,
     inside: Tensor,
     agreeing: Tensor,
-    weighed: tuple[Located, Tensor],
     depth: int = _DEPTH,
     *,
+    weighed: tuple[Located, Tensor],
     hum: bool,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
@@ -57,7 +57,7 @@ def by_contents(
                 found
                 for group in held.groups
                 for found in by_contents(
-                    cell, at, group, group, (told, _of_some(weights, group)), depth - 1, hum=hum
+                    cell, at, group, group, depth - 1, weighed=(told, _of_some(weights, group)), hum=hum
                 )
             ]
     refined = _with_faint(refined, told, agreeing, weights, hum=hum)
