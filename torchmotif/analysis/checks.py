@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from scipy.spatial import cKDTree
 
+from torchmotif.analysis.gaps import share_of_gaps
 from torchmotif.analysis.looked import Looked
 from torchmotif.analysis.plan import Image
 from torchmotif.analysis.uneven import doubts_of_uneven
 from torchmotif.columns._mean_cell import nearest_sites
-from torchmotif.columns.lattice import dark_sites
 
 __all__ = ["findings", "odd_distance"]
 
@@ -23,11 +21,6 @@ _OTHER = 1.3  # times the spacing that was given, or less: the square root of 2 
 # no lattice, keep distances to 0.12 to 0.16; speckle has 0.18 to 0.31. Of the pentagonal oxide 0.15 to 0.5 have no support, of speckle, colloids and single
 # atoms under the probe 0.86 to 1.
 _WITHOUT_LATTICE, _UNEVEN = 0.7, 0.17
-_AROUND, _ONE_SIDE, _REACH = (
-    6,
-    0.4,
-    2.5,
-)  # columns around a place, the length of their mean direction, spacings to the farthest
 # Standard deviations of the intensity: of fifteen colloids nine have 14 to 37 in the lowest tenth and a recall of 0.81 to 0.95, six have
 # 4 to 8 and 0.21 to 0.74.
 _STANDS_OUT = 10.0
@@ -169,31 +162,15 @@ def _faint(looked: Looked) -> str | None:
 
 
 def _gaps(looked: Looked) -> str | None:
-    model = looked.image.survey.model
-    # Of the places of a superlattice that short vectors lead to every other one holds nothing.
-    doubled = [cell.antiphase is not None for cell in model.cells]
-    if looked.supported.sum() < _FEW or (doubled and all(doubled)):
+    if looked.supported.sum() < _FEW:
         return None
-    sites = dark_sites(torch.from_numpy(looked.positions[looked.supported]), model.spacing).numpy()
-    within = _surrounded(sites, looked.positions[looked.supported], model.spacing)
-    share = float(within.sum() / (within.sum() + len(looked.positions)))
+    share = share_of_gaps(looked)
     if share <= _GAPS:
         return None
     return (
         f"the lattice has {share:.0%} more places than columns were found: columns may be missing; look at the map, "
         "set spacing= to the distance of the nearest, or a lower threshold="
     )
-
-
-def _surrounded(sites: np.ndarray, columns: np.ndarray, spacing: float) -> np.ndarray:
-    """Which places have columns on opposite sides."""
-    if not len(sites):
-        return np.zeros(0, bool)
-    found = cKDTree(columns).query(sites, min(_AROUND, len(columns)))
-    away = columns[np.asarray(found[1])] - sites[:, None]
-    mean = (away / np.linalg.norm(away, axis=2, keepdims=True).clip(1e-9)).mean(1)
-    inside: np.ndarray = (np.hypot(*mean.T) < _ONE_SIDE) & (np.asarray(found[0])[:, -1] < _REACH * spacing)
-    return inside
 
 
 def _residual(looked: Looked) -> str | None:

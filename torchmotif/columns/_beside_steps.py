@@ -20,6 +20,7 @@ __all__ = [
     "rise_within",
     "variance_of_steps",
     "weights_in_cells",
+    "weights_of_some",
 ]
 
 # Of what it steps by within so many pixels of one, the error of the step there. Of six backgrounds 30 times as high as the contrast (a honeycomb's and a
@@ -110,8 +111,13 @@ def weights_in_cells(
     if tiles.under is not None:
         sharp = replace(tiles, under=without_slow(tiles.under, tiles.measured, constant))
         variance = variance + rise_within(sharp, max(1, round(_HALF * constant))).square()
-    weights = inside / variance.clamp(min=1e-30)
-    return weights * (number / weights.sum().clamp(min=1e-30))
+    return weights_of_some(1 / variance.clamp(min=1e-30), inside)
+
+
+def weights_of_some(weights: Tensor, some: Tensor) -> Tensor:
+    """Weights of some pixels, 1 in their mean."""
+    weights = weights * some
+    return weights * (some.sum().clamp(min=1) / weights.sum().clamp(min=1e-30))
 
 
 def level_without_slow(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import weights_of_some
 from torchmotif.columns._cell_fit import cells_around
 from torchmotif.columns._contents import contents
 from torchmotif.columns._folding import along_rows, mean_cell
@@ -49,7 +50,7 @@ def by_contents(
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
         kinds = [
-            mean_cell(told, group, vectors, cell.window, hum=hum, weights=_of_some(weights, group))
+            mean_cell(told, group, vectors, cell.window, hum=hum, weights=weights_of_some(weights, group))
             for group in held.groups
         ]
         if min(held.shares) > _PART and _differ(*kinds):
@@ -57,7 +58,13 @@ def by_contents(
                 found
                 for group in held.groups
                 for found in by_contents(
-                    cell, at, group, group, depth - 1, weighed=(told, _of_some(weights, group)), hum=hum
+                    cell,
+                    at,
+                    group,
+                    group,
+                    depth - 1,
+                    weighed=(told, weights_of_some(weights, group)),
+                    hum=hum,
                 )
             ]
     refined = _with_faint(refined, told, agreeing, weights, hum=hum)
@@ -82,12 +89,6 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor, *, hum
         places = tuple((float(a), float(b)) for a, b in every[new])
         return replace(cell, sites=cell.sites + places, intensities=cell.intensities + tuple(bright))
     return cell
-
-
-def _of_some(weights: Tensor, some: Tensor) -> Tensor:
-    """Weights of some pixels, 1 in their mean."""
-    weights = weights * some
-    return weights * (some.sum().clamp(min=1) / weights.sum().clamp(min=1e-30))
 
 
 def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import weights_of_some
 from torchmotif.columns._cell_fit import (
     CLEAR,
     FAINTEST_SITE,
@@ -128,11 +129,6 @@ def _parts(inside: Bool[Tensor, "t h w"], noise: Uneven | None) -> Iterator[tupl
         yield None, inside & (noise.variance <= noise.variance[inside].median())
 
 
-def _even(weights: Float[Tensor, "t h w"], some: Bool[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """Weights over their mean in some pixels."""
-    return weights * some.sum() / (weights * some).sum()
-
-
 class _Shown(NamedTuple):
     """The mean of a part of a crystal, and what the mean cell of all leaves of it."""
 
@@ -149,7 +145,9 @@ class _Shown(NamedTuple):
         if not bool(part.any()):
             return None
         real, along = np.linalg.inv(np.array(cell.orders)).T, along_rows(part, hum=hum)
-        found = folded(at, part, real, None if noise is None else _even(noise.weights, part), hum=hum)
+        found = folded(
+            at, part, real, None if noise is None else weights_of_some(noise.weights, part), hum=hum
+        )
         if found is None:
             return None
         mean, variance = found

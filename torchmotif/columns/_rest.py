@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._beside_steps import weights_of_some
 from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import along_rows, folded
@@ -76,8 +77,8 @@ class Rest:
     @property
     def doubtful(self) -> float:
         """Intensity, over that of the brightest, of a column that the mean cell may have but is too noisy to tell; 0 where none is suspected."""
-        # What stands out by more was judged by the cell's own fit; what is fainter would be a column in no image.
-        if FAINTEST_SITE * self.brightest <= CLEAR and _MAYBE < self.trace < CLEAR:
+        # What is fainter would be a column in no image.
+        if FAINTEST_SITE * self.brightest <= CLEAR and self.trace > _MAYBE:
             return self.trace / self.brightest
         return 0.0
 
@@ -225,7 +226,8 @@ def _trace(
         real, sites = np.linalg.inv(cell.placing).T, sites @ folding.T
         place = torch.einsum("ij,tjhw->tihw", sent(folding, where.place), where.place).remainder(1)
         rest_of_all = rest_of_all._replace(place=torch.where(place >= 1, 0.0, place))
-    found = folded(rest_of_all, where.inside, real, hum=model.hum)
+    weights = None if noise is None else weights_of_some(noise.weights, where.inside)
+    found = folded(rest_of_all, where.inside, real, weights, hum=model.hum)
     if found is None:
         return math.nan, math.nan, missing
     rest, variance = found
