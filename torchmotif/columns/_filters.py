@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -214,10 +213,10 @@ def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    """Of a Gaussian, as `torch.fft.rfft2` has its frequencies: a product of one along each axis, which the host knows sooner than a device is asked for it."""
-    frequencies = (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1]))
-    sides = [
-        np.exp(-2 * (math.pi * max(one, 1e-9) * f) ** 2) for one, f in zip(sigma, frequencies, strict=True)
-    ]
-    rows, cols = sent(np.concatenate(sides), like_).tensor_split([shape[0]])
-    return rows[:, None] * cols
+    """Of a Gaussian, at the frequencies of `torch.fft.rfft2`, whose squares the host knows sooner than a device is asked for them."""
+    # In these units the exponent is the sum of the squared frequencies.
+    rows, cols = (1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma)
+    every = (torch.fft.fftfreq, shape[0], rows), (torch.fft.rfftfreq, shape[1], cols)
+    squares = [of(length, unit, dtype=like_.dtype).square() for of, length, unit in every]
+    down, across = sent(torch.cat(squares), like_).tensor_split([shape[0]])
+    return torch.exp(-(down[:, None] + across))
