@@ -123,8 +123,13 @@ def weights_of_some(weights: Tensor, some: Tensor) -> Tensor:
 def level_without_slow(
     tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
 ) -> Float[Tensor, "t h w"]:
-    """The level of tiles without what changes little within a lattice constant.
+    """The level of tiles; of those with a step or on a slope, without what changes little within a lattice constant.
 
     What is left of a step, or a slope that ends at a border, has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
     """
-    return without_slow(tiles.level, inside, constant)
+    if tiles.is_even:
+        return tiles.level
+    fine = without_slow(tiles.level, inside, constant)
+    if tiles.slopes or tiles.step is None:
+        return fine
+    return torch.where(are_stepped(tiles.step)[:, None, None], fine, tiles.level)

@@ -49,7 +49,7 @@ class Coarse(NamedTuple):
         step = None if tiles.step is None else _means(tiles.step * mask, side) / seen.clamp(min=1e-6)
         under = None if tiles.under is None else _means(tiles.under, side)  # a hole is no step
         usable = seen >= 0.5
-        return cls(side, Tiles(data, usable, usable & ~usable, step, under), (h, w))
+        return cls(side, Tiles(data, usable, usable & ~usable, step, under, tiles.slopes), (h, w))
 
     def cells(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """Cells of the fine pixels as these have them: a square pixel's variance is added to that of columns."""

@@ -22,6 +22,7 @@ __all__ = [
     "measured_mean",
     "noise_level",
     "passed",
+    "plane_of",
     "reach_of",
     "significance",
     "without_slow",
@@ -69,6 +70,19 @@ def measured_mean(
 def without_slow(image: Tensor, inside: Tensor, constant: float) -> Tensor:
     """An image without what some of its pixels, or all with weights, show to change little within a lattice constant."""
     return image - measured_mean(image, inside, _SLOW * constant, (1.0, 1.0))
+
+
+def plane_of(image: Float[Tensor, "t h w"], weight: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
+    """The plane of least squares through the pixels of each image that have a weight."""
+    _, h, w = image.shape
+    row, col = (torch.linspace(-1, 1, n, device=image.device, dtype=image.dtype) for n in (h, w))
+    terms = torch.stack([torch.ones_like(image[0]), row[:, None].expand(h, w), col.expand(h, w)]).flatten(1)
+    known = (terms * weight.flatten(1)[:, None]).double()
+    normal = known @ terms.double().mT
+    normal = normal + 1e-6 * h * w * torch.eye(3, dtype=normal.dtype, device=normal.device)
+    right = known @ image.flatten(1).double()[..., None]
+    plane: Tensor = (torch.linalg.solve_ex(normal, right).result.to(image.dtype).mT @ terms).view_as(image)
+    return plane
 
 
 def reach_of(spacing: float) -> int:

@@ -83,7 +83,7 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         return None
     local = Local.of(fine, usable, sigma)
     chosen = _refined(local, _strongest(local, lattice.vectors, hum=hum))
-    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=fine)
+    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=None if tiles.is_even else fine)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 

@@ -35,12 +35,12 @@ def by_contents(
     agreeing: Tensor,
     depth: int = _DEPTH,
     *,
-    weighed: tuple[Located, Tensor],
+    weighed: tuple[Located, Tensor | None],
     hum: bool,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, the pixels that tell it; cells are those of pixels that are `weighed`, with their weights. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it; cells are those of the image that is `weighed`, with the weights of its pixels if there are any. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
     told, weights = weighed
@@ -49,29 +49,21 @@ def by_contents(
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        kinds = [
-            mean_cell(told, group, vectors, cell.window, hum=hum, weights=weights_of_some(weights, group))
-            for group in held.groups
+        parts = [
+            (group, None if weights is None else weights_of_some(weights, group)) for group in held.groups
         ]
+        kinds = [mean_cell(told, group, vectors, cell.window, hum=hum, weights=own) for group, own in parts]
         if min(held.shares) > _PART and _differ(*kinds):
             return [
                 found
-                for group in held.groups
-                for found in by_contents(
-                    cell,
-                    at,
-                    group,
-                    group,
-                    depth - 1,
-                    weighed=(told, weights_of_some(weights, group)),
-                    hum=hum,
-                )
+                for group, own in parts
+                for found in by_contents(cell, at, group, group, depth - 1, weighed=(told, own), hum=hum)
             ]
     refined = _with_faint(refined, told, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []
 
 
-def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor, *, hum: bool) -> Cell:
+def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
     """A cell with the faint sites that show once it is folded by a translation that takes all its sites to such of another brightness."""
     orders, sites = np.array(cell.orders), np.array(cell.sites)
     for half, folding in FOLDINGS.items():

@@ -160,10 +160,12 @@ def _told(cells: Sequence[Cell], where: list[Located], tiles: Tiles, *, hum: boo
     none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        # Of the pixels as they are: what is taken off as a step follows the columns, by a thirtieth of their height.
-        rest = tiles.data - expected(cell, at.place)
-        weights = weights_in_cells(tiles, rest, agreeing, lattice_constant(cell))
-        weighed = at._replace(level=tiles.data), weights
+        weighed: tuple[Located, Tensor | None] = at, None
+        if not tiles.is_even:
+            # Of the pixels as they are: what is taken off as a step follows the columns, by a thirtieth of their height.
+            rest = tiles.data - expected(cell, at.place)
+            weights = weights_in_cells(tiles, rest, agreeing, lattice_constant(cell))
+            weighed = at._replace(level=tiles.data), weights
         crystal = above(at.inside, strength(at), CRYSTAL)
         kinds = by_contents(cell, at, crystal, agreeing, weighed=weighed, hum=hum)
         parted |= len(kinds) > 1

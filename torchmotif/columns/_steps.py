@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchmotif.columns._filters import blur, measured_mean, noise_around
+from torchmotif.columns._filters import blur, measured_mean, noise_around, plane_of
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns.model import Pair, Tiles
@@ -212,24 +212,11 @@ def _sudden(tiles: Tiles, spacing: float, axes: Pair, least: float) -> Bool[Tens
     data, there, spacing = data / share.clamp(min=0.5), share > 0.5, spacing / pool
     data = blur(data, _NOISE * spacing, axes)
     lowest = _opened(data, there, _WIDE * spacing, axes)
-    flat = lowest - _plane(lowest, there.to(data.dtype))  # whose mean at the border would be beside it
+    flat = lowest - plane_of(lowest, there.to(data.dtype))  # whose mean at the border would be beside it
     changed = (
         blur((flat - measured_mean(flat, there, _SMOOTH * spacing, axes)) * there, spacing / 2, axes) * there
     )
     return changed.abs() > least * _height(data - lowest)[:, None, None]
-
-
-def _plane(image: Float[Tensor, "t h w"], weight: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """The plane of least squares through the pixels of each image that have a weight."""
-    _, h, w = image.shape
-    row, col = (torch.linspace(-1, 1, n, device=image.device, dtype=image.dtype) for n in (h, w))
-    terms = torch.stack([torch.ones_like(image[0]), row[:, None].expand(h, w), col.expand(h, w)]).flatten(1)
-    known = (terms * weight.flatten(1)[:, None]).double()
-    normal = known @ terms.double().mT
-    normal = normal + 1e-6 * h * w * torch.eye(3, dtype=normal.dtype, device=normal.device)
-    right = known @ image.flatten(1).double()[..., None]
-    plane: Tensor = (torch.linalg.solve_ex(normal, right).result.to(image.dtype).mT @ terms).view_as(image)
-    return plane
 
 
 def _around(

@@ -73,7 +73,7 @@ def doubled(
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders))
     steps, weights = tiles.step is not None, None
-    if steps:
+    if not tiles.is_even:
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
         rest = without_slow(rest, weights, lattice_constant(cell))
     told = inside if weights is None else weights

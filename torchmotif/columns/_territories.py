@@ -134,7 +134,7 @@ def _places(
             sent(cell.orders, tiles.data),
             cell.window,
             superlattice=superlattice_of(cell, tiles.data),
-            fine=level_without_slow(tiles, pixels, lattice_constant(cell)),
+            fine=None if tiles.is_even else level_without_slow(tiles, pixels, lattice_constant(cell)),
         )
         found.append((at, expected(cell, at.place)))
     return found

@@ -111,6 +111,8 @@ class ImageModel:
         Mean cells of its crystals, by which columns are predicted; none where no lattice was seen or nothing is to be predicted.
     hum : bool
         Whether something is added to whole rows, see `offsets_of_rows`.
+    slopes : bool
+        Whether a slope of the background has more of the pixels' variance than all else, see `levels`.
     """
 
     spacing: float
@@ -127,6 +129,7 @@ class ImageModel:
     overdispersion: float = 1.0
     cells: tuple[Cell, ...] = ()
     hum: bool = False
+    slopes: bool = False
 
     @property
     def margin(self) -> int:
@@ -167,7 +170,8 @@ class ImageModel:
         saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
         if self.hum:
             data = torch.where(usable, data - offsets_of_rows(data, usable & ~saturated), data)
-        return Tiles((-data if self.dark else data).float(), usable & ~saturated, saturated)
+        data = (-data if self.dark else data).float()
+        return Tiles(data, usable & ~saturated, saturated, slopes=self.slopes)
 
 
 def _tuples(value: Any) -> Any:
@@ -191,6 +195,8 @@ class Tiles:
     under : Tensor of shape (t, h, w), optional
         What lies under the columns of the tiles with a step, in units of the data, and 0 in the others; there where `step` is. A step rises by it: the step itself has the slope of the mean over some
         spacings, too, which the background of a fit follows.
+    slopes : bool
+        See `ImageModel`.
     """
 
     data: Float[Tensor, "t h w"]
@@ -198,6 +204,7 @@ class Tiles:
     saturated: Bool[Tensor, "t h w"]
     step: Float[Tensor, "t h w"] | None = None
     under: Float[Tensor, "t h w"] | None = None
+    slopes: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -209,6 +216,11 @@ class Tiles:
     def level(self) -> Float[Tensor, "t h w"]:
         """The data without the steps of the background."""
         return self.data if self.step is None else self.data - self.step
+
+    @property
+    def is_even(self) -> bool:
+        """Whether the background has neither steps nor slopes."""
+        return self.step is None and not self.slopes
 
     @property
     def measured(self) -> Bool[Tensor, "t h w"]:
@@ -225,7 +237,7 @@ class Tiles:
 
     def _parts(self, which: Any) -> "Tiles":
         step, under = (None if one is None else one[which] for one in (self.step, self.under))
-        return Tiles(self.data[which], self.usable[which], self.saturated[which], step, under)
+        return Tiles(self.data[which], self.usable[which], self.saturated[which], step, under, self.slopes)
 
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
