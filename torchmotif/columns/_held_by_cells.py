@@ -49,6 +49,8 @@ def by_contents(
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
+        # Not beside steps: of PbTiO3 under a patch, each of whose domains is mostly on one side of it, 0.96 and 0.92 are found with weights, 0.97 without.
+        told, weights = (at, None) if at.steps else weighed
         parts = [
             (group, None if weights is None else weights_of_some(weights, group)) for group in held.groups
         ]
@@ -59,7 +61,7 @@ def by_contents(
                 for group, own in parts
                 for found in by_contents(cell, at, group, group, depth - 1, weighed=(told, own), hum=hum)
             ]
-    refined = _with_faint(refined, told, agreeing, weights, hum=hum)
+    refined = _with_faint(refined, weighed[0], agreeing, weighed[1], hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []
 
 
