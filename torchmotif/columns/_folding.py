@@ -173,11 +173,14 @@ def folded(
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
     bins = bins_of(real)
     level = at.level
-    if weights is not None or not at.steps:
-        # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
-        # step, where its pixels have the weight of others, is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
-        seen = inside if weights is None else weights
-        level = without_slow(level, seen, float(np.linalg.norm(real, axis=1).max()))
+    constant = float(np.linalg.norm(real, axis=1).max())
+    # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
+    # step, where its pixels have the weight of others, is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
+    if not at.steps:
+        level = without_slow(level, inside, constant)
+    if weights is not None:
+        # After it: weights that differ within a cell see a slope beside its middle.
+        level = without_slow(level, weights, constant)
     pixels = (level, inside, at.place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:
