@@ -19,7 +19,7 @@ def grower(moments: torch.Tensor, criteria: SplitCriteria = CRITERIA) -> Grower:
 
 
 def grown(moments: torch.Tensor, criteria: SplitCriteria = CRITERIA) -> MotifTree:
-    return grower(moments, criteria).grown()
+    return grower(moments, criteria).grown()[0]
 
 
 def labels_of(tree: MotifTree, moments: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,12 @@ from torchmotif.motifs._noise import CountingNoise, matched_filter, noise_edge, 
 from torchmotif.motifs._single_columns import MOST_NEIGHBOURS, single_columns
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["Blocks", "Groups"]
+__all__ = ["FLAT", "UNKNOWN", "Blocks", "Groups"]
 
+FLAT = 3  # moments, the first ones, are those of a constant and of slopes
+# Times the scatter of the columns, the variance of flat moments of which nothing is known: what they tell is nothing beside the others, and float64
+# inverts it. With 1e4 and 1e8 the same motifs are found.
+UNKNOWN = 1e6
 _MOST_AXES = 10  # directions of moment space in which one split is looked for
 _BLOCK = 256  # columns that are multiplied at a time
 _LEAST_VARIANCE = 1e-9  # below, there is no such direction
@@ -130,7 +134,10 @@ class Blocks(ABC):
 
 
 class Groups(Blocks):
-    """Sets of columns by their moments, and what is known of the noise of each."""
+    """Sets of columns by their moments, and what is known of the noise of each.
+
+    Where the background is `uneven`, nothing is known of its height and slope under each column: whatever they are counts as noise.
+    """
 
     def __init__(
         self,
@@ -139,12 +146,17 @@ class Groups(Blocks):
         noise: CountingNoise,
         basis: ZernikeBasis,
         scale: float,
+        *,
+        uneven: bool = False,
     ) -> None:
         super().__init__(finer, rows, len(basis.basis))
         self.basis, self.noise, self.scale = basis, noise, scale
         offsets = noise.offsets_of(self.order)
         shares = offsets.new_zeros(len(rows), offsets.shape[1]).index_add_(0, self.set, offsets)
         self.covariance = scale * noise.covariances(self.means, shares / self.size.to(shares)[:, None])
+        if uneven:
+            power = self.scatter.diagonal(dim1=1, dim2=2).sum(1)
+            self.covariance.diagonal(dim1=1, dim2=2)[:, :FLAT] += UNKNOWN * power[:, None]
         columns = single_columns(self.means[:, : self.used], basis)
         self.column = columns[:, 0]  # in the middle
         self.filters = matched_filter(columns, self.covariance[:, None])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchmotif._arrays import like, sent
 from torchmotif.motifs import _orientation as orientation
-from torchmotif.motifs._groups import Groups
+from torchmotif.motifs._groups import FLAT, UNKNOWN, Groups
 from torchmotif.motifs._growth import Grower
 from torchmotif.motifs._noise import CountingNoise, noise_edge, noise_scale, principal_axes
 from torchmotif.motifs._orientation import MOTIF_TOLERANCE, SEED_TOLERANCE, Symmetries, averaged
@@ -27,6 +27,9 @@ __all__ = ["Assignment", "Equivalence", "Learner", "MotifModel", "Spread"]
 Equivalence = Literal["rotation", "euclidean"] | None
 _REFERENCES = 2  # that are learnt from motifs
 _MOST_LEAVES = 6  # of the tree per motif asked for, where rotated copies are joined
+_SET_ASIDE = (
+    1e-6  # weight of a column that was set aside, in the mean of a motif: nothing beside one that was not
+)
 
 
 class Assignment(NamedTuple):
@@ -66,12 +69,24 @@ class Spread:
         labels: Int[Tensor, " n"],
         covariance: Float[Tensor, "k k"],
         motifs: int,
+        usual: Int[Tensor, " u"] | None = None,
     ) -> "Spread":
-        """The spread of columns in so many motifs, whose noise has a known covariance."""
-        n, k = moments.shape
-        centres = averaged(moments, torch.ones_like(labels), labels, motifs)
-        beyond = moments - centres[labels]
-        variances, axes = principal_axes((beyond.T @ beyond).double() / n, covariance)
+        """The spread of columns in so many motifs, whose noise has a known covariance.
+
+        Where others than the `usual` columns were set aside, it is that of these, and how high and steep the background under a column is tells nothing.
+        """
+        k, weight = moments.shape[1], torch.ones_like(labels)
+        if usual is not None:
+            # A leaf of others alone has their mean.
+            weight = torch.full_like(moments[:, 0], _SET_ASIDE).index_fill(0, usual, 1.0)
+        centres = averaged(moments, weight, labels, motifs)
+        if usual is not None:
+            moments, labels = moments[usual], labels[usual]
+        n, beyond = len(moments), moments - centres[labels]
+        scatter = (beyond.T @ beyond).double() / n
+        if usual is not None:
+            scatter.diagonal()[:FLAT] += UNKNOWN * scatter.diagonal().sum()
+        variances, axes = principal_axes(scatter, covariance)
         edge = noise_edge(torch.tensor(float(n)), k)
         gaussian = cls(centres.double(), axes, torch.where(variances > edge, variances - 1, 0.0))
         return replace(gaussian, stretch=max(1.0, float(gaussian.distances(moments, labels).median()) / k))
@@ -203,10 +218,11 @@ class Learner:
         scale, covariance = self._noise_of(finer)
         grower = Grower(finer, self.noise, self.basis, self.criteria, scale)
         copies = reference is not None
-        found = self._found(grower.grown(), finer, covariance, copies=copies)
+        tree, usual = grower.grown()
+        found = self._found(tree, finer, covariance, copies=copies, usual=usual)
         if self.n_motifs is not None:
             found = self._as_many(found, grower, covariance, copies=copies)
-        tree, leaf, _, spread, motif, motif_, counts, shapes = found
+        tree, leaf, _, spread, motif, motif_, counts, shapes, _ = found
         # One sort tells the columns of every motif.
         parts = torch.argsort(torch.where(motif < 0, len(counts), motif)[leaf], stable=True).split(
             [*counts, len(leaf) - sum(counts)]
@@ -222,7 +238,7 @@ class Learner:
         wanted, finer = self.n_motifs or 1, grower.finer
         while len(found.counts) > wanted:
             tree = found.tree.pruned(found.motif_)
-            found = self._found(tree, finer, covariance, copies=copies)
+            found = self._found(tree, finer, covariance, copies=copies, usual=found.usual)
         fewest = max(1, min(FEWEST, int(found.fits.sum()) // (4 * wanted)))
         while len(found.counts) < wanted and len(found.tree.leaves) < _MOST_LEAVES * wanted:
             rows = [
@@ -231,10 +247,12 @@ class Learner:
             tree = grower.forced(found.tree, rows, wanted - len(found.counts), fewest)
             if len(tree.splits) == len(found.tree.splits):
                 break
-            found = self._found(tree, finer, covariance, copies=copies, fewest=fewest)
+            found = self._found(tree, finer, covariance, copies=copies, usual=found.usual, fewest=fewest)
         if len(found.counts) == wanted:
             return found
-        return self._found(found.tree, finer, covariance, copies=copies, fewest=1, most=wanted)
+        return self._found(
+            found.tree, finer, covariance, copies=copies, usual=found.usual, fewest=1, most=wanted
+        )
 
     def _found(
         self,
@@ -243,13 +261,14 @@ class Learner:
         covariance: Tensor,
         *,
         copies: bool,
+        usual: Tensor | None,
         fewest: int = FEWEST,
         most: int | None = None,
     ) -> "_Found":
         """What a tree makes of the columns."""
         moments = finer[:, : len(self.basis.basis)]
         leaf = tree.log_probabilities(moments).argmax(1)
-        spread = Spread.learn(moments, leaf, covariance, len(tree.leaves))
+        spread = Spread.learn(moments, leaf, covariance, len(tree.leaves), usual)
         fits = spread.scores(moments, leaf) <= self.outlier_distance
         return _Found(
             tree,
@@ -257,6 +276,7 @@ class Learner:
             fits,
             spread,
             *self._joined(spread, leaf, fits, copies=copies, fewest=fewest, most=most),
+            usual,
         )
 
     def _noise_of(self, finer: Tensor) -> tuple[float, Float[Tensor, "k k"]]:
@@ -316,3 +336,4 @@ class _Found(NamedTuple):
     motif_: list[int]  # the same on the host
     counts: list[int]  # columns of every motif
     shapes: Symmetries  # of the motifs
+    usual: Int[Tensor, " u"] | None  # the columns that the tree was grown from, None for all
