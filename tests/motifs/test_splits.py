@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from torchmotif.motifs._choice import _alike
 from torchmotif.motifs._expectation import Components
 from torchmotif.motifs._groups import Groups
-from torchmotif.motifs._growth import _alike
 from torchmotif.motifs._mixture import Pairs, Points
 from torchmotif.motifs._noise import CountingNoise, matched_filter
 from torchmotif.motifs._saddles import saddle_ratios
