@@ -67,9 +67,9 @@ class Grower:
                 rows, fresh, hiding = hiding, sorted(hiding), {}
             else:
                 rows = dict(enumerate(members))
-        usual = torch.cat(members)
         tree = MotifTree(splits, _by_frequency(self.finer[:, 0], members), sorted(candidates.items()))
-        return tree, usual if len(usual) < len(self.finer) else None
+        some = sum(map(len, members)) < len(self.finer)
+        return tree, torch.cat(members) if some else None
 
     def forced(self, tree: MotifTree, rows: list[Tensor], more: int, fewest: int) -> MotifTree:
         """The tree with up to so many splits more, whatever the criteria say: the best supported one of all, again and again.
