@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage as ndi
 import torch
 from numpy.testing import assert_array_equal
+from scipy.spatial import cKDTree
 
 import torchmotif as tm
 from torchmotif.columns import unmeasured as module
@@ -129,3 +130,63 @@ def test_columns_are_those_of_what_was_measured() -> None:
     assert any("were not measured" in note for note in result.record["notes"])
     assert result.image.mask[mask].all()
     assert not np.isfinite(result.image.measured()[mask]).any()
+
+
+def beside(height: float, edge_px: float, axis: int) -> np.ndarray:
+    """Squares, beside whose border the background is lower by so many of their contrasts, 40 px wide."""
+    specimen = tm.datasets.square(SHAPE, electrons_per_pixel=50.0)
+    bright = specimen.image.numpy()
+    from_border = np.mgrid[: SHAPE[0], : SHAPE[1]][axis] - 40.0
+    step = (
+        ndi.gaussian_filter1d((from_border > 0).astype(float), edge_px, axis) if edge_px else from_border > 0
+    )
+    expected = bright + height * np.ptp(bright) * step
+    return np.random.default_rng(0).poisson(expected).astype(np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("height", "edge_px"), [(0.5, 0.0), (2.0, 0.0), (2.0, 1.0), (5.0, 3.0), (10.0, 3.0)])
+def test_a_step_along_the_border_is_measured_on_both_sides(height: float, edge_px: float, axis: int) -> None:
+    assert found(beside(height, edge_px, axis)) is None
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_columns_add_tells_half_of_the_frames_from_half_of_the_background(axis: int) -> None:
+    """Two frames 30 px apart, and a background that is as much less beside both borders."""
+    bright = tm.datasets.square(SHAPE, electrons_per_pixel=50.0).image.numpy()
+    high = 5 * np.ptp(bright)
+    at = np.mgrid[: SHAPE[0], : SHAPE[1]][axis]
+    one = (at < 30) | (at >= SHAPE[axis] - 30)
+    rng = np.random.default_rng(0)
+    hidden = found(rng.poisson((bright + high) * (1 - 0.5 * one)))
+    assert hidden is not None
+    assert_array_equal(hidden.mask, one)
+    assert found(rng.poisson(bright + high - 0.5 * (high + bright.mean()) * one)) is None
+
+
+def test_columns_of_a_strip_on_the_dark_side_of_a_step_are_found() -> None:
+    image = beside(5.0, 3.0, 1)
+    truth = np.asarray(tm.datasets.square(SHAPE, electrons_per_pixel=50.0).truth.positions)
+    strip = ((truth > 4) & (truth < (SHAPE[0] - 5, 30))).all(1)
+    distance = cKDTree(tm.find_columns(image).positions).query(truth[strip])[0]
+    assert (distance < 4).mean() > 0.95
+
+
+@pytest.mark.parametrize("offset", [2.0, 10.0, 40.0])
+@pytest.mark.parametrize("frames", [4, 11])
+def test_margins_that_fade_to_a_fill_are_found_with_it(frames: int, offset: float) -> None:
+    """Zeros beyond all frames, beside which the level rises frame by frame: neither is a dark gap of the image."""
+    specimen = tm.datasets.square(SHAPE, electrons_per_pixel=5.0)
+    high = offset * float(np.ptp(specimen.image.numpy()))
+    rng = np.random.default_rng(0)
+    image, cover = np.zeros(SHAPE), np.zeros(SHAPE)
+    for down, along in np.rint(np.cumsum(rng.normal(0, 2, (frames, 2)), 0)).astype(int).clip(-11, 11):
+        inside = np.zeros(SHAPE, bool)
+        inside[12 + down : SHAPE[0] - 12 + down, 12 + along : SHAPE[1] - 12 + along] = True
+        image += inside * (rng.poisson(specimen.image.numpy() / frames) + high / frames)
+        cover += inside
+    hidden = found((image / frames).astype(np.float32))
+    assert hidden is not None
+    assert hidden.mask[cover == 0].all()
+    assert hidden.mask[(cover > 0) & (cover < frames)].mean() > 0.9
+    assert hidden.mask[cover == frames].mean() < 1e-3  # pixels at a corner that touch it

@@ -1,5 +1,6 @@
 """The part of an aligned sum or mean of frames that all frames cover, from the straight steps of its level."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._frames import Edge, contrast_of_rows, margins
 
 __all__ = ["fully_covered"]
 
 _LINES = 256  # pixels across, that tell the level of a row or column
 _CLEAR = 2.0  # times the greatest step between two rows in the middle of the image
 _STRAIGHT = 0.4  # of the pixels of a row step the same way, more than step the other way
-_EQUAL = 0.05  # of a step, by which levels may differ from multiples of it
 
 
 def fully_covered(
@@ -23,8 +24,8 @@ def fully_covered(
     """First row, first column, end row, end column of what all frames cover.
 
     Where frames are moved by whole pixels before they are summed, with zeros beyond them, the level has steps that are
-    straight to a pixel, between multiples of the level of one frame. Steps that a structure of the image may have,
-    those that are as high as some in its middle, count for nothing.
+    straight to a pixel, between multiples of the level of one frame, and what the columns add to it falls with it. Steps
+    that a structure of the image may have, those that are as high as some in its middle, count for nothing.
 
     Parameters
     ----------
@@ -40,15 +41,17 @@ def fully_covered(
         np.linspace(n // 4, n - 1 - n // 4, min(_LINES, n - 2 * (n // 4))).round().astype(int) for n in (h, w)
     ]
     rows, cols = sent(np.concatenate(few), pixels, torch.long).split([len(few[0]), len(few[1])])
-    told = torch.cat([_sums(pixels[:, cols]), _sums(pixels[rows].mT)], dim=1)
+    down, along = pixels[:, cols], pixels[rows].mT
+    told = torch.cat([_sums(down), _sums(along)], dim=1)
     asked = told.flatten() if unless is None else torch.cat([told.flatten(), unless.double().reshape(1)])
     host = asked.cpu().numpy()
     if unless is not None and host[-1]:
         return 0, 0, 0, 0
     sums = host[: told.numel()].reshape(told.shape)
-    top, bottom = _ends(sums[:, :h], filled[:, few[1]])
-    left, right = _ends(sums[:, h:], filled[few[0]].T)
-    return top, left, bottom, right
+    top, bottom, left, right = margins(
+        [*_edges(down, sums[:, :h], filled[:, few[1]]), *_edges(along, sums[:, h:], filled[few[0]].T)]
+    )
+    return top, left, h - bottom, w - right
 
 
 def _sums(lines: Float[Tensor, "h n"]) -> Float[Tensor, "6 h"]:
@@ -64,13 +67,15 @@ def _sums(lines: Float[Tensor, "h n"]) -> Float[Tensor, "6 h"]:
     return torch.stack([*(part.double() for part in parts), torch.full_like(level[:, 0], lines.shape[1])])
 
 
-def _ends(sums: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
-    """First row and end row of what all frames cover."""
+def _edges(
+    lines: Float[Tensor, "h n"], sums: np.ndarray, filled: np.ndarray
+) -> tuple[Edge | None, Edge | None]:
+    """Clear steps beside the first row and the last; None where there are none."""
     known, total, both, steps, signs, pixels = sums
     h, quarter = len(known), len(known) // 4
     enough = known > 0.5 * pixels
     if quarter < 4 or not enough[quarter : h - quarter].all():
-        return 0, h
+        return None, None
     first, last = np.flatnonzero(enough)[[0, -1]]
     level = (total / known.clip(1))[first : last + 1]
     both, steps, signs = (part[first + 1 : last + 1] for part in (both, steps, signs))
@@ -80,17 +85,14 @@ def _ends(sums: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
     at = np.arange(len(step)) + first + 1  # the row that begins after the step
     inside = (at > quarter) & (at < h - quarter)
     clear = straight & (np.abs(step) > _CLEAR * np.abs(step[inside]).max())
-    full = level[quarter - first : h - quarter - first].mean()
-    ends = [0, h]
-    for side, rows in enumerate((at <= quarter, at >= h - quarter)):
-        mine = np.flatnonzero(clear & rows)
-        rise = (step[mine] if side == 0 else -step[mine]) * np.sign(full)
-        if not len(mine) or rise.min() <= 0:
-            continue
-        levels = abs(full) - np.append(0.0, np.cumsum(rise[::-1] if side == 0 else rise))
-        multiples = levels / rise.min()
-        even = (np.abs(multiples - multiples.round()) < _EQUAL * multiples.round().clip(1)).all()
-        # Zeros beyond, or several steps: else it may be an edge of the specimen.
-        if even and multiples[-1] > 0.5 and (len(mine) > 1 or filled[0 if side == 0 else -1].all()):
-            ends[side] = int(at[mine[-1 if side == 0 else 0]])
-    return ends[0], ends[1]
+    full = float(level[quarter - first : h - quarter - first].mean())
+    top, bottom = (np.flatnonzero(clear & rows) for rows in (at <= quarter, at >= h - quarter))
+    if full == 0 or not len(top) + len(bottom):
+        return None, None
+    contrast, scatter = contrast_of_rows(lines), math.sqrt(float(np.square(step[inside]).mean()))
+    scatter /= abs(full)
+    bottom = bottom[::-1]  # from the border inwards
+    return (
+        Edge(at[top], step[top] / full, scatter, contrast, bool(filled[0].all())),
+        Edge(h - at[bottom], -step[bottom] / full, scatter, contrast[::-1], bool(filled[-1].all())),
+    )
