@@ -21,6 +21,8 @@ _PART = 32  # cells: side of the parts of an image in which the share of a value
 _LONGER = 4  # times that a longer run is asked for
 # Mean rank of the pixels beside a region among those farther off: a half where a fill cuts the image.
 _FADING = 0.3
+# Of the side of an image, an edge along a row; and of all edges, those. Of sums of frames: 0.6 to 0.97 and 0.8 to 1.
+_LONG, _MOSTLY = 0.5, 0.5
 _MOST_BLANK = 0.8  # of the lines have something in them, where the others count as blank
 _BLENDED = 0.2  # of the pixels next to a fill lie between it and the image: interpolation has mixed them
 _EIGHT = np.ones((3, 3), bool)
@@ -78,7 +80,9 @@ def filled_region(
         chance = (share[around].sum(dtype=np.float64) + 1) / (around.sum() + 2)
         longer = _needed(chance, pixels, cell)
         if longer <= run:
-            natural = _in_pieces(filled | outside) or _fades(image, filled, outside, value)
+            natural = _in_pieces(filled | outside) or (
+                not _is_straight(filled, outside) and _fades(image, filled, outside, value)
+            )
             return None if natural else _with_tips(filled, solid, chance)
         run = longer
     return None
@@ -157,6 +161,20 @@ def _pieces(outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     large = (sizes >= _ISLAND * sizes.max())[number] & ~outside
     bar = ~large.any(1)[:, None] | ~large.any(0)[None, :]
     return number, ~outside & ~large, bar
+
+
+def _is_straight(filled: np.ndarray, outside: np.ndarray) -> bool:
+    """Whether most of a region's edge lies along few rows and columns, as that of frames does and of no dark gap.
+
+    Beside such a region an image may fade: the fewer frames cover it, the nearer it comes to zero.
+    """
+    along = edges = 0
+    for region, beyond in ((filled, outside), (filled.T, outside.T)):
+        edge = (region[1:] != region[:-1]) & ~beyond[1:] & ~beyond[:-1]
+        of_rows = edge.sum(1)
+        edges += int(of_rows.sum())
+        along += int(of_rows[of_rows > _LONG * region.shape[1]].sum())
+    return along > _MOSTLY * edges
 
 
 def _fades(image: np.ndarray, filled: np.ndarray, outside: np.ndarray, value: float) -> bool:
