@@ -13,7 +13,6 @@ from torchmotif.columns.model import ImageModel, Pair, Tiles
 
 __all__ = [
     "are_stepped",
-    "are_uneven",
     "level_without_slow",
     "off_steps",
     "range_within",
@@ -42,13 +41,6 @@ _LEAST = 1e-4  # of the mean variance of the pixels: on the dark side of a step 
 def are_stepped(step: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
     """Which tiles have a step."""
     return (step != 0).flatten(1).any(1)
-
-
-def are_uneven(tiles: Tiles) -> Bool[Tensor, " t"]:
-    """Which tiles have a step, or all where the background slopes."""
-    if tiles.slopes or tiles.step is None:
-        return torch.full((tiles.shape[0],), tiles.slopes, device=tiles.data.device)
-    return are_stepped(tiles.step)
 
 
 def off_steps(tiles: Tiles, spacing: float, axes: Pair) -> Tiles:
@@ -138,4 +130,6 @@ def level_without_slow(
     if tiles.is_even:
         return tiles.level
     fine = without_slow(tiles.level, inside, constant)
-    return torch.where(are_uneven(tiles)[:, None, None], fine, tiles.level)
+    if tiles.slopes or tiles.step is None:
+        return fine
+    return torch.where(are_stepped(tiles.step)[:, None, None], fine, tiles.level)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif.columns._around import Around
-from torchmotif.columns._beside_steps import are_uneven
+from torchmotif.columns._beside_steps import are_stepped
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._leaps import MOST, NARROW, WIDE, leaps
@@ -49,7 +49,7 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     held, site = held[chosen], site[chosen]
     group, groups = sites.tile[site] * sites.kinds + sites.kind[site], len(fit.data) * sites.kinds
     first, width = fit.positions[held], fit.shape.width.double()
-    if not fit.tiles.is_even:
+    if fit.tiles.step is not None:
         _leapt(fit, sites, model, held, site)
     begun = fit.positions[held]
     most = MOST * sites.spacing * fit.axes
@@ -58,8 +58,8 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
     for number in range(_ROUNDS):
         shift, noise, usual = _in_common(fit, held, group, groups, sites.reach)
         clear = clear & (usual > (_LEFT if number else _CLEAR))
-        if number == 0 and not fit.tiles.is_even:
-            uneven = are_uneven(fit.tiles)[fit.tile[held], None] & (noise > 0)
+        if number == 0 and fit.tiles.step is not None:
+            uneven = are_stepped(fit.tiles.step)[fit.tile[held], None] & (noise > 0)
             common, sure = _of_all(shift, noise, group, groups)
             common, share = common * (clear[group, None] & uneven), torch.where(uneven, sure, 1.0)
         # At first shrunk as James and Stein (1961) do.
@@ -81,11 +81,12 @@ def follow(fit: Fit, sites: Sites, model: ImageModel) -> Sites:
 def _leapt(
     fit: Fit, sites: Sites, model: ImageModel, held: Int[Tensor, " k"], site: Int[Tensor, " k"]
 ) -> None:
-    """Move the held columns of tiles with a step, or on a slope, to where those of their kind are likelier to be; fit those beside them anew.
+    """Move the held columns of tiles with a step to where those of their kind are likelier to be; fit those beside them anew.
 
     Their mean cell is that of the dark side, whose domain may be another one.
     """
-    some = as_index(are_uneven(fit.tiles)[fit.tile[held]])
+    assert fit.tiles.step is not None  # noqa: S101
+    some = as_index(are_stepped(fit.tiles.step)[fit.tile[held]])
     if not len(some):
         return
     far = leaps(fit, sites, model, held[some], site[some])
