@@ -74,7 +74,7 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         for first, length in zip(lattice.corner, tiles.shape[1:], strict=True)
     )
     rows, cols = (slice(first, first + side) for first in corner)
-    window, steps = tiles.some(slice(lattice.window, lattice.window + 1)), tiles.step is not None
+    window = tiles.some(slice(lattice.window, lattice.window + 1))
     level, usable, fine = (
         one[:, rows, cols].contiguous()
         for one in (window.level, window.usable, level_without_slow(window, window.usable, longest))
@@ -83,7 +83,14 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         return None
     local = Local.of(fine, usable, sigma)
     chosen = _refined(local, _strongest(local, lattice.vectors, hum=hum))
-    at = placed(level, usable, sent(chosen, level), sigma, steps=steps, fine=None if tiles.is_even else fine)
+    at = placed(
+        level,
+        usable,
+        sent(chosen, level),
+        sigma,
+        steps=tiles.is_stepped,
+        fine=None if tiles.is_even else fine,
+    )
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 

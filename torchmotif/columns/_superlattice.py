@@ -72,7 +72,7 @@ def doubled(
 ) -> Cell:
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders))
-    steps, weights = tiles.step is not None, None
+    weights = None
     if not tiles.is_even:
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
         rest = without_slow(rest, weights, lattice_constant(cell))
@@ -102,7 +102,7 @@ def doubled(
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors = sent(own, tiles.data)
     fine = level_without_slow(tiles, inside, lattice_constant(cell))
-    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by, fine=fine)
+    at = placed(tiles.level, inside, vectors, cell.window, steps=tiles.is_stepped, superlattice=by, fine=fine)
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)

@@ -77,9 +77,7 @@ def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
     for cell, (where, model), one in zip(cells, found, own, strict=True):
         inside = one & tiles.usable
         agrees = agreement(where.level, inside, model, lattice_constant(cell))
-        every.append(
-            Located(where.place, where.level, agrees, inside, where.amplitude, tiles.step is not None)
-        )
+        every.append(Located(where.place, where.level, agrees, inside, where.amplitude, tiles.is_stepped))
     return every
 
 
