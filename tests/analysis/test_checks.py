@@ -33,6 +33,17 @@ def test_what_is_right_has_no_warning(name: str, dose: float) -> None:
     assert tm.analyze(scan(name, dose), progress=False).warnings == []
 
 
+@pytest.mark.parametrize(("seed", "rotation_rad"), [(0, 0.3), (1, 0.7), (2, 1.1)])
+def test_places_that_a_crystal_leaves_free_are_no_doubt(seed: int, rotation_rad: float) -> None:
+    """Fluorite along [110]: short vectors lead to places between its anions that hold none."""
+    long, short = 0.546, 0.546 / 2**0.5
+    anions = [("F", row, col) for row in (0.25, 0.75) for col in (0.0, 0.5)]
+    columns = [("Ca", 0.0, 0.0), ("Ca", 0.5, 0.5), *anions]
+    cell = ((long, 0.0), (0.0, short))
+    specimen = tm.datasets.projection(cell, columns, (320, 320), rotation_rad=rotation_rad)
+    assert tm.analyze(specimen.draw(1.0, torch.Generator().manual_seed(seed)), progress=False).warnings == []
+
+
 def test_a_spacing_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.warns(TorchMotifWarning, match="spacing"):
         result = tm.analyze(scan("square"), spacing=11.0, progress=False)
@@ -269,3 +280,13 @@ def test_long_stacks_that_are_alike_share_batches(monkeypatch: pytest.MonkeyPatc
         [tmp_path / "one.npy", tmp_path / "other.npy"], tmp_path / "store", workers=1, progress=False
     )
     assert len(result.images) == 6
+
+
+@pytest.mark.parametrize(
+    ("trace", "brightest", "doubted"),
+    [(5.2, 150.0, True), (2.5, 150.0, False), (6.2, 250.0, True), (4.6, 255.0, False), (40.0, 400.0, False)],
+)
+def test_a_trace_that_the_fit_refused_is_a_doubt_where_columns_may_be_so_faint(
+    trace: float, brightest: float, doubted: bool
+) -> None:
+    assert (Rest(trace=trace, brightest=brightest).doubtful > 0) == doubted

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
@@ -102,3 +104,21 @@ def test_oxygen_in_pixels_twice_as_long_as_wide(pool: tuple[int, int]) -> None:
     found = tm.find_columns(tm.Micrograph(pixels, (0.0225 * pool[0], 0.0225 * pool[1]), "nm")).positions
     assert (cKDTree(found * pool).query(truth * pool)[0] < 3.0).mean() >= 0.97
     assert (cKDTree(truth * pool).query(found * pool)[0] < 3.0).mean() >= 0.95
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.1])
+@pytest.mark.parametrize("heavy", ["Ba", "La"])
+def test_faint_columns_of_an_image_that_was_sheared(heavy: str, dose: float) -> None:
+    """As after a correction of drift, which makes ellipses of columns."""
+    shear, side = 0.08, 320
+    specimen = tm.datasets.perovskite((side, side), 0.015, a_site=heavy, rotation_rad=0.13)
+    counts = specimen.draw(dose, torch.Generator().manual_seed(0)).numpy().astype(float)
+    row, col = np.mgrid[:side, :side].astype(float)
+    pixels = map_coordinates(counts, [row, col + shear * row], order=1, cval=0.0).astype(np.float32)
+    truth = np.asarray(specimen.truth.positions)
+    truth = truth - np.array([[0.0, shear]]) * truth[:, :1]
+    found = np.asarray(tm.find_columns(pixels).positions)
+    near = 0.25 * np.median(cKDTree(truth).query(truth, 2)[0][:, 1])
+    inner = ((truth > 5) & (truth < side - 6)).all(1) & (truth[:, 1] + shear * truth[:, 0] < side - 6)
+    assert (cKDTree(found).query(truth[inner])[0] < near).mean() >= 0.98
+    assert (cKDTree(truth).query(found)[0] < near).mean() >= 0.98

@@ -88,7 +88,7 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
         usable,
         sent(chosen, level),
         sigma,
-        steps=tiles.is_stepped,
+        steps=tiles.step is not None,
         fine=None if tiles.is_even else fine,
     )
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)

@@ -36,11 +36,12 @@ def by_contents(
     depth: int = _DEPTH,
     *,
     weighed: tuple[Located, Tensor | None],
+    slopes: bool,
     hum: bool,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, the pixels that tell it; cells are those of the image that is `weighed`, with the weights of its pixels if there are any. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it; cells are those of the image that is `weighed`, with the weights of its pixels if there are any, those of two kinds only where the background `slopes`. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
     told, weights = weighed
@@ -49,8 +50,8 @@ def by_contents(
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        # Not beside steps: of PbTiO3 under a patch, each of whose domains is mostly on one side of it, 0.96 and 0.92 are found with weights, 0.97 without.
-        told, weights = (at, None) if at.steps else weighed
+        # On slopes alone: of PbTiO3 under a patch, each of whose domains is mostly on one side of it, 0.96 and 0.92 are found with weights, 0.97 without.
+        told, weights = weighed if slopes else (at, None)
         parts = [
             (group, None if weights is None else weights_of_some(weights, group)) for group in held.groups
         ]
@@ -59,7 +60,9 @@ def by_contents(
             return [
                 found
                 for group, own in parts
-                for found in by_contents(cell, at, group, group, depth - 1, weighed=(told, own), hum=hum)
+                for found in by_contents(
+                    cell, at, group, group, depth - 1, weighed=(told, own), slopes=slopes, hum=hum
+                )
             ]
     refined = _with_faint(refined, weighed[0], agreeing, weighed[1], hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []

@@ -167,7 +167,7 @@ def _told(cells: Sequence[Cell], where: list[Located], tiles: Tiles, *, hum: boo
             weights = weights_in_cells(tiles, rest, agreeing, lattice_constant(cell))
             weighed = at._replace(level=tiles.data), weights
         crystal = above(at.inside, strength(at), CRYSTAL)
-        kinds = by_contents(cell, at, crystal, agreeing, weighed=weighed, hum=hum)
+        kinds = by_contents(cell, at, crystal, agreeing, weighed=weighed, slopes=tiles.slopes, hum=hum)
         parted |= len(kinds) > 1
         if not kinds:
             none.append(cell)

@@ -102,7 +102,9 @@ def doubled(
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors = sent(own, tiles.data)
     fine = level_without_slow(tiles, inside, lattice_constant(cell))
-    at = placed(tiles.level, inside, vectors, cell.window, steps=tiles.is_stepped, superlattice=by, fine=fine)
+    at = placed(
+        tiles.level, inside, vectors, cell.window, steps=tiles.step is not None, superlattice=by, fine=fine
+    )
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)

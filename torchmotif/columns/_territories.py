@@ -77,7 +77,9 @@ def located(tiles: Tiles, cells: Sequence[Cell]) -> list[Located]:
     for cell, (where, model), one in zip(cells, found, own, strict=True):
         inside = one & tiles.usable
         agrees = agreement(where.level, inside, model, lattice_constant(cell))
-        every.append(Located(where.place, where.level, agrees, inside, where.amplitude, tiles.is_stepped))
+        every.append(
+            Located(where.place, where.level, agrees, inside, where.amplitude, tiles.step is not None)
+        )
     return every
 
 

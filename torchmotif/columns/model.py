@@ -218,11 +218,6 @@ class Tiles:
         return self.data if self.step is None else self.data - self.step
 
     @property
-    def is_stepped(self) -> bool:
-        """Whether the background has steps, and no slope that is more than they are."""
-        return self.step is not None and not self.slopes
-
-    @property
     def is_even(self) -> bool:
         """Whether the background has neither steps nor slopes."""
         return self.step is None and not self.slopes
