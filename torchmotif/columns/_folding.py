@@ -16,7 +16,7 @@ from torchmotif.columns._beside_steps import level_without_slow
 from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._filters import without_slow
 from torchmotif.columns._local_phase import Local, Placed, placed
-from torchmotif.columns._reciprocal import Lattice
+from torchmotif.columns._reciprocal import IN_ROWS, Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
 from torchmotif.columns.model import Cell, Tiles
 
@@ -41,9 +41,6 @@ _THIN = 0.25
 _ONE_OF_NINE = 0.1  # a mean over nine bins of which one holds a pixel is more than this
 _CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
-# Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
-# rows, have the same sites.
-_IN_ROWS = 1.5
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
 
 
@@ -96,7 +93,7 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
 
 def along_rows(pixels: Tensor, *, hum: bool) -> float:
     """Periods per pixel along the rows, up to which an order is the same in all of a row, and tells nothing where these have offsets; else 0."""
-    return _IN_ROWS / pixels.shape[2] if hum else 0.0
+    return IN_ROWS / pixels.shape[2] if hum else 0.0
 
 
 def strength(at: Placed | Located) -> Float[Tensor, "t 1 m n"]:

@@ -65,17 +65,21 @@ def cells_of(tiles: Tiles, spacing: float, *, hum: bool = False) -> tuple[Cell, 
 
     Where there is `hum`, rows have offsets, and what all pixels of a row share tells nothing.
     """
-    found = _cells_of(tiles, spacing, falling=False, hum=hum)
+    found = _cells_of(tiles, spacing, hum=hum)
+    if hum and not found:
+        found = _cells_of(tiles, spacing, hum=hum, across=True)
     if found or tiles.step is None:
         return found
-    return _cells_of(tiles, spacing, falling=True, hum=hum)
+    return _cells_of(tiles, spacing, hum=hum, falling=True)
 
 
-def _cells_of(tiles: Tiles, spacing: float, *, falling: bool, hum: bool) -> tuple[Cell, ...]:
-    """The same by lattices that are seen in all usable pixels alike, or with weights `falling` beside steps."""
+def _cells_of(
+    tiles: Tiles, spacing: float, *, hum: bool, falling: bool = False, across: bool = False
+) -> tuple[Cell, ...]:
+    """The same by lattices that are seen in all usable pixels alike, or with weights `falling` beside steps; of all orders, or of those `across` rows."""
     level, usable, steps = tiles.level, tiles.usable, tiles.step is not None and not falling
     first, beside = _first_cells(
-        tiles, lattices(level, usable, spacing, steps=steps, falling=falling), [], hum=hum
+        tiles, lattices(level, usable, spacing, steps=steps, falling=falling, across=across), [], hum=hum
     )
     if not first:
         return ()
@@ -86,7 +90,10 @@ def _cells_of(tiles: Tiles, spacing: float, *, falling: bool, hum: bool) -> tupl
     if left > _ADDS:
         # Small grains that the spectra do not show beside large ones.
         more, turned = _first_cells(
-            tiles, lattices(level, rest, spacing, beside=True, steps=steps, falling=falling), first, hum=hum
+            tiles,
+            lattices(level, rest, spacing, beside=True, steps=steps, falling=falling, across=across),
+            first,
+            hum=hum,
         )
         where = located(coarse.tiles, coarse.cells(first + more)) if more else where
         left = 0.0 if more else left

@@ -14,7 +14,7 @@ from torchmotif.columns._filters import blur
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns._periodic import incoherent
 
-__all__ = ["ALIKE", "Lattice", "alike", "holds", "lattices", "separation"]
+__all__ = ["ALIKE", "IN_ROWS", "Lattice", "alike", "holds", "lattices", "separation"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
@@ -42,6 +42,9 @@ _SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
 _IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
+# Periods along the rows of a window, up to which an order counts as the same in all of a row. With 1.3 and 2.7 the cells of three crystals with hum, two along the
+# rows, have the same sites.
+IN_ROWS = 1.5
 _CHUNK = Budget(1 << 20, 1 << 26)  # pixels of blocks at a time
 _LATTICES, _RARE = 12, 0.03  # of an image, at most, and of the evidence for the first: what each has
 
@@ -63,6 +66,7 @@ def lattices(
     beside: bool = False,
     steps: bool = False,
     falling: bool = False,
+    across: bool = False,
     blocks: tuple[float, ...] = _BLOCK_SPACINGS,
     within: float = ALIKE,
 ) -> list[Lattice]:
@@ -70,6 +74,7 @@ def lattices(
 
     Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Where the background has `steps`, what they leave makes streaks
     in the spectra: peaks must stand out of what is around them, too; or, with weights `falling` beside pixels over steps, which are not usable, streaks are less.
+    With `across`, orders that are the same in all of a row are none, as those of hum are.
     """
     _, h, w = level.shape
     weights = usable.to(level.dtype)
@@ -78,7 +83,9 @@ def lattices(
     wide = [max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)) for times in blocks]
     found: list[tuple[Lattice, float]] = []
     for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
-        more, count = _of_blocks(level, weights, sides, _RISE_BESIDE if beside else _RISE, steps=steps)
+        more, count = _of_blocks(
+            level, weights, sides, _RISE_BESIDE if beside else _RISE, steps=steps, across=across
+        )
         if steps or falling:
             more = [(one, evidence) for one, evidence in more if _shortest(one.vectors) > _SHORTEST * spacing]
         found += more
@@ -88,14 +95,14 @@ def lattices(
 
 
 def _of_blocks(
-    level: Tensor, weights: Tensor, sides: tuple[int, int], least: float, *, steps: bool
+    level: Tensor, weights: Tensor, sides: tuple[int, int], least: float, *, steps: bool, across: bool
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length, side in zip(level.shape[1:], sides, strict=True))
     corners = [(r, c) for r in rows for c in cols]
     some = max(1, _CHUNK.on(level) // (len(level) * max(sides) ** 2))
     parts = [
-        _of_corners(level, weights, corners[first : first + some], sides, least, steps=steps)
+        _of_corners(level, weights, corners[first : first + some], sides, least, steps=steps, across=across)
         for first in range(0, len(corners), some)
     ]
     return [one for found, _ in parts for one in found], sum(count for _, count in parts)
@@ -109,6 +116,7 @@ def _of_corners(
     least: float,
     *,
     steps: bool,
+    across: bool,
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """The same of the blocks of all windows with their first pixels at some corners; of a strip they are zero beyond it."""
     where = [(n, r, c) for r, c in corners for n in range(len(level))]
@@ -137,12 +145,13 @@ def _of_corners(
 
     rise, power = around(power / incoherent(power.mT, (1.0, 1.0)).mT), around(power)
     rise = torch.minimum(rise, _sharpness(power)) if steps else rise
-    top = running_max(running_max(rise, 2, -2), 2, -1)
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
-    across = torch.arange(-half, side - half, device=level.device)[None]
-    radius = torch.hypot(down.float(), across.float())
+    right = torch.arange(-half, side - half, device=level.device)[None]
+    rise = torch.where(right.abs() > IN_ROWS, rise, 0.0) if across else rise
+    top = running_max(running_max(rise, 2, -2), 2, -1)
+    radius = torch.hypot(down.float(), right.float())
     allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half)
-    allowed &= (down > 0) | ((down == 0) & (across > 0))
+    allowed &= (down > 0) | ((down == 0) & (right > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side
     which = torch.arange(len(rise), device=level.device)[:, None]

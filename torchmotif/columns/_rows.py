@@ -7,13 +7,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["HUM", "hum_of", "left_in_rows", "offsets_of_rows"]
+__all__ = ["HUM", "LEFT", "hum_of", "left_in_rows", "offsets_of_rows"]
 
 # Waves across a window, of which those from the second on tell what rows have without hum: a taper keeps what is constant along a row out of them.
 _WAVES = 5
 # Times what the waves beside have, in the median over all frequencies, from which on rows have offsets. Of 147 simulated images without any and 13 real ones it
 # is 0.1 to 12 in all rows together, the most where lines were dropped or a crystal lies along the rows; hum of a twentieth of the contrast at 10 e/px has 80 and more.
 HUM = 16.0
+# Periods per pixel of slow hum: averaged over three rows it has nothing in the median over all frequencies, and one octave slower crystals along the rows have
+# as much. Where that, without the lines of columns, is more than HUM, what a fit of single maxima leaves tells: of 24 crystals along rows that drift, without
+# hum, at most 1.6 times what waves beside have; of 15 dumbbells and squares under hum of a twentieth to a third of the columns' height, over 1 to 6 rows, 12 to 450.
+_SLOW, LEFT = (1 / 20, 1 / 8), 5.0
 # Times the median power of what rows have around a frequency that it has where columns in rows are seen, and not hum: of white hum one in a thousand has. At most so
 # many waves are told, on a grid so many times finer than the frequencies of the window.
 _LINE, _LINES, _FINER = 10.0, 12, 4
@@ -31,33 +35,42 @@ _KNOWN = 0.5  # of the pixels of a block, so that it counts
 _FEW = 16  # measured pixels of a row, and rows, at least
 
 
-def hum_of(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
-    """Power of what rows differ by, over that of what noise and columns let them differ by: the greatest of some windows.
+def hum_of(
+    data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"], *, lines: bool = True
+) -> Float[Tensor, " 2"]:
+    """Power of what rows differ by, over that of what noise and columns let them differ by, at all frequencies and at slow ones: the greatest of some windows.
 
-    Of a window it is the median of some blocks of rows, the lower one of two; and 0 where rows differ by next to nothing.
+    Of a window it is the median of some blocks of rows, the lower one of two; and 0 where rows differ by next to nothing. Columns in rows
+    have `lines` at slow frequencies, where hum that drifts has all it has.
     """
     _, h, w = data.shape
     if min(h, w) < 2 * _FEW:
-        return data.new_zeros(())
+        return data.new_zeros(2)
     column = torch.arange(w, device=data.device, dtype=data.dtype)
     waves = torch.arange(_WAVES + 1, device=data.device, dtype=data.dtype)
     angle = -2 * math.pi / w * waves * column[:, None]
     taper, total = _taper(w, data), _known(measured)
     level = _centred(data, measured)
-    parts = [level @ (taper[:, None] * one) / total[..., None] for one in (angle.cos(), angle.sin())]
+    real, imaginary = (
+        level @ (taper[:, None] * one) / total[..., None] for one in (angle.cos(), angle.sin())
+    )
+    if not lines:
+        real = torch.cat([offsets_of_rows(data, measured), real[..., 1:]], dim=2)
     count = max(1, min(_BLOCKS, h // _ROWS))
     rows = h // count
     ends = _taper(rows, data)
-    blocks = torch.complex(*parts)[:, : count * rows].unflatten(1, (count, rows))
-    median = torch.fft.fft(blocks * ends[:, None], dim=2).abs().square().median(2).values
-    ratio = median[..., 0] / median[..., 2:].mean(2).clamp(min=torch.finfo(data.dtype).tiny)
+    blocks = torch.complex(real, imaginary)[:, : count * rows].unflatten(1, (count, rows))
+    power = torch.fft.fft(blocks * ends[:, None], dim=2).abs().square()
+    slow = slice(*(math.ceil(one * rows) for one in _SLOW))
+    median = torch.stack([one.median(2).values for one in (power, power[:, :, slow])])
+    ratio = median[..., 0] / median[..., 2:].mean(3).clamp(min=torch.finfo(data.dtype).tiny)
     # The median of what white hum has is log 2 of its mean.
     variance = level.square().sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
     least = _LEAST**2 * math.log(2) * ends.square().sum() * variance
     ratio = torch.where(median[..., 0] > least[:, None], ratio, 0.0)
     known = measured[:, : count * rows].unflatten(1, (count, rows)).float().mean((2, 3)) >= _KNOWN
-    of_window: Tensor = torch.where(known, ratio, torch.nan).nanmedian(1).values
-    return of_window.nan_to_num().amax()
+    of_window: Tensor = torch.where(known, ratio, torch.nan).nanmedian(2).values
+    return of_window.nan_to_num().amax(1)
 
 
 def offsets_of_rows(data: Float[Tensor, "t h w"], measured: Bool[Tensor, "t h w"]) -> Float[Tensor, "t h 1"]:

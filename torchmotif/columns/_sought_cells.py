@@ -8,16 +8,17 @@ import torch
 
 from torchmotif.columns._beside_steps import off_steps, rise_within
 from torchmotif.columns._detectable import NoColumnsError, detectable
+from torchmotif.columns._fit import Fit
 from torchmotif.columns._folding import above
 from torchmotif.columns._learned import learned_from
 from torchmotif.columns._mean_cell import cells_of
 from torchmotif.columns._predicted import AGREES, without_rows
-from torchmotif.columns._rows import left_in_rows
+from torchmotif.columns._rows import LEFT, hum_of, left_in_rows
 from torchmotif.columns._search import fit_tiles
 from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
-__all__ = ["sought_cells"]
+__all__ = ["is_hummed", "sought_cells"]
 
 # Times that mean cells are sought where rows have offsets, each without what those before have left in them. With one, oxygen of PbTiO3 has half of its columns in one image of six.
 _ROUNDS = 2
@@ -40,6 +41,12 @@ def sought_cells(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles
         cells = found if len(found) >= len(cells) else cells  # what hides a crystal is no better
     cells = _not_of_steps(flat, cells)
     return tiles, tuple(_bright(cell) for cell in cells) if cut_off > _CUT_OFF else cells
+
+
+def is_hummed(tiles: Tiles, model: ImageModel, spacing: float) -> bool:
+    """Whether a fit of single maxima leaves rows that differ: columns in rows that drift are fitted, hum is not."""
+    fit = _of_maxima(tiles, model, spacing)
+    return fit is not None and float(hum_of(fit.data - fit.expected, tiles.usable)[1]) > LEFT
 
 
 def _not_of_steps(tiles: Tiles, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
@@ -85,12 +92,9 @@ def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, T
     A cell without its tops holds no column: they are as high as the mean of a Gaussian above the limit, the expectation step for censored
     data (Tobin 1958; Dempster, Laird & Rubin 1977).
     """
-    try:
-        model, at, tile = detectable(tiles, replace(model, spacing=spacing))
-    except NoColumnsError:
+    fit = _of_maxima(tiles, model, spacing)
+    if fit is None:
         return tiles, tiles
-    model = learned_from(tiles, model, at, tile).model
-    fit = fit_tiles(tiles, model, at, tile, torch.zeros_like(tile, dtype=torch.bool), known=False)
     if model.hum:
         tiles = replace(tiles, data=tiles.data - left_in_rows(fit.data, fit.expected, fit.weights))
     spread = fit.shape.noise.variance(fit.expected).sqrt()
@@ -101,3 +105,13 @@ def _restored(tiles: Tiles, model: ImageModel, spacing: float) -> tuple[Tiles, T
     data = torch.where(tiles.saturated, tops, tiles.data)
     none = torch.zeros_like(tiles.saturated)
     return tiles, replace(tiles, data=data, usable=tiles.measured, saturated=none)
+
+
+def _of_maxima(tiles: Tiles, model: ImageModel, spacing: float) -> Fit | None:
+    """A fit of single maxima, None where there are none."""
+    try:
+        model, at, tile = detectable(tiles, replace(model, spacing=spacing))
+    except NoColumnsError:
+        return None
+    model = learned_from(tiles, model, at, tile).model
+    return fit_tiles(tiles, model, at, tile, torch.zeros_like(tile, dtype=torch.bool), known=False)

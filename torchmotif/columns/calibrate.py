@@ -17,7 +17,7 @@ from torchmotif.columns._detectable import NoColumnsError, detectable
 from torchmotif.columns._learned import ABOUT, Learned, learned_from
 from torchmotif.columns._mean_cell import cells_of, nearest_sites
 from torchmotif.columns._predicted import predicted, without_rows
-from torchmotif.columns._sought_cells import sought_cells
+from torchmotif.columns._sought_cells import is_hummed, sought_cells
 from torchmotif.columns._steps import stepped
 from torchmotif.columns._superlattice import halved, repeats
 from torchmotif.columns._windows_spacing import FIRST_LOOK, spacing_of, telling
@@ -158,6 +158,10 @@ def calibrate(
         spacing, cells = (
             (measured, ()) if measured is not None else _looked_at(tiles, axes, guided=guided, hum=model.hum)
         )
+    if model.drifts and is_hummed(stepped(tiles, spacing, axes), model, spacing):
+        model = replace(model, hum=True)
+        tiles = model.normalised(windows)
+        spacing, cells = _looked_at(tiles, axes, guided=guided, hum=True) if sought else (spacing, ())
     tiles = stepped(tiles, spacing, axes)
     if guided and not cells:
         tiles, cells = sought_cells(tiles, model, spacing)

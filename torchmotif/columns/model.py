@@ -111,6 +111,8 @@ class ImageModel:
         Mean cells of its crystals, by which columns are predicted; none where no lattice was seen or nothing is to be predicted.
     hum : bool
         Whether something is added to whole rows, see `offsets_of_rows`.
+    drifts : bool
+        Whether rows differ slowly, by what is added to them or by columns that drift: `is_hummed` tells which.
     slopes : bool
         Whether a slope of the background has more of the pixels' variance than all else, see `levels`.
     """
@@ -129,6 +131,7 @@ class ImageModel:
     overdispersion: float = 1.0
     cells: tuple[Cell, ...] = ()
     hum: bool = False
+    drifts: bool = False
     slopes: bool = False
 
     @property

@@ -105,16 +105,19 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
         torch.where(usual, windows, -torch.inf).max(),
     )
     known = torch.where(usual, windows, mean.to(windows.dtype)).float()
-    told = hum_of(known, usual), _slope_of((known - mean.float()) / scale.float(), usual)
+    told = *hum_of(known, usual), _slope_of((known - mean.float()) / scale.float(), usual)
     numbers = torch.stack([mean, scale, *(one.double() for one in (*ends, *told))]).tolist()
-    level, deviation, least, most, power, slope = numbers
+    level, deviation, least, most, power, slow, slope = numbers
     if not deviation > 0 or least == most:
         raise InputError(
             "image is constant where it was looked at: it has no columns; check that the right channel was read"
         )
     usual_range = (middle - reach, middle + reach)
     hum, slopes = power > HUM, slope > _SLOPE
-    return ImageModel(0.0, level, deviation, usual_range, limit, dark, axes, hum=hum, slopes=slopes)
+    drifts = not hum and slow > HUM and float(hum_of(known, usual, lines=False)[1]) > HUM
+    return ImageModel(
+        0.0, level, deviation, usual_range, limit, dark, axes, hum=hum, drifts=drifts, slopes=slopes
+    )
 
 
 def _slope_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
