@@ -15,7 +15,7 @@ _WAVES = 5
 # is 0.1 to 12 in all rows together, the most where lines were dropped or a crystal lies along the rows; hum of a twentieth of the contrast at 10 e/px has 80 and more.
 HUM = 16.0
 # Periods per pixel of slow hum: averaged over three rows it has nothing in the median over all frequencies, and one octave slower crystals along the rows have
-# as much. Where that, without the lines of columns, is more than HUM, what a fit of single maxima leaves tells: of 24 crystals along rows that drift, without
+# as much. Where that, without the lines of columns, is more than HUM, what a fit of single maxima leaves tells: of 23 crystals along rows that drift, without
 # hum, at most 1.6 times what waves beside have; of 15 dumbbells and squares under hum of a twentieth to a third of the columns' height, over 1 to 6 rows, 12 to 450.
 _SLOW, LEFT = (1 / 20, 1 / 8), 5.0
 # Times the median power of what rows have around a frequency that it has where columns in rows are seen, and not hum: of white hum one in a thousand has. At most so
