@@ -284,7 +284,7 @@ def test_long_stacks_that_are_alike_share_batches(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("trace", "brightest", "doubted"),
-    [(5.2, 150.0, True), (2.5, 150.0, False), (6.2, 250.0, True), (4.6, 255.0, False), (40.0, 400.0, False)],
+    [(5.2, 150.0, False), (3.2, 150.0, True), (6.2, 250.0, True), (4.6, 255.0, False), (40.0, 400.0, False)],
 )
 def test_a_trace_that_the_fit_refused_is_a_doubt_where_columns_may_be_so_faint(
     trace: float, brightest: float, doubted: bool

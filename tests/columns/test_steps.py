@@ -246,11 +246,10 @@ def test_light_columns_on_a_slope(make: Callable[..., Specimen], times: int) -> 
     assert min(recall, precision) >= 0.97
 
 
-@pytest.mark.parametrize("times", [6, 12])
-def test_light_columns_on_a_slope_to_a_corner(times: int) -> None:
+def test_light_columns_on_a_slope_to_a_corner() -> None:
     specimen = perovskite((320, 320), 0.015, electrons_per_pixel=1000.0)
     row, col = np.mgrid[:320, :320] / 319
-    high = times * float(np.ptp(np.asarray(specimen.image)))
+    high = 12 * float(np.ptp(np.asarray(specimen.image)))
     slope = np.random.default_rng(0).poisson(high * row * col)
     recall, precision = of_all((drawn(specimen).numpy() + slope).astype(np.float32), specimen)
     assert min(recall, precision) >= 0.98

@@ -14,6 +14,7 @@ from torchmotif.columns._frames import Edge, contrast_of_rows, margins
 __all__ = ["fully_covered"]
 
 _LINES = 256  # pixels across, that tell the level of a row or column
+_LEAST_SCATTER = 1e-6  # of the level: rows of an image without noise may have none
 _CLEAR = 2.0  # times the greatest step between two rows in the middle of the image
 _STRAIGHT = 0.4  # of the pixels of a row step the same way, more than step the other way
 
@@ -90,7 +91,7 @@ def _edges(
     if full == 0 or not len(top) + len(bottom):
         return None, None
     contrast, scatter = contrast_of_rows(lines), math.sqrt(float(np.square(step[inside]).mean()))
-    scatter /= abs(full)
+    scatter = max(scatter / abs(full), _LEAST_SCATTER)
     bottom = bottom[::-1]  # from the border inwards
     return (
         Edge(at[top], step[top] / full, scatter, contrast, bool(filled[0].all())),

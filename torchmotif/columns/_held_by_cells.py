@@ -14,7 +14,9 @@ from torchmotif.columns._folding import along_rows, mean_cell
 from torchmotif.columns._territories import Located
 from torchmotif.columns.model import FOLDINGS, Cell
 
-__all__ = ["UNEVEN", "by_contents"]
+__all__ = ["UNEVEN", "Weighed", "by_contents"]
+
+Weighed = tuple[Located, Tensor | None]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`; docs/decisions/0200); by how much each
 # of these may be changed is not recorded.
@@ -35,36 +37,33 @@ def by_contents(
     agreeing: Tensor,
     depth: int = _DEPTH,
     *,
-    weighed: tuple[Located, Tensor | None],
-    slopes: bool,
+    weighed: Weighed,
+    of_kinds: Weighed,
     hum: bool,
 ) -> list[tuple[Cell, Tensor]]:
     """The mean cell of the pixels that agree with a cell, if all inside its lattice hold the same, or those of the two kinds, and so on.
 
-    With each, the pixels that tell it; cells are those of the image that is `weighed`, with the weights of its pixels if there are any, those of two kinds only where the background `slopes`. None where they differ without end, as those of layers on each other do.
+    With each, the pixels that tell it. Cells are those of an image and the weights of its pixels, those of all pixels of the one that is `weighed`, those of two kinds of the other. None where they differ without end, as those of layers on each other do.
     """
     vectors = np.array(cell.orders)
-    told, weights = weighed
-    refined = mean_cell(told, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
+    image, weights = weighed
+    refined = mean_cell(image, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
     if refined is None:
         return []
     held = contents(at, inside, np.linalg.inv(vectors).T, refined.width, along_rows(inside, hum=hum))
     if len(held.groups) == 2 and depth:
-        # On slopes alone: of PbTiO3 under a patch, each of whose domains is mostly on one side of it, 0.96 and 0.92 are found with weights, 0.97 without.
-        told, weights = weighed if slopes else (at, None)
-        parts = [
-            (group, None if weights is None else weights_of_some(weights, group)) for group in held.groups
-        ]
-        kinds = [mean_cell(told, group, vectors, cell.window, hum=hum, weights=own) for group, own in parts]
+        its, every = of_kinds
+        parts = [(group, None if every is None else weights_of_some(every, group)) for group in held.groups]
+        kinds = [mean_cell(its, group, vectors, cell.window, hum=hum, weights=own) for group, own in parts]
         if min(held.shares) > _PART and _differ(*kinds):
             return [
                 found
                 for group, own in parts
                 for found in by_contents(
-                    cell, at, group, group, depth - 1, weighed=(told, own), slopes=slopes, hum=hum
+                    cell, at, group, group, depth - 1, weighed=(its, own), of_kinds=of_kinds, hum=hum
                 )
             ]
-    refined = _with_faint(refined, weighed[0], agreeing, weighed[1], hum=hum)
+    refined = _with_faint(refined, image, agreeing, weights, hum=hum)
     return [(refined, agreeing)] if held.uneven < UNEVEN else []
 
 

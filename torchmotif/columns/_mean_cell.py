@@ -21,7 +21,7 @@ from torchmotif.columns._folding import (
     mean_cell,
     strength,
 )
-from torchmotif.columns._held_by_cells import UNEVEN, by_contents
+from torchmotif.columns._held_by_cells import UNEVEN, Weighed, by_contents
 from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
 from torchmotif.columns._superlattice import doubled, evened
 from torchmotif.columns._territories import (
@@ -167,14 +167,16 @@ def _told(cells: Sequence[Cell], where: list[Located], tiles: Tiles, *, hum: boo
     none, parted = [], False
     for cell, at in zip(cells, where, strict=True):
         agreeing = above(at.inside, at.agrees.field[:, :1], _AGREES)
-        weighed: tuple[Located, Tensor | None] = at, None
+        crystal = above(at.inside, strength(at), CRYSTAL)
+        weighed: Weighed = at, None
+        of_kinds = weighed
         if not tiles.is_even:
             # Of the pixels as they are: what is taken off as a step follows the columns, by a thirtieth of their height.
-            rest = tiles.data - expected(cell, at.place)
-            weights = weights_in_cells(tiles, rest, agreeing, lattice_constant(cell))
-            weighed = at._replace(level=tiles.data), weights
-        crystal = above(at.inside, strength(at), CRYSTAL)
-        kinds = by_contents(cell, at, crystal, agreeing, weighed=weighed, slopes=tiles.slopes, hum=hum)
+            image, rest = at._replace(level=tiles.data), tiles.data - expected(cell, at.place)
+            weighed = image, weights_in_cells(tiles, rest, agreeing, lattice_constant(cell))
+            if tiles.step is None:
+                of_kinds = image, weights_in_cells(tiles, rest, crystal, lattice_constant(cell))
+        kinds = by_contents(cell, at, crystal, agreeing, weighed=weighed, of_kinds=of_kinds, hum=hum)
         parted |= len(kinds) > 1
         if not kinds:
             none.append(cell)

@@ -41,7 +41,7 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 _MAYBE = 2.7
 # Standard deviations by which the least column stands out, up to which a trace may be one that the cell's own fit refused. Of 125 images with mean cells (draws of `disturbed.py`, 1000 to 1039 of steps,
 # patches and slopes, 3130 to 3179; the right ones of `false_alarms.py`) four have such a trace, of which none is right; where it stands out by more, dumbbells and particles that are right have some.
-_NOISY = 2 * CLEAR
+_NOISY, _AS_LEAST = 2 * CLEAR, 0.95
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ class Rest:
     def doubtful(self) -> float:
         """Intensity, over that of the brightest, of a column that the mean cell may have but is too noisy to tell; 0 where none is suspected."""
         least = FAINTEST_SITE * self.brightest  # what is fainter would be a column in no image
-        maybe = _MAYBE if least <= CLEAR else least - 1  # within its error
-        return self.trace / self.brightest if least <= _NOISY and self.trace > maybe else 0.0
+        # What stands out by more was judged by the cell's own fit, which refuses what it cannot tell from its misfit: it is as bright as a column that would be one.
+        maybe = _MAYBE < self.trace < CLEAR if least <= CLEAR else self.trace > _AS_LEAST * least
+        return self.trace / self.brightest if least <= _NOISY and maybe else 0.0
 
     def moved(self, row: int, col: int) -> "Rest":
         """With places in an image in which the tile begins at that pixel."""

@@ -75,6 +75,7 @@ def doubled(
     weights = None
     if not tiles.is_even:
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
+        rest = rest if tiles.step is not None else without_slow(rest, inside, lattice_constant(cell))
         rest = without_slow(rest, weights, lattice_constant(cell))
     told = inside if weights is None else weights
     seen = _seen(cell, where, rest, told, np.concatenate([between, quarters]))

@@ -114,7 +114,7 @@ class ImageModel:
     drifts : bool
         Whether rows differ slowly, by what is added to them or by columns that drift: `is_hummed` tells which.
     slopes : bool
-        Whether a slope of the background has more of the pixels' variance than all else, see `levels`.
+        Whether planes through the background have much of the pixels' variance, as slopes by more than the columns' contrast do; see `levels`.
     """
 
     spacing: float

@@ -79,7 +79,7 @@ def pixels_and_mask(
 
 
 def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, dark: bool) -> ImageModel:
-    """Mean, standard deviation and usual range of the pixels, and whether rows differ; the rest of the model is still to be measured."""
+    """Mean, standard deviation and usual range of the pixels, whether rows differ, and whether the background slopes; the rest of the model is still to be measured."""
     flat = windows.flatten()
     sample = flat[:: max(1, len(flat) // _SAMPLE)]
     sample = torch.where(torch.isfinite(sample), sample, torch.nan).double()
@@ -113,7 +113,10 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
             "image is constant where it was looked at: it has no columns; check that the right channel was read"
         )
     usual_range = (middle - reach, middle + reach)
-    hum, slopes = power > HUM, slope > _SLOPE
+    hum = power > HUM
+    slopes = (
+        slope > _SLOPE and not hum
+    )  # rows that drift are no slope, once what is added to them is taken off
     drifts = not hum and slow > HUM and float(hum_of(known, usual, lines=False)[1]) > HUM
     return ImageModel(
         0.0, level, deviation, usual_range, limit, dark, axes, hum=hum, drifts=drifts, slopes=slopes
