@@ -44,6 +44,19 @@ def test_places_that_a_crystal_leaves_free_are_no_doubt(seed: int, rotation_rad:
     assert tm.analyze(specimen.draw(1.0, torch.Generator().manual_seed(seed)), progress=False).warnings == []
 
 
+def test_a_lattice_many_of_whose_places_hold_no_column_is_said() -> None:
+    """Of a square lattice every third column is missing, anywhere."""
+    rng, side, pixel = np.random.default_rng(0), 14.0, np.arange(300)
+    turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
+    places = side * np.argwhere(np.ones((80, 80))) @ turn + 150 - side * np.array([40, 40]) @ turn
+    places = places[((places > -20) & (places < 320)).all(1)]
+    columns = places[rng.random(len(places)) > 0.3]
+    rows, cols = (np.exp(-((pixel - columns[:, [axis]]) ** 2) / 18) for axis in (0, 1))
+    pixels = rng.poisson(40 * (rows.T @ cols + 0.2)).astype(np.float32)
+    with pytest.warns(TorchMotifWarning, match="more places than columns"):
+        tm.analyze(pixels, progress=False)
+
+
 def test_a_spacing_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.warns(TorchMotifWarning, match="spacing"):
         result = tm.analyze(scan("square"), spacing=11.0, progress=False)

@@ -227,7 +227,7 @@ def fast_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _transfer(shape: tuple[int, int], sigma: Pair, like_: Tensor) -> Tensor:
-    """Of a Gaussian, at the frequencies of `torch.fft.rfft2`, whose squares the host knows sooner than a device is asked for them."""
+    """Of a Gaussian, at the frequencies of `torch.fft.rfft2`, whose squares are computed on the host: a few operations less for a device."""
     # In these units the exponent is the sum of the squared frequencies.
     rows, cols = (1 / (math.sqrt(2) * math.pi * max(one, 1e-9)) for one in sigma)
     every = (torch.fft.fftfreq, shape[0], rows), (torch.fft.rfftfreq, shape[1], cols)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -23,6 +24,9 @@ _OUTLIER = 30.0  # a pixel this many times the image's range away from the media
 # Of the variance of the pixels, that a slope has at least. Of 30 slopes of 1 to 20 times the contrast (`benchmarks/columns/disturbed.py`, 1000 to 1029 of slopes) 29 have 0.6 to 0.99 and one, most of
 # which is noise, 0.23; of 50 other images (3000 to 3059) those without steps or streaks have up to 0.13.
 _SLOPE = 0.3
+_POOL = (
+    8  # pixels: side of the squares whose means show a slope; windows of many frames would take much memory
+)
 _LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
 _STANDS_ALONE = 0.9  # of such pixels, from which on they are hot
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
@@ -124,16 +128,18 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
 
 
 def _slope_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
-    """Share of the variance of the usual pixels of windows that planes through them have."""
-    weight = usual.to(windows.dtype)
-    count = weight.sum((1, 2), keepdim=True).clamp(min=1)
+    """Share of the variance of the usual pixels of windows that planes through them have, which a coarse image shows."""
+    known = usual.to(windows.dtype)
+    sums, share = (
+        F.avg_pool2d(one[:, None], _POOL, ceil_mode=True)[:, 0] for one in (windows * known, known)
+    )
+    plane = plane_of(sums / share.clamp(min=1e-6), share)
 
-    def variance(image: Tensor) -> Tensor:
-        mean = (image * weight).sum((1, 2), keepdim=True) / count
-        return ((image - mean).square() * weight).sum()
+    def variance(image: Tensor, weight: Tensor) -> Tensor:
+        mean = (image * weight).sum((1, 2), keepdim=True) / weight.sum((1, 2), keepdim=True).clamp(min=1e-6)
+        return ((image - mean).square() * weight).sum() / weight.sum().clamp(min=1e-6)
 
-    slope = variance(plane_of(windows, weight))
-    return slope / variance(windows).clamp(min=torch.finfo(windows.dtype).tiny)
+    return variance(plane, share) / variance(windows, known).clamp(min=torch.finfo(windows.dtype).tiny)
 
 
 def _alone(windows: Float[Tensor, "t h w"], middle: float, reach: float) -> bool:
