@@ -39,9 +39,10 @@ _FAR, _AS_BRIGHT = 1.5, 0.25
 # WS2 two have more than 2.7, in two images), oxygen that is there but not found 1.8 to 3.3: they overlap, and no limit parts them. Chosen on
 # seeds 0 to 2 of `benchmarks/columns/false_alarms.py`, where all four draws that lack their oxygen are told.
 _MAYBE = 2.7
-# Standard deviations by which the least column stands out, up to which a trace may be one that the cell's own fit refused. Of 125 images with mean cells (draws of `disturbed.py`, 1000 to 1039 of steps,
-# patches and slopes, 3130 to 3179; the right ones of `false_alarms.py`) four have such a trace, of which none is right; where it stands out by more, dumbbells and particles that are right have some.
-_NOISY, _AS_LEAST = 2 * CLEAR, 0.95
+# Standard deviations by which the least column stands out, up to which a trace may be one that the cell's own fit refused, and how much of it that has. Of 125 images with mean cells (draws of
+# `disturbed.py`, 1000 to 1039 of steps, patches and slopes, 3130 to 3179; the right ones of `false_alarms.py`) four have such a trace, of which none is right. Where the least column stands out by more, right dumbbells
+# have some; brighter traces are those of what ends, as a particle does (0.3 of the brightest).
+_NOISY, _AS_LEAST = 2 * CLEAR, (0.95, 2.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class Rest:
     def doubtful(self) -> float:
         """Intensity, over that of the brightest, of a column that the mean cell may have but is too noisy to tell; 0 where none is suspected."""
         least = FAINTEST_SITE * self.brightest  # what is fainter would be a column in no image
-        # What stands out by more was judged by the cell's own fit, which refuses what it cannot tell from its misfit: it is as bright as a column that would be one.
-        maybe = _MAYBE < self.trace < CLEAR if least <= CLEAR else self.trace > _AS_LEAST * least
+        # What stands out by more was judged by the cell's own fit, which refuses what it cannot tell from its misfit: the least columns. What is brighter is no column of the crystal.
+        faint = least > CLEAR and _AS_LEAST[0] * least < self.trace < _AS_LEAST[1] * least
+        maybe = faint or (least <= CLEAR and _MAYBE < self.trace < CLEAR)
         return self.trace / self.brightest if least <= _NOISY and maybe else 0.0
 
     def moved(self, row: int, col: int) -> "Rest":
