@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.motifs._aside import hiding
 from torchmotif.motifs._choice import DISK_EDGE, Choice, Chooser, Proposal
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
@@ -44,7 +45,7 @@ class Grower:
         members = [torch.arange(len(self.finer), device=self.finer.device)]
         splits: list[tuple[int, Split]] = []
         candidates: dict[int, Split] = {}
-        hiding: dict[int, Tensor] = {}
+        rests: dict[int, Tensor] = {}
         fresh, rows, uneven = [0], dict(enumerate(members)), False
         while fresh:
             choices = self._choices(rows, fresh, 2 * self._chooser.least, uneven=uneven)
@@ -53,7 +54,7 @@ class Grower:
                 if one.hint is not None and not uneven:
                     candidates[node] = one.hint
                 if one.rest is not None:
-                    hiding[node] = one.rest
+                    rests[node] = one.rest
             fresh = []
             for node in sorted(proposals, key=lambda i: proposals[i].rank):
                 split, _, sides = proposals[node]
@@ -64,7 +65,8 @@ class Grower:
                 fresh += [node, len(members) - 1]
             uneven = not fresh
             if uneven:
-                rows, fresh, hiding = hiding, sorted(hiding), {}
+                rows, rests = hiding(self.finer, members, rests), {}
+                fresh = sorted(rows)
             else:
                 rows = dict(enumerate(members))
         tree = MotifTree(splits, _by_frequency(self.finer[:, 0], members), sorted(candidates.items()))
