@@ -27,10 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from dose_sweep import DATA, real
 
 CONSTANTS = {
-    "_growth": ("_FIRST_SHELL", "DISK_EDGE"),
-    "_choice": ("_CHANGED", "_MOST_AT_EDGE", "_NEARLY_ALL", "_MOST_FLAT"),
+    "_growth": ("_FIRST_SHELL",),
+    "_choice": ("_CHANGED", "_MOST_AT_EDGE", "_NEARLY_ALL", "_MOST_FLAT", "_DISK_EDGE"),
+    "_aside": ("_SCATTER",),
     "_split": ("_SOFT", "_STEPS_OF_ALL", "_LEAPS", "_MOST_KEPT", "_KEPT_ALONG", "_BY_CHANCE"),
-    "_groups": ("_MOST_AXES", "UNKNOWN"),
+    "_groups": ("_MOST_AXES",),
     "_mixture": ("_NARROWEST", "_MOST_LOST", "_FURTHEST"),
     "_saddles": ("_BINS", "_LEAPS_1D", "_PEAK_ERRORS", "_MOST_WIDER"),
     "_single_columns": ("_WITHIN", "_PEAK"),

@@ -13,7 +13,8 @@ from torchmotif.columns.model import ImageModel, Pair, Tiles
 
 __all__ = [
     "are_stepped",
-    "level_without_slow",
+    "fine_level",
+    "flattened",
     "off_steps",
     "range_within",
     "rise_at",
@@ -120,16 +121,32 @@ def weights_of_some(weights: Tensor, some: Tensor) -> Tensor:
     return weights * (some.sum().clamp(min=1) / weights.sum().clamp(min=1e-30))
 
 
-def level_without_slow(
-    tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float
-) -> Float[Tensor, "t h w"]:
-    """The level of tiles; of those with a step or on a slope, without what changes little within a lattice constant.
+def fine_level(tiles: Tiles, inside: Bool[Tensor, "t h w"], constant: float) -> Float[Tensor, "t h w"] | None:
+    """The level in which phases are measured where the background is not even: without what changes little within a lattice constant, but in tiles without a step beside others with one.
 
     What is left of a step, or a slope that ends at a border, has more of weak orders than their columns, and draws the phases of strong ones by up to an eighth of a period.
     """
     if tiles.is_even:
-        return tiles.level
+        return None
     fine = without_slow(tiles.level, inside, constant)
     if tiles.slopes or tiles.step is None:
         return fine
     return torch.where(are_stepped(tiles.step)[:, None, None], fine, tiles.level)
+
+
+def flattened(
+    image: Float[Tensor, "t h w"],
+    inside: Bool[Tensor, "t h w"],
+    weights: Float[Tensor, "t h w"] | None,
+    constant: float,
+    *,
+    steps: bool,
+) -> Float[Tensor, "t h w"]:
+    """An image of which the mean over cells is taken, without what changes slowly in some pixels: that is uncertain by more than the scatter of pixels tells, which is taken for that of white noise.
+
+    The rest of `steps`, where its pixels have the weight of others, is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
+    """
+    if not steps:
+        image = without_slow(image, inside, constant)
+    # After it: weights that differ within a cell see a slope beside its middle.
+    return image if weights is None else without_slow(image, weights, constant)

@@ -12,9 +12,8 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
-from torchmotif.columns._beside_steps import level_without_slow
+from torchmotif.columns._beside_steps import fine_level, flattened
 from torchmotif.columns._cell_fit import sites_of
-from torchmotif.columns._filters import without_slow
 from torchmotif.columns._local_phase import Local, Placed, placed
 from torchmotif.columns._reciprocal import IN_ROWS, Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
@@ -72,22 +71,14 @@ def seen_best(tiles: Tiles, lattice: Lattice, sigma: float = 0.0, *, hum: bool =
     )
     rows, cols = (slice(first, first + side) for first in corner)
     window = tiles.some(slice(lattice.window, lattice.window + 1))
-    level, usable, fine = (
-        one[:, rows, cols].contiguous()
-        for one in (window.level, window.usable, level_without_slow(window, window.usable, longest))
-    )
+    level, usable = (one[:, rows, cols].contiguous() for one in (window.level, window.usable))
+    fine = fine_level(window, window.usable, longest)
+    fine = None if fine is None else fine[:, rows, cols].contiguous()
     if sigma > min(level.shape[1:]):
         return None
-    local = Local.of(fine, usable, sigma)
+    local = Local.of(level if fine is None else fine, usable, sigma)
     chosen = _refined(local, _strongest(local, lattice.vectors, hum=hum))
-    at = placed(
-        level,
-        usable,
-        sent(chosen, level),
-        sigma,
-        steps=tiles.step is not None,
-        fine=None if tiles.is_even else fine,
-    )
+    at = placed(level, usable, sent(chosen, level), sigma, steps=tiles.step is not None, fine=fine)
     return SeenBest(at, above(usable, strength(at), CRYSTAL), chosen, sigma)
 
 
@@ -175,16 +166,8 @@ def folded(
     hum: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean of the pixels in every bin of the cell, and its variance; None where bins have few. Weights are 1 in the mean; see `mean_cell` for `hum`."""
-    bins = bins_of(real)
-    level = at.level
-    constant = float(np.linalg.norm(real, axis=1).max())
-    # The mean over cells of what changes slowly is uncertain by more than the scatter of its pixels tells, which is taken for that of white noise. The rest of a
-    # step, where its pixels have the weight of others, is not taken off: it follows the columns, and hollows of a square lattice would stand out (precision 0.49).
-    if not at.steps:
-        level = without_slow(level, inside, constant)
-    if weights is not None:
-        # After it: weights that differ within a cell see a slope beside its middle.
-        level = without_slow(level, weights, constant)
+    bins, constant = bins_of(real), float(np.linalg.norm(real, axis=1).max())
+    level = flattened(at.level, inside, weights, constant, steps=at.steps)
     pixels = (level, inside, at.place, weights)
     count, total, square = _sums(*pixels, bins, shared=False)
     if count.mean() < _FULL:

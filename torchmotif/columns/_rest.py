@@ -82,10 +82,12 @@ class Rest:
     def doubtful(self) -> float:
         """Intensity, over that of the brightest, of a column that the mean cell may have but is too noisy to tell; 0 where none is suspected."""
         least = FAINTEST_SITE * self.brightest  # what is fainter would be a column in no image
-        # What stands out by more was judged by the cell's own fit, which refuses what it cannot tell from its misfit: the least columns. What is brighter is no column of the crystal.
-        faint = least > CLEAR and _AS_LEAST[0] * least < self.trace < _AS_LEAST[1] * least
-        maybe = faint or (least <= CLEAR and _MAYBE < self.trace < CLEAR)
-        return self.trace / self.brightest if least <= _NOISY and maybe else 0.0
+        if least <= CLEAR:
+            maybe = _MAYBE < self.trace < CLEAR  # what stands out by more was judged by the cell's own fit
+        else:
+            # It refuses what it cannot tell from its misfit: the least columns. What is brighter is no column of the crystal.
+            maybe = least <= _NOISY and _AS_LEAST[0] < self.trace / least < _AS_LEAST[1]
+        return self.trace / self.brightest if maybe else 0.0
 
     def moved(self, row: int, col: int) -> "Rest":
         """With places in an image in which the tile begins at that pixel."""

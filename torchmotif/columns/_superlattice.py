@@ -14,9 +14,8 @@ from scipy.special import comb, fdtrc
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._beside_steps import level_without_slow, weights_in_cells
+from torchmotif.columns._beside_steps import fine_level, flattened, weights_in_cells
 from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
-from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, Local, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by
@@ -72,11 +71,10 @@ def doubled(
 ) -> Cell:
     """The cell twice as large, where some pixels show orders halfway between those of its lattice, in all windows alike; else the cell."""
     between, quarters, near = _numbers(np.array(cell.orders))
-    weights = None
+    steps, weights = tiles.step is not None, None
     if not tiles.is_even:
         weights = weights_in_cells(tiles, rest, inside, lattice_constant(cell))
-        rest = rest if tiles.step is not None else without_slow(rest, inside, lattice_constant(cell))
-        rest = without_slow(rest, weights, lattice_constant(cell))
+        rest = flattened(rest, inside, weights, lattice_constant(cell), steps=steps)
     told = inside if weights is None else weights
     seen = _seen(cell, where, rest, told, np.concatenate([between, quarters]))
     power = seen.mean(np.abs(seen.factors) ** 2)
@@ -102,10 +100,8 @@ def doubled(
     own = inverse @ np.array(cell.orders)
     by = superlattice_by(half, own, between[mine] @ folding, factors, tiles.data)
     vectors = sent(own, tiles.data)
-    fine = level_without_slow(tiles, inside, lattice_constant(cell))
-    at = placed(
-        tiles.level, inside, vectors, cell.window, steps=tiles.step is not None, superlattice=by, fine=fine
-    )
+    fine = fine_level(tiles, inside, lattice_constant(cell))
+    at = placed(tiles.level, inside, vectors, cell.window, steps=steps, superlattice=by, fine=fine)
     once = np.array(cell.sites) @ inverse.T
     sites = tuple((float(a), float(b)) for a, b in np.concatenate([once, once + half]))
     known = replace(cell, sites=sites, intensities=cell.intensities * 2)

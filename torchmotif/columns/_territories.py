@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._beside_steps import level_without_slow
+from torchmotif.columns._beside_steps import fine_level
 from torchmotif.columns._cell_fit import rendered
 from torchmotif.columns._local_phase import Placed, Superlattice, Windowed, Windows, agreement, placed
 from torchmotif.columns._reciprocal import holds
@@ -134,7 +134,7 @@ def _places(
             sent(cell.orders, tiles.data),
             cell.window,
             superlattice=superlattice_of(cell, tiles.data),
-            fine=None if tiles.is_even else level_without_slow(tiles, pixels, lattice_constant(cell)),
+            fine=fine_level(tiles, pixels, lattice_constant(cell)),
         )
         found.append((at, expected(cell, at.place)))
     return found

@@ -24,9 +24,8 @@ _OUTLIER = 30.0  # a pixel this many times the image's range away from the media
 # Of the variance of the pixels, that a slope has at least. Of 30 slopes of 1 to 20 times the contrast (`benchmarks/columns/disturbed.py`, 1000 to 1029 of slopes) 29 have 0.6 to 0.99 and one, most of
 # which is noise, 0.23; of 50 other images (3000 to 3059) those without steps or streaks have up to 0.13.
 _SLOPE = 0.3
-_POOL = (
-    8  # pixels: side of the squares whose means show a slope; windows of many frames would take much memory
-)
+# Pixels: side of the squares whose means show a slope. By single pixels windows of many frames would take much memory.
+_POOL = 8
 _LONE = 10.0  # and so is one this many times the range of all but 2 % at either end away, where such pixels stand alone
 _STANDS_ALONE = 0.9  # of such pixels, from which on they are hot
 _AT_LIMIT = 8  # pixels at the greatest value, from which on it may be a limit
@@ -118,9 +117,8 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
         )
     usual_range = (middle - reach, middle + reach)
     hum = power > HUM
-    slopes = (
-        slope > _SLOPE and not hum
-    )  # rows that drift are no slope, once what is added to them is taken off
+    # Rows that drift are no slope once what is added to them is taken off.
+    slopes = slope > _SLOPE and not hum
     drifts = not hum and slow > HUM and float(hum_of(known, usual, lines=False)[1]) > HUM
     return ImageModel(
         0.0, level, deviation, usual_range, limit, dark, axes, hum=hum, drifts=drifts, slopes=slopes

@@ -17,18 +17,18 @@ _SCATTER = 2.0
 
 
 def hiding(
-    moments: Float[Tensor, "n l"], leaves: list[Int[Tensor, " m"]], rests: dict[int, Int[Tensor, " r"]]
+    moments: Float[Tensor, "n l"], leaves: list[Int[Tensor, " m"]], others: dict[int, Int[Tensor, " r"]]
 ) -> dict[int, Int[Tensor, " r"]]:
-    """Those of the rests of leaves beside which what was set aside has most of the scatter of moments, but for flat ones."""
-    if not rests:
+    """Of the columns of leaves that were not set aside those beside which what was has most of the scatter of moments, but for flat ones."""
+    if not others:
         return {}
 
     def scatter(columns: Int[Tensor, " m"]) -> Tensor:
         return moments[columns, FLAT:].var(0).sum()
 
-    asked = [scatter(leaves[leaf]) > _SCATTER * scatter(rest) for leaf, rest in rests.items()]
+    asked = [scatter(leaves[leaf]) > _SCATTER * scatter(rest) for leaf, rest in others.items()]
     hides = torch.stack(asked).tolist()
-    return {leaf: rest for (leaf, rest), one in zip(rests.items(), hides, strict=True) if one}
+    return {leaf: rest for (leaf, rest), one in zip(others.items(), hides, strict=True) if one}
 
 
 def rests(

@@ -1,5 +1,6 @@
 """Which split of a set of columns is made: the best supported one that parts two kinds, and not what surrounds or underlies them."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ from torchmotif.motifs._split import Candidates, Split, propose, splits_of, stan
 from torchmotif.motifs.detectability import SplitCriteria
 from torchmotif.zernike import ZernikeBasis
 
-__all__ = ["DISK_EDGE", "Choice", "Chooser", "Proposal"]
+__all__ = ["Choice", "Chooser", "Proposal"]
 
-DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
+_DISK_EDGE = 0.8  # of the disk's radius; what lies beyond is its edge, where what is outside shines in
 # A difference of which most lies beyond, or at the edge, is one of motifs only where it changes so much of the contrast within, in squares: in
 # MoSe2, what shines in from further shells changes less than 0.013, Mo and Se2 differ by more than 1. Pb and Ti of a perovskite differ at the edge,
 # too, where each has the other; with 0.05, Nb and Sr of another were one motif (AMI -0.04 and -0.05); with 0.0125, windows of 65 px have one
@@ -67,7 +68,9 @@ class Chooser:
         k, size, device = len(basis.basis), basis.size, basis.basis.device
         patches = basis.reconstruct(torch.eye(k, device=device)).flatten(1)
         radius = radius_of(size, device).flatten()
-        edge, beyond = (patches * (radius > least) for least in (DISK_EDGE * size / 2, shell))
+        rim = _DISK_EDGE * size / 2
+        shell = shell if shell < rim else math.inf
+        edge, beyond = (patches * (radius > least) for least in (rim, shell))
         within = patches * (radius <= shell)
         flat = (torch.arange(k, device=device) < FLAT).float()
         # What moments hold, in squares: in the whole patch, at its edge, beyond the first shell, within it; in all of them, in flat ones.

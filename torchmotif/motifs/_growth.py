@@ -1,6 +1,5 @@
 """How a tree of splits is grown: as far as the evidence goes, and further where a number of motifs was given."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.motifs._aside import hiding
-from torchmotif.motifs._choice import DISK_EDGE, Choice, Chooser, Proposal
+from torchmotif.motifs._choice import Choice, Chooser, Proposal
 from torchmotif.motifs._groups import Groups
 from torchmotif.motifs._noise import CountingNoise
 from torchmotif.motifs._split import Split
@@ -103,7 +102,6 @@ class Grower:
     @cached_property
     def _chooser(self) -> Chooser:
         shell = _FIRST_SHELL * self.noise.first_minimum(self.finer.mean(0))
-        shell = shell if shell < DISK_EDGE * self.basis.size / 2 else math.inf
         return Chooser(self.basis, self.criteria, float(self.criteria.min_columns(len(self.finer))), shell)
 
     def _choices(

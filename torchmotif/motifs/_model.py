@@ -27,9 +27,8 @@ __all__ = ["Assignment", "Equivalence", "Learner", "MotifModel", "Spread"]
 Equivalence = Literal["rotation", "euclidean"] | None
 _REFERENCES = 2  # that are learnt from motifs
 _MOST_LEAVES = 6  # of the tree per motif asked for, where rotated copies are joined
-_SET_ASIDE = (
-    1e-6  # weight of a column that was set aside, in the mean of a motif: nothing beside one that was not
-)
+# Weight of a column that was set aside, in the mean of a motif: nothing beside one that was not.
+_SET_ASIDE = 1e-6
 
 
 class Assignment(NamedTuple):
