@@ -260,7 +260,7 @@ def scored(taken: Shot) -> tuple[float, float, list[str], int]:
     recall = (cKDTree(found).query(counted)[0] < NEAR * apart).mean()
     # The truth ends with the outermost pixels' centres, where a column is half in the image.
     inside = found[((found > 0.5) & (found < np.array(taken.pixels.shape) - 1.5)).all(axis=1)]
-    precision = (cKDTree(taken.truth).query(inside)[0] < NEAR * apart).mean()
+    precision = (cKDTree(taken.truth).query(inside)[0] < NEAR * apart).mean() if len(inside) else 0.0
     return float(recall), float(precision), result.warnings, int(result.labels.max()) + 1
 
 

@@ -255,15 +255,15 @@ def test_light_columns_on_a_slope_to_a_corner() -> None:
     assert min(recall, precision) >= 0.98
 
 
-def test_domains_on_a_slope_that_ends_at_the_border() -> None:
-    """Its lattice lies along the rows: at both ends slopes draw the phases of orders along them."""
-    specimen = polar_perovskite((448, 448), 0.0186, tetragonality=1.06)
-    counts = drawn(specimen, 3).numpy()
-    row, col = np.mgrid[:448, :448] / 447
+@pytest.mark.parametrize("seed", [0, 1])
+def test_light_columns_on_a_slope_that_ends_at_the_border(seed: int) -> None:
+    """The lattice lies along the rows: where a window ends, a slope draws the phases of orders along them."""
+    specimen = perovskite((448, 448), 0.0234)
+    counts = drawn(specimen, seed).numpy()
     lower, upper = np.percentile(counts, [5, 95])
-    slope = np.random.default_rng(0).poisson(6 * (upper - lower) * row * col)
+    slope = np.random.default_rng(seed).poisson(10 * (upper - lower) * np.arange(448) / 447, counts.shape)
     recall, precision = of_all((counts + slope).astype(np.float32), specimen)
-    assert min(recall, precision) >= 0.97
+    assert min(recall, precision) >= 0.985
 
 
 def of_all(pixels: np.ndarray, specimen: Specimen) -> tuple[float, float]:

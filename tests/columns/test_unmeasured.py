@@ -150,6 +150,27 @@ def test_a_step_along_the_border_is_measured_on_both_sides(height: float, edge_p
     assert found(beside(height, edge_px, axis)) is None
 
 
+@pytest.mark.parametrize(
+    ("axis", "height", "edge_px", "wide"),
+    [
+        (0, 2.0, 1.0, 30),
+        (0, 2.0, 3.0, 50),
+        (0, 5.0, 3.0, 40),
+        (0, 10.0, 3.0, 30),
+        (1, 2.0, 1.0, 30),
+        (1, 5.0, 3.0, 40),
+    ],
+)
+def test_a_step_that_rises_row_by_row_is_no_sum_of_frames(
+    axis: int, height: float, edge_px: float, wide: int
+) -> None:
+    """Its steps from one row to the next are multiples of the least of them, as those of frames are."""
+    bright = tm.datasets.mose2((300, 320), electrons_per_pixel=50.0).image.numpy()
+    beyond = (np.mgrid[:300, :320][axis] > wide).astype(float)
+    expected = bright + height * np.ptp(bright) * ndi.gaussian_filter1d(beyond, edge_px, axis)
+    assert found(np.random.default_rng(0).poisson(expected).astype(np.float32)) is None
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_what_columns_add_tells_half_of_the_frames_from_half_of_the_background(axis: int) -> None:
     """Two frames 30 px apart, and a background that is as much less beside both borders."""
