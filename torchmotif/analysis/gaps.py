@@ -17,8 +17,9 @@ __all__ = ["share_of_gaps"]
 
 # Columns around a place, the length of their mean direction, spacings to the farthest.
 _AROUND, _ONE_SIDE, _REACH = 6, 0.4, 2.5
-_HALF = 0.5  # of the columns, from which its vectors lead to others
-_ENOUGH = 2000  # columns of a crystal without faults, whose outermost have hardly any share
+# Of the columns, those from which a vector leads to another: of its own crystal 0.63 (fluorite, rutile) to 0.98, of another grain 0.00.
+_HALF = 0.5
+_ENOUGH = 2000  # columns of a crystal without faults: 2 to 6 % of them are outermost, and lead nowhere
 
 
 def share_of_gaps(looked: Looked) -> float:
