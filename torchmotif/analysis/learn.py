@@ -10,15 +10,16 @@ from torchmotif._threads import single_threaded
 from torchmotif.analysis.plan import Batch, Image
 from torchmotif.errors import InputError
 from torchmotif.motifs import MotifClassifier
+from torchmotif.motifs._groups import FLAT
 from torchmotif.motifs.sample import MOST, with_unlike
 from torchmotif.patches import offsets
 
 __all__ = ["images_of", "learn", "sample_level", "spread_evenly"]
 
-# Of the spread of all moments: what the finest have at least where there is noise, and the noise that is given to those without.
-# Simulated MoSe2 has 0.03 of it at 1,000 electrons per pixel, A/B squares without noise 0.002 to 0.01. With a tenth of the
-# noise some of these fall into 30 motifs by where their columns lie between pixels.
-_NOISELESS, _LEAST_NOISE = 0.02, 3e-3
+# Of what moments beyond those of the background have: what the finest scatter by at least where there is noise, and the noise that is given to those without.
+# At 1,000 electrons per pixel squares, honeycombs and perovskites have 0.014 to 0.075 of it, without noise 0.0002 to 0.035. With two thirds of the noise a rectangular
+# crystal falls into two motifs by where its columns lie between pixels.
+_NOISELESS, _LEAST_NOISE = 0.05, 0.015
 _LEARNT = MOST  # columns that motifs are learnt on
 _SCANNED = 4  # times the columns that are learnt on are looked through for what is unlike the common motifs
 
@@ -85,12 +86,12 @@ def _with_least_noise(moments: np.ndarray, random_state: int) -> np.ndarray:
 
     What tells motifs apart is judged by the noise: without any, columns are unlike by where they lie between pixels.
     """
-    spread = float(np.sqrt(np.mean(moments.var(0)))) if len(moments) > 1 else 0.0
-    highest = moments[:, -(moments.shape[1] // 4) :].std(0)  # the finest, which hold hardly more than noise
-    if not len(highest) or not float(np.median(highest)) < _NOISELESS * spread:
+    finest = moments[:, -(moments.shape[1] // 4) :].std(0)  # they hold hardly more than noise
+    contrast = float(np.sqrt(np.mean(np.square(moments[:, FLAT:], dtype=np.float64))))
+    if len(moments) < 2 or not float(np.median(finest)) < _NOISELESS * contrast:
         return moments
     noise = np.random.default_rng(random_state).standard_normal(moments.shape)
-    return (moments + _LEAST_NOISE * spread * noise).astype(moments.dtype)
+    return (moments + _LEAST_NOISE * contrast * noise).astype(moments.dtype)
 
 
 def images_of(batches: Sequence[Batch]) -> list[Image]:

@@ -115,6 +115,8 @@ class ImageModel:
         Whether rows differ slowly, by what is added to them or by columns that drift: `is_hummed` tells which.
     slopes : bool
         Whether planes through the background have much of the pixels' variance, as slopes by more than the columns' contrast do; see `levels`.
+    rounding : float
+        What pixels are rounded to, over `scale`, where the image has no noise, as simulated ones may; 0 where it has. See `levels`.
     """
 
     spacing: float
@@ -133,6 +135,7 @@ class ImageModel:
     hum: bool = False
     drifts: bool = False
     slopes: bool = False
+    rounding: float = 0.0
 
     @property
     def margin(self) -> int:
@@ -170,6 +173,8 @@ class ImageModel:
         """Pixels as they were read, but for what is added to whole rows, ready to be filtered and fitted."""
         usable = self.is_usual(windows)
         data = (torch.where(usable, windows, self.level) - self.level) / self.scale
+        if self.rounding:
+            data = torch.round(data / self.rounding) * self.rounding
         saturated = usable & (windows == self.limit) if self.limit is not None else torch.zeros_like(usable)
         if self.hum:
             data = torch.where(usable, data - offsets_of_rows(data, usable & ~saturated), data)
