@@ -4,12 +4,15 @@ import importlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 import typed
+from hypothesis import given
+from hypothesis import strategies as st
 
 import torchmotif as tm
 
@@ -144,6 +147,48 @@ RIGHT = {
 def test_refuses(made: ModuleType, what: str) -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         WRONG[what](made)
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_refuses_what_comes_after_what_was_right(made: ModuleType, what: str) -> None:
+    for right in RIGHT.values():
+        assert right(made)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        WRONG[what](made)
+
+
+HINTS = [
+    kind[array, axes]
+    for kind in (jaxtyping.Float, jaxtyping.Int, jaxtyping.Bool, jaxtyping.Float32, jaxtyping.Shaped)
+    for array in (torch.Tensor, np.ndarray)
+    for axes in ("", "n", "n 2", "2 n", "n n", "n m", "n _", "*s n", "... n", "#n m", "1 n 2", "2 2")
+]
+VALUES = [
+    torch.ones(shape, dtype=dtype)
+    for shape in ((), (1,), (2,), (3,), (2, 2), (3, 2), (2, 3), (1, 3), (1, 3, 2), (2, 3, 2))
+    for dtype in (torch.float32, torch.float64, torch.int64, torch.bool)
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(HINTS), st.sampled_from(VALUES), st.booleans()), max_size=8))
+def test_arrays_are_those_that_jaxtyping_says(asked: list[tuple[Any, torch.Tensor, bool]]) -> None:
+    """Also that of each other's axes the same is known, apart from those that are numbers."""
+    known = []
+    for judge in (typed._judge, typed._is_array_of):
+        with jaxtyping.jaxtyped("context"):
+            said = [judge(hint, value.numpy() if numpy else value) for hint, value, numpy in asked]
+            sizes, more = typed._SCOPES.memo_stack[-1][:2]
+            known.append((said, {name: size for name, size in sizes.items() if name.isalpha()}, dict(more)))
+    assert known[0] == known[1]
+
+
+def test_an_array_that_is_wrong_gives_no_axis_its_size() -> None:
+    hint, one = jaxtyping.Float[torch.Tensor, "k n"], jaxtyping.Float[torch.Tensor, "n"]
+    for _ in range(2):  # at the second time both are known
+        with jaxtyping.jaxtyped("context"):
+            assert typed._is_array_of(one, torch.ones(2))
+            assert not typed._is_array_of(hint, torch.ones(5, 3))
+            assert typed._is_array_of(hint, torch.ones(4, 2))
 
 
 @pytest.mark.parametrize("what", RIGHT)

@@ -2,8 +2,9 @@
 
 It checks what jaxtyping's own import hook checks, with the same two libraries. That hook binds the arguments of each
 call to its signature and asks beartype about them twice, once before the call and once beside what it returned. With
-coverage's tracer on top this took longer than what was called. Here beartype is asked once, and only functions whose
-hints name axes open a scope for them.
+coverage's tracer on top this took longer than what was called. Here beartype is asked once, only functions whose
+hints name axes open a scope for them, and an array that is right is known as such in a few lines: coverage's tracer is
+called at each line, also of jaxtyping. What is not known to be right jaxtyping judges, and says what is wrong.
 """
 
 import ast
@@ -11,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 import sys
+import threading
 import typing
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
@@ -26,6 +28,11 @@ _RULES = beartype.BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.Ty
 _beartype = beartype.beartype(conf=_RULES)
 _MADE: dict[tuple[str, CodeType], tuple[Callable[..., Any], Callable[..., Any], bool]] = {}
 _SCOPE = jaxtyping.jaxtyped("context")  # of the names of axes; it holds nothing itself
+# Where jaxtyping keeps the scopes of each thread; should it keep them elsewhere, it judges every array.
+_SCOPES = getattr(getattr(jaxtyping, "_storage", None), "_shape_storage", threading.local())
+_ARRAYS: Any = type(jaxtyping.Float[Any, ""])  # whose instances are all hints of arrays
+_HINTS: dict[Any, tuple[Any, set[Any], tuple[str, ...], dict[str, int]]] = {}
+_judge = _ARRAYS.__instancecheck__
 _NAME = "__checked__"
 
 
@@ -50,8 +57,15 @@ def checked(thing: Any) -> Any:
             typed, axes = _typed(thing)
         if not axes:
             return typed(*args, **kwargs)
-        with _SCOPE:
+        scopes = getattr(_SCOPES, "memo_stack", None)
+        if scopes is None:  # the first in this thread
+            with _SCOPE:
+                return typed(*args, **kwargs)
+        scopes.append(({}, {}, {}, {}))  # as _SCOPE does
+        try:
             return typed(*args, **kwargs)
+        finally:
+            scopes.pop()
 
     return functools.wraps(thing)(called)
 
@@ -93,6 +107,44 @@ def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
             return Any
 
     return {name: resolved(name, hint) for name, hint in function.__annotations__.items()}
+
+
+def _is_array_of(hint: Any, value: Any) -> bool:
+    """Whether a value is an array of a hint, as jaxtyping says, with a short way to a yes."""
+    kind, dtypes, axes, known = _HINTS.get(hint) or _HINTS.setdefault(hint, _plain(hint))
+    if type(value) is not kind:
+        return _judge(hint, value)
+    scopes = getattr(_SCOPES, "memo_stack", None)
+    if scopes and value.dtype in dtypes:
+        sizes, shape = scopes[-1][0], tuple(value.shape)
+        before = len(sizes)
+        sizes.update(known)
+        if len(shape) == len(axes) and tuple(map(sizes.setdefault, axes, shape)) == shape:
+            return True
+        while len(sizes) > before:  # an array that is wrong says nothing about the others
+            sizes.popitem()
+    right = _judge(hint, value)
+    if right:
+        dtypes.add(value.dtype)
+    return right
+
+
+def _plain(hint: Any) -> tuple[Any, set[Any], tuple[str, ...], dict[str, int]]:
+    """The class of a hint's arrays, their dtypes, of which none is known yet, their axes, and the size of those that have one.
+
+    No class if there are other axes than those with a name or a size.
+    """
+    axes: list[str] = []
+    known: dict[str, int] = {}
+    for axis in getattr(hint, "dims", ()):
+        name, size = getattr(axis, "name", None), getattr(axis, "size", None)
+        axes.append(name or str(size))
+        if size is not None:
+            known[str(size)] = size
+        if getattr(axis, "broadcastable", True) or getattr(axis, "treepath", False) or axes[-1] == "None":
+            return None, set(), (), {}
+    plain = getattr(hint, "index_variadic", 0) is None
+    return hint.array_type if plain else None, set(), tuple(axes), known
 
 
 class _Decorated(ast.NodeTransformer):
@@ -143,4 +195,5 @@ class _Finder(MetaPathFinder):
 
 def install(package: str) -> None:
     """Check every function of a package that is imported from here on, unless JAXTYPING_DISABLE is set."""
+    _ARRAYS.__instancecheck__ = _is_array_of
     sys.meta_path.insert(0, _Finder(package))
