@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -27,6 +29,30 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def side_by_side(session: nox.Session) -> None:
+    """The sessions types, docs and package: each keeps but one core busy, so mypy runs beside the others."""
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(_sessions, (["types"], ["docs", "package"])))
+    for one in ended:
+        sys.stdout.write(one.stdout)
+    if any(one.returncode for one in ended):
+        session.error("types, docs or package failed: see above")
+
+
+def _sessions(names: list[str]) -> subprocess.CompletedProcess[str]:
+    """Sessions that run in a process of their own, and what they said."""
+    command = [sys.executable, "-m", "nox", "--noxfile", __file__, "--session", *names]
+    return subprocess.run(
+        command,
+        env={**os.environ, **_ONE_THREAD},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@nox.session(default=False)
 def types(session: nox.Session) -> None:
     """Mypy, strict."""
     session.run("mypy")
@@ -47,7 +73,7 @@ def notebooks(session: nox.Session) -> None:
         session.run("pytest", *_SPREAD, *notebooks, env=_ONE_THREAD)
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The documentation: examples on its pages, then pages and internal links, warnings as errors. No network."""
     session.run(
@@ -67,7 +93,7 @@ def results(session: nox.Session) -> None:
     session.run("python", "benchmarks/results.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def package(session: nox.Session) -> None:
     """The wheel, built from the source archive: small, installable, and it passes tests that see nothing but it."""
     session.run("python", "-m", "pip", "check")
