@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 import torchmotif as tm
 from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
-from torchmotif.cli.common import load
+from torchmotif.cli.common import _KEYWORDS, load
 
 
 def run(*arguments: object) -> Result:
@@ -371,3 +372,10 @@ def test_errors_name_the_option(scan: Path, tmp_path: Path, arguments: list[obje
     done = run("analyze", scan, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_an_option_with_the_name_of_a_keyword_means_the_same() -> None:
+    for function in (tm.analyze, tm.field.analyze, tm.field.batch):
+        assert not set(_KEYWORDS) & set(signature(function).parameters)
+    assert signature(tm.analyze).parameters["learn"].default == "together"
+    assert "<together|each>" in run("batch", "--help").stdout

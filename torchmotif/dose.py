@@ -189,7 +189,7 @@ def dose_report(
     images = [thin(counts, dose, generator=generator) for dose in doses]
     again = run(
         as_sources([_counted(one) for one in images]),
-        options | {"motifs": "each", "patch_size": full.templates.shape[-1]},
+        options | {"learn": "each", "patch_size": full.templates.shape[-1]},
         given=(ImageModel.from_dict(first.record["surveys"][0]["model"]), places),
         progress=progress,
         workers=1,

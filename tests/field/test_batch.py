@@ -100,13 +100,13 @@ def test_motifs_learnt_together_mean_the_same_at_other_pixel_sizes(files: Path, 
 
 def test_motifs_of_each_file(files: Path, tmp_path: Path) -> None:
     result = tm.field.batch(
-        str(files / "scan[01].npz"), tmp_path / "store", motifs="each", hierarchy=0, workers=1, progress=False
+        str(files / "scan[01].npz"), tmp_path / "store", learn="each", hierarchy=0, workers=1, progress=False
     )
     assert [one["images"] for one in result.record["motif_groups"]] == [[0], [1]]
     assert result.templates_of(1).shape[0] == 2
     table = tm.field.summary(result)
     assert table["motif_0"].notna().all()
-    with pytest.raises(InputError, match="motifs='together'"):
+    with pytest.raises(InputError, match="learn='together'"):
         tm.field.track(result)
 
 

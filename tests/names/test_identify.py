@@ -298,7 +298,7 @@ def test_an_image_that_does_not_fit_is_said_and_the_others_are_named(
     at_1: tuple[Any, tm.MotifResult],
 ) -> None:
     other = tm.datasets.mose2((256, 256)).draw(generator=torch.Generator().manual_seed(0))
-    several = tm.analyze([at_1[1].image, other], progress=False, motifs="each", hierarchy=0).identify(
+    several = tm.analyze([at_1[1].image, other], progress=False, learn="each", hierarchy=0).identify(
         "MoS2", dopants=["W"]
     )
     first, second = several.names_of(0), several.names_of(1)

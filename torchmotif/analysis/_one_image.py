@@ -15,7 +15,7 @@ from torchmotif.io import read
 
 __all__ = ["record_of", "reread"]
 
-_OF_SEVERAL = {"motifs", "calibration", "hierarchy"}  # options that say nothing of one image
+_OF_SEVERAL = {"learn", "calibration", "hierarchy"}  # options that say nothing of one image
 
 
 def reread(known: dict[str, Any], source: Source | None, number: int) -> Micrograph:

@@ -21,7 +21,7 @@ __all__ = ["analyze", "analyze_into", "checked", "in_bytes"]
 
 _KNOWN: dict[str, tuple[str | None, ...]] = {
     "polarity": ("auto", "bright", "dark"),
-    "motifs": ("together", "each"),
+    "learn": ("together", "each"),
     "calibration": ("shared", "each"),
     "equivalence": (None, "rotation", "euclidean"),
 }
@@ -38,7 +38,7 @@ class Options(TypedDict, total=False):
     patch_size: int | None
     n_max: int
     n_motifs: int | None
-    motifs: Literal["together", "each"]
+    learn: Literal["together", "each"]
     equivalence: Literal["rotation", "euclidean"] | None
     calibration: Literal["shared", "each"]
     hierarchy: int
@@ -63,7 +63,7 @@ def analyze(
     patch_size: int | None = None,
     n_max: int = 10,
     n_motifs: int | None = None,
-    motifs: Literal["together", "each"] = "together",
+    learn: Literal["together", "each"] = "together",
     equivalence: Literal["rotation", "euclidean"] | None = None,
     calibration: Literal["shared", "each"] = "shared",
     hierarchy: int = 3,
@@ -85,7 +85,7 @@ def analyze(
         Highest radial order of the Zernike moments; at most half the patches' side is used, and then the record says so.
     n_motifs : int, optional
         Number of motifs; by default it is found.
-    motifs : {"together", "each"}
+    learn : {"together", "each"}
         Whether the motifs of several images are learnt together or for each by itself.
     equivalence : {"rotation", "euclidean"}, optional
         Whether a motif turned, or turned and mirrored, is the same motif, as in the grains of a polycrystal.

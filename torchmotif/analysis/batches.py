@@ -41,8 +41,8 @@ def batch(
     frame : int, optional
         Which image of files that hold a stack, from 0; all by default.
     options
-        All others of `torchmotif.field.analyze`. With ``motifs="together"`` motifs are learnt over all files, so that
-        their numbers mean the same, with ``motifs="each"`` for each file by itself.
+        All others of `torchmotif.field.analyze`. With ``learn="together"`` motifs are learnt over all files, so that
+        their numbers mean the same, with ``learn="each"`` for each file by itself.
 
     Returns
     -------

@@ -52,7 +52,7 @@ def run(
     ----------
     sources : sequence of Source
     options : dict
-        What the result depends on: spacing, threshold, polarity, patch_size, n_max, n_motifs, motifs, equivalence,
+        What the result depends on: spacing, threshold, polarity, patch_size, n_max, n_motifs, learn, equivalence,
         calibration, hierarchy, random_state, device.
     root : Path, optional
         The store; by default the result is kept in memory.
@@ -107,7 +107,7 @@ class _Run:
 
     def done(self) -> FieldResult:
         """Do what is left to do."""
-        each = self.options["motifs"] == "each"
+        each = self.options["learn"] == "each"
         started = None if self.root is None else stores.begun(self.root)
         with self._timed("columns"):
             images = surveyed(self.engine, self.sources, self.options, started, self.model)

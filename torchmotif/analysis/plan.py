@@ -293,7 +293,7 @@ def unfit(images: Sequence[Image], patch_size: int | None) -> dict[int, str]:
     if 0 < len(uncalibrated) < len(images):
         return dict.fromkeys(
             uncalibrated,
-            "has no pixel size while others have; give pixel_size_nm=, which holds for all, or motifs='each'",
+            "has no pixel size while others have; give pixel_size_nm=, which holds for all, or learn='each'",
         )
     if uncalibrated:
         spacings = _spacings(images)
@@ -303,7 +303,7 @@ def unfit(images: Sequence[Image], patch_size: int | None) -> dict[int, str]:
             others = f"those of the others {between} px" if between else "unlike those of the others"
             return {
                 i: f"has no pixel size, and its columns are {spacing:.2f} px apart, {others}: whether their motifs are "
-                "the same cannot be told; give pixel_size_nm=, or motifs='each'"
+                "the same cannot be told; give pixel_size_nm=, or learn='each'"
                 for i, spacing in enumerate(spacings)
                 if i not in usual
             }

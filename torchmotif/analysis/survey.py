@@ -39,7 +39,7 @@ def surveyed(
     model: ImageModel | None = None,
 ) -> list[Image]:
     """The images that can be analysed, and what is common to each."""
-    names, each = [source.name for source in sources], options["motifs"] == "each"
+    names, each = [source.name for source in sources], options["learn"] == "each"
     known = known_before(started, names)
     sets: dict[Any, list[int]] = {}
     for i, source in enumerate(sources):

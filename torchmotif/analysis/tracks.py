@@ -153,7 +153,7 @@ def track(
         if len(frames.record["motif_groups"]) > 1:
             raise InputError(
                 "frames: the motifs of this store were learnt for each image by itself, so that their numbers do not "
-                "mean the same; analyse with motifs='together', or give positions, "
+                "mean the same; analyse with learn='together', or give positions, "
                 "[result.positions[result.rows(i)] for i in ...], to follow columns alone"
             )
         rows = [frames.rows(i) for i in range(len(frames.images))]

@@ -115,7 +115,7 @@ def batch(
             run,
             files,
             out,
-            motifs=learn.value,
+            learn=learn.value,
             pixel_size_nm=in_nm(pixel_size),
             frame=frame,
             dataset=number(dataset),

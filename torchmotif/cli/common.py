@@ -135,7 +135,6 @@ def typed(name: str) -> bool:
 # Options whose Python keyword has another name, which may have forms.
 _KEYWORDS = {
     "motifs": "n_motifs",
-    "learn": "motifs",
     "seed": "random_state",
     "out": "(?:out|store)",
     "pixel_size": "pixel_size(?:_nm)?",
