@@ -57,3 +57,5 @@ def test_the_version_is_that_of_the_distribution() -> None:
 def test_modules_are_reached_from_the_package() -> None:
     for name in ("columns", "dose", "export", "hierarchy", "lattice", "statistics"):
         assert _run(f"import torchmotif as tm; print(tm.{name}.__name__)") == f"torchmotif.{name}"
+    for name in ("sites", "strain"):
+        assert _run(f"import torchmotif as tm; print(tm.{name}.__name__)") == f"torchmotif.lattice.{name}"

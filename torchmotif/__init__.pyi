@@ -22,6 +22,8 @@ from .errors import TorchMotifError as TorchMotifError
 from .hierarchy import MotifHierarchy as MotifHierarchy
 from .image import Micrograph as Micrograph
 from .io import read as read
+from .lattice import sites as sites
+from .lattice import strain as strain
 from .layout import ForceLayout as ForceLayout
 from .motifs import MotifClassifier as MotifClassifier
 from .noise import apply_dose as apply_dose
