@@ -1,6 +1,6 @@
 """A release: its version written into every file that names one, and whether a tag is ready to be released.
 
-    python packaging/release.py v0.1.0 --prepare        before the tag: writes the version, and dates the changelog's section
+    python packaging/release.py v0.1.0 --prepare        before the tag: writes the version, and dates the citation and the changelog's section
     python packaging/release.py v0.1.0 [--notes FILE]   in the workflow of the tag: checks it, and gives what its release says
 
 Exits with an error where a file names another version than the tag, or where the changelog has no section about it.
@@ -43,6 +43,11 @@ def prepare(version: str, day: dt.date) -> None:
         if not found:
             sys.exit(f"{file} names no version")
         path.write_text(text[: found.start(1)] + version + text[found.end(1) :])
+    citation = ROOT / "CITATION.cff"
+    undated = re.sub(r"^date-released: .*\n", "", citation.read_text(), flags=re.MULTILINE)
+    citation.write_text(
+        re.sub(r"^(version: .*\n)", rf"\1date-released: {day}\n", undated, flags=re.MULTILINE)
+    )
     changelog = ROOT / "CHANGELOG.md"
     text = changelog.read_text()
     if not notes_of(version):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,17 @@ pytestmark = pytest.mark.skipif(not PACKAGING.exists(), reason="not in an instal
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
-def project() -> dict[str, object]:
+def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def floors(asked: list[str]) -> dict[str, str]:
+    """Every package by conda-forge's name, and its floor; those that an extra asks for stand by themselves."""
+    found = (re.fullmatch(r"(\w[\w.-]*)(?:\[(.+)\])?>=(\S+)", one) for one in asked)
+    parts = (
+        (name, floor[3]) for floor in found if floor for name in (floor[1], *(floor[2] or "").split(","))
+    )
+    return {CONDA.get(name, name): floor for name, floor in parts if name not in {"", "array"}}
 
 
 def test_the_recipe_has_the_floors_of_the_package() -> None:
@@ -25,8 +35,15 @@ def test_the_recipe_has_the_floors_of_the_package() -> None:
     asked = dict(re.findall(r"- (\S+) >=(.+)", run))
     python = asked.pop("python")
     assert python == "${{ python_min }}"
-    floors = (re.fullmatch(r"(\S+?)>=(\S+)", one) for one in project()["dependencies"])  # type: ignore[attr-defined]
-    assert asked == {CONDA.get(floor[1], floor[1]): floor[2] for floor in floors if floor}
+    assert asked == floors(project()["dependencies"])
+
+
+def test_the_recipe_has_the_floors_of_what_is_optional() -> None:
+    recipe = (PACKAGING / "conda" / "recipe.yaml").read_text()
+    constraints = recipe.partition("  run_constraints:\n")[2].partition("\n\n")[0]
+    extras = project()["optional-dependencies"]
+    optional = [one for extra in ("io", "field", "export", "anndata") for one in extras[extra]]
+    assert dict(re.findall(r"- (\S+) >=(.+)", constraints)) == floors(optional)
 
 
 def test_a_tag_is_checked_against_every_file_that_names_a_version() -> None:
@@ -66,5 +83,10 @@ def test_a_release_is_prepared_in_all_files(tmp_path: Path) -> None:
     assert notes.read_text().startswith("### ")
     changelog = (tmp_path / "CHANGELOG.md").read_text()
     assert changelog.index("## [Unreleased]") < changelog.index("## [98.7.6] - 2")
+    day = re.search(r"^## \[98\.7\.6\] - (\S+)$", changelog, re.MULTILINE)
+    assert day
+    assert f"version: 98.7.6\ndate-released: {day[1]}\n" in (tmp_path / "CITATION.cff").read_text()
+    subprocess.run([sys.executable, str(script), "v98.7.6", "--prepare"], check=True, capture_output=True)
+    assert (tmp_path / "CITATION.cff").read_text().count("date-released") == 1
     after = (tmp_path / "pyproject.toml").read_text()
     assert after == (ROOT / "pyproject.toml").read_text().replace(str(project()["version"]), "98.7.6", 1)
