@@ -1,5 +1,7 @@
 """What analyses take: every kind of array and file, with its calibration and its frames."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,14 @@ def test_a_pixel_size_that_cannot_be_is_left_out_of_signals_and_arrays(scale: fl
         (source,) = as_sources(image)
         assert source.pixel_size_nm is None
         assert "left out" in source.notes[0]
+
+
+def test_a_lazy_array_is_worked_out_without_distributed() -> None:
+    code = (
+        "import sys, dask.array as da\n"
+        "from torchmotif._lazy import computed\n"
+        "assert computed(da.ones((8, 9), chunks=4)).sum() == 72\n"
+        "print('distributed' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import is_colour
+from torchmotif._lazy import computed
 from torchmotif._units import nm_per
 from torchmotif.errors import InputError, InputTypeError
 from torchmotif.image import Micrograph, checked_mask, labelled, per_axis
@@ -73,7 +74,7 @@ class Source:
             at = (slice(window[0], window[2]), slice(window[1], window[3]))
         part = data[at] if self.frame is None else data[(self.frame, *at)]
         if hasattr(part, "compute"):
-            part = part.compute(scheduler="synchronous")
+            part = computed(part)
         if isinstance(part, Tensor):
             part = part.detach().float() if part.dtype == torch.bfloat16 else part.detach()
             if part.device.type != "cpu":

@@ -77,13 +77,13 @@ def _range(path: Path, data: Any) -> dict[str, float | int | None]:
 
 
 def _parts(data: Any) -> "Iterator[np.ndarray]":
-    import numpy as np
+    from torchmotif._lazy import computed
 
     if data.ndim > 2:
         for one in range(len(data)):
             yield from _parts(data[one])
     else:
-        yield np.asarray(data.compute(scheduler="synchronous") if hasattr(data, "compute") else data)
+        yield computed(data)
 
 
 def _description(path: Path, known: dict[str, Any], number: int | None) -> str:

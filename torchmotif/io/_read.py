@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from torchmotif._lazy import computed
 from torchmotif.errors import InputError
 from torchmotif.image import Micrograph
 from torchmotif.io._contents import contents, reading
@@ -196,9 +197,7 @@ def frames_of(item: Dataset, frame: int | None, path: Path) -> list[int] | None:
 def _in_memory(data: Any, frame: int | None) -> np.ndarray:
     """A copy, so that the file may be replaced."""
     pixels = data if frame is None else data[frame]
-    return np.array(
-        pixels.compute(scheduler="synchronous") if hasattr(pixels, "compute") else pixels, order="C"
-    )
+    return np.array(computed(pixels), order="C")
 
 
 def _luminance(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
