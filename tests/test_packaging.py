@@ -46,6 +46,11 @@ def test_the_recipe_has_the_floors_of_what_is_optional() -> None:
     assert dict(re.findall(r"- (\S+) >=(.+)", constraints)) == floors(optional)
 
 
+def test_the_metadata_are_of_a_version_that_the_upload_knows() -> None:
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert {one["core-metadata-version"] for one in targets.values()} == {"2.4"}
+
+
 def test_a_tag_is_checked_against_every_file_that_names_a_version() -> None:
     def checked(tag: str) -> str:
         script = PACKAGING / "release.py"
