@@ -1,7 +1,10 @@
 """A release: its version written into every file that names one, and whether a tag is ready to be released.
 
     python packaging/release.py v0.1.0 --prepare        before the tag: writes the version, and dates the citation and the changelog's section
-    python packaging/release.py v0.1.0 [--notes FILE]   in the workflow of the tag: checks it, and gives what its release says
+    python packaging/release.py v0.1.0 [--notes FILE] [--address URL]
+                                                        in the workflow of the tag: checks it, gives what its release says, and
+                                                        writes the repository's address into the metadata and the README's
+                                                        links, which PyPI shows without the repository
 
 Exits with an error where a file names another version than the tag, or where the changelog has no section about it.
 """
@@ -56,10 +59,20 @@ def prepare(version: str, day: dt.date) -> None:
         changelog.write_text(text.replace(UNRELEASED, f"{UNRELEASED}\n## [{version}] - {day}\n", 1))
 
 
+def with_address(tag: str, address: str) -> None:
+    """Links of the README within the repository become links to it as it is at the tag, and the metadata name it."""
+    readme, project = ROOT / "README.md", ROOT / "pyproject.toml"
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{address}/raw/{tag}/", readme.read_text())
+    readme.write_text(re.sub(r"(\]\()(?!https?:|#)", rf"\g<1>{address}/blob/{tag}/", text))
+    urls = f'[project.urls]\nRepository = "{address}"\nChangelog = "{address}/blob/{tag}/CHANGELOG.md"\n\n'
+    project.write_text(project.read_text().replace("[project.scripts]", f"{urls}[project.scripts]", 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tag", help="such as v0.1.0")
     parser.add_argument("--notes", type=Path, metavar="FILE", help="where the section of the changelog goes")
+    parser.add_argument("--address", metavar="URL", help="of the repository")
     parser.add_argument("--prepare", action="store_true", help="write the version into all files first")
     given = parser.parse_args()
     version = given.tag.removeprefix("v")
@@ -73,6 +86,8 @@ def main() -> None:
         sys.exit(f"not ready for {given.tag}: {'; '.join(faults)}")
     if given.notes:
         given.notes.write_text(notes + "\n")
+    if given.address:
+        with_address(given.tag, given.address)
     sys.stdout.write(f"{given.tag} is ready\n")
 
 

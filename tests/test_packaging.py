@@ -73,7 +73,7 @@ def test_a_release_is_prepared_in_all_files(tmp_path: Path) -> None:
         "packaging/conda/recipe.yaml",
         "packaging/release.py",
     )
-    for file in (*files, "CHANGELOG.md"):
+    for file in (*files, "CHANGELOG.md", "README.md"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text((ROOT / file).read_text())
     script, notes = tmp_path / "packaging" / "release.py", tmp_path / "notes.md"
@@ -95,3 +95,10 @@ def test_a_release_is_prepared_in_all_files(tmp_path: Path) -> None:
     assert (tmp_path / "CITATION.cff").read_text().count("date-released") == 1
     after = (tmp_path / "pyproject.toml").read_text()
     assert after == (ROOT / "pyproject.toml").read_text().replace(str(project()["version"]), "98.7.6", 1)
+    subprocess.run([sys.executable, str(script), "v98.7.6", "--address", "https://a.b/c"], check=True)
+    readme = (tmp_path / "README.md").read_text()
+    assert "](https://a.b/c/raw/v98.7.6/docs/readme.png)" in readme
+    assert "](https://a.b/c/blob/v98.7.6/benchmarks/RESULTS.md#where-it-falls-short)" in readme
+    assert not re.search(r"\]\((?!https?:|#)", readme)
+    urls = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls["Repository"] == "https://a.b/c"
