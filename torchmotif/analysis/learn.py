@@ -16,10 +16,10 @@ from torchmotif.patches import offsets
 
 __all__ = ["images_of", "learn", "sample_level", "spread_evenly"]
 
-# Of what moments beyond those of the background have: what the finest scatter by at least where there is noise, and the noise that is given to those without.
-# At 1,000 electrons per pixel squares, honeycombs and perovskites have 0.014 to 0.075 of it, without noise 0.0002 to 0.035. With two thirds of the noise a rectangular
-# crystal falls into two motifs by where its columns lie between pixels.
-_NOISELESS, _LEAST_NOISE = 0.05, 0.015
+# Of what moments beyond those of the background have: what the finest scatter by at least where there is noise, and the noise that is given to those with less; and to those of
+# images without any. At 1,000 electrons per pixel squares, honeycombs and perovskites have 0.014 to 0.075 of it, without noise 0.0002 to 0.035. With 0.01 for 0.015 a rectangular crystal falls into
+# two motifs by where its columns lie between pixels, with 0.02 for 0.03 oxygen of a perovskite into three.
+_FINEST, _LEAST_NOISE, _OF_NOISELESS = 0.05, 0.015, 0.03
 _LEARNT = MOST  # columns that motifs are learnt on
 _SCANNED = 4  # times the columns that are learnt on are looked through for what is unlike the common motifs
 
@@ -60,7 +60,9 @@ def learn(
             offset=dark,
             random_state=random_state,
         )
-        values = torch.from_numpy(_with_least_noise(moments, random_state)).to(device or "cpu")
+        noiseless = all(image.survey.model.rounding for image in images)
+        told = _with_least_noise(moments, random_state, noiseless=noiseless)
+        values = torch.from_numpy(told).to(device or "cpu")
         classifier.fit_moments(values, size, shifts, level=level)
         for name in ("labels_", "probabilities_", "outlier_scores_", "angles_", "mirrored_"):
             classifier.__dict__.pop(name, None)
@@ -81,17 +83,22 @@ def learn(
         return classifier
 
 
-def _with_least_noise(moments: np.ndarray, random_state: int) -> np.ndarray:
+def _with_least_noise(moments: np.ndarray, random_state: int, *, noiseless: bool) -> np.ndarray:
     """Moments as they are; with a little noise where the image has none, as simulated ones may.
 
     What tells motifs apart is judged by the noise: without any, columns are unlike by where they lie between pixels.
     """
-    finest = moments[:, -(moments.shape[1] // 4) :].std(0)  # they hold hardly more than noise
-    contrast = float(np.sqrt(np.mean(np.square(moments[:, FLAT:], dtype=np.float64))))
-    if len(moments) < 2 or not float(np.median(finest)) < _NOISELESS * contrast:
+    if len(moments) < 2:
         return moments
+    contrast = float(np.sqrt(np.mean(np.square(moments[:, FLAT:], dtype=np.float64))))
+    finest = float(
+        np.median(moments[:, -(moments.shape[1] // 4) :].std(0))
+    )  # they hold hardly more than noise
+    if not noiseless and finest >= _FINEST * contrast:
+        return moments
+    least = (_OF_NOISELESS if noiseless else _LEAST_NOISE) * contrast
     noise = np.random.default_rng(random_state).standard_normal(moments.shape)
-    return (moments + _LEAST_NOISE * contrast * noise).astype(moments.dtype)
+    return (moments + least * noise).astype(moments.dtype)
 
 
 def images_of(batches: Sequence[Batch]) -> list[Image]:
