@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from torchmotif.columns._cell_model import CellFit, Unknowns
+from torchmotif.columns._lobes import Seen, without_lobes
 from torchmotif.columns._waves import Ellipse, Waves
 
 __all__ = [
@@ -123,7 +124,7 @@ def sites_of(
         # Two that are nearer than they are wide are one that is not round, as walls and slopes make them.
         if shown.cost(found) < shown.cost(best) and _nearest(shown, found) > found.width:
             best = found
-    best = _less_tail(shown, _as_ellipses(shown, best))
+    best = _less_lobes(shown, _less_tail(shown, _as_ellipses(shown, best)))
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
         unit = score_of_one(variance, real, best.width, along)
@@ -217,6 +218,22 @@ def _less_tail(shown: Shown, fit: CellFit) -> CellFit:
     tailed = fitted(shown, fit._replace(tail=(_IN_TAIL, _WIDE * fit.width)))
     kept = tailed.strength / tailed.strength.max() > _KEPT * fit.strength / fit.strength.max()
     return fit if kept.all() else fitted(shown, tailed.some(kept))
+
+
+def _less_lobes(shown: Shown, fit: CellFit) -> CellFit:
+    """The fit without sites that are but side lobes of brighter ones; its model has the lobes."""
+    if len(fit.sites) < 2:
+        return fit
+    seen = Seen(shown.waves, shown.waves.of_image(shown.mean), _weight(shown.variance))
+    told = without_lobes(seen, fit, shown.chi_squared(fit), clear=CLEAR, faintest=FAINTEST_SITE)
+    if told is None:
+        return fit
+    kept, strength, factors = told
+    # Columns will be fitted by Gaussians.
+    found = fitted(shown, fit.some(kept))
+    return found._replace(
+        strength=strength * found.strength.max(), model=shown.waves.image(factors, shown.mean.shape)
+    )
 
 
 def left_beside(

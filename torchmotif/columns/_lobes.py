@@ -1,0 +1,144 @@
+"""Faint sites of a mean cell that are but what the side lobes of a probe add up to, by a profile that all its columns share."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from torchmotif.columns._cell_model import CellFit
+from torchmotif.columns._waves import Waves
+
+__all__ = ["Seen", "without_lobes"]
+
+# Measured on 158 simulated crystals of twelve kinds with Gaussian, Airy, ringed and wide-tailed probes at 10, 100 and 1000 electrons per pixel, and on six more
+# (docs/decisions/0202); what moves with each is said there.
+# Of the brightest site: fainter ones are asked about.
+_FAINT = 0.2
+# Of what a site has between Gaussians, where the shared profile leaves less of it lobes are in its place; and standard deviations above which it has more than a column must have.
+_LEFT, _SURE = 0.5, 2.0
+# Cutoff of the aperture in periods per width of a Gaussian, and width of the blur over that: diffraction alone has 0.44 and 0.
+_CUTOFFS, _BLURS = np.linspace(0.35, 0.8, 10), np.linspace(0.0, 0.9, 7)
+_STEPS = 6  # of Gauss and Newton: from the Gaussians' fit the first two or three change something
+_MOVED = 0.02  # of the cell's sides, by which a site moves in a step at most
+_SLIGHT = 1e-6  # more than rounding, where what a profile has in place of a site is told by nothing
+_BY = (0.02, 0.03)  # shares of cutoff and squared blur, over which slopes by them are taken
+
+Profile = Callable[["Seen", CellFit], "_Shared"]
+
+
+class Seen(NamedTuple):
+    """The structure factors of a mean cell."""
+
+    waves: Waves
+    factors: np.ndarray  # (n,), complex
+    weight: float  # of their squares, which makes them chi-squared
+
+
+class _Shared(NamedTuple):
+    """Columns of one profile, fitted."""
+
+    chi_squared: float
+    strength: np.ndarray  # over that of the brightest
+    error: np.ndarray
+    factors: np.ndarray  # of all of them together
+
+
+def without_lobes(
+    seen: Seen, fit: CellFit, chi_squared: float, *, clear: float, faintest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Which sites of a fit are columns, their intensities over the brightest, and the factors of these; None if all of them are as far as can be told.
+
+    What six lobes add up to in the hollow between columns looks like one that is faint. A profile that is not quite Gaussian, which all columns share, has it in the hollow
+    and beside every column; a column has it in the hollow alone. Of the profiles that describe the cell with all sites about as well as any does, all must leave little
+    of a site, and the best describe the cell better without it than Gaussians do with it.
+
+    Parameters
+    ----------
+    fit, chi_squared
+        Gaussians with all sites, and what they leave.
+    clear, faintest : float
+        Standard deviations and share of the brightest that a site must have.
+    """
+    share = fit.strength / fit.strength.max()
+    faint = share < _FAINT
+    if not faint.any():
+        return None
+    told = [(profile, profile(seen, fit)) for profile in (_smooth, _diffracted)]
+    profile, best = min(told, key=lambda one: one[1].chi_squared)
+    lobes = faint
+    for _, one in told:
+        if one.chi_squared > best.chi_squared + clear**2:
+            continue
+        error = one.error * math.sqrt(max(1.0, one.chi_squared / (2 * len(seen.factors))))
+        lobes = lobes & (one.strength < _LEFT * share) & (one.strength - _SURE * error < faintest)
+    if not lobes.any():
+        return None
+    left = profile(seen, fit.some(~lobes))
+    if left.chi_squared + clear**2 > chi_squared:
+        return None
+    return ~lobes, left.strength, left.factors
+
+
+def _smooth(seen: Seen, fit: CellFit) -> _Shared:
+    """By a Gaussian times what even powers add to its factors, up to the fourth, and coma: odd ones of the third, but those of three lobes."""
+    waves = seen.waves
+    power = 2 * math.pi**2 * fit.width**2 * waves.squeezed(fit.ellipse or (0.0, 0.0))
+    core = np.exp(-power) / waves.area
+    coma = 2j * math.pi * fit.width * waves.wave * (core * power)[:, None]
+    return _shared(seen, fit, core, np.column_stack([core * power, core * power**2 / 2, coma]))
+
+
+def _diffracted(seen: Seen, fit: CellFit) -> _Shared:
+    """By the Airy pattern of a round aperture (Goodman, Introduction to Fourier Optics), blurred by a Gaussian."""
+    waves = seen.waves
+    square = fit.width**2 * waves.squeezed(fit.ellipse or (0.0, 0.0))
+
+    def profile(cutoff: float | np.ndarray, blur: float | np.ndarray) -> np.ndarray:
+        x = np.clip(np.sqrt(square) / cutoff, 0, 1)
+        overlap = 2 / math.pi * (np.arccos(x) - x * np.sqrt(1 - x**2))
+        found: np.ndarray = overlap * np.exp(-2 * math.pi**2 * blur * square) / waves.area
+        return found
+
+    # Intensities follow from every pair of cutoff and blur by linear least squares.
+    every = profile(_CUTOFFS[:, None, None], _BLURS[:, None] ** 2).reshape(-1, len(square))
+    phases, k = waves.phases(fit.sites), len(fit.sites)
+    pairs = (phases.conj()[:, :, None] * phases[:, None, :]).real.reshape(len(square), -1)
+    normal = (every**2 @ pairs).reshape(-1, k, k)
+    normal = normal + _SLIGHT * normal.trace(axis1=1, axis2=2)[:, None, None] / k * np.eye(k)
+    right = every @ (phases.conj() * seen.factors[:, None]).real
+    strength = np.linalg.solve(normal, right[..., None])[..., 0]
+    n = int((strength * right).sum(1).argmax())
+    cutoff, blur = _CUTOFFS[n // len(_BLURS)], _BLURS[n % len(_BLURS)] ** 2
+    core = every[n]
+    slopes = [
+        (profile(cutoff * (1 + _BY[0]), blur) - core) / _BY[0],
+        (profile(cutoff, blur + _BY[1]) - core) / _BY[1],
+    ]
+    return _shared(seen, fit._replace(strength=strength[n]), core, np.stack(slopes, 1))
+
+
+def _shared(seen: Seen, start: CellFit, core: np.ndarray, more: np.ndarray) -> _Shared:
+    """Least squares of intensities, places, and how much of `more` (n, m) all columns have beside the factors of a core, by the steps of Gauss and Newton."""
+    waves, k = seen.waves, len(start.sites)
+    strength, sites, parts = start.strength, start.sites, np.zeros(more.shape[1])
+    best: _Shared | None = None
+    for number in range(_STEPS + 1):
+        phases, shape = waves.phases(sites), core + more @ parts
+        each, every = shape[:, None] * phases, phases @ strength
+        gap = seen.factors - shape * every
+        moved = (-2j * math.pi * waves.order[:, None] * (each * strength)[:, :, None]).reshape(len(gap), -1)
+        slopes = np.concatenate([each, moved, more * every[:, None]], axis=1)
+        normal = seen.weight * (slopes.conj().T @ slopes).real
+        scale = np.sqrt(normal.diagonal()) + 1e-12
+        inverse = np.linalg.inv(normal / np.outer(scale, scale) + _SLIGHT * np.eye(len(scale)))
+        chi_squared = seen.weight * float((np.abs(gap) ** 2).sum())
+        if best is None or chi_squared < best.chi_squared:
+            error = (np.sqrt(inverse.diagonal()) / scale)[:k]
+            best = _Shared(chi_squared, strength / strength.max(), error / strength.max(), shape * every)
+        if number < _STEPS:
+            step = inverse @ (seen.weight * (slopes.conj().T @ gap).real / scale) / scale
+            strength, parts = strength + step[:k], parts + step[3 * k :]
+            sites = sites + np.clip(step[k : 3 * k].reshape(-1, 2), -_MOVED, _MOVED)
+    assert best is not None  # noqa: S101
+    return best
