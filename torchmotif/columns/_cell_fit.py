@@ -19,6 +19,7 @@ __all__ = [
     "Shown",
     "away_from",
     "cells_around",
+    "columns_of",
     "fitted",
     "grown",
     "left_beside",
@@ -112,10 +113,22 @@ def sites_of(
     than `along` periods per pixel along the rows: where rows have offsets, these tell nothing. Where what was `known` of the cell, its places, intensities and
     width, leads to a better fit, that is taken: two of a pair may end as one that is wide, and what it leaves.
     """
+    found = columns_of(mean, variance, real, along, known)
+    return found.sites, found.strength, found.width, found.ellipse or (0.0, 0.0)
+
+
+def columns_of(
+    mean: np.ndarray,
+    variance: np.ndarray,
+    real: np.ndarray,
+    along: float = 0.0,
+    known: tuple[np.ndarray, np.ndarray, float] | None = None,
+) -> CellFit:
+    """The same with the sites that are but side lobes."""
     shown = Shown.of(mean, variance, real, along)
     width = NARROW * math.sqrt(shown.waves.area)
     if not len(shown.waves.order):  # finer than columns are
-        return np.zeros((0, 2)), np.zeros(0), width, (0.0, 0.0)
+        return shown.none(width)
     best = grown(shown, shown.none(width))
     if len(best.sites) == 1 and not shown.score(best).any():
         best = min(best, grown(shown, _as_pair(shown)), key=shown.cost)
@@ -125,6 +138,7 @@ def sites_of(
         if shown.cost(found) < shown.cost(best) and _nearest(shown, found) > found.width:
             best = found
     best = _less_lobes(shown, _less_tail(shown, _as_ellipses(shown, best)))
+    lobes = best.lobes
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
     while len(best.sites):
         unit = score_of_one(variance, real, best.width, along)
@@ -132,7 +146,7 @@ def sites_of(
         if faintest > FAINTEST_SITE * best.strength.max() and faintest * unit > _ABOVE * shown.misfit(best):
             break
         best = fitted(shown, best.some(np.delete(np.arange(len(best.sites)), best.strength.argmin())))
-    return best.sites, best.strength, best.width, best.ellipse or (0.0, 0.0)
+    return best._replace(lobes=lobes)
 
 
 def grown(shown: Shown, best: CellFit) -> CellFit:
@@ -225,14 +239,19 @@ def _less_lobes(shown: Shown, fit: CellFit) -> CellFit:
     if len(fit.sites) < 2:
         return fit
     seen = Seen(shown.waves, shown.waves.of_image(shown.mean), _weight(shown.variance))
-    told = without_lobes(seen, fit, shown.chi_squared(fit), clear=CLEAR, faintest=FAINTEST_SITE)
+
+    def some(kept: np.ndarray) -> CellFit:
+        return fitted(shown, fit.some(kept))
+
+    told = without_lobes(seen, some, fit, shown.chi_squared(fit), clear=CLEAR, faintest=FAINTEST_SITE)
     if told is None:
         return fit
-    kept, strength, factors = told
+    found, strength, factors, lobes = told
     # Columns will be fitted by Gaussians.
-    found = fitted(shown, fit.some(kept))
     return found._replace(
-        strength=strength * found.strength.max(), model=shown.waves.image(factors, shown.mean.shape)
+        strength=strength * found.strength.max(),
+        model=shown.waves.image(factors, shown.mean.shape),
+        lobes=(fit.sites[lobes] % 1, fit.strength[lobes]),
     )
 
 

@@ -93,13 +93,14 @@ def _scaled(cell: Cell, side: float, width: float, area: float) -> Cell:
     """A cell in pixels that many times as wide."""
     (a, b), (c, d) = cell.orders
     orders: tuple[Pair, Pair] = (a * side, b * side), (c * side, d * side)
-    bright = tuple(one * area for one in cell.intensities)
+    intensities = tuple(one * area for one in cell.intensities)
     share = (cell.width / side / width) ** 2  # of the variance, which is that of an ellipse
     return replace(
         cell,
         orders=orders,
         window=cell.window / side,
         width=width,
-        intensities=bright,
+        intensities=intensities,
         ellipse=(share * cell.ellipse[0], share * cell.ellipse[1]),
+        lobes=tuple((row, col, bright * area) for row, col, bright in cell.lobes),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import eval_laguerre
 
 from torchmotif.columns._cell_model import CellFit
 from torchmotif.columns._waves import Waves
@@ -19,7 +20,7 @@ _FAINT = 0.2
 _LEFT, _SURE = 0.5, 2.0
 # Cutoff of the aperture in periods per width of a Gaussian, and width of the blur over that: diffraction alone has 0.44 and 0.
 _CUTOFFS, _BLURS = np.linspace(0.35, 0.8, 10), np.linspace(0.0, 0.9, 7)
-_STEPS = 6  # of Gauss and Newton: from the Gaussians' fit the first two or three change something
+_STEPS, _DAMPING, _SETTLED = 15, 1e-4, 0.1  # of a fit; what its damping begins with; gain in chi-squared
 _MOVED = 0.02  # of the cell's sides, by which a site moves in a step at most
 _SLIGHT = 1e-6  # more than rounding, where what a profile has in place of a site is told by nothing
 _BY = (0.02, 0.03)  # shares of cutoff and squared blur, over which slopes by them are taken
@@ -45,48 +46,76 @@ class _Shared(NamedTuple):
 
 
 def without_lobes(
-    seen: Seen, fit: CellFit, chi_squared: float, *, clear: float, faintest: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Which sites of a fit are columns, their intensities over the brightest, and the factors of these; None if all of them are as far as can be told.
+    seen: Seen,
+    fits: Callable[[np.ndarray], CellFit],
+    fit: CellFit,
+    chi_squared: float,
+    *,
+    clear: float,
+    faintest: float,
+) -> tuple[CellFit, np.ndarray, np.ndarray, np.ndarray] | None:
+    """The Gaussians of a fit without its faint sites that are but side lobes, their intensities over the brightest, and their factors with the lobes; None where all are columns as far as can be told.
 
     What six lobes add up to in the hollow between columns looks like one that is faint. A profile that is not quite Gaussian, which all columns share, has it in the hollow
     and beside every column; a column has it in the hollow alone. Of the profiles that describe the cell with all sites about as well as any does, all must leave little
-    of a site, and the best describe the cell better without it than Gaussians do with it.
+    of a site, and the best must describe the cell better without it than Gaussians do with it.
 
     Parameters
     ----------
+    fits
+        From which sites are kept to the fit of these by Gaussians.
     fit, chi_squared
         Gaussians with all sites, and what they leave.
     clear, faintest : float
         Standard deviations and share of the brightest that a site must have.
+
+    Returns
+    -------
+    (CellFit, (k,), (n,), boolean (k',)), or None
+        The last says which sites were lobes.
     """
     share = fit.strength / fit.strength.max()
     faint = share < _FAINT
     if not faint.any():
         return None
-    told = [(profile, profile(seen, fit)) for profile in (_smooth, _diffracted)]
-    profile, best = min(told, key=lambda one: one[1].chi_squared)
+    told = [_told(seen, fits, profile, fit, faint) for profile in _PROFILES]
+    least = min(one.chi_squared for one in told)
     lobes = faint
-    for _, one in told:
-        if one.chi_squared > best.chi_squared + clear**2:
+    for one in told:
+        if one.chi_squared > least + clear**2:
             continue
         error = one.error * math.sqrt(max(1.0, one.chi_squared / (2 * len(seen.factors))))
-        lobes = lobes & (one.strength < _LEFT * share) & (one.strength - _SURE * error < faintest)
+        little = (one.strength < _LEFT * share) | (one.strength < clear * error)
+        lobes = lobes & little & (one.strength - _SURE * error < faintest)
     if not lobes.any():
         return None
-    left = profile(seen, fit.some(~lobes))
-    if left.chi_squared + clear**2 > chi_squared:
-        return None
-    return ~lobes, left.strength, left.factors
+    few = fits(~lobes)
+    left = min((profile(seen, few) for profile in _PROFILES), key=lambda one: one.chi_squared)
+    return None if left.chi_squared + clear**2 > chi_squared else (few, left.strength, left.factors, lobes)
 
 
-def _smooth(seen: Seen, fit: CellFit) -> _Shared:
-    """By a Gaussian times what even powers add to its factors, up to the fourth, and coma: odd ones of the third, but those of three lobes."""
+def _told(
+    seen: Seen, fits: Callable[[np.ndarray], CellFit], profile: Profile, fit: CellFit, faint: np.ndarray
+) -> _Shared:
+    """What a profile makes of all sites; of those that are faint none is darker than the background."""
+    found = profile(seen, fit)
+    dark = faint & (found.strength < 0)
+    if not dark.any():
+        return found
+    without = profile(seen, fits(~dark))
+    strength, error = np.zeros((2, len(dark)))
+    strength[~dark], error[~dark] = without.strength, without.error
+    return without._replace(strength=strength, error=error)
+
+
+def _smooth(seen: Seen, fit: CellFit, terms: int) -> _Shared:
+    """By a Gaussian, and its factors times so many Laguerre polynomials and coma."""
     waves = seen.waves
     power = 2 * math.pi**2 * fit.width**2 * waves.squeezed(fit.ellipse or (0.0, 0.0))
     core = np.exp(-power) / waves.area
+    round_ = [core * eval_laguerre(n, 2 * power) for n in range(1, terms + 1)]
     coma = 2j * math.pi * fit.width * waves.wave * (core * power)[:, None]
-    return _shared(seen, fit, core, np.column_stack([core * power, core * power**2 / 2, coma]))
+    return _shared(seen, fit, core, np.column_stack([*round_, coma]))
 
 
 def _diffracted(seen: Seen, fit: CellFit) -> _Shared:
@@ -119,26 +148,45 @@ def _diffracted(seen: Seen, fit: CellFit) -> _Shared:
 
 
 def _shared(seen: Seen, start: CellFit, core: np.ndarray, more: np.ndarray) -> _Shared:
-    """Least squares of intensities, places, and how much of `more` (n, m) all columns have beside the factors of a core, by the steps of Gauss and Newton."""
+    """Least squares of intensities, places, and how much of `more` (n, m) all columns have beside the factors of a core, by the steps of Levenberg and Marquardt."""
     waves, k = seen.waves, len(start.sites)
-    strength, sites, parts = start.strength, start.sites, np.zeros(more.shape[1])
-    best: _Shared | None = None
-    for number in range(_STEPS + 1):
-        phases, shape = waves.phases(sites), core + more @ parts
-        each, every = shape[:, None] * phases, phases @ strength
-        gap = seen.factors - shape * every
-        moved = (-2j * math.pi * waves.order[:, None] * (each * strength)[:, :, None]).reshape(len(gap), -1)
+
+    def state(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Phases, factors of one column, what all leave, and chi-squared."""
+        phases, shape = waves.phases(p[k : 3 * k].reshape(-1, 2)), core + more @ p[3 * k :]
+        gap = seen.factors - shape * (phases @ p[:k])
+        return phases, shape, gap, seen.weight * float((np.abs(gap) ** 2).sum())
+
+    p = np.concatenate([start.strength, start.sites.ravel(), np.zeros(more.shape[1])])
+    phases, shape, gap, cost = state(p)
+    damping, unit = _DAMPING, np.eye(len(p))
+    for _ in range(_STEPS):
+        each, every = shape[:, None] * phases, phases @ p[:k]
+        moved = (-2j * math.pi * waves.order[:, None] * (each * p[:k])[:, :, None]).reshape(len(gap), -1)
         slopes = np.concatenate([each, moved, more * every[:, None]], axis=1)
         normal = seen.weight * (slopes.conj().T @ slopes).real
         scale = np.sqrt(normal.diagonal()) + 1e-12
-        inverse = np.linalg.inv(normal / np.outer(scale, scale) + _SLIGHT * np.eye(len(scale)))
-        chi_squared = seen.weight * float((np.abs(gap) ** 2).sum())
-        if best is None or chi_squared < best.chi_squared:
-            error = (np.sqrt(inverse.diagonal()) / scale)[:k]
-            best = _Shared(chi_squared, strength / strength.max(), error / strength.max(), shape * every)
-        if number < _STEPS:
-            step = inverse @ (seen.weight * (slopes.conj().T @ gap).real / scale) / scale
-            strength, parts = strength + step[:k], parts + step[3 * k :]
-            sites = sites + np.clip(step[k : 3 * k].reshape(-1, 2), -_MOVED, _MOVED)
-    assert best is not None  # noqa: S101
-    return best
+        normal, right = normal / np.outer(scale, scale), seen.weight * (slopes.conj().T @ gap).real / scale
+        gain = 0.0
+        while damping < 1:
+            step = np.linalg.solve(normal + damping * unit, right) / scale
+            step[k : 3 * k] = np.clip(step[k : 3 * k], -_MOVED, _MOVED)
+            tried = state(p + step)
+            gain = cost - tried[3]
+            damping = max(damping / 10, _SLIGHT) if gain > 0 else damping * 10
+            if gain > 0:
+                p, (phases, shape, gap, cost) = p + step, tried
+                break
+        if gain < _SETTLED:
+            break
+    error = np.sqrt(np.linalg.inv(normal + _SLIGHT * unit).diagonal()) / scale
+    most = p[:k].max()
+    return _Shared(cost, p[:k] / most, error[:k] / most, seen.factors - gap)
+
+
+# From those with the fewest unknowns on: two even powers, diffraction, and rings.
+_PROFILES: tuple[Profile, ...] = (
+    lambda seen, fit: _smooth(seen, fit, 2),
+    _diffracted,
+    lambda seen, fit: _smooth(seen, fit, 4),
+)

@@ -12,8 +12,10 @@ from torch import Tensor
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import weights_of_some
 from torchmotif.columns._cell_fit import (
+    APART,
     CLEAR,
     FAINTEST_SITE,
+    away_from,
     left_beside,
     middles,
     rendered,
@@ -151,10 +153,9 @@ class _Shown(NamedTuple):
         if found is None:
             return None
         mean, variance = found
-        sites, _, width = cell.columns
-        bins = (mean.shape[0], mean.shape[1])
+        width, bins = cell.width, (mean.shape[0], mean.shape[1])
         rest = mean - mean.mean() - rendered(*cell.columns, bins, real, ellipse=cell.ellipse)
-        left = left_beside(rest, variance, real, sites, width, along=along)
+        left = left_beside(rest, variance, real, cell.told, width, along=along)
         # What is fainter would be a column in no cell.
         least = FAINTEST_SITE * max(cell.intensities) * score_of_one(variance, real, width, along)
         if left.max() < max(CLEAR, least):
@@ -166,7 +167,10 @@ class _Shown(NamedTuple):
     def fitted(self) -> Cell:
         """The cell with the sites of this mean."""
         sites, strength, *_ = sites_of(self.mean, self.variance, self.real, self.along)
-        return _with_sites(self.cell, sites, strength / max(strength, default=1.0))
+        beside = np.ones(len(sites), bool)
+        for lobe in self.cell.lobes:
+            beside &= away_from(sites, np.array(lobe[:2]), self.real) > APART * self.cell.width
+        return _with_sites(self.cell, sites[beside], strength[beside] / max(strength, default=1.0))
 
 
 def _with_sites(cell: Cell, sites: np.ndarray, intensities: np.ndarray) -> Cell:

@@ -226,7 +226,7 @@ def _trace(
     along = along_rows(where.inside, hum=model.hum)
     # Of two layers on each other, the other one is no trace of this one's.
     rest_of_all = where._replace(level=where.level - sum_of(model.cells, every))
-    sites = np.array(cell.sites)
+    sites = cell.told
     if cell.antiphase is not None:
         # A trace is not known to differ between both halves: it stands out more of their mean.
         folding = np.array(FOLDINGS[cell.antiphase])

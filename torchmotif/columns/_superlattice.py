@@ -218,6 +218,7 @@ def halved(cell: Cell) -> Cell:
         sites=tuple((float(row), float(col)) for (row, col), _ in shown),
         intensities=tuple(high for _, high in shown),
         antiphase=None,
+        lobes=(),
     )
 
 

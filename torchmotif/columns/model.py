@@ -48,6 +48,8 @@ class Cell:
     antiphase : (float, float), optional
         Of a superlattice cell, twice as large as that of the lattice of its brightest columns, the translation by which these repeat and others do not,
         in its sides. The phases that place it are those of that lattice.
+    lobes : tuple of (float, float, float)
+        Places where side lobes of the probe add up to what looks like a faint column, and how intense that is.
     """
 
     orders: tuple[Pair, Pair]
@@ -57,6 +59,7 @@ class Cell:
     width: float
     ellipse: Pair = (0.0, 0.0)
     antiphase: Pair | None = None
+    lobes: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def placing(self) -> np.ndarray:
@@ -69,6 +72,11 @@ class Cell:
         return replace(
             self, sites=tuple(compress(self.sites, kept)), intensities=tuple(compress(self.intensities, kept))
         )
+
+    @property
+    def told(self) -> np.ndarray:
+        """Places (n, 2) where it is known what lies there: columns, or side lobes."""
+        return np.array([*self.sites, *(one[:2] for one in self.lobes)])
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._at_lobes import are_lobes
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._guided import Sites
 from torchmotif.columns._held import follow
@@ -79,7 +80,8 @@ class _Judged(NamedTuple):
         covariance, tiles, steps = fit.covariance(), fit.tiles, OverSteps.of(fit, model)
         keep = is_significant(fit, covariance, fit.shape.usual * FAINTEST, fit.resolved) & ~fit.fixed
         there, unseen = sites.judged(fit, covariance if steps is None else steps.added_to(covariance))
-        keep |= there
+        lobes = are_lobes(fit, model)
+        keep = keep | there if lobes is None else (keep & ~lobes) | there
         keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
         if steps is not None:
             keep &= ~steps.faded(fit) & ~steps.hidden(fit, covariance, there, model)
