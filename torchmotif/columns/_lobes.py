@@ -43,6 +43,12 @@ class _Shared(NamedTuple):
     strength: np.ndarray  # over that of the brightest
     error: np.ndarray
     factors: np.ndarray  # of all of them together
+    parts: int  # of the profile
+
+    @property
+    def cost(self) -> float:
+        """Chi-squared, and what each part of the profile must lower it by (Schwarz 1978)."""
+        return self.chi_squared + self.parts * math.log(2 * len(self.factors))
 
 
 def without_lobes(
@@ -79,10 +85,10 @@ def without_lobes(
     if not faint.any():
         return None
     told = [_told(seen, fits, profile, fit, faint) for profile in _PROFILES]
-    least = min(one.chi_squared for one in told)
+    least = min(one.cost for one in told)
     lobes = faint
     for one in told:
-        if one.chi_squared > least + clear**2:
+        if one.cost > least + clear**2:
             continue
         error = one.error * math.sqrt(max(1.0, one.chi_squared / (2 * len(seen.factors))))
         little = (one.strength < _LEFT * share) | (one.strength < clear * error)
@@ -90,7 +96,7 @@ def without_lobes(
     if not lobes.any():
         return None
     few = fits(~lobes)
-    left = min((profile(seen, few) for profile in _PROFILES), key=lambda one: one.chi_squared)
+    left = min((profile(seen, few) for profile in _PROFILES), key=lambda one: one.cost)
     return None if left.chi_squared + clear**2 > chi_squared else (few, left.strength, left.factors, lobes)
 
 
@@ -181,7 +187,7 @@ def _shared(seen: Seen, start: CellFit, core: np.ndarray, more: np.ndarray) -> _
             break
     error = np.sqrt(np.linalg.inv(normal + _SLIGHT * unit).diagonal()) / scale
     most = p[:k].max()
-    return _Shared(cost, p[:k] / most, error[:k] / most, seen.factors - gap)
+    return _Shared(cost, p[:k] / most, error[:k] / most, seen.factors - gap, more.shape[1])
 
 
 # From those with the fewest unknowns on: two even powers, diffraction, and rings.
