@@ -12,16 +12,20 @@ from torchmotif.columns._waves import Waves
 
 __all__ = ["Seen", "without_lobes"]
 
-# Measured on 158 simulated crystals of twelve kinds with Gaussian, Airy, ringed and wide-tailed probes at 10, 100 and 1000 electrons per pixel, and on six more
-# (docs/decisions/0202); what moves with each is said there.
-# Of the brightest site: fainter ones are asked about.
-_FAINT = 0.2
-# Of what a site has between Gaussians, where the shared profile leaves less of it lobes are in its place; and standard deviations above which it has more than a column must have.
+# Measured on 158 simulated crystals of twelve kinds with Gaussian, Airy, ringed and wide-tailed probes at 10, 100 and 1000 electrons per pixel (docs/decisions/0202). Of their 70 cells with a
+# faint site those named differ where a constant is multiplied by 0.7 or 1.4, steps by a half or two.
+_FAINT = 0.2  # of the brightest site: fainter ones are asked about; with 0.14 three cells keep a site, two of them lobes
+# Of what a site has between Gaussians, where the shared profile leaves less of it lobes are in its place (none differs); and standard deviations above which it has more than a column must
+# have (with 1.4 two cells keep lobes).
 _LEFT, _SURE = 0.5, 2.0
-# Cutoff of the aperture in periods per width of a Gaussian, and width of the blur over that: diffraction alone has 0.44 and 0.
+# Cutoff of the aperture in periods per width of a Gaussian, and width of the blur over that: diffraction alone has 0.44 and 0. What moves with them was not measured.
 _CUTOFFS, _BLURS = np.linspace(0.35, 0.8, 10), np.linspace(0.0, 0.9, 7)
-_STEPS, _DAMPING, _SETTLED = 15, 1e-4, 0.1  # of a fit; what its damping begins with; gain in chi-squared
-_MOVED = 0.02  # of the cell's sides, by which a site moves in a step at most
+_STEPS, _DAMPING, _SETTLED = (
+    15,
+    1e-4,
+    0.1,
+)  # of a fit (with 8 one cell keeps lobes); what its damping begins with; gain in chi-squared
+_MOVED = 0.02  # of the cell's sides, by which a site moves in a step at most; none differs
 _SLIGHT = 1e-6  # more than rounding, where what a profile has in place of a site is told by nothing
 _BY = (0.02, 0.03)  # shares of cutoff and squared blur, over which slopes by them are taken
 
