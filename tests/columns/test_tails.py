@@ -53,8 +53,9 @@ def drawn(
     down, across = ((pixel - every[:, axis, None]) / width for axis, pixel in enumerate((row, col)))
     down, across = np.broadcast_arrays(down[:, :, None], across[:, None, :])
     away = np.hypot(down, across)
-    profiles = {"airy": airy, "gaussian": lambda r: np.exp(-(r**2) / 2)}
-    profile = coma(down, across) if probe == "coma" else profiles[probe](away)
+    profile = (
+        coma(down, across) if probe == "coma" else airy(away) if probe == "airy" else np.exp(-(away**2) / 2)
+    )
     image = np.full((SIDE + 4 * far + 2,) * 2, 0.1)
     at = (row[:, :, None] + 2 * far, col[:, None, :] + 2 * far)
     np.add.at(image, at, bright[:, None, None] * profile)
@@ -70,8 +71,8 @@ def scores(pixels: np.ndarray, truth: np.ndarray, bright: np.ndarray) -> tuple[f
         found: np.ndarray = ((places > 3) & (places < SIDE - 4)).all(1)
         return found
 
-    right = cKDTree(truth).query(at[inner(at)])[0] < 0.25 * APART
-    there = cKDTree(at).query(truth)[0] < 0.25 * APART
+    right = np.asarray(cKDTree(truth).query(at[inner(at)])[0]) < 0.25 * APART
+    there = np.asarray(cKDTree(at).query(truth)[0]) < 0.25 * APART
     return float(right.mean()), {
         one: float(there[inner(truth) & (bright == one)].mean()) for one in set(bright.tolist())
     }
