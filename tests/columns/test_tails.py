@@ -68,8 +68,7 @@ def scores(pixels: np.ndarray, truth: np.ndarray, bright: np.ndarray) -> tuple[f
     at = np.asarray(tm.find_columns(pixels).positions)
 
     def inner(places: np.ndarray) -> np.ndarray:
-        found: np.ndarray = ((places > 3) & (places < SIDE - 4)).all(1)
-        return found
+        return np.asarray(((places > 3) & (places < SIDE - 4)).all(1))
 
     right = np.asarray(cKDTree(truth).query(at[inner(at)])[0]) < 0.25 * APART
     there = np.asarray(cKDTree(at).query(truth)[0]) < 0.25 * APART
