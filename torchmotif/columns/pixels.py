@@ -113,7 +113,11 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
         torch.where(usual, windows, -torch.inf).max(),
     )
     known = torch.where(usual, windows, mean.to(windows.dtype)).float()
-    told = *hum_of(known, usual), _slope_of((known - mean.float()) / scale.float(), usual), _noise_of(known)
+    told = (
+        *hum_of(known, usual),
+        _slope_of((known - mean.float()) / scale.float(), usual),
+        _noise_of(known, usual),
+    )
     numbers = torch.stack([mean, scale, *(one.double() for one in (*ends, *told))]).tolist()
     level, deviation, least, most, power, slow, slope, noise = numbers
     if not deviation > 0 or least == most:
@@ -141,12 +145,17 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
     )
 
 
-def _noise_of(windows: Float[Tensor, "t h w"]) -> Float[Tensor, ""]:
-    """Deviation of the noise, by the median of what fourth differences along both axes leave: next to nothing of a column."""
-    differences = windows.diff(4, dim=1).diff(4, dim=2) / math.comb(
+def _noise_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
+    """Deviation of the noise, by the median of what fourth differences along both axes leave: next to nothing of a column.
+
+    Where that is nothing at all, as in a fill or a vacuum that was clipped, no noise is told; infinite if it is so everywhere.
+    """
+    left = windows.diff(4, dim=1).diff(4, dim=2) / math.comb(
         8, 4
     )  # the sum of squares of their weights along an axis
-    return differences.abs().median() / _NORMAL
+    hidden = F.max_pool2d((~usual).float()[:, None], 5, 1)[:, 0] > 0
+    told = torch.where(hidden | (left == 0), torch.nan, left.abs())
+    return told.nanmedian().nan_to_num(torch.inf) / _NORMAL
 
 
 def _slope_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
