@@ -6,7 +6,8 @@ import torch
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.columns._cell_fit import rendered, sites_of
+from torchmotif.columns._cell_bins import rendered
+from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._rows import HUM, hum_of, offsets_of_rows
 from torchmotif.columns.pixels import limit_of
 from torchmotif.datasets import Specimen

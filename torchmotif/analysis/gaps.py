@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from torchmotif.analysis.looked import Looked
-from torchmotif.columns._cell_fit import cells_around
+from torchmotif.columns._cell_bins import cells_around
 from torchmotif.columns._guided import SAME
 from torchmotif.columns.lattice import Lattice, dark_sites, find_lattice
 from torchmotif.columns.model import Cell, Pair

@@ -5,18 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from torchmotif.columns._cell_fit import (
-    APART,
-    CLEAR,
-    MOST_SITES,
-    NARROW,
-    Shown,
-    away_from,
-    fitted,
-    grown,
-    matched,
-    middles,
-)
+from torchmotif.columns._cell_bins import APART, away_from, matched, middles
+from torchmotif.columns._cell_fit import CLEAR, MOST_SITES, NARROW, Shown, fitted, grown
 from torchmotif.columns._cell_model import CellFit
 from torchmotif.columns._folding import along_rows, folded, seen_best
 from torchmotif.columns._reciprocal import lattices

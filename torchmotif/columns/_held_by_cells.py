@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import weights_of_some
-from torchmotif.columns._cell_fit import cells_around
+from torchmotif.columns._cell_bins import cells_around
 from torchmotif.columns._contents import contents
 from torchmotif.columns._folding import along_rows, mean_cell
 from torchmotif.columns._territories import Located

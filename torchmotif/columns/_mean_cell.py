@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from torchmotif.columns._beside_steps import weights_in_cells
-from torchmotif.columns._cell_fit import cells_around
+from torchmotif.columns._cell_bins import cells_around
 from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._contents import contents
 from torchmotif.columns._filters import without_slow

@@ -11,17 +11,8 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import weights_of_some
-from torchmotif.columns._cell_fit import (
-    APART,
-    CLEAR,
-    FAINTEST_SITE,
-    away_from,
-    left_beside,
-    middles,
-    rendered,
-    score_of_one,
-    sites_of,
-)
+from torchmotif.columns._cell_bins import APART, away_from, left_beside, middles, rendered, score_of_one
+from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, sites_of
 from torchmotif.columns._folding import above, along_rows, folded
 from torchmotif.columns._guided import SAME
 from torchmotif.columns._neighbours import is_near

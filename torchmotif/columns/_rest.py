@@ -12,7 +12,8 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import weights_of_some
-from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE, left_beside, score_of_one
+from torchmotif.columns._cell_bins import left_beside, score_of_one
+from torchmotif.columns._cell_fit import CLEAR, FAINTEST_SITE
 from torchmotif.columns._filters import filter_gain, measured_mean, noise_level
 from torchmotif.columns._folding import along_rows, folded
 from torchmotif.columns._neighbours import is_near

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import fine_level, flattened, weights_in_cells
-from torchmotif.columns._cell_fit import APART, FAINTEST_SITE, away_from, cells_around
+from torchmotif.columns._cell_bins import APART, away_from, cells_around
+from torchmotif.columns._cell_fit import FAINTEST_SITE
 from torchmotif.columns._folding import mean_cell
 from torchmotif.columns._local_phase import WIDER, Local, placed
 from torchmotif.columns._territories import Located, lattice_constant, superlattice_by

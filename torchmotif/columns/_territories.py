@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import fine_level
-from torchmotif.columns._cell_fit import rendered
+from torchmotif.columns._cell_bins import rendered
 from torchmotif.columns._local_phase import Placed, Superlattice, Windowed, Windows, agreement, placed
 from torchmotif.columns._reciprocal import holds
 from torchmotif.columns._waves import Waves

@@ -150,9 +150,8 @@ def _noise_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> 
 
     Where that is nothing at all, as in a fill or a vacuum that was clipped, no noise is told; infinite if it is so everywhere.
     """
-    left = windows.diff(4, dim=1).diff(4, dim=2) / math.comb(
-        8, 4
-    )  # the sum of squares of their weights along an axis
+    # The sum of squares of their weights along an axis makes them as large as the noise.
+    left = windows.diff(4, dim=1).diff(4, dim=2) / math.comb(8, 4)
     hidden = F.max_pool2d((~usual).float()[:, None], 5, 1)[:, 0] > 0
     told = torch.where(hidden | (left == 0), torch.nan, left.abs())
     return told.nanmedian().nan_to_num(torch.inf) / _NORMAL
