@@ -131,7 +131,9 @@ def columns_of(
         return shown.none(width)
     best = grown(shown, shown.none(width))
     if len(best.sites) == 1 and not shown.score(best).any():
-        best = min(best, grown(shown, _as_pair(shown)), key=shown.cost)
+        pair = grown(shown, _as_pair(shown))
+        # Two that are nearer than they are wide are one, which noise or drift has made longer.
+        best = min(best, pair, key=shown.cost) if _nearest(shown, pair) > pair.width else best
     if known is not None and len(known[0]):
         found = fitted(shown, CellFit(*known, np.zeros(mean.shape)))
         # Two that are nearer than they are wide are one that is not round, as walls and slopes make them.

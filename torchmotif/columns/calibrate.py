@@ -224,6 +224,9 @@ def _guided(
 ) -> ImageModel | None:
     """The model of an image with mean cells, and with their spacing where none is given; None where the maxima contradict them all."""
     best = None
+    # Its columns overlap so that none can be found by its places: another may hold what it does, as of two lattices that share orders.
+    while not spacing and cells and cells[0].width > _WIDEST * nearest_sites(cells[0], model.axes):
+        cells = cells[1:]
     while cells:
         nearest = spacing or nearest_sites(cells[0], model.axes)
         # What is a step depends on the spacing: the tiles will be told that one.
