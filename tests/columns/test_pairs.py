@@ -7,6 +7,8 @@ from probes import Scene, dumbbells, honeycomb
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
+from torchmotif.columns._cell_bins import rendered
+from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._noise import Noise
 from torchmotif.columns._search import converge
@@ -174,3 +176,15 @@ def test_a_tile_has_the_same_columns_whatever_else_is_in_the_batch() -> None:
         mine = together["tile"] == number
         torch.testing.assert_close(together["positions"][mine], alone["positions"], atol=0.02, rtol=0)
         torch.testing.assert_close(together["intensities"][mine], alone["intensities"], atol=0.5, rtol=2e-3)
+
+
+@pytest.mark.parametrize(("apart", "many"), [(2.0, 1), (2.9, 1), (7.0, 2)])
+def test_two_of_a_mean_cell_nearer_than_they_are_wide_are_one(apart: float, many: int) -> None:
+    width, noise, real = 3.77, 0.02, np.array([[14.5, 0.0], [7.25, 12.56]])
+    half = np.linalg.solve(real.T, [0.0, apart / 2])
+    cell = rendered(0.5 + np.stack([-half, half]), np.array([64.0, 73.0]), width, (29, 29), real)
+    cell += noise * np.random.default_rng(0).standard_normal(cell.shape)
+    sites, strength, found, _ = sites_of(cell, np.full(cell.shape, noise**2), real)
+    assert len(sites) == many
+    assert strength.sum() == pytest.approx(137.0, rel=0.1)
+    assert found == pytest.approx(width, rel=0.06)
