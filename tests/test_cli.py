@@ -1,4 +1,5 @@
 import gc
+import html
 import json
 import shutil
 import signal
@@ -325,6 +326,34 @@ def test_a_run_record_is_replayed_and_options_win(scan: Path, with_options: Anal
     assert record["parameters"]["n_motifs"] == 2
     assert record["parameters"]["patch_size"] == 25
     assert tm.MotifResult.load(tmp_path / "c").image.pixel_size_nm == (0.5, 0.5)
+
+
+def test_names_are_replayed_and_those_that_are_given_win(tmp_path: Path) -> None:
+    specimen = tm.datasets.mose2((256, 256), pixel_size_nm=0.02, vacancy_rate=0.05)
+    np.save(tmp_path / "scan.npy", specimen.draw(generator=torch.Generator().manual_seed(0)).numpy())
+    a, b, c = (tmp_path / name for name in "abc")
+    named = run(
+        "analyze",
+        tmp_path / "scan.npy",
+        "--out",
+        a,
+        "--composition",
+        "MoSe2",
+        "--dopants",
+        "W:Mo,S",
+        "--report",
+    )
+    assert named.exit_code == 0, named.output
+    again = run("analyze", "--out", b, "--config", a)
+    assert again.exit_code == 0, again.output
+    assert (a / "names.csv").read_bytes() == (b / "names.csv").read_bytes()
+    assert "identify('MoSe2', dopants={'W': 'Mo', 'S': None})" in html.unescape(
+        (a / "report.html").read_text()
+    )
+    other = run("analyze", "--out", c, "--config", a, "--composition", "MoSe2")
+    assert other.exit_code == 0, other.output
+    by = [json.loads((folder / "run.json").read_text())["named_by"] for folder in (b, c)]
+    assert by == [{"composition": "MoSe2", "dopants": {"W": "Mo", "S": None}}, {"composition": "MoSe2"}]
 
 
 def test_a_record_of_a_file_that_has_changed_is_noted(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def pixels_of(image: Any, name: str = "image") -> Any:
     """
     if isinstance(image, str | os.PathLike):
         raise InputTypeError(
-            f"{name} must be an array or a Micrograph, got the path {str(image)!r}; read it first"
+            f"{name} must be an array or a Micrograph, got the path {str(image)!r}; read it first, with tm.read"
         )
     data = getattr(image, "data", image) if not isinstance(image, np.ndarray | Tensor) else image
     if not isinstance(data, np.ndarray | Tensor):

@@ -194,6 +194,10 @@ def test_bad_arguments_are_named(at_1: tuple[Any, tm.MotifResult]) -> None:
         result.identify("mos2")
     with pytest.raises(InputError, match="'Qq' is no element"):
         result.identify("MoQq2")
+    with pytest.raises(InputError, match="composition: 'Qq' is no element"):
+        result.identify("MoQq2")
+    with pytest.raises(InputError, match="dopants: 'Qq' is no element"):
+        result.identify("MoS2", dopants=["Qq"])
     with pytest.raises(InputError, match="gamma must lie between 1 and 2"):
         result.identify("MoS2", gamma=3.0)
     with pytest.raises(InputError, match="columns must be of the elements of MoS2"):

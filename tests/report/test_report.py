@@ -12,12 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import torchmotif as tm
 from torchmotif.errors import OutputError
+from torchmotif.names import Names
 from torchmotif.report import render
 from torchmotif.report.atlas import cards, resolvable
 from torchmotif.report.groups import EMPTY, RIM, UNLIKE, groups_of
 from torchmotif.report.moments import layout_of, sampled_moments
 from torchmotif.report.pixels import grey, picture, shrunk
-from torchmotif.report.provenance import dose_statement, python_code
+from torchmotif.report.provenance import dose_statement, provenance, python_code
 
 
 class Page(HTMLParser):
@@ -118,6 +119,11 @@ def test_groups_part_all_columns(result: tm.MotifResult) -> None:
     assert_array_equal(member >= 0, result.labels >= 0)
     noted = int(re.findall(r"(\d+) of \d+ columns lie at the rim", " ".join(result.record["notes"]))[0])
     assert (member == RIM).sum() == noted
+
+
+def test_what_is_doubtful_about_names_is_said_where_other_warnings_are(result: tm.MotifResult) -> None:
+    names = Names.none(len(result.columns), {"by": "composition", "warnings": ["names: hardly told apart"]})
+    assert "names: hardly told apart" in provenance(dataclasses.replace(result, names=names))["warnings"]
 
 
 def test_a_result_of_which_little_is_known_has_a_report_too(result: tm.MotifResult) -> None:

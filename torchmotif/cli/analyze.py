@@ -15,6 +15,7 @@ from torchmotif.cli.common import (
     Command,
     app,
     check_names,
+    dopants_of,
     failing_clearly,
     in_nm,
     load,
@@ -46,7 +47,7 @@ from torchmotif.cli.options import (
     Spacing,
     Threshold,
 )
-from torchmotif.cli.replay import replayed
+from torchmotif.cli.replay import NAMING, replayed
 from torchmotif.cli.told import tell
 from torchmotif.errors import InputError, MissingDependencyError
 
@@ -155,9 +156,17 @@ def analyze(
             "dataset": number(dataset),
             "pixel_size": in_nm(pixel_size),
         }
+        naming: dict[str, Any] = {
+            "composition": composition,
+            "dopants": dopants,
+            "gamma": gamma,
+            "examples": None if examples is None else str(examples),
+        }
         changed = None
         if config is not None:
             earlier = replayed(config)
+            if not any(map(typed, NAMING)):  # which belong together
+                naming |= earlier.names
             options |= {name: value for name, value in earlier.options.items() if not typed(name)}
             changed = earlier.sha256 if image is None else None
             image = image or earlier.image
@@ -167,7 +176,7 @@ def analyze(
             )
         _check_out(out, force)
         _check_writers(also or [])
-        check_names(composition, dopants, examples, gamma)
+        check_names(**naming)
         micrograph = read(image, frame=options.pop("frame"), dataset=options.pop("dataset"))
         if changed and changed != micrograph.metadata["sha256"]:
             typer.echo(f"note: {image} is not the file it was in the run of {config}", err=True)
@@ -175,7 +184,9 @@ def analyze(
         parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
         del parameters["motifs"], parameters["seed"]
         result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
-        result = named(result, composition, dopants, examples, gamma)
+        named_by = naming | {"dopants": dopants_of(naming["dopants"]) or None}
+        result.record["named_by"] = {name: value for name, value in named_by.items() if value is not None}
+        result = named(result, **naming)
         _save(result, out, force, report, inside)
         _write_also(result, out, also or [])
         tell(result, out, report, as_json)
@@ -211,6 +222,7 @@ def demo(
         drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
         micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
         result = _analyze(micrograph, {"random_state": seed, "device": device})
+        result.record["named_by"] = {"composition": "MoSe2"}
         result = named(result, "MoSe2", None, None, None)
         result.record["input"]["python"] = (
             f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"

@@ -25,6 +25,7 @@ __all__ = [
     "Command",
     "app",
     "check_names",
+    "dopants_of",
     "echo_json",
     "failing_clearly",
     "in_nm",
@@ -95,7 +96,7 @@ def named(
     if composition is None:
         return result
     try:
-        return result.identify(composition, dopants=_dopants(dopants), gamma=gamma)
+        return result.identify(composition, dopants=dopants_of(dopants), gamma=gamma)
     except CompositionError as error:
         result.record.setdefault("warnings", []).append(f"composition: {error}")
         return result
@@ -115,12 +116,12 @@ def check_names(
     if gamma is not None:
         real_number("--gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
     if composition is not None:
-        Formula.parse(composition, _dopants(dopants))
+        Formula.parse(composition, dopants_of(dopants))
     if examples is not None:
         read_examples(examples)
 
 
-def _dopants(text: str | None) -> dict[str, str | None]:
+def dopants_of(text: str | None) -> dict[str, str | None]:
     """Elements of "W,Se" or "W:Mo", and the element whose place each takes."""
     parts = (part.strip().partition(":") for part in (text or "").split(",") if part.strip())
     return {element: host or None for element, _, host in parts}

@@ -7,7 +7,9 @@ from typing import Any
 from torchmotif._guards import read_json
 from torchmotif.errors import InputError, ReadError
 
-__all__ = ["Replay", "replayed"]
+__all__ = ["NAMING", "Replay", "replayed"]
+
+NAMING = ("composition", "dopants", "gamma", "examples")  # options that give columns names
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,14 @@ class Replay:
         Of that file.
     options : dict
         Values of the options of `torchmotif analyze`, by the names of its parameters.
+    names : dict
+        Of these, the options that columns got names by.
     """
 
     image: Path | None
     sha256: str | None
     options: dict[str, Any]
+    names: dict[str, Any]
 
 
 # Parameters of `analyze` in Python, and the options that set them.
@@ -65,13 +70,19 @@ def replayed(config: Path) -> Replay:
     try:
         record = read_json(path)
         parameters, metadata = dict(record["parameters"]), dict(record["image"]["metadata"])
+        names = dict(record.get("named_by", {}))
+        if "dopants" in names:
+            hosts = dict(names["dopants"]).items()
+            names["dopants"] = ",".join(
+                dopant if host is None else f"{dopant}:{host}" for dopant, host in hosts
+            )
     except (OSError, ReadError, ValueError, KeyError, TypeError) as error:
         if not path.is_file():
             raise InputError(f"--config {path} cannot be read: there is no such file") from error
         raise InputError(
             f"--config {path} is not a run record; give the run.json of a folder of results"
         ) from error
-    unknown = sorted(set(parameters) - set(_OPTIONS))
+    unknown = sorted({*(set(parameters) - set(_OPTIONS)), *(set(names) - set(NAMING))})
     if unknown:
         raise InputError(
             f"--config {path} has parameters that this torchmotif does not know: {', '.join(unknown)}; update torchmotif"
@@ -83,4 +94,4 @@ def replayed(config: Path) -> Replay:
         "pixel_size": metadata.get("pixel_size_given_nm"),
     }
     image = metadata.get("path")
-    return Replay(Path(image) if image else None, metadata.get("sha256"), options)
+    return Replay(Path(image) if image else None, metadata.get("sha256"), options, names)

@@ -129,8 +129,7 @@ def _amounts(text: Any, name: str) -> dict[str, float]:
     remedy = "give a formula such as 'MoS2', 'SrTiO3' or 'W0.3Mo0.7S2'"
     if not said or _TEXT.fullmatch(said) is None or "[" in said:
         raise InputError(f"{name} is no chemical formula: {text!r}; {remedy}")
-    for symbol in _ELEMENT.findall(said):
-        atomic_number(symbol)
+    _check_elements(_ELEMENT.findall(said), name)
     try:
         found = {str(atom): float(n) for atom, n in formula(said).atoms.items()}
     except Exception as error:  # the parser's own kinds of error are many
@@ -148,13 +147,21 @@ def _dopants(given: Dopants, amounts: Mapping[str, float]) -> dict[str, str | No
     if isinstance(given, str):
         raise InputError(f"dopants must be a list of elements such as ['W'], got {given!r}")
     found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or ())
+    _check_elements(found, "dopants")
     for dopant, host in found.items():
-        atomic_number(dopant)
         if dopant in amounts:
             raise InputError(f"dopants must be other elements than those of the composition, got {dopant!r}")
         if host is not None and host not in amounts:
             raise InputError(f"dopants: {dopant} takes the place of {host!r}, which the composition has not")
     return found
+
+
+def _check_elements(symbols: Iterable[str], name: str) -> None:
+    for symbol in symbols:
+        try:
+            atomic_number(symbol)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
 
 
 def _sharing(amounts: Mapping[str, float]) -> list[dict[str, float]]:

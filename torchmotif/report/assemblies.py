@@ -49,7 +49,9 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
     kept = _middle(result)
     whole = int((result.groups != RIM).sum())
     those = f"the {len(kept):,} nearest to the middle of the image" if whole > len(kept) else "they"
-    said = f"{whole:,} columns have a whole patch in the image; {those} are counted here"
+    said = (
+        f"{whole:,} columns have enough of their patch in the image to have a motif; {those} are counted here"
+    )
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
         graph = (

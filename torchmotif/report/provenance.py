@@ -102,7 +102,7 @@ def provenance(result: "Shown") -> dict[str, Any]:
         "created": str(record.get("created") or "").replace("T", " ").replace("+00:00", " UTC"),
         "command": " ".join(str(word) for word in record.get("command", [])),
         "notes": record.get("notes", []),
-        "warnings": record.get("warnings", []),
+        "warnings": [*record.get("warnings", []), *(result.names.warnings if result.names else [])],
         "code": python_code(result),
         "tables": [(title, list(rows.items())) for title, rows in tables if rows],
     }
@@ -138,6 +138,11 @@ def python_code(result: "Shown") -> str:
     }
     arguments = "".join(f", {key}={value!r}" for key, value in parameters.items())
     lines.append(f"result = tm.analyze(scan{arguments})")
+    named = dict(record.get("named_by", {}))
+    if "examples" in named:
+        lines.append(f"result = result.like({named['examples']!r})")
+    elif named:
+        lines.append(f"result = result.identify({_call(named.pop('composition'), **named)})")
     return "\n".join(lines)
 
 
