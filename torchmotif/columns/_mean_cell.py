@@ -270,15 +270,10 @@ def _is_known(cell: Cell, found: Sequence[Cell], within: float = ALIKE) -> bool:
     return any(alike(np.array(cell.orders), np.array(one.orders), within) for one in found)
 
 
-# Widths by which chance moves sites of a superlattice at most, of few electrons, and some nearer to others. Those of 4H-SiC along [11-20] lie 1.4 off where they would repeat, of
-# MoS2 along an armchair edge 0.95, and their spacing was off by 14 % where these were taken at their mean.
-_BY_CHANCE = 0.7
-
-
 def nearest_sites(cell: Cell, axes: Pair) -> float:
     """Distance between nearest sites of a cell: the median over its sites, and no more than the closest two let tell."""
     real = np.linalg.inv(np.array(cell.orders)).T
-    sites = np.array(cell.sites) if cell.antiphase is None else evened(cell, _BY_CHANCE)
+    sites = np.array(cell.sites) if cell.antiphase is None else evened(cell)
     gap = sites[:, None] - sites
     away = np.linalg.norm(((gap - np.round(gap))[:, :, None] + cells_around(2)) @ real / axes, axis=3)
     away[away < 1e-6] = np.inf

@@ -223,13 +223,13 @@ def halved(cell: Cell) -> Cell:
     )
 
 
-def evened(cell: Cell, near: float = 2.0) -> np.ndarray:
-    """Sites of a superlattice cell, those that repeat half of it away but for `near` widths at the mean of both places."""
+def evened(cell: Cell) -> np.ndarray:
+    """Sites of a superlattice cell, those that nearly repeat half of it away at the mean of both places: of few electrons chance moves each, and some nearer."""
     real, sites = np.linalg.inv(np.array(cell.orders)).T, np.array(cell.sites)
     gap = sites[:, None] + np.array(cell.antiphase) - sites
     gap -= np.round(gap)
     away = np.linalg.norm((gap[:, :, None] + cells_around(1)) @ real, axis=3).min(2)
     nearest = away.argmin(1)
     off = np.take_along_axis(gap, nearest[:, None, None], axis=1)[:, 0]
-    found: np.ndarray = np.where(away.min(1)[:, None] < near * cell.width, sites - off / 2, sites)
+    found: np.ndarray = np.where(away.min(1)[:, None] < 2 * cell.width, sites - off / 2, sites)
     return found
