@@ -18,6 +18,7 @@ import torchmotif as tm
 from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
 from torchmotif.cli.common import _KEYWORDS, load
+from torchmotif.cli.replay import replayed
 
 
 def run(*arguments: object) -> Result:
@@ -354,6 +355,12 @@ def test_names_are_replayed_and_those_that_are_given_win(tmp_path: Path) -> None
     assert other.exit_code == 0, other.output
     by = [json.loads((folder / "run.json").read_text())["named_by"] for folder in (b, c)]
     assert by == [{"composition": "MoSe2", "dopants": {"W": "Mo", "S": None}}, {"composition": "MoSe2"}]
+
+
+def test_examples_are_replayed(tmp_path: Path) -> None:
+    record = {"parameters": {}, "image": {"metadata": {}}, "named_by": {"examples": "known.csv"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert replayed(tmp_path).names == {"examples": Path("known.csv")}
 
 
 def test_a_record_of_a_file_that_has_changed_is_noted(tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ def test_a_cell_of_ellipses_has_no_other_sites() -> None:
             cell += bright * np.exp(-np.einsum("...i,ij,...j", away, np.linalg.inv(covariance), away) / 2)
     noise = 1e-3
     cell += noise * np.random.default_rng(0).standard_normal(cell.shape)
-    sites, strength, found, shape = sites_of(cell, np.full(cell.shape, noise**2), side * np.eye(2))
-    assert len(sites) == 2
-    np.testing.assert_allclose(sites[strength.argsort()], [[0.8, 0.9], [0.3, 0.4]], atol=0.005)
-    assert strength.min() / strength.max() == pytest.approx(0.1, rel=0.05)
-    assert found == pytest.approx(width, rel=0.02)
-    assert shape == pytest.approx(ellipse, abs=0.01)
+    found = sites_of(cell, np.full(cell.shape, noise**2), side * np.eye(2))
+    assert len(found.sites) == 2
+    np.testing.assert_allclose(found.sites[found.strength.argsort()], [[0.8, 0.9], [0.3, 0.4]], atol=0.005)
+    assert found.strength.min() / found.strength.max() == pytest.approx(0.1, rel=0.05)
+    assert found.width == pytest.approx(width, rel=0.02)
+    assert found.ellipse == pytest.approx(ellipse, abs=0.01)
 
 
 @pytest.mark.parametrize("pool", [(2, 1), (1, 2)])

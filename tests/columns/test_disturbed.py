@@ -234,16 +234,16 @@ def test_the_tail_of_columns_is_no_site_of_their_cell_and_hides_none(beside: flo
     cell = np.random.default_rng(0).normal(0, noise, bins)
     for site, bright, width in (((0.2, 0.3), 100.0, 3.0), ((0.2, 0.3), 60.0, 9.4), ((0.7, 0.8), beside, 3.0)):
         cell += rendered(np.array([site]), np.array([bright]), width, bins, real)
-    sites, bright, *_ = sites_of(cell, np.full(bins, noise**2), real)
-    assert len(sites) == (2 if beside else 1)
-    assert bright.min() == pytest.approx(beside or 100.0, rel=0.1)
+    found = sites_of(cell, np.full(bins, noise**2), real)
+    assert len(found.sites) == (2 if beside else 1)
+    assert found.strength.min() == pytest.approx(beside or 100.0, rel=0.1)
 
 
 def test_a_cell_finer_than_columns_has_none() -> None:
     noise = np.random.default_rng(0).normal(0, 1, (8, 8))
-    sites, bright, *_ = sites_of(noise, np.ones((8, 8)), 2.5 * np.eye(2))
-    assert sites.shape == (0, 2)
-    assert len(bright) == 0
+    found = sites_of(noise, np.ones((8, 8)), 2.5 * np.eye(2))
+    assert found.sites.shape == (0, 2)
+    assert len(found.strength) == 0
 
 
 @pytest.mark.parametrize("wide", [10.0, 13.0])
@@ -255,7 +255,7 @@ def test_a_pair_that_one_wide_column_would_cover_is_two(along: float, wide: floa
     cell = np.random.default_rng(0).normal(0, noise, bins)
     cell += rendered(pair, np.array([55.0, 50.0]), 4.2, bins, real)
     cell += rendered(np.zeros((1, 2)), np.array([300.0]), wide, bins, real)
-    found, _, width, _ = sites_of(cell, np.full(bins, noise**2), real)
-    assert len(found) == 2
-    assert np.linalg.norm((np.sort(found, axis=0) - pair) @ real, axis=1).max() < 1.0
-    assert width < 5.5
+    found = sites_of(cell, np.full(bins, noise**2), real)
+    assert len(found.sites) == 2
+    assert np.linalg.norm((np.sort(found.sites, axis=0) - pair) @ real, axis=1).max() < 1.0
+    assert found.width < 5.5

@@ -184,7 +184,7 @@ def test_two_of_a_mean_cell_nearer_than_they_are_wide_are_one(apart: float, many
     half = np.linalg.solve(real.T, [0.0, apart / 2])
     cell = rendered(0.5 + np.stack([-half, half]), np.array([64.0, 73.0]), width, (29, 29), real)
     cell += noise * np.random.default_rng(0).standard_normal(cell.shape)
-    sites, strength, found, _ = sites_of(cell, np.full(cell.shape, noise**2), real)
-    assert len(sites) == many
-    assert strength.sum() == pytest.approx(137.0, rel=0.1)
-    assert found == pytest.approx(width, rel=0.06)
+    found = sites_of(cell, np.full(cell.shape, noise**2), real)
+    assert len(found.sites) == many
+    assert found.strength.sum() == pytest.approx(137.0, rel=0.1)
+    assert found.width == pytest.approx(width, rel=0.06)

@@ -91,9 +91,8 @@ def _with_least_noise(moments: np.ndarray, random_state: int, *, noiseless: bool
     if len(moments) < 2:
         return moments
     contrast = float(np.sqrt(np.mean(np.square(moments[:, FLAT:], dtype=np.float64))))
-    finest = float(
-        np.median(moments[:, -(moments.shape[1] // 4) :].std(0))
-    )  # they hold hardly more than noise
+    # The finest hold hardly more than noise.
+    finest = float(np.median(moments[:, -(moments.shape[1] // 4) :].std(0)))
     if not noiseless and finest >= _FINEST * contrast:
         return moments
     least = (_OF_NOISELESS if noiseless else _LEAST_NOISE) * contrast

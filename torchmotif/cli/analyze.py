@@ -15,7 +15,6 @@ from torchmotif.cli.common import (
     Command,
     app,
     check_names,
-    dopants_of,
     failing_clearly,
     in_nm,
     load,
@@ -160,7 +159,7 @@ def analyze(
             "composition": composition,
             "dopants": dopants,
             "gamma": gamma,
-            "examples": None if examples is None else str(examples),
+            "examples": examples,
         }
         changed = None
         if config is not None:
@@ -184,8 +183,6 @@ def analyze(
         parameters = {**options, "n_motifs": options["motifs"], "random_state": options["seed"]}
         del parameters["motifs"], parameters["seed"]
         result = _analyze(micrograph, parameters | {"mask": mask_of(mask)})
-        named_by = naming | {"dopants": dopants_of(naming["dopants"]) or None}
-        result.record["named_by"] = {name: value for name, value in named_by.items() if value is not None}
         result = named(result, **naming)
         _save(result, out, force, report, inside)
         _write_also(result, out, also or [])
@@ -222,7 +219,6 @@ def demo(
         drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
         micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
         result = _analyze(micrograph, {"random_state": seed, "device": device})
-        result.record["named_by"] = {"composition": "MoSe2"}
         result = named(result, "MoSe2", None, None, None)
         result.record["input"]["python"] = (
             f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"

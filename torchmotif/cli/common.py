@@ -25,7 +25,6 @@ __all__ = [
     "Command",
     "app",
     "check_names",
-    "dopants_of",
     "echo_json",
     "failing_clearly",
     "in_nm",
@@ -90,13 +89,23 @@ class Command(TyperCommand):
 def named(
     result: Any, composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
 ) -> Any:
-    """The result with names of its columns, where they are asked for; a formula that does not fit gives none, and a warning."""
+    """The result with names of its columns, where they are asked for; a formula that does not fit gives none, and a warning.
+
+    Its record says how they were asked for.
+    """
+    by = {
+        "composition": composition,
+        "dopants": _dopants(dopants) or None,
+        "gamma": gamma,
+        "examples": None if examples is None else str(examples),
+    }
+    result.record["named_by"] = {name: value for name, value in by.items() if value is not None}
     if examples is not None:
         return result.like(examples)
     if composition is None:
         return result
     try:
-        return result.identify(composition, dopants=dopants_of(dopants), gamma=gamma)
+        return result.identify(composition, dopants=_dopants(dopants), gamma=gamma)
     except CompositionError as error:
         result.record.setdefault("warnings", []).append(f"composition: {error}")
         return result
@@ -116,12 +125,12 @@ def check_names(
     if gamma is not None:
         real_number("--gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
     if composition is not None:
-        Formula.parse(composition, dopants_of(dopants))
+        Formula.parse(composition, _dopants(dopants))
     if examples is not None:
         read_examples(examples)
 
 
-def dopants_of(text: str | None) -> dict[str, str | None]:
+def _dopants(text: str | None) -> dict[str, str | None]:
     """Elements of "W,Se" or "W:Mo", and the element whose place each takes."""
     parts = (part.strip().partition(":") for part in (text or "").split(",") if part.strip())
     return {element: host or None for element, _, host in parts}

@@ -73,9 +73,9 @@ def replayed(config: Path) -> Replay:
         names = dict(record.get("named_by", {}))
         if "dopants" in names:
             hosts = dict(names["dopants"]).items()
-            names["dopants"] = ",".join(
-                dopant if host is None else f"{dopant}:{host}" for dopant, host in hosts
-            )
+            names["dopants"] = ",".join(f"{dopant}:{host}" if host else dopant for dopant, host in hosts)
+        if "examples" in names:
+            names["examples"] = Path(names["examples"])
     except (OSError, ReadError, ValueError, KeyError, TypeError) as error:
         if not path.is_file():
             raise InputError(f"--config {path} cannot be read: there is no such file") from error

@@ -16,7 +16,7 @@ from torchmotif.columns._cell_bins import (
 )
 from torchmotif.columns._cell_model import CellFit, Unknowns
 from torchmotif.columns._lobes import Seen, without_lobes
-from torchmotif.columns._waves import Ellipse, Waves
+from torchmotif.columns._waves import Waves
 
 __all__ = [
     "CLEAR",
@@ -25,7 +25,6 @@ __all__ = [
     "MOST_SITES",
     "NARROW",
     "Shown",
-    "columns_of",
     "fitted",
     "grown",
     "sites_of",
@@ -106,39 +105,27 @@ def sites_of(
     real: np.ndarray,
     along: float = 0.0,
     known: tuple[np.ndarray, np.ndarray, float] | None = None,
-) -> tuple[np.ndarray, np.ndarray, float, Ellipse]:
-    """Places, intensities, width and ellipse of the columns of a mean cell: what their joint fit leaves over, one after another.
+) -> CellFit:
+    """The columns of a mean cell, and sites that are but side lobes of theirs: what their joint fit leaves over, one after another.
 
     Their fit is one of its structure factors, of which there are tens where a cell has a thousand bins and more; but of those orders whose waves have no more
     than `along` periods per pixel along the rows: where rows have offsets, these tell nothing. Where what was `known` of the cell, its places, intensities and
     width, leads to a better fit, that is taken: two of a pair may end as one that is wide, and what it leaves.
     """
-    found = columns_of(mean, variance, real, along, known)
-    return found.sites, found.strength, found.width, found.ellipse or (0.0, 0.0)
-
-
-def columns_of(
-    mean: np.ndarray,
-    variance: np.ndarray,
-    real: np.ndarray,
-    along: float = 0.0,
-    known: tuple[np.ndarray, np.ndarray, float] | None = None,
-) -> CellFit:
-    """The same with the sites that are but side lobes."""
     shown = Shown.of(mean, variance, real, along)
     width = NARROW * math.sqrt(shown.waves.area)
     if not len(shown.waves.order):  # finer than columns are
         return shown.none(width)
     best = grown(shown, shown.none(width))
+    others = []
     if len(best.sites) == 1 and not shown.score(best).any():
-        pair = grown(shown, _as_pair(shown))
-        # Two that are nearer than they are wide are one, which noise or drift has made longer.
-        best = min(best, pair, key=shown.cost) if _nearest(shown, pair) > pair.width else best
+        others.append(grown(shown, _as_pair(shown)))
     if known is not None and len(known[0]):
-        found = fitted(shown, CellFit(*known, np.zeros(mean.shape)))
-        # Two that are nearer than they are wide are one that is not round, as walls and slopes make them.
-        if shown.cost(found) < shown.cost(best) and _nearest(shown, found) > found.width:
-            best = found
+        others.append(fitted(shown, CellFit(*known, np.zeros(mean.shape))))
+    for other in others:
+        # Two that are nearer than they are wide are one that is not round, as walls, slopes, drift and noise make them.
+        if _nearest(shown, other) > other.width:
+            best = min(best, other, key=shown.cost)
     best = _less_lobes(shown, _less_tail(shown, _as_ellipses(shown, best)))
     lobes = best.lobes
     # Where columns are no Gaussians, what is left over looks like faint columns around bright ones.
@@ -253,7 +240,7 @@ def _less_lobes(shown: Shown, fit: CellFit) -> CellFit:
     return found._replace(
         strength=strength * found.strength.max(),
         model=shown.waves.image(factors, shown.mean.shape),
-        lobes=(fit.sites[lobes] % 1, fit.strength[lobes]),
+        lobes=np.column_stack([fit.sites[lobes] % 1, fit.strength[lobes]]),
     )
 
 

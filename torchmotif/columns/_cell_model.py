@@ -25,9 +25,7 @@ class CellFit(NamedTuple):
     # Of each column, where it is fitted: the intensity of a wider Gaussian over its own, and the width of that.
     tail: tuple[float, float] | None = None
     ellipse: Ellipse | None = None  # of all columns, where it is fitted
-    lobes: tuple[np.ndarray, np.ndarray] | None = (
-        None  # places and intensities of sites that turned out to be side lobes
-    )
+    lobes: np.ndarray | None = None  # (m, 3) places and intensities of sites that turned out to be side lobes
 
     def some(self, which: np.ndarray) -> "CellFit":
         """With some of the columns, not fitted anew."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._beside_steps import fine_level, flattened
-from torchmotif.columns._cell_fit import columns_of
+from torchmotif.columns._cell_fit import sites_of
 from torchmotif.columns._local_phase import Local, Placed, placed
 from torchmotif.columns._reciprocal import IN_ROWS, Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
@@ -115,16 +115,12 @@ def mean_cell(
     if shown is None:
         return None
     before = None if known is None else known.columns
-    fit = columns_of(*shown, real, along_rows(inside, hum=hum), before)
+    fit = sites_of(*shown, real, along_rows(inside, hum=hum), before)
     if len(fit.sites) == 0:
         return None
     (a, b), (c, d) = vectors.tolist()
     places = tuple((float(row), float(col)) for row, col in fit.sites)
-    lobes = (
-        ()
-        if fit.lobes is None
-        else tuple(zip(*(one.tolist() for one in (*fit.lobes[0].T, fit.lobes[1])), strict=True))
-    )
+    lobes = () if fit.lobes is None else tuple((float(a), float(b), float(c)) for a, b, c in fit.lobes)
     ellipse = fit.ellipse or (0.0, 0.0)
     return Cell(
         ((a, b), (c, d)), sigma, places, tuple(fit.strength.tolist()), fit.width, ellipse, lobes=lobes

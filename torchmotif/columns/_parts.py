@@ -157,11 +157,13 @@ class _Shown(NamedTuple):
 
     def fitted(self) -> Cell:
         """The cell with the sites of this mean."""
-        sites, strength, *_ = sites_of(self.mean, self.variance, self.real, self.along)
-        beside = np.ones(len(sites), bool)
-        for lobe in self.cell.lobes:
-            beside &= away_from(sites, np.array(lobe[:2]), self.real) > APART * self.cell.width
-        return _with_sites(self.cell, sites[beside], strength[beside] / max(strength, default=1.0))
+        found = sites_of(self.mean, self.variance, self.real, self.along)
+        beside = np.ones(len(found.sites), bool)
+        for row, col, _ in self.cell.lobes:
+            beside &= away_from(found.sites, np.array([row, col]), self.real) > APART * self.cell.width
+        return _with_sites(
+            self.cell, found.sites[beside], found.strength[beside] / max(found.strength, default=1.0)
+        )
 
 
 def _with_sites(cell: Cell, sites: np.ndarray, intensities: np.ndarray) -> Cell:

@@ -80,7 +80,7 @@ class Cell:
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Places (n, 2), intensities (n,) and width, as `sites_of` gives and takes them."""
+        """Places (n, 2), intensities (n,) and width, as `sites_of` takes them."""
         return np.array(self.sites), np.array(self.intensities), self.width
 
 

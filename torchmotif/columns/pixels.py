@@ -148,6 +148,7 @@ def levels(windows: Float[Tensor, "t h w"], *, axes: Pair, limit: float | None, 
 def _noise_of(windows: Float[Tensor, "t h w"], usual: Bool[Tensor, "t h w"]) -> Float[Tensor, ""]:
     """Deviation of the noise, by the median of what fourth differences along both axes leave: next to nothing of a column.
 
+    Differences across 2 x 2 pixels, as `noise_level` has them, leave more of columns than an image without noise may have.
     Where that is nothing at all, as in a fill or a vacuum that was clipped, no noise is told; infinite if it is so everywhere.
     """
     # The sum of squares of their weights along an axis makes them as large as the noise.
