@@ -17,8 +17,8 @@ from torchmotif.columns.model import ImageModel
 
 __all__ = ["are_lobes"]
 
-# Times what lobes have in the mean cell, from which on a column at such a place is one: an atom in the hollow of a ring is brighter than its ring's lobes. What moves with it
-# was not measured.
+# Times what lobes have in the mean cell, from which on a column at such a place is one: an atom in the hollow of a ring is brighter than its ring's lobes. Of the first five images of
+# docs/decisions/0202 all have the same columns with 1.4 to 4; with 1 dumbbells at 1,000 electrons per pixel keep some of their lobes (precision 0.996).
 _MORE = 2.0
 
 
