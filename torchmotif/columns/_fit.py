@@ -223,7 +223,8 @@ class Fit:
             new.add(self.canvas, self.intensity[rows, None, None])
         self.rendered = self.intensity
         smooth = squeezed(self.rows.mT, self.spline, self.cols.mT)
-        self.background = smooth if self.tiles.step is None else smooth + self.tiles.step
+        given = [one for one in (self.tiles.step, self.tiles.beyond) if one is not None]
+        self.background = sum(given, smooth)
         self.expected = self.profile.crop(self.canvas) + self.background
 
     def variance(self, expected: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

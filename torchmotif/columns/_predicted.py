@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -14,8 +15,9 @@ from torchmotif.columns._coarse import Coarse
 from torchmotif.columns._folding import above
 from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._local_phase import Windowed, Windows
-from torchmotif.columns._neighbours import as_index, candidates, nearest_within, strongest_of
+from torchmotif.columns._neighbours import as_index, as_indices, candidates, nearest_within, strongest_of
 from torchmotif.columns._peaks import CLOSEST
+from torchmotif.columns._profiles import profiles, window_reach
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._territories import Located, lattice_constant, located, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
@@ -62,31 +64,35 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     coarse = Coarse.of(replace(tiles, usable=tiles.measured), model.cells)
     cells = coarse.cells(model.cells)
     found = located(coarse.tiles, cells)
+    reach = math.ceil(window_reach(max(model.width)) / coarse.side)
     for number, (cell, where) in enumerate(zip(cells, found, strict=True)):
-        positions, home, site = places_of(where.place, cell)
+        positions, home, site = places_of(_continued(where.place, cell, reach), cell)
+        positions = positions - reach
         agrees = where.agrees.at(positions, home)
         here = coarse.tiles.at(where.inside, positions, home)
+        unknown = ~coarse.tiles.at(coarse.tiles.usable, positions, home)
         positions = coarse.positions(positions)
-        here &= tiles.at(tiles.measured, positions, home)
+        measured = tiles.holds(positions) & tiles.at(tiles.measured, positions, home)
         told = model.cells[number].intensities
         least = _BRIGHT * max(told)
         intensity, bright = sent([told, [one >= least for one in told]], tiles.data)[:, site]
         every = (positions, home, site + first, intensity, *agrees.unbind(1), torch.full_like(site, number))
-        parts.append((*every, torch.stack([here, here & (bright > 0)])))
+        here, beyond = here & measured, (here | unknown) & ~measured
+        parts.append((*every, torch.stack([here, here & (bright > 0), beyond])))
         first += len(cell.sites)
     *columns, marked = zip(*parts, strict=True)
     positions, home, kind, intensity, part, gain, cell_of = (torch.cat(one) for one in columns)
-    here, bright = torch.cat(marked, dim=1)
+    here, bright, beyond = torch.cat(marked, dim=1)
     places = tiles.spread(positions, home) / axes
     seen = nearest_within(places, maxima, SAME * model.spacing) >= 0
-    reach = max((lattice_constant(cell) for cell in model.cells), default=1.0)
-    thin = (part > _THIN) & (_share(tiles, reach, (positions, home), bright & seen, bright) > _SHOWN)
-    chosen = as_index(here & ((part > AGREES) | thin))
-    positions, home, kind, intensity, part, gain, cell_of, places, seen = (
-        one[chosen] for one in (positions, home, kind, intensity, part, gain, cell_of, places, seen)
+    constant = max((lattice_constant(cell) for cell in model.cells), default=1.0)
+    thin = (part > _THIN) & (_share(tiles, constant, (positions, home), bright & seen, bright) > _SHOWN)
+    chosen = as_index((here | beyond & ~seen) & ((part > AGREES) | thin))
+    positions, home, kind, intensity, part, gain, cell_of, places, seen, here = (
+        one[chosen] for one in (positions, home, kind, intensity, part, gain, cell_of, places, seen, here)
     )
-    supported = _on_sites(tiles, model, (at, tile, maxima), (positions, home, places))
-    held = torch.stack([supported, ~supported]).long()
+    supported = _on_sites(tiles, model, (at, tile, maxima), (positions, home, places), here)
+    held = (torch.stack([supported, ~supported]) & here).long()
     counts = torch.zeros(2, max(len(model.cells), 1), dtype=torch.long, device=at.device)
     counts.index_add_(1, cell_of, held)
     # Of places that several lattices predict, that of the lattice that fits the image better there.
@@ -98,14 +104,44 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     both &= near & supported[i] & supported[j] & (apart > _RESOLVED * width)
     stays = supported & strongest_of(gain, i, j, near & (apart <= closest) & ~both)
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
-    kept = as_index(stays)
+    part = part.clamp(max=1)
+    kept, outside = as_indices(stays & here, stays & ~here)
+    tiles = _with_beyond(tiles, model, *(one[outside] for one in (positions, home, intensity * part)))
     positions, home, kind, intensity, part, seen, overlaps = (
-        one[kept] for one in (positions, home, kind, intensity, part.clamp(max=1), seen, overlaps)
+        one[kept] for one in (positions, home, kind, intensity, part, seen, overlaps)
     )
     doubted = counts[1] >= counts[0]
     return Sites(
-        tiles, positions, home, kind, intensity, part, seen, overlaps, model.spacing, first, reach, doubted
+        tiles, positions, home, kind, intensity, part, seen, overlaps, model.spacing, first, constant, doubted
     )
+
+
+def _continued(place: Float[Tensor, "t 2 h w"], cell: Cell, reach: int) -> Float[Tensor, "t 2 a b"]:
+    """The places of pixels in a cell, and of so many beyond each border, where the lattice goes on as it is at the border."""
+    row, col = (
+        torch.arange(-reach, side + reach, dtype=torch.float64, device=place.device)
+        for side in place.shape[2:]
+    )
+    row, col = (at - at.clamp(0, side - 1) for at, side in zip((row, col), place.shape[2:], strict=True))
+    g = sent(cell.orders, row)
+    away = (g[:, 0, None] * row)[:, :, None] + (g[:, 1, None] * col)[:, None]
+    return (F.pad(place, (reach,) * 4, mode="replicate") + away.to(place.dtype)).remainder_(1)
+
+
+def _with_beyond(
+    tiles: Tiles,
+    model: ImageModel,
+    at: Float[Tensor, "n 2"],
+    tile: Int[Tensor, " n"],
+    intensity: Float[Tensor, " n"],
+) -> Tiles:
+    """The tiles, told what columns beyond their border reach into them: a fit would take it off the columns at the border, as background."""
+    if not len(at):
+        return tiles
+    columns = profiles(at, tile, sent(model.width, tiles.data), tiles.shape, window_reach(max(model.width)))
+    canvas = columns.canvas()
+    columns.add(canvas, intensity[:, None, None])
+    return replace(tiles, beyond=columns.crop(canvas))
 
 
 def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:
@@ -121,7 +157,7 @@ def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:
 
 def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
     number, value = torch.zeros(0, dtype=torch.long, device=at.device), torch.zeros(0, device=at.device)
-    return at[:0], number, number, value, value, value, number, value.new_zeros(2, 0, dtype=torch.bool)
+    return at[:0], number, number, value, value, value, number, value.new_zeros(3, 0, dtype=torch.bool)
 
 
 def places_of(
@@ -190,18 +226,19 @@ def _on_sites(
     model: ImageModel,
     maxima: tuple[Float[Tensor, "n 2"], Int[Tensor, " n"], Float[Tensor, "n 2"]],
     sites: tuple[Float[Tensor, "m 2"], Int[Tensor, " m"], Float[Tensor, "m 2"]],
+    here: Bool[Tensor, " m"],
 ) -> Bool[Tensor, " m"]:
     """Which places have maxima around them that lie at places, more than by chance, or hardly any.
 
     Where two layers lie on each other, or a cell is none of this crystal, they do not. Of maxima and places are given the positions, the tiles, and
-    the positions in square pixels with tiles spread over the plane.
+    the positions in square pixels with tiles spread over the plane; of places, too, which are `here`, and may have one.
     """
     if not model.cells:
         return torch.zeros_like(sites[1], dtype=torch.bool)
     hit = nearest_within(maxima[2], sites[2], SAME * model.spacing) >= 0
     windows = Windows.of(tiles.data, max(cell.window for cell in model.cells))
     every, right = _densities(tiles, windows, maxima[:2], torch.stack([torch.ones_like(hit), hit]))
-    (number,) = _densities(tiles, windows, sites[:2], torch.ones_like(sites[1], dtype=torch.bool)[None])
+    (number,) = _densities(tiles, windows, sites[:2], here[None])
     density = number / (2 * math.pi * windows.sigma**2)
     chance = (density * math.pi * (SAME * model.spacing) ** 2 * math.prod(model.axes)).clamp(max=0.9)
     share = (right / every.clamp(min=1e-6) - chance) / (1 - chance)

@@ -213,6 +213,8 @@ class Tiles:
         spacings, too, which the background of a fit follows.
     slopes : bool
         See `ImageModel`.
+    beyond : Tensor of shape (t, h, w), optional
+        What columns beyond the tiles, or where nothing was measured, reach in; none where they are not known.
     """
 
     data: Float[Tensor, "t h w"]
@@ -221,6 +223,7 @@ class Tiles:
     step: Float[Tensor, "t h w"] | None = None
     under: Float[Tensor, "t h w"] | None = None
     slopes: bool = False
+    beyond: Float[Tensor, "t h w"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -252,13 +255,22 @@ class Tiles:
         return self._parts((slice(None), rows, cols))
 
     def _parts(self, which: Any) -> "Tiles":
-        step, under = (None if one is None else one[which] for one in (self.step, self.under))
-        return Tiles(self.data[which], self.usable[which], self.saturated[which], step, under, self.slopes)
+        step, under, beyond = (
+            None if one is None else one[which] for one in (self.step, self.under, self.beyond)
+        )
+        pixels = (one[which] for one in (self.data, self.usable, self.saturated))
+        return Tiles(*pixels, step, under, self.slopes, beyond)
 
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
         _, h, w = self.shape
         return positions + torch.stack([tile * float(4 * (h + w)), torch.zeros_like(tile)], dim=1)
+
+    def holds(self, positions: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
+        """Which positions round to a pixel of a tile."""
+        _, h, w = self.shape
+        row, col = positions.unbind(1)
+        return (row > -0.5) & (row < h - 0.5) & (col > -0.5) & (col < w - 0.5)
 
     def at(self, pixels: Tensor, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Tensor:
         """Values of the pixels nearest to positions."""

@@ -82,7 +82,7 @@ class _Judged(NamedTuple):
         there, unseen = sites.judged(fit, covariance if steps is None else steps.added_to(covariance))
         lobes = are_lobes(fit, model)
         keep = keep | there if lobes is None else (keep & ~lobes) | there
-        keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit)
+        keep &= tiles.at(tiles.measured, fit.positions, fit.tile) & tiles.holds(fit.positions)
         if steps is not None:
             keep &= ~steps.faded(fit) & ~steps.hidden(fit, covariance, there, model)
             keep &= ~steps.alone(fit, covariance, there, keep)
@@ -127,7 +127,7 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     places = sites.with_maxima(at, tile, model)
     held = bool(places.held)
     known = bool(model.cells) and not held
-    fit = fit_tiles(tiles, model, places.positions, places.tile, places.fixed, known=known)
+    fit = fit_tiles(sites.tiles, model, places.positions, places.tile, places.fixed, known=known)
     return fit, follow(fit, sites, model) if held else sites
 
 
@@ -146,7 +146,7 @@ def columns_at(
     fit = set_out(tiles, model, Start.at(positions, tile, fixed))
     converge(fit, STEPS)
     covariance = fit.covariance()
-    keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & _within(fit))
+    keep = as_index(tiles.at(tiles.measured, fit.positions, fit.tile) & tiles.holds(fit.positions))
     return _described(fit, (covariance, OverSteps.of(fit, model)), model, keep, fit.fixed)
 
 
@@ -214,10 +214,3 @@ def _touches(
     """Which positions have one of the given pixels at most `reach` rows and columns away."""
     wide = running_max(running_max(pixels.float(), reach, -1), reach, -2) > 0
     return tiles.at(wide, positions, tile)
-
-
-def _within(fit: Fit) -> Bool[Tensor, " n"]:
-    """Which columns lie in their tile, not held at its border."""
-    _, h, w = fit.tiles.shape
-    row, col = fit.positions.unbind(1)
-    return (row > -0.5) & (row < h - 0.5) & (col > -0.5) & (col < w - 0.5)
