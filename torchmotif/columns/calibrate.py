@@ -263,7 +263,7 @@ def _with_cells(
         ]
         if not any(wrong):
             places = sites.with_maxima(at, tile, model)
-            learned = learned_from(sites.tiles, model, places.positions, places.tile, places.fixed)
+            learned = learned_from(tiles, model, places.positions, places.tile, places.fixed)
             # Of a cell that is none, places are empty.
             wrong = sites.are_empty(learned.fit, learned.window, learned.origin).tolist()
             if not any(wrong):
