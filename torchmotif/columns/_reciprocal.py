@@ -30,6 +30,9 @@ _PEAK, _RING = 5, 9
 # Beside steps, of the spacing, which may be wrong: no translation of a lattice is shorter. Beside those of 10 and 30 times the contrast the spectrum of the step itself shows
 # lattices with one of 0.15 to 0.3, whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _SHORTEST = 0.4
+# Periods per spacing up to which orders count: columns of 0.22 of the spacing have a ten-thousandth of their power beyond. What an image has there that was resampled finer are copies of
+# its orders around those of its first pixels, as clear above the noise, which is copied, too.
+_FINEST = 2.2
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
 _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
@@ -84,7 +87,13 @@ def lattices(
     found: list[tuple[Lattice, float]] = []
     for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
         more, count = _of_blocks(
-            level, weights, sides, _RISE_BESIDE if beside else _RISE, steps=steps, across=across
+            level,
+            weights,
+            sides,
+            _RISE_BESIDE if beside else _RISE,
+            steps=steps,
+            across=across,
+            finest=_FINEST / spacing,
         )
         if steps or falling:
             more = [(one, evidence) for one, evidence in more if _shortest(one.vectors) > _SHORTEST * spacing]
@@ -95,14 +104,30 @@ def lattices(
 
 
 def _of_blocks(
-    level: Tensor, weights: Tensor, sides: tuple[int, int], least: float, *, steps: bool, across: bool
+    level: Tensor,
+    weights: Tensor,
+    sides: tuple[int, int],
+    least: float,
+    *,
+    steps: bool,
+    across: bool,
+    finest: float,
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """Lattices of overlapping blocks, and the evidence for each; and how many blocks there are."""
     rows, cols = (_starts(length, side) for length, side in zip(level.shape[1:], sides, strict=True))
     corners = [(r, c) for r in rows for c in cols]
     some = max(1, _CHUNK.on(level) // (len(level) * max(sides) ** 2))
     parts = [
-        _of_corners(level, weights, corners[first : first + some], sides, least, steps=steps, across=across)
+        _of_corners(
+            level,
+            weights,
+            corners[first : first + some],
+            sides,
+            least,
+            steps=steps,
+            across=across,
+            finest=finest,
+        )
         for first in range(0, len(corners), some)
     ]
     return [one for found, _ in parts for one in found], sum(count for _, count in parts)
@@ -117,6 +142,7 @@ def _of_corners(
     *,
     steps: bool,
     across: bool,
+    finest: float,
 ) -> tuple[list[tuple[Lattice, float]], int]:
     """The same of the blocks of all windows with their first pixels at some corners; of a strip they are zero beyond it."""
     where = [(n, r, c) for r, c in corners for n in range(len(level))]
@@ -150,7 +176,7 @@ def _of_corners(
     rise = torch.where(right.abs() > IN_ROWS, rise, 0.0) if across else rise
     top = running_max(running_max(rise, 2, -2), 2, -1)
     radius = torch.hypot(down.float(), right.float())
-    allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half)
+    allowed = (rise == top) & (radius > _LONGEST) & (radius < min(0.9 * half, finest * side))
     allowed &= (down > 0) | ((down == 0) & (right > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side
