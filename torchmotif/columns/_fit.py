@@ -72,6 +72,7 @@ class Fit:
         self.unsure = None if tiles.step is None else variance_of_steps(tiles)
         self.positions, self.tile, self.intensity = start.positions, start.tile, start.intensity
         self.fixed, self.single, self.resolved = start.fixed, start.single, start.resolved
+        self.home = start.home
         self.immobile = start.fixed  # those that left the tile, too
         step = max(_KNOTS * spacing, _CLOSEST_KNOTS)
         self.rows, self.cols = (spline_basis(length, step, self.data) for length in tiles.shape[1:])
@@ -104,6 +105,7 @@ class Fit:
         fit, before = copy(self), self.next_to(gone)[kept]
         fit.positions, fit.tile, fit.intensity = start.positions, start.tile, start.intensity
         fit.fixed, fit.single, fit.resolved = start.fixed, start.single, start.resolved
+        fit.home = start.home
         new = torch.arange(len(kept), len(fit), device=kept.device)
         fit.immobile = torch.cat([self.immobile[kept], fit.fixed[new]])
         fit.find_neighbours()
@@ -297,6 +299,12 @@ class Fit:
             outside = (moved != positions).any(dim=1)  # those would go back and forth
             self.immobile = self.immobile.index_copy(0, picked, self.immobile[picked] | outside)
             far = far * ~outside
+            # Of which the border cuts off much, and whose place the crystal tells: they stay there, and are fitted anew.
+            home = self.home[picked]
+            back = outside & torch.isfinite(home[:, 0])
+            positions = torch.where(back[:, None], home, positions)
+            self.fixed = self.fixed.index_copy(0, picked, self.fixed[picked] | back)
+            far = torch.where(back, 1.0, far)
         self.positions = self.positions.index_copy(0, picked, positions)
         self.intensity = self.intensity.index_copy(0, picked, intensity)
         self.spline = self.spline + spline

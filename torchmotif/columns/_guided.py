@@ -73,6 +73,8 @@ class Places(NamedTuple):
     tile : Tensor of shape (k,), int64
     fixed : boolean Tensor of shape (k,)
         Which keep their place.
+    home : Tensor of shape (k, 2), float64
+        Where the mean cell has them; NaN where it has none.
     held : boolean Tensor without dimension
         Whether any does for another reason than the border.
     """
@@ -80,6 +82,7 @@ class Places(NamedTuple):
     positions: Float[Tensor, "k 2"]
     tile: Int[Tensor, " k"]
     fixed: Bool[Tensor, " k"]
+    home: Float[Tensor, "k 2"]
     held: Bool[Tensor, ""]
 
 
@@ -153,12 +156,14 @@ class Sites:
         # Among noise a maximum tells less of a faint column's place than the crystal around it.
         axes = sent(model.axes, at)
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
-        alone = ~F.pad(faint, (0, 1))[nearest_within(near, places, SAME * self.spacing)]  # -1, none, is last
-        free, chosen = as_indices(alone, ~self.seen | faint)
+        site = nearest_within(near, places, SAME * self.spacing)  # -1, none, is the last
+        free, chosen = as_indices(~F.pad(faint, (0, 1))[site], ~self.seen | faint)
+        home = F.pad(self.positions, (0, 0, 0, 1), value=math.nan)[site[free]]
         return Places(
             torch.cat([at[free], self.positions[chosen]]),
             torch.cat([tile[free], self.tile[chosen]]),
             F.pad((held | cut)[chosen], (len(free), 0)),
+            torch.cat([home, self.positions[chosen]]),
             held.any(),
         )
 

@@ -59,20 +59,12 @@ def set_out(tiles: Tiles, model: ImageModel, start: Start) -> Fit:
     return Fit(tiles, start, Shape.of(model, FAINTEST, start.positions.device), model.spacing)
 
 
-def fit_tiles(
-    tiles: Tiles,
-    model: ImageModel,
-    at: Float[Tensor, "n 2"],
-    tile: Int[Tensor, " n"],
-    fixed: Bool[Tensor, " n"],
-    *,
-    known: bool,
-) -> Fit:
+def fit_tiles(tiles: Tiles, model: ImageModel, start: Start, *, known: bool) -> Fit:
     """The fit of a batch of tiles from their maxima, with what a first fit leaves over, without what it finds to be nothing.
 
-    Columns that are `fixed` keep their places and stay. Where all columns are `known` beforehand less is looked for.
+    Columns that are fixed keep their places and stay. Where all columns are `known` beforehand less is looked for.
     """
-    fit = set_out(tiles, model, Start.at(at, tile, fixed))
+    fit = set_out(tiles, model, start)
     faintest, judged = fit.shape.usual * FAINTEST, None
     converge(fit, _ROUGH)
     revisions = _REVISIONS_OF_KNOWN if known else _REVISIONS
@@ -254,6 +246,7 @@ def revised(
         torch.cat([fit.fixed[kept], no, none]),
         torch.cat([pairs.single[kept], ~no, ~none]),
         torch.cat([pairs.resolved[kept], pairs.columns_resolved, none]),
+        torch.cat([fit.home[kept], torch.full_like(torch.cat([new, extra]), torch.nan)]),
         fit.spline,
     )
     gone = picked(~keep, len(keep) - len(kept))

@@ -15,6 +15,7 @@ from torchmotif.columns._mean_cell import cells_of
 from torchmotif.columns._predicted import AGREES, without_rows
 from torchmotif.columns._rows import LEFT, hum_of, left_in_rows
 from torchmotif.columns._search import fit_tiles
+from torchmotif.columns._start import Start
 from torchmotif.columns._territories import lattice_constant, located
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
@@ -114,4 +115,4 @@ def _of_maxima(tiles: Tiles, model: ImageModel, spacing: float) -> Fit | None:
     except NoColumnsError:
         return None
     model = learned_from(tiles, model, at, tile).model
-    return fit_tiles(tiles, model, at, tile, torch.zeros_like(tile, dtype=torch.bool), known=False)
+    return fit_tiles(tiles, model, Start.at(at, tile), known=False)

@@ -47,15 +47,21 @@ class Start:
     fixed: Bool[Tensor, " n"]  # keep their positions
     single: Bool[Tensor, " n"]  # tell the common width
     resolved: Bool[Tensor, " n"]  # trials told them from their neighbours
+    home: Float[Tensor, "n 2"]  # where a mean cell has them; NaN where none does
     spline: Float[Tensor, "t a b"] | None = None
 
     @staticmethod
     def at(
-        positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"], fixed: Bool[Tensor, " n"] | None = None
+        positions: Float[Tensor, "n 2"],
+        tile: Int[Tensor, " n"],
+        fixed: Bool[Tensor, " n"] | None = None,
+        home: Float[Tensor, "n 2"] | None = None,
     ) -> "Start":
-        """Nothing but positions, of which some, by default none, are fixed."""
+        """Nothing but positions, of which some, by default none, are fixed, and have a `home`."""
         no = torch.zeros_like(tile, dtype=torch.bool)
-        return Start(positions, tile, positions[:, 0].float() * 0, no if fixed is None else fixed, ~no, no)
+        dark, fixed = positions[:, 0].float() * 0, no if fixed is None else fixed
+        home = torch.full_like(positions, torch.nan) if home is None else home
+        return Start(positions, tile, dark, fixed, ~no, no, home)
 
 
 class Moving(NamedTuple):

@@ -127,7 +127,8 @@ def _fitted(tiles: Tiles, model: ImageModel) -> tuple[Fit, Sites]:
     places = sites.with_maxima(at, tile, model)
     held = bool(places.held)
     known = bool(model.cells) and not held
-    fit = fit_tiles(sites.tiles, model, places.positions, places.tile, places.fixed, known=known)
+    start = Start.at(places.positions, places.tile, places.fixed, places.home)
+    fit = fit_tiles(sites.tiles, model, start, known=known)
     return fit, follow(fit, sites, model) if held else sites
 
 
