@@ -30,9 +30,9 @@ _PEAK, _RING = 5, 9
 # Beside steps, of the spacing, which may be wrong: no translation of a lattice is shorter. Beside those of 10 and 30 times the contrast the spectrum of the step itself shows
 # lattices with one of 0.15 to 0.3, whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _SHORTEST = 0.4
-# Periods per spacing up to which orders count: columns of 0.22 of the spacing have a ten-thousandth of their power beyond. What an image has there that was resampled finer are copies of
-# its orders around those of its first pixels, as clear above the noise, which is copied, too.
-_FINEST = 2.2
+# Periods per spacing beyond which columns of 0.22 of the spacing have less than a ten-thousandth of their power, and share of the noise there, below which orders beyond are none: an image that was
+# resampled finer has copies there of the orders around those of its first pixels, as clear above the noise, since that is copied, too.
+_FINEST, _FILTERED = 2.2, 0.1
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
 _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
@@ -169,14 +169,16 @@ def _of_corners(
         found: Tensor = torch.cat([image[:, 1:3, turned].flip(1), image], dim=1)
         return found.roll(side // 2, dims=2)
 
-    rise, power = around(power / incoherent(power.mT, (1.0, 1.0)).mT), around(power)
+    noise = incoherent(power.mT, (1.0, 1.0)).mT
+    there = around(noise) > _FILTERED * noise[:, :1, min(round(finest * side), half), None]
+    rise, power = around(power / noise), around(power)
     rise = torch.minimum(rise, _sharpness(power)) if steps else rise
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
     right = torch.arange(-half, side - half, device=level.device)[None]
     rise = torch.where(right.abs() > IN_ROWS, rise, 0.0) if across else rise
     top = running_max(running_max(rise, 2, -2), 2, -1)
     radius = torch.hypot(down.float(), right.float())
-    allowed = (rise == top) & (radius > _LONGEST) & (radius < min(0.9 * half, finest * side))
+    allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half) & ((radius < finest * side) | there)
     allowed &= (down > 0) | ((down == 0) & (right > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side

@@ -258,8 +258,8 @@ class Tiles:
         step, under, beyond = (
             None if one is None else one[which] for one in (self.step, self.under, self.beyond)
         )
-        pixels = (one[which] for one in (self.data, self.usable, self.saturated))
-        return Tiles(*pixels, step, under, self.slopes, beyond)
+        data, usable, saturated = (one[which] for one in (self.data, self.usable, self.saturated))
+        return Tiles(data, usable, saturated, step, under, self.slopes, beyond)
 
     def spread(self, positions: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Float[Tensor, "n 2"]:
         """Positions in their tiles as positions so far apart that no tile's are neighbours of another's."""
