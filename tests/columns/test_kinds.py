@@ -113,6 +113,8 @@ def test_inputs_of_known_columns_that_were_measured(real_data, name: str, margin
     found = tm.find_columns(image).positions
     nearest = float(np.median(cKDTree(truth).query(truth, k=2)[0][:, 1]))
     assert (cKDTree(found).query(truth[seen])[0] < 0.3 * nearest).mean() >= 0.95
+    # Columns on the border itself are in the image, but the truth begins a pixel inside.
+    found = found[((found > 0.5) & (found < np.array(image.shape) - 1.5)).all(1)]
     assert (cKDTree(truth).query(found)[0] < 0.3 * nearest).mean() >= 0.95
 
 
