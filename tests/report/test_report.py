@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import torchmotif as tm
@@ -165,6 +166,18 @@ def test_the_dose_is_that_of_the_image(result: tm.MotifResult) -> None:
     electrons = float(said[0].split()[0].replace(",", ""))
     assert electrons == pytest.approx(float(result.image.numpy().mean()), rel=0.01)
     assert "as was given with the image" in said[0]
+
+
+def test_the_dose_of_a_particle_is_told_by_the_image_not_by_what_its_columns_differ_by() -> None:
+    particle = tm.datasets.nanoparticle((320, 320), radius_nm=1.8, axis="001", electrons_per_pixel=100.0)
+    counts = particle.draw(generator=torch.Generator().manual_seed(0)).numpy()
+    found = tm.analyze(tm.Micrograph(2.0 * counts), progress=False)
+    electrons = float(dose_statement(found)[0].split()[0].replace(",", ""))
+    assert electrons == pytest.approx(counts.mean(), rel=0.15)
+    assert "noise of the image" in dose_statement(found)[0]
+    assert found.record["found"]["electrons_per_count"] == pytest.approx(0.5, rel=0.15)
+    old = {name: value for name, value in found.record["found"].items() if "of_patches" not in name}
+    assert "noise of the patches" in dose_statement(dataclasses.replace(found, record={"found": old}))[0]
 
 
 def test_an_offset_of_the_detector_is_pointed_at(result: tm.MotifResult) -> None:

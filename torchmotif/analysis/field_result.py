@@ -289,7 +289,6 @@ class FieldResult(Naming):
         learnt = (
             "n_motifs",
             "n_max",
-            "electrons_per_count",
             "expected_counts",
             "resolutions",
             "unresolved",
@@ -308,6 +307,9 @@ class FieldResult(Naming):
             "model": known.get("model"),
             "n_columns": known["n_columns"],
             **{name: group.get(name) for name in learnt},
+            # Of the image where its noise tells it: that of the patches holds what columns of one motif differ by as well.
+            "electrons_per_count": known.get("electrons_per_count") or group.get("electrons_per_count"),
+            "electrons_per_count_of_patches": group.get("electrons_per_count"),
         }
         return MotifResult(
             scan,

@@ -115,9 +115,9 @@ def _electrons(images: Sequence[Image]) -> tuple[float | None, float]:
     surveys = [image.survey for image in images]
     dark = float(np.median([one.dark * one.gain for one in surveys]))
     known = [
-        image.source.electrons_per_pixel / max((one.mean - one.dark) * one.gain, 1e-30)
+        stated / one.gain
         for image, one in zip(images, surveys, strict=True)
-        if image.source.electrons_per_pixel is not None
+        if (stated := image.stated_gain) is not None
     ]
     return float(np.median(known)) if len(known) == len(images) else None, dark
 

@@ -51,6 +51,8 @@ class Survey:
         Spacing that the image shows by itself, where one was given.
     dose_doubts : list of str
         Why its noise says no dose, where that is not known.
+    electrons_per_count : float or None
+        What `estimate_gain` says of the middle of it, where the dose is not known and the noise tells it.
     offset : float or None
         What `suspected_offset` says of it, where the dose is not known.
     patch_size : int
@@ -73,6 +75,7 @@ class Survey:
     polarity_unknown: bool = False
     shown: float | None = None
     dose_doubts: list[str] = field(default_factory=list)
+    electrons_per_count: float | None = None
     offset: float | None = None
     patch_size: int = 0
     zoom: float = 1.0
@@ -121,6 +124,12 @@ class Image:
     number: int
     source: Source
     survey: Survey
+
+    @property
+    def stated_gain(self) -> float | None:
+        """Electrons that one unit of its pixels stands for, where the image says how many it has."""
+        electrons, survey = self.source.electrons_per_pixel, self.survey
+        return None if electrons is None else electrons / max(survey.mean - survey.dark, 1e-30)
 
     @property
     def spacing_nm(self) -> float | None:

@@ -90,6 +90,7 @@ def _described(image: Image) -> dict[str, Any]:
         "shape": list(survey.shape),
         "pixel_size_nm": None if nm is None else list(nm),
         "electrons_per_pixel": source.electrons_per_pixel,
+        "electrons_per_count": survey.electrons_per_count if image.stated_gain is None else image.stated_gain,
         "spacing": model.spacing,
         "spacing_nm": image.spacing_nm,
         "width": list(model.width),

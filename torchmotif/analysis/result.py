@@ -186,7 +186,8 @@ class MotifResult(Naming, Inside, Tables, Pictures):
         # How many there are in all images that were learnt together, so that each of them has the same families.
         known = np.array([number for number, _ in found.get("expected_counts") or ()])
         counts = known if len(known) == len(self.templates) else self.counts
-        return find_families(self.templates, counts, found.get("electrons_per_count"))
+        gain = found.get("electrons_per_count_of_patches", found.get("electrons_per_count"))
+        return find_families(self.templates, counts, gain)
 
     @cached_property
     def hierarchy(self) -> MotifHierarchy:

@@ -22,7 +22,7 @@ from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polar
 from torchmotif.columns.spacing import measured_spacing
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
-from torchmotif.noise import dose_doubts, suspected_offset
+from torchmotif.noise import gain_or_doubts, suspected_offset
 from torchmotif.noise.counted import middle_of
 
 __all__ = ["surveyed"]
@@ -58,7 +58,7 @@ def surveyed(
         for i, source in enumerate(sources)
     ]
     looks, reasons = engine.map(look, calls, "survey")
-    _share_doubts(looks, stacks)
+    _share_doses(looks, stacks)
     members = [left for one in sets.values() if (left := [i for i in one if i in looks])]
     together = [([sources[i] for i in one], [looks[i] for i in one], options, model) for one in members]
     measured, failed = engine.map(calibrated, together, "calibration")
@@ -136,7 +136,7 @@ def look(source: Source, options: dict[str, Any], known: dict[str, Any] | None =
         "polarity_unknown": told.unknown,
         "measured": told.spacing,
         "unmeasured": None if hidden is None else hidden.as_dict(),
-        "dose_doubts": _dose_doubts(source, hidden, dark=told.dark) if options["tells_dose"] else [],
+        **_told_by_noise(source, hidden, asked=options["tells_dose"] and not told.dark),
         "offset": None if told.dark or source.electrons_per_pixel is not None else _offset(sample),
         "tops": tops,
     }
@@ -192,13 +192,15 @@ def _without_dose(stacks: Sequence[list[int]]) -> set[int]:
     return {i for one in stacks for i in set(one) - {one[few] for few in _few(len(one))}}
 
 
-def _share_doubts(looks: dict[int, dict[str, Any]], stacks: Sequence[list[int]]) -> None:
-    """Let all frames of a stack have the doubts that any of them has."""
+def _share_doses(looks: dict[int, dict[str, Any]], stacks: Sequence[list[int]]) -> None:
+    """Let all frames of a stack have the doubts that any of them has, and one gain."""
     for one in stacks:
         there = [looks[i] for i in one if i in looks]
         doubts = sorted({doubt for look in there for doubt in look["dose_doubts"]})
+        gains = [gain for look in there if (gain := look.get("electrons_per_count")) is not None]
         for look in there:
             look["dose_doubts"] = doubts
+            look["electrons_per_count"] = float(np.median(gains)) if gains and not doubts else None
 
 
 def _polarities(
@@ -243,14 +245,16 @@ def _polarity(source: Source, hidden: Unmeasured | None, options: dict[str, Any]
         )
 
 
-def _dose_doubts(source: Source, hidden: Unmeasured | None, *, dark: bool) -> list[str]:
-    """Why the noise says no dose, where that is not known and an image of dark field could say it."""
-    box = middle_of(source.shape)
-    if dark or source.electrons_per_pixel is not None:
-        return []
-    part = source.read(box)
-    whole = hidden is None or not hidden.window(box).any()
-    return dose_doubts(part) if whole and np.isfinite(part).all() else []
+def _told_by_noise(source: Source, hidden: Unmeasured | None, *, asked: bool) -> dict[str, Any]:
+    """The gain, or why the noise tells none, where the dose is not known and an image of dark field could tell it."""
+    gain, doubts = None, []
+    if asked and source.electrons_per_pixel is None:
+        box = middle_of(source.shape)
+        part = source.read(box)
+        if (hidden is None or not hidden.window(box).any()) and np.isfinite(part).all():
+            gain, doubts = gain_or_doubts(part)
+    told = None if gain is None or doubts else gain.electrons_per_unit
+    return {"dose_doubts": doubts, "electrons_per_count": told}
 
 
 def _skewness(source: Source, look: dict[str, Any], model: ImageModel) -> float | None:

@@ -1,6 +1,6 @@
 """The physics of dose: counting statistics of detected electrons, and what they allow anyone to know."""
 
-from torchmotif.noise.counted import dose_doubts
+from torchmotif.noise.counted import dose_doubts, gain_or_doubts
 from torchmotif.noise.dose import apply_dose, detected_electrons, relative_dose_series, thin
 from torchmotif.noise.gain import Gain, estimate_gain
 from torchmotif.noise.likelihood import Oracle, class_templates, oracle, poisson_log_likelihood
@@ -16,6 +16,7 @@ __all__ = [
     "detected_electrons",
     "dose_doubts",
     "estimate_gain",
+    "gain_or_doubts",
     "inverse_anscombe",
     "moment_variance",
     "oracle",

@@ -8,7 +8,7 @@ from torchmotif._arrays import as_tensor, pixels_of
 from torchmotif.errors import InputError
 from torchmotif.noise.gain import Gain, estimate_gain
 
-__all__ = ["dose_doubts", "middle_of"]
+__all__ = ["dose_doubts", "gain_or_doubts", "middle_of"]
 
 # By how much a step of counts may differ from one electron, of it, and in standard errors: structure that is a few pixels wide makes
 # the gain of simulated MoSe2 with 700 electrons per pixel, 5 px apart, some 15 % less.
@@ -57,12 +57,9 @@ def dose_doubts(image: Any, gain: Gain | None = None) -> list[str]:
     >>> dose_doubts(scan), dose_doubts((scan[1:] + scan[:-1]) / 2) != []
     ([], True)
     """
-    values = as_tensor(pixels_of(image)).cpu().numpy()
     if gain is None:
-        try:
-            gain = estimate_gain(image)
-        except InputError as error:
-            return [str(error).removeprefix("image ").partition(";")[0]]
+        return gain_or_doubts(image)[1]
+    values = as_tensor(pixels_of(image)).cpu().numpy()
     levels = np.unique(values)
     least, most = ((values == end).mean() for end in levels[[0, -1]])
     found = [
@@ -89,6 +86,25 @@ def dose_doubts(image: Any, gain: Gain | None = None) -> list[str]:
             (least > _CLIPPED, f"its least values are clipped ({least:.1%} of the pixels are equal)"),
         ]
     return [reason for doubtful, reason in found if doubtful]
+
+
+def gain_or_doubts(image: Any) -> tuple[Gain | None, list[str]]:
+    """The gain of an image, None where none is told from its noise; and what `dose_doubts` says of it.
+
+    Parameters
+    ----------
+    image : Micrograph or array of shape (h, w)
+
+    Returns
+    -------
+    gain : Gain or None
+    doubts : list of str
+    """
+    try:
+        gain = estimate_gain(image)
+    except InputError as error:
+        return None, [str(error).removeprefix("image ").partition(";")[0]]
+    return gain, dose_doubts(image, gain)
 
 
 def _are_even(levels: np.ndarray) -> bool:

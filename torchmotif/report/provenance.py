@@ -41,7 +41,10 @@ def dose_statement(result: "Shown") -> list[str]:
     finite = pixels[np.isfinite(pixels)]
     mean = (float(finite.mean()) - min(float(finite.min()), 0.0)) * gain if finite.size else 0.0
     known = result.image.electrons_per_pixel is not None
-    source = "as was given with the image" if known else "as estimated from the noise of the patches"
+    # The noise of patches holds what columns of one motif differ by, such as thickness.
+    patches = gain == found.get("electrons_per_count_of_patches", gain)
+    noise = f"as estimated from the noise of the {'patches, too low where columns of one motif vary' if patches else 'image'}"
+    source = "as was given with the image" if known else noise
     said = [
         f"{_rounded(mean)} detected electrons per pixel on average, {source} (one count is {gain:.3g} electrons)."
     ]
