@@ -1,6 +1,6 @@
 """The mixture of occupations of one sublattice: intensities with their errors, expected means, unknown shares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class Fitted:
     probabilities: Floats  # (n, k + 1)
     scatter: Floats  # (k,): standard deviation of a column of each occupation, by its noise at that level and beyond it
     excess: Floats  # (k, k): covariance of the numbers of columns beyond that of independent columns
+    reach: float  # width of the intensities that what is none of them may have
+
+    def only(self, rows: NDArray[np.bool_]) -> "Fitted":
+        """The same mixture of some of the columns."""
+        return replace(self, probabilities=self.probabilities[rows])
 
 
 def fit_mixture(
@@ -99,7 +104,7 @@ def fit_mixture(
     some = learnt if learnt.any() else np.ones(n, bool)
     usual = np.median(noise_at(means, intensities[some], errors[some], slope), axis=0)
     scatter = np.sqrt(usual + _wider(spread, means, float(levels.expected[0])) ** 2)
-    return Fitted(means, shares, probabilities, scatter, _excess(probabilities[learnt], shares))
+    return Fitted(means, shares, probabilities, scatter, _excess(probabilities[learnt], shares), float(reach))
 
 
 def main_level(intensities: Floats, errors: Floats) -> float:

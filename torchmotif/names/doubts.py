@@ -1,13 +1,13 @@
 """Doubts: what is said of examples that are unlike their kind, of kinds that are too near, and of kinds without a column."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torchmotif.names.names import COMPETES
 
-__all__ = ["of_contrast", "of_examples", "of_numbers"]
+__all__ = ["of_contrast", "of_examples", "of_numbers", "of_thickness"]
 
 Floats = NDArray[np.float64]
 
@@ -100,3 +100,24 @@ def of_numbers(kinds: Sequence[str], counts: NDArray[np.int64], own: NDArray[np.
         for k in np.flatnonzero(counts <= own).tolist()
         for s in ["" if own[k] == 1 else "s"]
     ]
+
+
+def of_thickness(counts: Mapping[str, int]) -> str:
+    """Say which names stand for the thickness of the specimen rather than for other atoms.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Columns of each name that are the host by what surrounds them; of "", columns without a name.
+
+    Returns
+    -------
+    str
+    """
+    parts = [f"{n:,} {name}" for name, n in counts.items() if name]
+    parts += [f"{n:,} columns without a name" for name, n in counts.items() if not name]
+    return (
+        f"names: {', '.join(parts)} are as bright as the columns around them: intensities change from column to column as the "
+        "thickness of a specimen does, which is far likelier here than other or missing atoms; take them for the host, or crop the "
+        "image to a part of one thickness"
+    )

@@ -11,7 +11,9 @@ from torchmotif._checks import real_number
 from torchmotif.errors import CompositionError, InputError
 from torchmotif.lattice import SiteTable
 from torchmotif.names._mixture import Levels, fit_mixture, main_level
+from torchmotif.names._thickness import hosts_of_other_thickness
 from torchmotif.names.alike import Alike, formulas_alike
+from torchmotif.names.doubts import of_thickness
 from torchmotif.names.formula import Composition, Dopants, stack_name, stack_of
 from torchmotif.names.hosts import TOLERANCE, Hosts, find_hosts
 from torchmotif.names.names import CLEAR, Names, likeliest
@@ -40,6 +42,7 @@ class _Measured:
         np.int64
     ]  # -1 between the sites, -2 where no lattice is known, or what is there may be noise
     counted: NDArray[np.bool_]  # not cut off at the image's border
+    positions: Floats
     slope: float
 
 
@@ -155,6 +158,7 @@ def _measured(image: Any, columns: Any, sites: SiteTable) -> _Measured:
         np.concatenate([np.where(good, errors, typical), np.where(usable, error_of_empty, typical)]),
         np.concatenate([np.where(good, site, -2), np.where(usable, sites.sublattice[empty], -2)]),
         np.concatenate([good & ~rim, usable]),
+        np.concatenate([positions, place]).astype(np.float64),
         slope,
     )
 
@@ -199,6 +203,7 @@ def _named(
     best, second = np.full(n, -1), np.full(n, -1)
     first, then = np.zeros(n), np.zeros(n)
     tally = Tally(composition)
+    thin = np.zeros(n, bool)  # taken for something else because of their thickness
     unseen: dict[str, None] = {}
     places = [*hosts.stacks, -1]
     for one in places:
@@ -216,6 +221,15 @@ def _named(
         for option in options:
             kinds.setdefault(option.name, option)
         numbers = [*(list(kinds).index(option.name) for option in options), -1]
+        if one >= 0:
+            rows = here[learnt]
+            thin[rows] = hosts_of_other_thickness(
+                measured.positions[rows],
+                measured.intensities[rows],
+                measured.errors[rows],
+                fitted.only(learnt),
+                measured.slope,
+            )
         names, chosen = likeliest(fitted.probabilities, numbers)
         best[here], second[here] = names.T
         first[here], then[here] = chosen.T
@@ -235,8 +249,13 @@ def _named(
         "table": tally.rows(),
         "composition_at_percent": tally.at_percent(),
     }
-    unnamed = float((best[:n_columns] < 0).mean()) if n_columns else 0.0
+    unnamed = float(((best < 0) & ~thin)[:n_columns].mean()) if n_columns else 0.0
     record["warnings"] = _warnings(hosts, composition, tally, unnamed)
+    if thin.any():
+        record["varying"] = {
+            [*kinds, ""][k]: int((best[thin] == k).sum()) for k in np.unique(best[thin]).tolist()
+        }
+        record["warnings"].append(of_thickness(record["varying"]))
     if unseen:
         record["warnings"].append(
             f"names: {', '.join(unseen)} are not looked for: such columns are less than {CLEAR:.0f} standard errors of a column "

@@ -44,7 +44,7 @@ class Names:
     record : dict
         How they were given: `by`, "composition" or "examples"; `atoms`, those of each kind, or None; `table`, columns and what
         tells each kind; of a composition `formula`, `dopants`, `gamma`, `hosts`, `alike`, formulas that fit as well, and
-        `composition_at_percent`; `warnings`; `notes`.
+        `composition_at_percent`, `varying`, how many of each name are the host of another thickness; `warnings`; `notes`.
     """
 
     kinds: list[str]
