@@ -8,16 +8,18 @@ import sys
 import time
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import torchmotif as tm
 from torchmotif.analysis import MotifResult
 from torchmotif.cli import app
-from torchmotif.cli.common import _KEYWORDS, load
+from torchmotif.cli.common import _KEYWORDS, _running, in_options, load
 from torchmotif.cli.replay import replayed
 
 
@@ -342,19 +344,52 @@ def test_names_are_replayed_and_those_that_are_given_win(tmp_path: Path) -> None
         "MoSe2",
         "--dopants",
         "W:Mo,S",
+        "--columns",
+        "Mo,Se2",
         "--report",
     )
     assert named.exit_code == 0, named.output
     again = run("analyze", "--out", b, "--config", a)
     assert again.exit_code == 0, again.output
     assert (a / "names.csv").read_bytes() == (b / "names.csv").read_bytes()
-    assert "identify('MoSe2', dopants={'W': 'Mo', 'S': None})" in html.unescape(
+    assert "(errors of counting alone)" in named.stdout
+    assert "identify('MoSe2', dopants={'W': 'Mo', 'S': None}, columns=['Mo', 'Se2'])" in html.unescape(
         (a / "report.html").read_text()
     )
     other = run("analyze", "--out", c, "--config", a, "--composition", "MoSe2")
     assert other.exit_code == 0, other.output
     by = [json.loads((folder / "run.json").read_text())["named_by"] for folder in (b, c)]
-    assert by == [{"composition": "MoSe2", "dopants": {"W": "Mo", "S": None}}, {"composition": "MoSe2"}]
+    first = {"composition": "MoSe2", "dopants": {"W": "Mo", "S": None}, "columns": ["Mo", "Se2"]}
+    assert by == [first, {"composition": "MoSe2"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--columns", "Mo,Se2"], "--dopants, --gamma and --columns need --composition"),
+        (["--composition", "MoSe2", "--columns", "Mo,W"], "--columns must be of the elements of MoSe2"),
+        (["--composition", "MoSe2", "--columns", "mo"], "--columns must"),
+    ],
+    ids=["alone", "foreign", "no atoms"],
+)
+def test_columns_that_cannot_be_are_refused_before_the_work(
+    scan: Path, tmp_path: Path, arguments: list[object], message: str
+) -> None:
+    done = run("analyze", scan, "--out", tmp_path / "out", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("command", ["analyze", "batch"])
+def test_the_remedy_of_names_is_told_as_an_option(command: str) -> None:
+    token = _running.set(SimpleNamespace(command=get_command(app).commands[command]))  # type: ignore[attr-defined]
+    try:
+        said = in_options("fit hardly worse; name those that there are with columns=...")
+        assert said.endswith("name those that there are with --columns ...")
+        plain = "columns were taken to be dark, and the image looks as if they were bright"
+        assert in_options(plain) == plain
+    finally:
+        _running.reset(token)
 
 
 def test_examples_are_replayed(tmp_path: Path) -> None:

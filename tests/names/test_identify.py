@@ -16,7 +16,7 @@ from torchmotif.names import Names, identify_columns
 from torchmotif.names._mixture import Levels, fit_mixture
 from torchmotif.names.alike import formulas_alike
 from torchmotif.names.formula import Composition
-from torchmotif.names.hosts import find_hosts
+from torchmotif.names.hosts import _rivals, find_hosts
 
 
 def truth_of(specimen: Any, result: tm.MotifResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -311,6 +311,26 @@ def test_an_image_that_does_not_fit_is_said_and_the_others_are_named(
     assert "V_S" in first.counts
     assert not second.counts
     assert any("does not fit" in one for one in second.warnings)
+
+
+def test_other_matches_are_said_once_and_no_atoms_twice() -> None:
+    stacks = [{"Sr": 1}, {"Nb": 1}, {"Nb": 1, "O": 1}]
+    chosen, *others = (np.array(one) for one in ([0, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 1], [2, 2, 0]))
+    assert _rivals(stacks, chosen, others) == ["Nb, Sr", "NbO, Sr"]
+    assert _rivals(stacks, chosen, [np.array([0, 0, 1])]) == ["the same on other sublattices"]
+
+
+def test_names_have_the_colour_of_the_motif_that_they_are_most_of(identified: tm.MotifResult) -> None:
+    looks, called = identified.looks, identified.motif_names
+    assert looks is not None
+    assert called is not None
+    assert list(looks) == list(identified.names.counts)  # type: ignore[union-attr]
+    assert len(set(looks.values())) == len(looks)
+    for name, motif in looks.items():
+        if name in called:
+            assert motif == called.index(name)
+        else:
+            assert motif >= identified.n_motifs
 
 
 def test_atoms_come_from_the_names(identified: tm.MotifResult) -> None:

@@ -25,6 +25,7 @@ from torchmotif.cli.common import (
 )
 from torchmotif.cli.options import (
     ColumnPolarity,
+    ColumnStacks,
     Composition,
     DatasetName,
     Device,
@@ -106,6 +107,7 @@ def analyze(
     composition: Composition = None,
     dopants: Dopants = None,
     gamma: Gamma = None,
+    columns: ColumnStacks = None,
     examples: Examples = None,
     seed: Seed = 0,
     device: Device = None,
@@ -159,6 +161,7 @@ def analyze(
             "composition": composition,
             "dopants": dopants,
             "gamma": gamma,
+            "columns": columns,
             "examples": examples,
         }
         changed = None
@@ -219,7 +222,7 @@ def demo(
         drawn = specimen.draw(dose, torch.Generator().manual_seed(seed))
         micrograph = drawn.replace(drawn.data, title="Simulated MoSe2 with selenium vacancies")
         result = _analyze(micrograph, {"random_state": seed, "device": device})
-        result = named(result, "MoSe2", None, None, None)
+        result = named(result, "MoSe2")
         result.record["input"]["python"] = (
             f"specimen = tm.datasets.mose2((512, 512), vacancy_rate=0.06, random_state={seed})\n"
             f"scan = specimen.draw({dose}, torch.Generator().manual_seed({seed}))"

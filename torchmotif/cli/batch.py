@@ -21,6 +21,7 @@ from torchmotif.cli.common import (
 )
 from torchmotif.cli.options import (
     ColumnPolarity,
+    ColumnStacks,
     Composition,
     DatasetName,
     Device,
@@ -83,6 +84,7 @@ def batch(
     composition: Composition = None,
     dopants: Dopants = None,
     gamma: Gamma = None,
+    columns: ColumnStacks = None,
     examples: Examples = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core or GPU.")] = None,
     scheduler: Annotated[
@@ -110,7 +112,7 @@ def batch(
     with failing_clearly():
         from torchmotif.field import batch as run
 
-        check_names(composition, dopants, examples, gamma)
+        check_names(composition, dopants, examples, gamma, columns)
         result = _analyzed(
             run,
             files,
@@ -137,11 +139,7 @@ def batch(
             device=device,
             restart=restart,
         )
-        if composition is not None or examples is not None:
-            from torchmotif.analysis.batches import write_tables
-
-            result = named(result, composition, dopants, examples, gamma)
-            write_tables(result, out)
+        result = named(result, composition, dopants, examples, gamma, columns)
         _report(result, out)
     if result.record["failures"]:
         raise typer.Exit(_SOME_FAILED)

@@ -87,7 +87,12 @@ class Command(TyperCommand):
 
 
 def named(
-    result: Any, composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
+    result: Any,
+    composition: str | None = None,
+    dopants: str | None = None,
+    examples: Path | None = None,
+    gamma: float | None = None,
+    columns: str | None = None,
 ) -> Any:
     """The result with names of its columns, where they are asked for; a formula that does not fit gives none, and a warning.
 
@@ -97,6 +102,7 @@ def named(
         "composition": composition,
         "dopants": _dopants(dopants) or None,
         "gamma": gamma,
+        "columns": _stacks(columns),
         "examples": None if examples is None else str(examples),
     }
     result.record["named_by"] = {name: value for name, value in by.items() if value is not None}
@@ -105,27 +111,32 @@ def named(
     if composition is None:
         return result
     try:
-        return result.identify(composition, dopants=_dopants(dopants), gamma=gamma)
+        return result.identify(composition, dopants=_dopants(dopants), gamma=gamma, columns=_stacks(columns))
     except CompositionError as error:
         result.record.setdefault("warnings", []).append(f"composition: {error}")
         return result
 
 
 def check_names(
-    composition: str | None, dopants: str | None, examples: Path | None, gamma: float | None
+    composition: str | None = None,
+    dopants: str | None = None,
+    examples: Path | None = None,
+    gamma: float | None = None,
+    columns: str | None = None,
 ) -> None:
     """Refuse names that cannot be given before the work is done rather than after."""
     from torchmotif.names import read_examples
     from torchmotif.names.formula import Composition as Formula
+    from torchmotif.names.identify import check_stacks
 
     if composition is not None and examples is not None:
         raise InputError("--composition and --examples each give the columns names: choose one")
-    if composition is None and (dopants is not None or gamma is not None):
-        raise InputError("--dopants and --gamma need --composition, the formula of the specimen")
+    if composition is None and any(one is not None for one in (dopants, gamma, columns)):
+        raise InputError("--dopants, --gamma and --columns need --composition, the formula of the specimen")
     if gamma is not None:
         real_number("--gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
     if composition is not None:
-        Formula.parse(composition, _dopants(dopants))
+        check_stacks(_stacks(columns), Formula.parse(composition, _dopants(dopants)))
     if examples is not None:
         read_examples(examples)
 
@@ -134,6 +145,11 @@ def _dopants(text: str | None) -> dict[str, str | None]:
     """Elements of "W,Se" or "W:Mo", and the element whose place each takes."""
     parts = (part.strip().partition(":") for part in (text or "").split(",") if part.strip())
     return {element: host or None for element, _, host in parts}
+
+
+def _stacks(text: str | None) -> list[str] | None:
+    """Columns of "Sr,TiO,O", None where none are given."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
 
 
 def typed(name: str) -> bool:
@@ -148,6 +164,7 @@ _KEYWORDS = {
     "seed": "random_state",
     "out": "(?:out|store)",
     "pixel_size": "pixel_size(?:_nm)?",
+    "columns": "columns(?:(?==)|(?= must (?:be of|hold)))",  # else they are those of an image
 }
 
 

@@ -8,6 +8,7 @@ import typer
 
 __all__ = [
     "ColumnPolarity",
+    "ColumnStacks",
     "Composition",
     "DatasetName",
     "Device",
@@ -67,6 +68,13 @@ Dopants = Annotated[
     str | None,
     typer.Option(
         help="Foreign elements that may be there, such as W or W,Se; W:Mo says whose place W takes."
+    ),
+]
+ColumnStacks = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        help="The columns along the beam that there are, where the formula does not tell: Sr,TiO,O.",
     ),
 ]
 Examples = Annotated[

@@ -9,7 +9,7 @@ from torchmotif.errors import InputError, ReadError
 
 __all__ = ["NAMING", "Replay", "replayed"]
 
-NAMING = ("composition", "dopants", "gamma", "examples")  # options that give columns names
+NAMING = ("composition", "dopants", "gamma", "columns", "examples")  # options that give columns names
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def replayed(config: Path) -> Replay:
         if "dopants" in names:
             hosts = dict(names["dopants"]).items()
             names["dopants"] = ",".join(f"{dopant}:{host}" if host else dopant for dopant, host in hosts)
+        if "columns" in names:
+            names["columns"] = ",".join(names["columns"])
         if "examples" in names:
             names["examples"] = Path(names["examples"])
     except (OSError, ReadError, ValueError, KeyError, TypeError) as error:

@@ -88,7 +88,7 @@ def _tell_names(result: "MotifResult") -> None:
     parts = result.names.composition.itertuples()
     said = ", ".join(f"{one.element} {one.at_percent:.2f} ± {one.error:.2f}" for one in parts)
     if said:
-        typer.echo(f"  atomic per cent: {said}")
+        typer.echo(f"  atomic per cent: {said} (errors of counting alone)")
     for note in result.names.notes:
         typer.echo(f"  {note}")
 

@@ -61,7 +61,7 @@ class Hosts:
         Squared deviations from Z^gamma, and of gamma from its usual value, in units of their expected size; more where an element
         is not seen. Above 4 the formula fits badly.
     rivals : list of str
-        Other ways to match them that are hardly worse, in words.
+        Other ways to match them that are hardly worse, in words, each once.
     unseen : list of str
         Elements of the formula none of whose columns are seen.
     fitted : bool
@@ -145,12 +145,12 @@ def find_hosts(
     found = {s: stacks[k] for one, k in zip(members, match[best], strict=True) for s in one}
     found |= _followers(brightness, found, stacks, Scattering(mean, spread))
     order = np.argsort(score.min(axis=1), kind="stable")
-    rivals = [_in_words(stacks, match[i]) for i in order[1:4] if score[i].min() < score[best].min() + _RIVAL]
+    near = [match[i] for i in order[1:4] if score[i].min() < score[best].min() + _RIVAL]
     return Hosts(
         found,
         Scattering(mean, spread),
         float(score[best, at]),
-        rivals,
+        _rivals(stacks, match[best], near),
         [element for element, missing in zip(_heads(composition), unseen[best], strict=True) if missing],
         gamma is None,
     )
@@ -248,6 +248,22 @@ def _in_words(stacks: list[dict[str, int]], match: NDArray[np.int64]) -> str:
     return ", ".join(stack_name(stacks[k]) for k in match)
 
 
+def _rivals(
+    stacks: list[dict[str, int]], chosen: NDArray[np.int64], others: list[NDArray[np.int64]]
+) -> list[str]:
+    """Other matches in words: each column of atoms once, since several sublattices may have it."""
+
+    def said(match: NDArray[np.int64]) -> str:
+        return ", ".join(dict.fromkeys(stack_name(stacks[k]) for k in match))
+
+    words = dict.fromkeys(said(one) for one in others)
+    own = said(chosen)
+    return [
+        *(one for one in words if one != own),
+        *(["the same on other sublattices"] if own in words else []),
+    ]
+
+
 def _refusal(
     composition: Composition,
     level: NDArray[np.float64],
@@ -268,4 +284,4 @@ def _refusal(
         expected = Scattering(float(grid[at]), 0.0).of([stacks[k] for k in match[best]])
         would = " : ".join(f"{expected[k] / expected.max():.2f}" for k in order)
         return f"{said}, and {_in_words(stacks, match[best][order])} would be {would} at the most likely Z^{grid[at]:.2f}; check the composition, or give gamma"
-    return f"{said}, with {sites} of the sites, which no columns of this formula are; check the composition, or name the columns with columns=[...]"
+    return f"{said}, with {sites} of the sites, which no columns of this formula are; check the composition, or name those that there are with columns=..."

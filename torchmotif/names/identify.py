@@ -20,7 +20,7 @@ from torchmotif.names.names import CLEAR, Names, likeliest
 from torchmotif.names.occupations import Occupation, between, on_site
 from torchmotif.names.tally import Tally
 
-__all__ = ["identify_columns"]
+__all__ = ["check_stacks", "identify_columns"]
 
 Floats = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ def identify_columns(
     parsed = Composition.parse(composition, dopants)
     if gamma is not None:
         gamma = real_number("gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
-    given = _given(stacks, parsed)
+    given = check_stacks(stacks, parsed)
     measured = _measured(image, columns, sites)
     brightness, counts = _levels(measured)
     if not brightness:
@@ -114,7 +114,8 @@ def identify_columns(
     return names
 
 
-def _given(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
+def check_stacks(stacks: "list[str] | None", composition: Composition) -> "list[dict[str, int]] | None":
+    """The atoms of columns that are given by name, None for none; an InputError says that the formula does not have them."""
     if stacks is None:
         return None
     found = [stack_of(one) for one in stacks]
@@ -340,7 +341,7 @@ def _warnings(hosts: Hosts, composition: Composition, tally: Tally, unnamed: flo
         here = ", ".join({stack_name(one): None for one in hosts.stacks.values()})
         said.append(
             f"names: the columns of {text} were taken for {here}, and {' or '.join(hosts.rivals)} fit hardly worse; "
-            "name the columns with columns=[...]"
+            "name those that there are with columns=..."
         )
     if hosts.unseen:
         said.append(
