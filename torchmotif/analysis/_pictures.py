@@ -27,6 +27,7 @@ class Pictures:
     columns: "Columns"
     templates: np.ndarray
     names: "Names | None"
+    labels: np.ndarray
 
     if TYPE_CHECKING:
 
@@ -68,7 +69,7 @@ class Pictures:
             "positions": positions,
             "labels": labels,
             "spacing": self.columns.spacing,
-            "names": None if self.names is None else list(self.names.counts),
+            "names": None if self.looks is None else {look: name for name, look in self.looks.items()},
             "pixel_size_nm": self.image.pixel_size_nm,
         }
 
@@ -82,6 +83,11 @@ class Pictures:
             "pixel_size_nm": self.image.pixel_size_nm,
         }
 
+    @property
+    def looks(self) -> dict[str, int] | None:
+        """The motif whose colour, marker and hatching each name has in all pictures, None without names; `torchmotif.plot` takes it."""
+        return None if self.names is None else self.names.looks(self.labels, self.n_motifs)
+
     def _motifs_drawn(self) -> dict[str, Any]:
         nm = self.image.pixel_size_nm
         return {
@@ -93,11 +99,10 @@ class Pictures:
         }
 
     def _marked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places and groups of what a map shows: columns by motif; or columns and empty sites by name, the most frequent 0."""
-        if self.names is None:
+        """Places and groups of what a map shows: columns by motif; or columns and empty sites by the looks of their names."""
+        if self.names is None or self.looks is None:
             return self.columns.positions, self.groups
-        rank = {name: k for k, name in enumerate(self.names.counts)}
-        order = np.array([*(rank.get(name, -1) for name in self.names.kinds), -1])
+        order = np.array([*(self.looks.get(name, -1) for name in self.names.kinds), -1])
         places = np.concatenate([self.columns.positions, self.names.empty_positions])
         return places, order[np.concatenate([self.names.columns, self.names.empty])]
 

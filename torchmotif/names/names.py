@@ -140,8 +140,34 @@ class Names:
         best = counts.argmax(axis=1).tolist()
         return [(words[k] if t else None, float(s)) for k, s, t in zip(best, share, total, strict=True)]
 
+    def looks(self, labels: NDArray[np.int64], n_motifs: int) -> dict[str, int]:
+        """The motif whose colour, marker and hatching each name has in pictures, beyond the last one for names that no motif has.
+
+        Parameters
+        ----------
+        labels, n_motifs
+            As for `of_motifs`.
+
+        Returns
+        -------
+        dict of str to int
+            Of the names that are there, the most frequent first.
+        """
+        found: dict[str, int] = {}
+        motifs = np.argsort(-np.bincount(labels[labels >= 0], minlength=n_motifs), kind="stable")
+        called = self.of_motifs(labels, n_motifs)
+        for motif in motifs.tolist():
+            name = called[motif][0]
+            if name is not None:
+                found.setdefault(name, motif)
+        rest = [name for name in self.counts if name not in found]
+        found |= {name: n_motifs + place for place, name in enumerate(rest)}
+        return {name: found[name] for name in self.counts}
+
     def table(self) -> "pd.DataFrame":
         """One row for each name: columns and empty sites that have it, the expected number with its standard error, and what tells it.
+
+        Columns that the image's border cuts off are not counted. Errors are of counting alone, as those of `composition`.
 
         Returns
         -------
@@ -155,7 +181,11 @@ class Names:
 
     @property
     def composition(self) -> "pd.DataFrame":
-        """Atomic per cent of each element with its standard error; empty where names came from examples."""
+        """Atomic per cent of each element with the standard error of counting; empty where names came from examples.
+
+        The error holds how many columns there are and how well single ones tell their name. What it does not hold: that intensities may
+        not go with Z^gamma, that thickness or dirt passes for atoms, and that of two near names the other may be meant; see `warnings`.
+        """
         import pandas as pd
 
         found = self.record.get("composition_at_percent", {})

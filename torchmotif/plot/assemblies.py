@@ -1,5 +1,6 @@
 """Assemblies of motifs: the atlas of the frequent ones, and the graph of their growth."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def atlas(
     n: int = 24,
     least_size: int = 2,
     numbered: bool = False,
+    looks: Mapping[str, int] | None = None,
     figure: "Figure | SubFigure | None" = None,
 ) -> "list[Axes]":
     """The most frequent assemblies, each drawn where it first occurs, with its count, z-score and energy.
@@ -42,6 +44,8 @@ def atlas(
         Smallest assemblies to show.
     numbered : bool
         Whether they are numbered from 1.
+    looks : mapping of str to int, optional
+        The motif whose colour each name has, `MotifResult.looks`; by default names have colours in the order of the alphabet.
     figure : matplotlib Figure or SubFigure, optional
         Where to draw; by default a new figure.
 
@@ -55,7 +59,7 @@ def atlas(
     InputError
         If there is no assembly of that size.
     """
-    drawn = groups_drawn(hierarchy, statistics, n=n, least_size=least_size, numbered=numbered)
+    drawn = groups_drawn(hierarchy, statistics, n=n, least_size=least_size, numbered=numbered, looks=looks)
     if figure is None:
         rows, columns = drawn["grid"]
         figure = new_figure(1.5 * columns, 2.2 * rows + 0.5)
@@ -69,6 +73,7 @@ def groups_drawn(
     n: int,
     least_size: int = 2,
     numbered: bool = False,
+    looks: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What the atlas draws, as arguments of `draw_groups`."""
     graph = hierarchy.graph_
@@ -77,7 +82,7 @@ def groups_drawn(
         raise InputError(f"hierarchy has no assemblies of {least_size} motifs or more; fit a larger max_size")
     table = statistics.table[statistics.table["count"] > 0]
     columns = max(n // len(sizes), 1)
-    styles, outlines = label_styles(graph.label_names), _outlines(graph)
+    styles, outlines = label_styles(graph.label_names, looks), _outlines(graph)
     closed = np.array(list(outlines), np.int64)
     steps = graph.positions[graph.edges[:, 0]] - graph.positions[graph.edges[:, 1]]
     usual = float(np.median(np.linalg.norm(steps, axis=1)))

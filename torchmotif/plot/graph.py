@@ -1,6 +1,6 @@
 """The cells of all columns, coloured by motif, by unit of a composition, or by inclusion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def cells(
     kinds: Any = None,
     *,
     names: Any = None,
+    looks: Mapping[str, int] | None = None,
     image: Any = None,
     pixel_size_nm: float | None = None,
     alpha: float = 0.75,
@@ -40,6 +41,8 @@ def cells(
         Kind of each column, -1 for a grey one; by default its label, in the colour of that motif.
     names : sequence of str, optional
         Names of the kinds for the legend.
+    looks : mapping of str to int, optional
+        As for `atlas`, where kinds are labels.
     image : Micrograph or array of shape (h, w), optional
     pixel_size_nm : float, optional
         For the scale bar; by default that of the micrograph, pixels where neither is known.
@@ -63,7 +66,7 @@ def cells(
     styles = None
     if kinds is None:
         kinds, names = graph.label_index, [str(name) for name in graph.label_names]
-        styles = label_styles(graph.label_names)
+        styles = label_styles(graph.label_names, looks)
     kinds = np.asarray(kinds)
     if kinds.shape != (len(graph),):
         raise InputError(

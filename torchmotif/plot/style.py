@@ -1,6 +1,6 @@
 """How a motif looks, in every picture and on every page: its colour, its marker, the hatching of its cells."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 __all__ = ["AT_RIM", "OTHER", "Style", "label_styles", "motif_style"]
@@ -47,12 +47,14 @@ def motif_style(motif: int) -> Style:
     return Style(_COLOURS[motif % len(_COLOURS)], _MARKERS[again], _HATCHES[again])
 
 
-def label_styles(names: Iterable[Any]) -> list[Style]:
-    """Looks of labels: of the motifs they number, else of their place among the names.
+def label_styles(names: Iterable[Any], looks: Mapping[str, int] | None = None) -> list[Style]:
+    """Looks of labels: of the motifs they number or that `looks` gives, else of their place among the names.
 
     Parameters
     ----------
     names : int or str, several
+    looks : mapping of str to int, optional
+        The motif whose look each name has, as of `MotifResult.looks`; names that are not in it look as what is in no motif.
 
     Returns
     -------
@@ -66,6 +68,8 @@ def label_styles(names: Iterable[Any]) -> list[Style]:
     ['#E69F00', '#56B4E9']
     """
     names = list(names)
+    if looks is not None:
+        return [motif_style(looks.get(str(name), -1)) for name in names]
     try:
         return [motif_style(int(name)) for name in names]
     except ValueError:

@@ -73,7 +73,7 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
         ],
         "rows": _rows(chosen.table, crystal),
         "inclusions": _inclusions(hierarchy, crystal),
-        **_pictures(hierarchy, statistics, chosen),
+        **_pictures(hierarchy, statistics, chosen, result.looks),
     }
 
 
@@ -117,7 +117,10 @@ def _chosen(table: "pd.DataFrame", crystal: set[Any]) -> "pd.DataFrame":
 
 
 def _pictures(
-    hierarchy: MotifHierarchy, statistics: AssemblyStatistics, chosen: AssemblyStatistics
+    hierarchy: MotifHierarchy,
+    statistics: AssemblyStatistics,
+    chosen: AssemblyStatistics,
+    looks: dict[str, int] | None,
 ) -> dict[str, Any]:
     if len(hierarchy.levels_) < 2:
         return {}
@@ -128,7 +131,7 @@ def _pictures(
             "atlas",
             "Assemblies, with count, z-score and energy",
             legend_in=legend,
-            **groups_drawn(hierarchy, chosen, n=columns * sizes, numbered=True),
+            **groups_drawn(hierarchy, chosen, n=columns * sizes, numbered=True, looks=looks),
         ),
         "growth": inline_svg(
             "growth", "Energies of assemblies against their size", **growth_drawn(hierarchy, statistics)

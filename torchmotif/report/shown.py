@@ -49,6 +49,8 @@ class Shown(Protocol):
     @property
     def motif_names(self) -> list[str | None] | None: ...  # noqa: D102
     @property
+    def looks(self) -> dict[str, int] | None: ...  # noqa: D102
+    @property
     def sites(self) -> SiteTable: ...  # noqa: D102
     @property
     def families(self) -> list[Family]: ...  # noqa: D102
