@@ -147,6 +147,10 @@ def test_known_directions_lose_nothing_and_weak_ones_all() -> None:
     [
         ({}, "0 | 1 2: d' 3.2, 12.5% on the smaller side, evidence 40, down to 0.25 of this dose"),
         (
+            {"least_relative_dose": 3e-5},
+            "0 | 1 2: d' 3.2, 12.5% on the smaller side, evidence 40, even at 0.001 of this dose",
+        ),
+        (
             {"resolved": False, "least_relative_dose": 2.0, "motifs": ((1,), (1,))},
             (
                 "1, perhaps two motifs: d' 3.2, 12.5% on the smaller side, not resolvable here: "

@@ -31,6 +31,8 @@ Motifs = tuple[tuple[int, ...], tuple[int, ...]]  # on either side of a split
 FEWEST = 5  # columns of a motif
 _ENOUGH = 50  # columns that are no accident, be they ever so rare
 QUANTILES = 0.1587, 0.5, 0.8413  # a standard deviation of a Gaussian below its mean, its mean, and one above
+# Of the dose, below which no number is said: it is extrapolated from columns that are found now, and benchmarks go down to 1/100.
+LEAST_DOSE = 1 / 1000
 _BRIGHTEST = 4.0  # times as bright, at most
 
 
@@ -75,7 +77,8 @@ class Resolution:
         known = f"{sides}: d' {self.detectability:.1f}, {self.share:.1%} on the smaller side"
         dose = f"{self.least_relative_dose:.2g}"
         if self.resolved:
-            return f"{known}, evidence {self.evidence:.0f}, down to {dose} of this dose"
+            told = f"down to {dose}" if self.least_relative_dose >= LEAST_DOSE else f"even at {LEAST_DOSE:g}"
+            return f"{known}, evidence {self.evidence:.0f}, {told} of this dose"
         needs = [f"about {round(self.least_columns, -2):,.0f} columns"] * math.isfinite(self.least_columns)
         needs += [f"{dose} times this dose"] * math.isfinite(self.least_relative_dose)
         return f"{known}, not resolvable here: needs {' or '.join(needs) or 'another kind of image'}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchmotif.motifs.detectability import LEAST_DOSE
 from torchmotif.plot import motif_style
 from torchmotif.report.groups import brightness, fences, motif_title
 from torchmotif.report.pixels import grey, picture
@@ -154,7 +155,7 @@ def resolvable(result: "Shown", motif: int, *, known_dose: bool = True) -> dict[
     if not hardest.get("resolved", True):
         return {"answer": "no", "reason": f"{reason}; {_needs(hardest)}.{hidden}"}
     if known_dose and dose is not None and 0 < dose <= 1:
-        reason += f"; told apart down to {_fraction(dose)} of this dose"
+        reason += f"; told apart {_down_to(dose)}"
     return {"answer": "yes" if distance >= _CLEAR else "only in numbers", "reason": f"{reason}.{hidden}"}
 
 
@@ -178,5 +179,8 @@ def _motifs(numbers: Sequence[int]) -> str:
     return f"motifs {', '.join(names[:-1])} and {names[-1]}"
 
 
-def _fraction(dose: float) -> str:
-    return f"1/{1 / dose:.0f}" if dose < 0.7 else f"{dose:.0%}"
+def _down_to(dose: float) -> str:
+    """How far the dose may fall, in words."""
+    if dose < LEAST_DOSE:
+        return f"even at 1/{1 / LEAST_DOSE:.0f} of this dose, where columns are still found"
+    return f"down to {f'1/{1 / dose:.0f}' if dose < 0.7 else f'{dose:.0%}'} of this dose"
