@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import torchmotif as tm
 from torchmotif.analysis import survey
+from torchmotif.analysis.batches import _motif_names
 from torchmotif.cli import app
 from torchmotif.errors import InputError
 
@@ -174,3 +175,23 @@ def test_a_stack_is_learnt_together_and_followed(tmp_path: Path) -> None:
     assert (followed.lengths == 3).mean() > 0.75
     counts = followed.transitions(result.n_motifs)[:-1, :-1]
     assert np.trace(counts) > 0.95 * counts.sum()
+
+
+def test_the_page_and_the_tables_have_names_and_the_composition_of_each_file(
+    files: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    result = tm.field.batch(str(files / "scan[01].npz"), out, workers=1, progress=False)
+    assert "Names" not in (out / "report.html").read_text()
+    named = result.identify("MoSe2")
+    page, table = (out / "report.html").read_text(), pd.read_csv(out / "summary.csv")
+    for i, row in enumerate(table.to_dict("records")):
+        names = named.names_of(i)
+        assert names is not None
+        assert row["name_Mo"] == names.counts["Mo"]
+        [at_percent, error] = names.composition.set_index("element").loc["Mo"]
+        assert row["at_percent_Mo"] == pytest.approx(at_percent, abs=1e-3)
+        assert f"{at_percent:.2f} ± {error:.2f}" in page
+    assert "errors are of counting columns alone" in page
+    assert "<th>Se2</th>" in page
+    assert set(_motif_names(named) or []) == {"Mo", "Se2"}

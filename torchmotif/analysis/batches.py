@@ -84,7 +84,8 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     Returns
     -------
     pandas.DataFrame
-        file, columns, spacing_px, spacing_nm, in_no_motif, the columns in every motif, and of every name where they have names, failed.
+        file, columns, spacing_px, spacing_nm, in_no_motif, the columns in every motif; where they have names the columns and empty
+        sites of every name, and by a composition the atomic per cent of every element with the error of counting; failed.
     """
     import pandas as pd
 
@@ -101,7 +102,7 @@ def summary(result: FieldResult) -> "pd.DataFrame":
                 "spacing_nm": None if image["spacing_nm"] is None else round(image["spacing_nm"], 5),
                 "in_no_motif": counts[0],
                 **{f"motif_{motif}": count for motif, count in enumerate(counts[1:])},
-                **{f"name_{name}": count for name, count in _named(result, i).items()},
+                **_named(result, i),
                 "failed": "",
             }
         )
@@ -114,10 +115,18 @@ def summary(result: FieldResult) -> "pd.DataFrame":
     return table[ordered].astype(dict.fromkeys(whole, "Int64"))
 
 
-def _named(result: FieldResult, image: int) -> dict[str, int]:
-    """Columns and empty sites of each name."""
+def _named(result: FieldResult, image: int) -> dict[str, float]:
+    """Columns and empty sites of each name, and the composition."""
     names = result.names_of(image)
-    return {} if names is None else names.counts
+    if names is None:
+        return {}
+    found: dict[str, float] = {f"name_{name}": count for name, count in names.counts.items()}
+    for element, at_percent, error in names.composition.itertuples(index=False):
+        found |= {
+            f"at_percent_{element}": round(at_percent, 4),
+            f"at_percent_{element}_error": round(error, 4),
+        }
+    return found
 
 
 def write_tables(result: FieldResult, store: Path) -> None:
@@ -159,6 +168,11 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
     )
     good = table[table["failed"] == ""].drop(columns="failed")
     together = len(result.record["motif_groups"]) == 1
+    plain = good[[name for name in good.columns if not name.startswith(("name_", "at_percent_"))]]
+    named = good[[name for name in good.columns if name.startswith("name_")]]
+    elements = [
+        name for name in good.columns if name.startswith("at_percent_") and not name.endswith("_error")
+    ]
     return environment.get_template("batch.html").render(
         n_images=len(result.images),
         n_columns=len(result),
@@ -169,11 +183,47 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
         store=store,
         motifs=_motif_pictures(result) if together else "",
         shares=_shares(good.filter(regex="^motif_").to_numpy(float)) if together and len(good) > 1 else "",
-        header=list(good.columns),
-        rows=good.astype(object).where(good.notna(), "").to_numpy().tolist(),
+        header=list(plain.columns),
+        rows=_shown(plain),
+        names=[name.removeprefix("name_") for name in named.columns],
+        named=_shown(named),
+        elements=[name.removeprefix("at_percent_") for name in elements],
+        composition=_shown(good[elements]),
+        composition_errors=_shown(good[[f"{name}_error" for name in elements]]),
+        warnings=[(result.images[i]["name"], said) for i, said in _warnings(result)],
         links=_file_names(result),
         failures=result.record["failures"],
     )
+
+
+def _shown(table: "pd.DataFrame") -> list[list[Any]]:
+    """The cells of a table, empty where there is nothing."""
+    cells: list[list[Any]] = table.astype(object).where(table.notna(), "").to_numpy().tolist()
+    return cells
+
+
+def _warnings(result: FieldResult) -> list[tuple[int, str]]:
+    """What is doubtful in each image, and about its names."""
+    return [
+        (i, said)
+        for i, image in enumerate(result.images)
+        for names in [result.names_of(i)]
+        for said in [*image.get("warnings", []), *(names.warnings if names else [])]
+    ]
+
+
+def _motif_names(result: FieldResult) -> list[str | None] | None:
+    """What most columns of each motif are called in all images; None where none have names."""
+    every = [(result.labels[result.rows(i)], result.names_of(i)) for i in range(len(result.images))]
+    labels = [here for here, names in every if names is not None]
+    words = [names.words for _, names in every if names is not None]
+    if not words:
+        return None
+    kinds, columns = np.unique(np.concatenate(words), return_inverse=True)
+    motifs = np.concatenate(labels)
+    counts = np.zeros((result.n_motifs, len(kinds)), np.int64)
+    np.add.at(counts, (motifs[motifs >= 0], columns[motifs >= 0]), 1)
+    return [str(kinds[k]) or None for k in counts.argmax(axis=1)]
 
 
 def _motif_pictures(result: FieldResult) -> str:
@@ -181,7 +231,9 @@ def _motif_pictures(result: FieldResult) -> str:
 
     size = next((image["pixel_size_nm"] for image in result.images if image["zoom"] == 1.0), None)
     nm = None if size is None else (float(size[0]), float(size[1]))
-    axes = plot.motif_gallery(result.templates, result.counts, n_columns=len(result), pixel_size_nm=nm)
+    axes = plot.motif_gallery(
+        result.templates, result.counts, n_columns=len(result), names=_motif_names(result), pixel_size_nm=nm
+    )
     return png(plot.figure_of(axes[0]))
 
 

@@ -273,6 +273,10 @@ class FieldResult(Naming):
                 )
         if self.path is not None:
             keep_names(self.path, named._names)
+            if (self.path / "summary.csv").exists():  # of batch(), which has a page and tables for people
+                from torchmotif.analysis.batches import write_tables
+
+                write_tables(named, self.path)
         return named
 
     def names_of(self, image: int) -> Names | None:
