@@ -13,13 +13,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import torchmotif as tm
 from torchmotif.errors import OutputError
+from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.names import Names
+from torchmotif.plot import motif_style
+from torchmotif.plot.assemblies import groups_drawn
 from torchmotif.report import render
+from torchmotif.report.assemblies import hierarchy_section
 from torchmotif.report.atlas import cards, resolvable
 from torchmotif.report.groups import EMPTY, RIM, UNLIKE, groups_of
 from torchmotif.report.moments import layout_of, sampled_moments
 from torchmotif.report.pixels import grey, picture, shrunk
 from torchmotif.report.provenance import dose_statement, provenance, python_code
+from torchmotif.statistics import assembly_statistics
 
 
 class Page(HTMLParser):
@@ -161,6 +166,29 @@ def test_the_code_on_the_page_makes_the_same_result(tmp_path: Path, result: tm.M
     assert python_code(first).count("=") == 4
 
 
+def test_names_have_the_colours_of_the_map_and_say_what_they_count(result: tm.MotifResult) -> None:
+    named = result.identify("MoSe2")
+    looks = named.looks
+    assert looks is not None
+    section = hierarchy_section(named)
+    drawn = str(section["atlas"].__html__()).lower()
+    assert motif_style(looks["V_Se"]).colour.lower() in drawn
+    hidden = {motif_style(k).colour.lower() for k in range(7)} - {
+        motif_style(k).colour.lower() for k in looks.values()
+    }
+    assert not any(colour in drawn for colour in hidden)
+    pairs = MotifHierarchy(2, corners="none").fit(named.graph)
+    statistics = assembly_statistics(pairs, n_samples=20, n_bootstrap=5)
+    legend = groups_drawn(pairs, statistics, n=4, looks=looks)["legend"]
+    assert {one["name"]: one["colour"] for one in legend}["Mo"] == motif_style(looks["Mo"]).colour
+    shown = Page(render(named)).text
+    cut = int(np.asarray(named.columns.is_rim).sum())
+    assert f"leaves out {cut:,} named columns cut off by the image's border" in shown
+    listed = sum(row["count"] for row in named.names.record["table"])  # type: ignore[union-attr]
+    assert listed + cut + 1 > sum(named.names.counts.values()) >= listed + cut  # type: ignore[union-attr]
+    assert "Composition in atomic per cent, with errors of counting alone: " in shown
+
+
 def test_the_dose_is_that_of_the_image(result: tm.MotifResult) -> None:
     said = dose_statement(result)
     electrons = float(said[0].split()[0].replace(",", ""))
@@ -228,13 +256,18 @@ def split(
         (split([1], [2], 6.0, 0.02), "yes", "down to 1/50 of this dose"),
         (split([1], [2], 2.4, 0.9), "only in numbers", "down to 90% of this dose"),
         (
+            split([1], [2], 8.0, 1 / 28_006),
+            "yes",
+            "even at 1/1000 of this dose, where columns are still found",
+        ),
+        (
             split([1], [2], 1.5, 2.2, 80_123.0, resolved=False),
             "no",
             "about 80,100 columns are needed or 2.2 times this dose",
         ),
         (split([1], [2], 0.2, None, None, resolved=False), "no", "another kind of image is needed"),
     ],
-    ids=["yes", "in numbers", "no", "never"],
+    ids=["yes", "in numbers", "at any dose", "no", "never"],
 )
 def test_resolvable_goes_by_the_nearest_motif(
     result: tm.MotifResult, nearest: dict[str, object], answer: str, words: str
