@@ -188,3 +188,9 @@ def test_a_sublattice_without_a_lattice_takes_nothing_from_the_others(made: Any,
     for motif in (0, 1):
         mine, before = (result.labels[one.columns] == motif for one in (found, whole))
         assert found.known[mine].sum() == whole.known[before].sum() > 100
+
+
+def test_a_crystal_without_cages_is_told_what_to_ask_for_instead(honeycomb: Any) -> None:
+    places = honeycomb(10, 20.0, 0.1)[0][:100]  # one of its triangular lattices
+    with pytest.raises(tm.errors.InputError, match=r"displacements\(\) has what columns do"):
+        columns_of(places, np.zeros(100, int), noise=0.0).polarisation()

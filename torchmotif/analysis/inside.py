@@ -154,8 +154,9 @@ class Inside:
                 levels = [halves == side for side in (0, 1) if (halves == side).any()]
             if len(levels) < 2:
                 raise InputError(
-                    "a cage and what is in it make two sublattices of columns whose places were measured, and one was found: say which "
-                    "columns with of and within, or look for weaker columns with a lower threshold, or with guided=False"
+                    "polarisation needs columns within cages of others, as Ti within Sr, and this crystal shows one sublattice whose places were measured: "
+                    "displacements() has what columns do within their own; or say which columns are meant with of and within, or look for weaker "
+                    "columns with a lower threshold, or with guided=False"
                 )
             within = levels[0] if within is None else within
             of = levels[1] if of is None else of
