@@ -22,7 +22,7 @@ from torchmotif.columns.polarity import SKEWED, Polarity, is_bright_field, polar
 from torchmotif.columns.spacing import measured_spacing
 from torchmotif.columns.unmeasured import Unmeasured, unmeasured
 from torchmotif.errors import InputError
-from torchmotif.noise import gain_or_doubts, suspected_offset
+from torchmotif.noise import Gain, gain_or_doubts, suspected_offset
 from torchmotif.noise.counted import middle_of
 
 __all__ = ["surveyed"]
@@ -247,7 +247,8 @@ def _polarity(source: Source, hidden: Unmeasured | None, options: dict[str, Any]
 
 def _told_by_noise(source: Source, hidden: Unmeasured | None, *, asked: bool) -> dict[str, Any]:
     """The gain, or why the noise tells none, where the dose is not known and an image of dark field could tell it."""
-    gain, doubts = None, []
+    gain: Gain | None = None
+    doubts: list[str] = []
     if asked and source.electrons_per_pixel is None:
         box = middle_of(source.shape)
         part = source.read(box)

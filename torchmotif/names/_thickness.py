@@ -55,7 +55,8 @@ def hosts_of_other_thickness(
     near = np.asarray(cKDTree(positions).query(positions, k=_AROUND + 1)[1])[:, 1:]
     named = fitted.probabilities.argmax(axis=1)
     by_names = _by_names(near, intensities, errors, fitted, slope)
-    by_plane, host = _by_surroundings(positions, near, intensities, errors, fitted, slope)
+    planes = _planes(positions, near, intensities, errors)
+    by_plane, host = _by_surroundings(planes, intensities, errors, fitted, slope)
     gain = by_plane - by_names
     other = (named > 0) & (host > 0.5)
     clear = gain.sum() > 0 and other.sum() > 1 and _is_clear(gain) and _is_clear(gain[other])
@@ -91,15 +92,14 @@ def _by_names(
 
 
 def _by_surroundings(
-    positions: Floats,
-    near: NDArray[np.int64],
+    planes: tuple[Floats, Floats],
     intensities: Floats,
     errors: Floats,
     fitted: Fitted,
     slope: float,
 ) -> tuple[Floats, Floats]:
     """Log-likelihood of each column where the host is as bright as what surrounds it, and its probability to be the host."""
-    level, lever = _planes(positions, near, intensities, errors)
+    level, lever = planes
     host = float(fitted.means[0])
     ratios = fitted.means / host
     levels = np.maximum(level, 1e-3 * host)[:, None] * ratios
