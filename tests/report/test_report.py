@@ -171,6 +171,10 @@ def test_names_have_the_colours_of_the_map_and_say_what_they_count(result: tm.Mo
     looks = named.looks
     assert looks is not None
     section = hierarchy_section(named)
+    whole = int(named.whole.sum())
+    assert section["note"].startswith(f"{whole:,} columns have their whole patch")
+    assert f"not the {len(named.whole) - whole:,} at its rim" in section["note"]
+    assert section["levels"][0]["occurrences"] == whole
     drawn = str(section["atlas"].__html__()).lower()
     assert motif_style(looks["V_Se"]).colour.lower() in drawn
     hidden = {motif_style(k).colour.lower() for k in range(7)} - {

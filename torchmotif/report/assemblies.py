@@ -13,7 +13,6 @@ from torchmotif.names import NONE
 from torchmotif.plane_graph import PlaneGraph
 from torchmotif.plot.assemblies import groups_drawn, growth_drawn
 from torchmotif.report.figures import inline_svg
-from torchmotif.report.groups import RIM
 from torchmotif.statistics import AssemblyStatistics, assembly_statistics
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ _INCLUSIONS = 8
 
 
 def hierarchy_section(result: "Shown") -> dict[str, Any]:
-    """Levels, frequent assemblies and inclusions of the columns that have a motif.
+    """Levels, frequent assemblies and inclusions of the columns that have a whole patch.
 
-    Columns at the image's rim are left out, because their motif is not known.
+    Those at the image's rim are left out, because their motif is not known, or told from a part of their patch.
 
     Parameters
     ----------
@@ -47,11 +46,10 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
         pictures or None.
     """
     kept = _middle(result)
-    whole = int((result.groups != RIM).sum())
+    whole, every = int(result.whole.sum()), len(result.whole)
     those = f"the {len(kept):,} nearest to the middle of the image" if whole > len(kept) else "they"
-    said = (
-        f"{whole:,} columns have enough of their patch in the image to have a motif; {those} are counted here"
-    )
+    at_rim = f", and not the {every - whole:,} at its rim" if every > whole else ""
+    said = f"{whole:,} columns have their whole patch in the image; {those} are counted here{at_rim}"
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
         graph = (
@@ -94,7 +92,7 @@ def _crystal(result: "Shown") -> set[Any]:
 
 def _middle(result: "Shown") -> np.ndarray:
     """Columns off the rim, at most so many, nearest to the middle."""
-    kept = np.flatnonzero(result.groups != RIM)
+    kept = np.flatnonzero(result.whole)
     if len(kept) <= _MOST:
         return kept
     away = np.abs(result.columns.positions[kept] - np.array(result.image.shape) / 2).max(axis=1)
