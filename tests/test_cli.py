@@ -368,7 +368,7 @@ def test_names_are_replayed_and_those_that_are_given_win(tmp_path: Path) -> None
     [
         (["--columns", "Mo,Se2"], "--dopants, --gamma and --columns need --composition"),
         (["--composition", "MoSe2", "--columns", "Mo,W"], "--columns must be of the elements of MoSe2"),
-        (["--composition", "MoSe2", "--columns", "mo"], "--columns must"),
+        (["--composition", "MoSe2", "--columns", "mo"], "--columns is no chemical formula"),
     ],
     ids=["alone", "foreign", "no atoms"],
 )

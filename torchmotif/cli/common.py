@@ -164,7 +164,7 @@ _KEYWORDS = {
     "seed": "random_state",
     "out": "(?:out|store)",
     "pixel_size": "pixel_size(?:_nm)?",
-    "columns": "columns(?:(?==)|(?= must (?:be of|hold)))",  # else they are those of an image
+    "columns": "columns(?:(?==)|(?= must (?:be of|hold)| is no chemical))",  # else they are those of an image
 }
 
 
