@@ -13,7 +13,9 @@ from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._beside_steps import fine_level, flattened
+from torchmotif.columns._cell_bins import away_from, middles
 from torchmotif.columns._cell_fit import sites_of
+from torchmotif.columns._filters import blur
 from torchmotif.columns._local_phase import Local, Placed, placed
 from torchmotif.columns._reciprocal import IN_ROWS, Lattice
 from torchmotif.columns._territories import WINDOW, Located, bin_of, bins_of
@@ -26,6 +28,7 @@ __all__ = [
     "first_cell",
     "folded",
     "mean_cell",
+    "scattered",
     "seen_best",
     "strength",
 ]
@@ -38,6 +41,7 @@ _FULL = 8  # pixels in a bin of a mean cell, on average
 # more, those whose sides are 26.03 px along the pixels' grid 0 to 0.05.
 _THIN = 0.25
 _ONE_OF_NINE = 0.1  # a mean over nine bins of which one holds a pixel is more than this
+_NEAR = 0.5  # widths from a site, within which what columns have scatters as at the site; what moves with it was not measured
 _CHUNK = Budget(1 << 19, 1 << 25)  # pixels that are folded at a time
 _REFINED = 3  # times that reciprocal vectors are corrected by the slope of their phases
 _SHOWN_IN = 14.0  # lattice constants: side of the part of a window that shows a cell first
@@ -192,6 +196,28 @@ def folded(
     # What noise has on average, with the columns' own scatter.
     spread = float(np.average(np.maximum(square / count - mean**2, 1e-12), weights=count))
     return mean, spread / count
+
+
+def scattered(
+    rest: Float[Tensor, "t h w"], place: Float[Tensor, "t 2 h w"], inside: Tensor, cell: Cell
+) -> np.ndarray:
+    """Standard errors (k,) of the intensities of a cell's sites, from what columns there would have, cell by cell, of the rest of some pixels with their weights.
+
+    Bins have that of white noise. Speckle is as wide as columns, and has more.
+    """
+    real = np.linalg.inv(np.array(cell.orders)).T
+    bins, area = bins_of(real), abs(float(np.linalg.det(real)))
+    seen = blur(torch.where(inside, rest, 0.0), cell.width)
+    sums = _sums(seen, inside, place, None, bins, shared=False)
+    at = middles(bins)
+    near = np.stack([away_from(at, one, real) < _NEAR * cell.width for one in np.array(cell.sites)])
+    count, total, square = sums.reshape(3, -1) @ near.T
+    count = np.maximum(count, 1)
+    variance = np.maximum(square / count - (total / count) ** 2, 0)
+    cells = count / (area * near.mean(1).clip(1 / near.shape[1]))
+    # Blurred by its width once more, a column is as high as its intensity over that area.
+    found: np.ndarray = 4 * math.pi * cell.width**2 * np.sqrt(variance / cells)
+    return found
 
 
 def _sums(
