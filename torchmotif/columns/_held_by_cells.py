@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from torchmotif._arrays import sent
-from torchmotif.columns._beside_steps import weights_of_some
+from torchmotif.columns._beside_steps import flattened, weights_of_some
 from torchmotif.columns._cell_bins import cells_around
 from torchmotif.columns._contents import contents
-from torchmotif.columns._filters import without_slow
 from torchmotif.columns._folding import along_rows, mean_cell, scattered
 from torchmotif.columns._territories import Located, expected
 from torchmotif.columns.model import FOLDINGS, Cell
@@ -99,7 +98,7 @@ def _without_speckle(cell: Cell, at: Located, inside: Tensor, weights: Tensor | 
     if not faint.any():
         return cell
     constant = float(np.linalg.norm(np.linalg.inv(np.array(cell.orders)), axis=0).max())
-    rest = without_slow(at.level - expected(cell, at.place), inside if weights is None else weights, constant)
+    rest = flattened(at.level - expected(cell, at.place), inside, weights, constant, steps=False)
     rest = rest if weights is None else rest * weights
     errors = scattered(rest, at.place, inside, cell)
     return cell.some((~faint | (bright > _STANDS_OUT * errors)).tolist())
