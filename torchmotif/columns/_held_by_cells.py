@@ -1,6 +1,7 @@
 """What the cells of a lattice hold: all the same, or one of two kinds, of which each has a mean cell of its own."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +39,6 @@ def by_contents(
     at: Located,
     inside: Tensor,
     agreeing: Tensor,
-    depth: int = _DEPTH,
     *,
     weighed: Weighed,
     of_kinds: Weighed,
@@ -48,6 +48,40 @@ def by_contents(
 
     With each, the pixels that tell it. Cells are those of an image and the weights of its pixels, those of all pixels of the one that is `weighed`, those of two kinds of the other. None where they differ without end, as those of layers on each other do.
     """
+    kinds = _kinds(cell, at, inside, agreeing, _DEPTH, weighed=weighed, of_kinds=of_kinds, hum=hum)
+    if not kinds:
+        return []
+    # What stands out of one kind may be in another, too, of which fewer or noisier pixels tell.
+    known, vectors = (
+        np.concatenate([np.array(kind.cell.sites)[kind.clear] for kind in kinds]),
+        np.array(cell.orders),
+    )
+    return [
+        (its.some((_off(vectors, np.array(its.sites), known) < its.width).tolist()), pixels)
+        for its, pixels, _ in kinds
+    ]
+
+
+class _Kind(NamedTuple):
+    """What some cells of a lattice hold."""
+
+    cell: Cell
+    inside: Tensor  # pixels that tell it
+    clear: np.ndarray  # sites that stand out of their scatter
+
+
+def _kinds(
+    cell: Cell,
+    at: Located,
+    inside: Tensor,
+    agreeing: Tensor,
+    depth: int,
+    *,
+    weighed: Weighed,
+    of_kinds: Weighed,
+    hum: bool,
+) -> list[_Kind]:
+    """See `by_contents`; with sites that do not stand out."""
     vectors = np.array(cell.orders)
     image, weights = weighed
     refined = mean_cell(image, agreeing, vectors, cell.window, hum=hum, known=cell, weights=weights)
@@ -62,13 +96,14 @@ def by_contents(
             return [
                 found
                 for group, own in parts
-                for found in by_contents(
+                for found in _kinds(
                     cell, at, group, group, depth - 1, weighed=(its, own), of_kinds=of_kinds, hum=hum
                 )
             ]
     refined = _with_faint(refined, image, agreeing, weights, hum=hum)
-    refined = _without_speckle(refined, image, agreeing, weights)
-    return [(refined, agreeing)] if held.uneven < UNEVEN else []
+    return (
+        [_Kind(refined, agreeing, _clear(refined, image, agreeing, weights))] if held.uneven < UNEVEN else []
+    )
 
 
 def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None, *, hum: bool) -> Cell:
@@ -91,17 +126,16 @@ def _with_faint(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None,
     return cell
 
 
-def _without_speckle(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None) -> Cell:
-    """A cell without faint sites that are but the mean of what scatters as much from cell to cell."""
+def _clear(cell: Cell, at: Located, inside: Tensor, weights: Tensor | None) -> np.ndarray:
+    """Which sites of a cell are bright, or no mean of what scatters as much from cell to cell, as that of speckle is."""
     bright = np.array(cell.intensities)
-    faint = bright < _FAINT * bright.max()
-    if not faint.any():
-        return cell
+    clear: np.ndarray = bright >= _FAINT * bright.max()
+    if clear.all():
+        return clear
     constant = float(np.linalg.norm(np.linalg.inv(np.array(cell.orders)), axis=0).max())
     rest = flattened(at.level - expected(cell, at.place), inside, weights, constant, steps=False)
     rest = rest if weights is None else rest * weights
-    errors = scattered(rest, at.place, inside, cell)
-    return cell.some((~faint | (bright > _STANDS_OUT * errors)).tolist())
+    return clear | (bright > _STANDS_OUT * scattered(rest, at.place, inside, cell))
 
 
 def _off(orders: np.ndarray, sites: np.ndarray, others: np.ndarray) -> np.ndarray:
