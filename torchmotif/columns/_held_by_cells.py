@@ -29,8 +29,8 @@ _DEPTH, _PART = 2, 0.15
 UNEVEN = 0.025
 # Widths by which sites, and share of the brightest by which intensities differ between the two.
 _MOVED, _BRIGHTER = 0.5, 0.15
-# Of the brightest site, below which sites are asked for their scatter; false ones have up to 0.1. Standard errors by which they stand out of it: of 180 crystals of six kinds half of which lie on
-# carbon or end on it (carbon of 10 to 80 e/px) those that are none have up to 3.5, oxygen 4.2 and more but for 2.9 in one of two kinds; of 44 without carbon, at 1 to 1/33 of the dose, 16 and more.
+# Of the brightest site, below which sites are asked for their scatter; false ones have up to 0.1. Standard errors by which they stand out of it: of 144 crystals of six kinds half of which lie on
+# carbon or end on it (10 to 80 e/px, carbon beside graphene a fifth of that) those that are none have up to 3.7, one 4.8, and oxygen 4.7 and more; of 44 without carbon, at 1 to 1/33 of the dose, columns have 16 and more.
 _FAINT, _STANDS_OUT = 0.15, 4.0
 
 
