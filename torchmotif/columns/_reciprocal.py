@@ -30,9 +30,10 @@ _PEAK, _RING = 5, 9
 # Beside steps, of the spacing, which may be wrong: no translation of a lattice is shorter. Beside those of 10 and 30 times the contrast the spectrum of the step itself shows
 # lattices with one of 0.15 to 0.3, whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _SHORTEST = 0.4
-# Periods per spacing beyond which columns of 0.22 of the spacing have less than a ten-thousandth of their power, and share of the noise there, below which orders beyond are none: an image that was
-# resampled finer has copies there of the orders around those of its first pixels, as clear above the noise, since that is copied, too.
-_FINEST, _FILTERED = 2.2, 0.1
+# Periods per spacing beyond which columns of 0.22 of the spacing have less than a ten-thousandth of their power, and below which a lattice hardly has an order. Shares of the noise between both, below which
+# orders beyond are none, and others: an image that was resampled finer has copies there of the orders around those of its first pixels, as clear above the noise, since that is copied, too; one
+# without its high frequencies has peaks of what the numbers are rounded to. With 0.03 and 0.3 for the first share the images of tests/columns/test_resampled.py have the same columns.
+_FINEST, _FIRST, _FILTERED, _NONE = 2.2, 0.5, 0.1, 0.01
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
 _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
@@ -170,7 +171,8 @@ def _of_corners(
         return found.roll(side // 2, dims=2)
 
     noise = incoherent(power.mT, (1.0, 1.0)).mT
-    there = around(noise) > _FILTERED * noise[:, :1, min(round(finest * side), half), None]
+    first, last = (min(round(times * finest * side), half) for times in (_FIRST / _FINEST, 1.0))
+    share = around(noise) / noise[:, :1, first : last + 1].amax(2, keepdim=True)
     rise, power = around(power / noise), around(power)
     rise = torch.minimum(rise, _sharpness(power)) if steps else rise
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
@@ -178,7 +180,12 @@ def _of_corners(
     rise = torch.where(right.abs() > IN_ROWS, rise, 0.0) if across else rise
     top = running_max(running_max(rise, 2, -2), 2, -1)
     radius = torch.hypot(down.float(), right.float())
-    allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half) & ((radius < finest * side) | there)
+    allowed = (
+        (rise == top)
+        & (radius > _LONGEST)
+        & (radius < 0.9 * half)
+        & (share > torch.where(radius < finest * side, _NONE, _FILTERED))
+    )
     allowed &= (down > 0) | ((down == 0) & (right > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side
