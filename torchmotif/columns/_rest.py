@@ -61,7 +61,7 @@ class Rest:
     as_bright : float
         Share of the pixels that are far from all columns though as bright as those among them; 0 where they are not.
     trace : float
-        Standard deviations by which something beside the sites of the largest crystal stands out of its mean cell; NaN where it has none.
+        Standard deviations by which something beside the sites of the largest crystal stands out of its mean cell, 0 where it is a misfit; NaN where it has no cell.
     brightest : float
         Those by which the brightest site does.
     hidden : Hidden
@@ -241,4 +241,6 @@ def _trace(
     rest, variance = found
     left = left_beside(rest - rest.mean(), variance, real, sites, cell.width, along=along)
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
-    return float(left.max()), bright, missing
+    # Where as much is missing elsewhere it is a misfit of the columns, as of dumbbells whose profile is not quite Gaussian.
+    most, least = float(left.max()), float(left.min())
+    return most if most > -least else 0.0, bright, missing
