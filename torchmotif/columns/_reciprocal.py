@@ -30,9 +30,8 @@ _PEAK, _RING = 5, 9
 # Beside steps, of the spacing, which may be wrong: no translation of a lattice is shorter. Beside those of 10 and 30 times the contrast the spectrum of the step itself shows
 # lattices with one of 0.15 to 0.3, whose cells hide the crystal's; of 311 lattices in blocks of the specimens of tests/columns four have 0.53, all others 0.998 and more.
 _SHORTEST = 0.4
-# Periods per spacing beyond which columns of 0.22 of the spacing have less than a ten-thousandth of their power, and below which a lattice hardly has an order. Shares of the noise between both, below which
-# orders beyond are none, and others: an image that was resampled finer has copies there of the orders around those of its first pixels, as clear above the noise, since that is copied, too; one
-# without its high frequencies has peaks of what the numbers are rounded to. With 0.03 and 0.3 for the first share the images of tests/columns/test_resampled.py have the same columns.
+# Periods per spacing beyond which columns of 0.22 of the spacing have less than a ten-thousandth of their power, and below which a lattice hardly has an order; shares of the most noise between both, below
+# which orders beyond them are none, and orders between. What moves with them was not measured.
 _FINEST, _FIRST, _FILTERED, _NONE = 2.2, 0.5, 0.1, 0.01
 _LONGEST = 5.0  # a block's side over the longest period that is looked for in it
 # Peaks of a power spectrum that count, and their least height over the noise: where other crystals are known, and where none is.
@@ -78,30 +77,27 @@ def lattices(
 
     Seen in `blocks` of so many spacings; those that differ by less than `within` of their vectors are one. Where the background has `steps`, what they leave makes streaks
     in the spectra: peaks must stand out of what is around them, too; or, with weights `falling` beside pixels over steps, which are not usable, streaks are less.
-    With `across`, orders that are the same in all of a row are none, as those of hum are.
+    With `across`, orders that are the same in all of a row are none, as those of hum are. Where none is seen, orders beyond the end of the noise are left out: see `_cutoff`.
     """
     _, h, w = level.shape
     weights = usable.to(level.dtype)
     if falling:
         weights = weights * (2 * blur(weights, _TAPER * spacing) - 1).clamp(min=0)
     wide = [max(_LEAST_BLOCK, 64 * math.ceil(times * spacing / 64)) for times in blocks]
-    found: list[tuple[Lattice, float]] = []
-    for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
-        more, count = _of_blocks(
-            level,
-            weights,
-            sides,
-            _RISE_BESIDE if beside else _RISE,
-            steps=steps,
-            across=across,
-            finest=_FINEST / spacing,
-        )
-        if steps or falling:
-            more = [(one, evidence) for one, evidence in more if _shortest(one.vectors) > _SHORTEST * spacing]
-        found += more
-        if len(found) == count and len(_clustered(found, within)) == 1:
-            break
-    return _clustered(found, within)
+    least = _RISE_BESIDE if beside else _RISE
+
+    def seen(finest: float) -> list[Lattice]:
+        found: list[tuple[Lattice, float]] = []
+        for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
+            more, count = _of_blocks(level, weights, sides, least, steps=steps, across=across, finest=finest)
+            if steps or falling:
+                more = [one for one in more if _shortest(one[0].vectors) > _SHORTEST * spacing]
+            found += more
+            if len(found) == count and len(_clustered(found, within)) == 1:
+                break
+        return _clustered(found, within)
+
+    return seen(math.inf) or ([] if beside or not spacing else seen(_FINEST / spacing))
 
 
 def _of_blocks(
@@ -171,8 +167,6 @@ def _of_corners(
         return found.roll(side // 2, dims=2)
 
     noise = incoherent(power.mT, (1.0, 1.0)).mT
-    first, last = (min(round(times * finest * side), half) for times in (_FIRST / _FINEST, 1.0))
-    share = around(noise) / noise[:, :1, first : last + 1].amax(2, keepdim=True)
     rise, power = around(power / noise), around(power)
     rise = torch.minimum(rise, _sharpness(power)) if steps else rise
     down = torch.arange(-2, half + 1, device=level.device)[:, None]
@@ -180,12 +174,9 @@ def _of_corners(
     rise = torch.where(right.abs() > IN_ROWS, rise, 0.0) if across else rise
     top = running_max(running_max(rise, 2, -2), 2, -1)
     radius = torch.hypot(down.float(), right.float())
-    allowed = (
-        (rise == top)
-        & (radius > _LONGEST)
-        & (radius < 0.9 * half)
-        & (share > torch.where(radius < finest * side, _NONE, _FILTERED))
-    )
+    allowed = (rise == top) & (radius > _LONGEST) & (radius < 0.9 * half)
+    if finest < math.inf:
+        allowed &= radius <= _cutoff(noise[:, 0, : half + 1], finest * side)[:, None, None]
     allowed &= (down > 0) | ((down == 0) & (right > 0))
     height, index = torch.where(allowed, rise, 0.0).flatten(1).topk(_PEAKS, dim=1)
     row, col = index // side, index % side
@@ -212,6 +203,19 @@ def _of_corners(
         window, row, col = where[number]
         found.append((Lattice(basis, window, (row, col), side), float(strength)))
     return found, len(part)
+
+
+def _cutoff(noise: Float[Tensor, "b r"], finest: float) -> Float[Tensor, " b"]:
+    """Periods per block up to which power spectra have noise, by its rings, and orders may be; of those up to the `finest`, which columns have, nearly all.
+
+    An image that was resampled finer has copies beyond of the orders around those of its first pixels, as clear above the noise, since that is copied, too. One without
+    its high frequencies has peaks there of what numbers are rounded to.
+    """
+    first, last = (min(round(times * finest), noise.shape[1] - 1) for times in (_FIRST / _FINEST, 1.0))
+    share = noise / noise[:, first : last + 1].amax(1, keepdim=True)
+    ring = torch.arange(noise.shape[1], device=noise.device, dtype=noise.dtype)
+    beyond, within = ((ring * (share > least)).amax(1) for least in (_FILTERED, _NONE))
+    return torch.maximum(beyond, within.clamp(max=finest))
 
 
 def _sharpness(power: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
