@@ -69,7 +69,7 @@ class Pictures:
             "positions": positions,
             "labels": labels,
             "spacing": self.columns.spacing,
-            "names": None if self.looks is None else {look: name for name, look in self.looks.items()},
+            "names": self._called(),
             "pixel_size_nm": self.image.pixel_size_nm,
         }
 
@@ -87,6 +87,13 @@ class Pictures:
     def looks(self) -> dict[str, int] | None:
         """The motif whose colour, marker and hatching each name has in all pictures, None without names; `torchmotif.plot` takes it."""
         return None if self.names is None else self.names.looks(self.labels, self.n_motifs)
+
+    def _called(self) -> list[str] | None:
+        """What a legend calls each look of names; "" where no name has it."""
+        if self.looks is None:
+            return None
+        names = {look: name for name, look in self.looks.items()}
+        return [names.get(look, "") for look in range(max(names, default=-1) + 1)]
 
     def _motifs_drawn(self) -> dict[str, Any]:
         nm = self.image.pixel_size_nm

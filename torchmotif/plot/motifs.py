@@ -1,7 +1,7 @@
 """Motifs on the image, and the mean patch of every motif."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def motif_map(
     labels: np.ndarray,
     *,
     spacing: float,
-    names: Sequence[str] | Mapping[int, str] | None = None,
+    names: Sequence[str] | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -74,7 +74,7 @@ def motif_map(
         Motifs; -1 is none, -2 at the rim (see `MotifResult.groups`).
     spacing : float
         Distance between neighbouring columns in pixels; sets the size of the marks.
-    names : sequence of str, or mapping of int to str, optional
+    names : sequence of str, optional
         What the legend calls the labels from 0 on, where they are not motifs.
     pixel_size_nm : (float, float), optional
         Length of a pixel along (rows, columns).
