@@ -82,3 +82,34 @@ def test_empty_sites_of_oxygen_stay_empty(thickness: str) -> None:
     recall, precision = scores(without(specimen, gone, THICKNESS[thickness]), at[~gone])
     assert recall >= 0.95
     assert precision >= 0.98
+
+
+def core_and_shell(shell: float, seed: int, *, square: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of a particle in vacuum whose shell has that part of the intensity of its core; its columns, and their distance from the middle."""
+    side, apart, width, turn = 360, 10.0, 2.2, 0.2 + 0.1 * seed
+    along = np.array([np.cos(turn), np.sin(turn)])
+    across = np.array([-np.sin(turn), np.cos(turn)])
+    second = across if square else 0.5 * along + np.sqrt(0.75) * across
+    number = np.stack(np.meshgrid(*[np.arange(-40, 41)] * 2), -1).reshape(-1, 2)
+    at = apart * number @ np.stack([along, second]) + side / 2
+    radius = np.hypot(*(at - side / 2).T)
+    at, radius = at[radius < 150], radius[radius < 150]
+    pixel = np.arange(side)
+    rows, cols = (np.exp(-((pixel - one[:, None]) ** 2) / (2 * width**2)) for one in at.T)
+    height = np.where(radius < 80, 1.0, shell)
+    mean = 0.05 + np.einsum("n,ni,nj->ij", height, rows, cols)
+    return np.random.default_rng(seed).poisson(6 * mean).astype(np.float32), at, radius
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("shell", [0.25, 0.4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_shell_of_a_particle_is_found_beside_a_brighter_core(
+    shell: float, seed: int, square: bool
+) -> None:
+    pixels, truth, radius = core_and_shell(shell, seed, square=square)
+    found = np.asarray(tm.find_columns(pixels).positions)
+    hit = cKDTree(found).query(truth)[0] < 3
+    assert hit[radius < 75].mean() >= 0.99
+    assert hit[(radius > 85) & (radius < 140)].mean() >= 0.96
+    assert (cKDTree(truth).query(found)[0] < 3).mean() >= 0.97

@@ -101,6 +101,8 @@ class Sites:
         Of the column in the mean cell.
     part : Tensor of shape (m,)
         Of the mean cell's contrast that the image has there, at most 1: less where the crystal is thinner.
+    usual : Tensor of shape (m,)
+        That part where the crystal has less of its own, and is known to; else 1.
     seen : boolean Tensor of shape (m,)
         Whether a maximum lies there.
     overlaps : boolean Tensor of shape (m,)
@@ -117,6 +119,7 @@ class Sites:
     kind: Int[Tensor, " m"]
     intensity: Float[Tensor, " m"]
     part: Float[Tensor, " m"]
+    usual: Float[Tensor, " m"]
     seen: Bool[Tensor, " m"]
     overlaps: Bool[Tensor, " m"]
     spacing: float
@@ -211,7 +214,7 @@ class Sites:
         # Columns that the fit has found to be nothing count as none.
         intensity = torch.where(site < 0, 0.0, fit.intensity).float()
         held = torch.zeros_like(self.intensity).index_add_(0, site.clamp(min=0), intensity)
-        shown = here & (held > _SHOWN * self.intensity)
+        shown = here & (held > _SHOWN * self.intensity * self.usual)
         sums = held.new_zeros(2, self.kinds).index_add_(1, self.kind, torch.stack([shown, here]).to(held))
         return sums[0] < (sums[1] - _BY_CHANCE * sums[1].sqrt()) / 2
 
@@ -240,11 +243,11 @@ class Sites:
         around = Around.of(fit, rows, tile, tiles, _AROUND * self.reach)
         # Where the crystal is thinner full sites have less, too: by the intensities around, of which none tells of more than a full one.
         known = full / variance
-        told = (
-            around.sums(one * known).clamp(min=0) + _USUAL_THICKNESS
-            for one in (torch.minimum(intensity, full), full)
+        seen, expected = (
+            around.sums(one * known).clamp(min=0) for one in (torch.minimum(intensity, full), full)
         )
-        thick = torch.div(*told).clamp(max=1)
+        usual = self.usual[site].double() * _USUAL_THICKNESS
+        thick = ((seen + usual) / (expected + _USUAL_THICKNESS)).clamp(max=1)
         empty = _emptiness(
             (intensity, variance, thick),
             (group, tiles * self.kinds),

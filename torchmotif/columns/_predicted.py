@@ -3,21 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
+from torchmotif.columns._beyond import continued, with_beyond
 from torchmotif.columns._coarse import Coarse
+from torchmotif.columns._fainter import are_fainter, own_part
 from torchmotif.columns._folding import above
 from torchmotif.columns._guided import SAME, Sites
 from torchmotif.columns._local_phase import Windowed, Windows
 from torchmotif.columns._neighbours import as_index, as_indices, candidates, nearest_within, strongest_of
 from torchmotif.columns._peaks import CLOSEST
-from torchmotif.columns._profiles import profiles, window_reach
+from torchmotif.columns._profiles import window_reach
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._territories import Located, lattice_constant, located, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
@@ -55,41 +57,70 @@ def without_rows(tiles: Tiles, model: ImageModel, cells: Sequence[Cell]) -> Tile
     return replace(tiles, data=tiles.data - left)
 
 
+class _Every(NamedTuple):
+    """All sites of the mean cells in a batch of tiles, and around them."""
+
+    found: list[Located]
+    positions: Float[Tensor, "n 2"]
+    home: Int[Tensor, " n"]  # tile
+    kind: Int[Tensor, " n"]
+    cell_of: Int[Tensor, " n"]
+    intensity: Float[Tensor, " n"]
+    part: Float[Tensor, " n"]
+    gain: Float[Tensor, " n"]
+    own: Float[Tensor, " n"]
+    here: Bool[Tensor, " n"]  # on a measured pixel of the crystal's
+    bright: Bool[Tensor, " n"]  # of these, those of bright columns
+    beyond: Bool[Tensor, " n"]  # where the crystal goes on and nothing was measured
+    fainter: Bool[Tensor, " n"]
+
+    @staticmethod
+    def of(tiles: Tiles, model: ImageModel, like: Float[Tensor, "m 2"]) -> "_Every":
+        """By the local phases of the cells."""
+        # Phases are those of flat tops, too; without them an order may be that of the gaps.
+        coarse = Coarse.of(replace(tiles, usable=tiles.measured), model.cells)
+        cells = coarse.cells(model.cells)
+        found = located(coarse.tiles, cells)
+        reach = math.ceil(window_reach(max(model.width)) / coarse.side)
+        number, value = like.new_zeros(0, dtype=torch.long), like.new_zeros(0, dtype=torch.float32)
+        flag, first = value > 0, 0
+        parts: list[tuple[Tensor, ...]] = [(like[:0], *[number] * 3, *[value] * 4, *[flag] * 4)]
+        for index, (cell, where) in enumerate(zip(cells, found, strict=True)):
+            positions, home, site = places_of(continued(where.place, cell, reach), cell)
+            positions = positions - reach
+            part, gain = where.agrees.at(positions, home).unbind(1)
+            own, sure = own_part(cell, where, coarse.tiles, AGREES).at(positions, home).unbind(1)
+            here = coarse.tiles.at(where.inside, positions, home)
+            unknown = ~coarse.tiles.at(coarse.tiles.usable, positions, home)
+            positions = coarse.positions(positions)
+            measured = tiles.holds(positions) & tiles.at(tiles.measured, positions, home)
+            told = model.cells[index].intensities
+            intensity, bright = sent([told, [one >= _BRIGHT * max(told) for one in told]], tiles.data)[
+                :, site
+            ]
+            numbers = (home, site + first, torch.full_like(site, index))
+            flags = (here & measured, here & measured & (bright > 0), (here | unknown) & ~measured)
+            parts.append((positions, *numbers, intensity, part, gain, own, *flags, are_fainter(own, sure)))
+            first += len(cell.sites)
+        return _Every(found, *(torch.cat(one) for one in zip(*parts, strict=True)))
+
+
 def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Sites:
     """The places of the mean cells in a batch of tiles, where the image agrees with the cell and the maxima lie at its places."""
-    axes = sent(model.axes, at)
+    axes, kinds = sent(model.axes, at), sum(len(cell.sites) for cell in model.cells)
     maxima = tiles.spread(at, tile) / axes
-    parts, first = [_nowhere(at)], 0
-    # Phases are those of flat tops, too; without them an order may be that of the gaps.
-    coarse = Coarse.of(replace(tiles, usable=tiles.measured), model.cells)
-    cells = coarse.cells(model.cells)
-    found = located(coarse.tiles, cells)
-    reach = math.ceil(window_reach(max(model.width)) / coarse.side)
-    for number, (cell, where) in enumerate(zip(cells, found, strict=True)):
-        positions, home, site = places_of(_continued(where.place, cell, reach), cell)
-        positions = positions - reach
-        agrees = where.agrees.at(positions, home)
-        here = coarse.tiles.at(where.inside, positions, home)
-        unknown = ~coarse.tiles.at(coarse.tiles.usable, positions, home)
-        positions = coarse.positions(positions)
-        measured = tiles.holds(positions) & tiles.at(tiles.measured, positions, home)
-        told = model.cells[number].intensities
-        least = _BRIGHT * max(told)
-        intensity, bright = sent([told, [one >= least for one in told]], tiles.data)[:, site]
-        every = (positions, home, site + first, intensity, *agrees.unbind(1), torch.full_like(site, number))
-        here, beyond = here & measured, (here | unknown) & ~measured
-        parts.append((*every, torch.stack([here, here & (bright > 0), beyond])))
-        first += len(cell.sites)
-    *columns, marked = zip(*parts, strict=True)
-    positions, home, kind, intensity, part, gain, cell_of = (torch.cat(one) for one in columns)
-    here, bright, beyond = torch.cat(marked, dim=1)
+    every = _Every.of(tiles, model, at)
+    positions, home, kind, cell_of, intensity, part, gain, own, here = every[1:10]
     places = tiles.spread(positions, home) / axes
     seen = nearest_within(places, maxima, SAME * model.spacing) >= 0
     constant = max((lattice_constant(cell) for cell in model.cells), default=1.0)
-    thin = (part > _THIN) & (_share(tiles, constant, (positions, home), bright & seen, bright) > _SHOWN)
-    chosen = as_index((here | beyond & ~seen) & ((part > AGREES) | thin))
-    positions, home, kind, intensity, part, gain, cell_of, places, seen, here = (
-        one[chosen] for one in (positions, home, kind, intensity, part, gain, cell_of, places, seen, here)
+    shown = _share(tiles, constant, (positions, home), every.bright & seen, every.bright)
+    full = (part > AGREES) | ((part > _THIN) & (shown > _SHOWN))
+    usual = torch.where(full, 1.0, own.clamp(max=1))
+    chosen = as_index((here | every.beyond & ~seen) & (full | every.fainter))
+    positions, home, kind, intensity, part, usual, gain, cell_of, places, seen, here = (
+        one[chosen]
+        for one in (positions, home, kind, intensity, part, usual, gain, cell_of, places, seen, here)
     )
     supported = _on_sites(tiles, model, (at, tile, maxima), (positions, home, places), here)
     held = (torch.stack([supported, ~supported]) & here).long()
@@ -100,48 +131,18 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     width, closest = math.sqrt(model.width[0] * model.width[1]), CLOSEST * model.spacing
     i, j, near = candidates(places, places, max(closest, _ALONE * width))
     apart = (places[i] - places[j]).norm(dim=1)
-    both = _on_each_other(found, tiles)[home[i], cell_of[i], cell_of[j]]
+    both = _on_each_other(every.found, tiles)[home[i], cell_of[i], cell_of[j]]
     both &= near & supported[i] & supported[j] & (apart > _RESOLVED * width)
     stays = supported & strongest_of(gain, i, j, near & (apart <= closest) & ~both)
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
     part = part.clamp(max=1)
     kept, outside = as_indices(stays & here, stays & ~here)
-    tiles = _with_beyond(tiles, model, *(one[outside] for one in (positions, home, intensity * part)))
-    positions, home, kind, intensity, part, seen, overlaps = (
-        one[kept] for one in (positions, home, kind, intensity, part, seen, overlaps)
+    tiles = with_beyond(tiles, model, *(one[outside] for one in (positions, home, intensity * part)))
+    positions, home, kind, intensity, part, usual, seen, overlaps = (
+        one[kept] for one in (positions, home, kind, intensity, part, usual, seen, overlaps)
     )
-    doubted = counts[1] >= counts[0]
-    return Sites(
-        tiles, positions, home, kind, intensity, part, seen, overlaps, model.spacing, first, constant, doubted
-    )
-
-
-def _continued(place: Float[Tensor, "t 2 h w"], cell: Cell, reach: int) -> Float[Tensor, "t 2 a b"]:
-    """The places of pixels in a cell, and of so many beyond each border, where the lattice goes on as it is at the border."""
-    row, col = (
-        torch.arange(-reach, side + reach, dtype=torch.float64, device=place.device)
-        for side in place.shape[2:]
-    )
-    row, col = (at - at.clamp(0, side - 1) for at, side in zip((row, col), place.shape[2:], strict=True))
-    g = sent(cell.orders, row)
-    away = (g[:, 0, None] * row)[:, :, None] + (g[:, 1, None] * col)[:, None]
-    return (F.pad(place, (reach,) * 4, mode="replicate") + away.to(place.dtype)).remainder_(1)
-
-
-def _with_beyond(
-    tiles: Tiles,
-    model: ImageModel,
-    at: Float[Tensor, "n 2"],
-    tile: Int[Tensor, " n"],
-    intensity: Float[Tensor, " n"],
-) -> Tiles:
-    """The tiles, told what columns beyond their border reach into them: a fit would take it off the columns at the border, as background."""
-    if not len(at):
-        return tiles
-    columns = profiles(at, tile, sent(model.width, tiles.data), tiles.shape, window_reach(max(model.width)))
-    canvas = columns.canvas()
-    columns.add(canvas, intensity[:, None, None])
-    return replace(tiles, beyond=columns.crop(canvas))
+    sites = (positions, home, kind, intensity, part, usual, seen, overlaps)
+    return Sites(tiles, *sites, model.spacing, kinds, constant, counts[1] >= counts[0])
 
 
 def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:
@@ -153,11 +154,6 @@ def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:
     own = common.diagonal(dim1=1, dim2=2)
     layers = common > _MOST_OF * torch.minimum(own[:, :, None], own[:, None])
     return layers & ~torch.eye(len(found), dtype=torch.bool, device=layers.device)
-
-
-def _nowhere(at: Tensor) -> tuple[Tensor, ...]:
-    number, value = torch.zeros(0, dtype=torch.long, device=at.device), torch.zeros(0, device=at.device)
-    return at[:0], number, number, value, value, value, number, value.new_zeros(3, 0, dtype=torch.bool)
 
 
 def places_of(
