@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from torchmotif.columns._bases import ALIKE, alike, separation
 from torchmotif.columns._beside_steps import weights_in_cells
 from torchmotif.columns._cell_bins import cells_around
 from torchmotif.columns._coarse import Coarse
@@ -22,7 +23,7 @@ from torchmotif.columns._folding import (
     strength,
 )
 from torchmotif.columns._held_by_cells import UNEVEN, Weighed, by_contents
-from torchmotif.columns._reciprocal import ALIKE, Lattice, alike, lattices, separation
+from torchmotif.columns._reciprocal import Lattice, lattices
 from torchmotif.columns._superlattice import doubled, evened
 from torchmotif.columns._territories import (
     Located,

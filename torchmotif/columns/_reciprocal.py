@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import Budget, sent
+from torchmotif.columns._bases import ALIKE, SAME, orders_in, reduced, shortest
 from torchmotif.columns._filters import blur
 from torchmotif.columns._peaks import running_max
 from torchmotif.columns._periodic import incoherent
 
-__all__ = ["ALIKE", "IN_ROWS", "Lattice", "alike", "holds", "lattices", "separation"]
+__all__ = ["IN_ROWS", "Lattice", "lattices"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose (`benchmarks/columns/end_to_end.py`); noise and blurred noise have no lattice
 # (tests/columns/test_guided.py). By how much each of these may be changed is not recorded.
@@ -39,9 +40,6 @@ _PEAKS, _RISE_BESIDE, _RISE = 24, 12.0, 18.0
 # Periods per block, and share of its own frequency, by which a peak may miss a lattice.
 _OFF, _STRAINED = 0.7, 0.01
 _APART = 0.4  # sine of the least angle between two vectors
-_TURNED_AT_MOST = 0.3  # of a reciprocal vector: farther apart, the orders of one lattice may be nearer to others of the other
-ALIKE = 0.06  # of a reciprocal vector, by which those of one crystal may differ between blocks
-_SAME = 1.5  # cells of one lattice in one of the other: that is the same
 _FEWEST = 3  # peaks of a lattice
 _EXPLAINED = 0.75  # of the logarithms of the heights of all peaks: what the lattices of a block have
 _IN_BLOCK, _SHARE = 3, 0.2  # lattices of a block, at most, and what each of them explains
@@ -91,7 +89,7 @@ def lattices(
         for sides in dict.fromkeys((min(side, h), min(side, w)) for side in wide):
             more, count = _of_blocks(level, weights, sides, least, steps=steps, across=across, finest=finest)
             if steps or falling:
-                more = [one for one in more if _shortest(one[0].vectors) > _SHORTEST * spacing]
+                more = [one for one in more if shortest(one[0].vectors) > _SHORTEST * spacing]
             found += more
             if len(found) == count and len(_clustered(found, within)) == 1:
                 break
@@ -286,13 +284,13 @@ def _clustered(found: list[tuple[Lattice, float]], within: float) -> list[Lattic
     """One lattice for each crystal: the mean of those of its blocks, seen best where there is most evidence."""
     groups: list[tuple[np.ndarray, float, Lattice]] = []
     for lattice, weight in sorted(found, key=lambda one: -one[1]):
-        basis = _reduced(lattice.vectors)
+        basis = reduced(lattice.vectors)
         for number, (mean, total, best) in enumerate(groups):
-            whole = _orders(basis, mean / total, within)
+            whole = orders_in(basis, mean / total, within)
             if whole is None:
                 continue
             # Peaks that are some of the orders of a lattice with more evidence are no other.
-            if abs(np.linalg.det(whole)) < _SAME:
+            if abs(np.linalg.det(whole)) < SAME:
                 groups[number] = (mean + weight * np.linalg.inv(whole) @ basis, total + weight, best)
             break
         else:
@@ -303,50 +301,3 @@ def _clustered(found: list[tuple[Lattice, float]], within: float) -> list[Lattic
         for mean, total, best in groups[:_LATTICES]
         if total > _RARE * groups[0][1]
     ]
-
-
-def _shortest(basis: np.ndarray) -> float:
-    """Pixels of the shortest translation of the lattice that a reciprocal basis spans."""
-    a, b = (float(np.linalg.norm(one)) for one in _reduced(basis))
-    return min(a, b) / abs(float(np.linalg.det(basis)))
-
-
-def alike(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
-    """Whether two bases are of the same lattice, `within` a share of their vectors."""
-    whole = _orders(basis, other, within)
-    return whole is not None and bool(abs(np.linalg.det(whole)) < _SAME)
-
-
-def holds(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> bool:
-    """Whether the vectors of another basis are some, but not all, of the orders of this one's lattice, `within` a share of their vectors."""
-    whole = _orders(other, basis, within)
-    return whole is not None and bool(abs(np.linalg.det(whole)) >= _SAME)
-
-
-def separation(basis: np.ndarray, other: np.ndarray) -> float:
-    """Distance in periods per pixel between the nearest low orders of two lattices; infinite where they are nowhere about alike."""
-    whole = _orders(basis, other, _TURNED_AT_MOST)
-    if whole is None:
-        return math.inf
-    return float(np.linalg.norm(basis - whole @ other, axis=1).min())
-
-
-def _orders(basis: np.ndarray, other: np.ndarray, within: float = ALIKE) -> np.ndarray | None:
-    """The whole numbers by which another basis gives this one, if they are such and independent."""
-    order = basis @ np.linalg.inv(other)
-    whole: np.ndarray = np.round(order)
-    off = np.linalg.norm((order - whole) @ other, axis=1) / np.linalg.norm(basis, axis=1)
-    return whole if abs(np.linalg.det(whole)) > 0.5 and (off < within).all() else None
-
-
-def _reduced(basis: np.ndarray) -> np.ndarray:
-    """The shortest vectors of the same lattice (Gauss)."""
-    a, b = basis
-    for _ in range(20):
-        if a @ a > b @ b:
-            a, b = b, a
-        n = round(float(a @ b / (a @ a)))
-        if n == 0:
-            break
-        b = b - n * a
-    return np.stack([a, b])

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchmotif._arrays import sent
+from torchmotif.columns._bases import holds
 from torchmotif.columns._beside_steps import fine_level
 from torchmotif.columns._cell_bins import rendered
 from torchmotif.columns._local_phase import Placed, Superlattice, Windowed, Windows, agreement, placed
-from torchmotif.columns._reciprocal import holds
 from torchmotif.columns._waves import Waves
 from torchmotif.columns.model import FOLDINGS, Cell, Pair, Tiles
 
