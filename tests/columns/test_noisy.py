@@ -18,7 +18,19 @@ def sites_of(tiles: Tiles) -> Sites:
     none = torch.zeros(len(positions), dtype=torch.bool)
     number, full = torch.zeros(len(positions), dtype=torch.long), torch.ones(len(positions))
     return Sites(
-        tiles, positions, number, number, BRIGHT * full, full, full, none, none, APART, 1, APART, torch.zeros(1) > 0
+        tiles,
+        positions,
+        number,
+        number,
+        BRIGHT * full,
+        full,
+        full,
+        none,
+        none,
+        APART,
+        1,
+        APART,
+        torch.zeros(1) > 0,
     )
 
 

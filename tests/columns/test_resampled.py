@@ -7,7 +7,7 @@ from scipy.ndimage import zoom
 from scipy.spatial import cKDTree
 
 import torchmotif as tm
-from torchmotif.datasets import Specimen, mx2, projection
+from torchmotif.datasets import Specimen, mose2, mx2, projection, with_carbon
 
 SHAPE = (180, 180)
 
@@ -45,3 +45,38 @@ def test_light_columns_are_found_where_pixels_were_resampled_finer(
     for kind in np.unique(kinds):
         assert found[inner & (kinds == kind)].mean() >= 0.97, kind
     assert (cKDTree(truth).query(columns.positions)[0] < 0.3 * nearest).mean() >= 0.95
+
+
+def scatter(columns: tm.Columns, truth: np.ndarray, kinds: np.ndarray, near: float) -> tuple[float, float]:
+    """Standard deviations of places and of intensities, over their errors."""
+    away, atom = cKDTree(truth).query(columns.positions)
+    told = (away < near) & ~np.asarray(columns.is_rim) & ~np.asarray(columns.is_fixed)
+    places = (columns.positions[told] - truth[atom[told]]) / columns.position_errors[told]
+    bright = []
+    for kind in np.unique(kinds[atom[told]]):
+        mine = told & (kinds[atom] == kind)
+        usual = np.median(columns.intensities[mine])
+        bright.append((columns.intensities[mine] - usual) / columns.intensity_errors[mine])
+    return float(places.std()), float(np.concatenate(bright).std())
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("name", ["perovskite", "WS2"])
+def test_errors_are_those_of_places_and_intensities_where_pixels_were_resampled_finer(
+    name: str, times: int
+) -> None:
+    specimen = SPECIMENS[name]()
+    image = np.asarray(specimen.draw(1.0, torch.Generator().manual_seed(1)), np.float32)
+    image = zoom(image, times, order=3, grid_mode=True, mode="nearest") if times > 1 else image
+    truth = (np.asarray(specimen.truth.positions) + 0.5) * times - 0.5
+    found = scatter(tm.find_columns(image), truth, np.asarray(specimen.truth.kinds), 2.0 * times)
+    assert min(found) > 0.8
+    assert max(found) < 1.5
+
+
+def test_errors_hold_speckle_that_is_as_wide_as_columns() -> None:
+    """Without it places of this image scatter by 7.7 times their errors."""
+    specimen = with_carbon(mose2((300, 300), vacancy_rate=0.0), 20.0)
+    columns = tm.find_columns(np.asarray(specimen.draw(10.0, torch.Generator().manual_seed(0)), np.float32))
+    places, _ = scatter(columns, np.asarray(specimen.truth.positions), np.asarray(specimen.truth.kinds), 2.0)
+    assert 0.8 < places < 2.2

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import off_steps
+from torchmotif.columns._correlated import correlation
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._neighbours import as_index
 from torchmotif.columns._noise import Noise
@@ -88,10 +89,11 @@ def learned_from(
     )
     noise = shape.noise
     numbers = [*shape.width, shape.overdispersion, FAINTEST * shape.usual, *quartiles]
-    numbers += [noise.low, noise.high, noise.at_low, noise.at_high]
+    numbers += [correlation(fit), noise.low, noise.high, noise.at_low, noise.at_high]
     told = torch.stack([n.double() for n in numbers]).tolist()
-    wide, high, over, faintest, lower, nearest, upper, *ends = told
+    wide, high, over, faintest, lower, nearest, upper, correlated, *ends = told
     model = replace(model, width=(wide, high), noise=tuple(ends), faintest=faintest, overdispersion=over)
+    model = replace(model, correlation=correlated)
     # Noise makes the nearest distances shorter, by less than their spread; false columns make them uneven. Where they are longer,
     # columns that only the mean of cells shows were not fitted.
     even, off = upper - lower <= UNEVEN * nearest, abs(nearest - spacing) > upper - lower

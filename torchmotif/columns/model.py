@@ -115,6 +115,8 @@ class ImageModel:
         Least intensity of a column, over `scale`.
     overdispersion : float
         Variance of the columns' elongations over what counting electrons lets expect, at least 1.
+    correlation : float
+        Variance of what is fitted over what noise of the pixels, if it were white, would give: more than 1 where an image was resampled or filtered.
     cells : tuple of Cell
         Mean cells of its crystals, by which columns are predicted; none where no lattice was seen or nothing is to be predicted.
     hum : bool
@@ -139,6 +141,7 @@ class ImageModel:
     noise: tuple[float, float, float, float] = (-1.0, 1.0, 1.0, 1.0)
     faintest: float = 0.0
     overdispersion: float = 1.0
+    correlation: float = 1.0
     cells: tuple[Cell, ...] = ()
     hum: bool = False
     drifts: bool = False

@@ -180,7 +180,7 @@ def _described(
     """The attributes of `Columns` that are arrays, of some columns, ordered by tile; told are the covariance, and the steps under them."""
     covariance, steps = told
     keep = keep[torch.argsort(fit.tile[keep], stable=True)]
-    errors = covariance[keep].diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    errors = (model.correlation * covariance[keep].diagonal(dim1=1, dim2=2).clamp(min=0)).sqrt()
     if steps is not None:
         errors = torch.hypot(errors, steps.errors[keep])
     quality = fit.quality()[keep]
