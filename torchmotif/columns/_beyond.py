@@ -35,7 +35,7 @@ def with_beyond(
 ) -> Tiles:
     """The tiles, told what columns beyond their border reach into them: a fit would take it off the columns at the border, as background."""
     if not len(at):
-        return tiles
+        return replace(tiles, beyond=None)
     columns = profiles(at, tile, sent(model.width, tiles.data), tiles.shape, window_reach(max(model.width)))
     canvas = columns.canvas()
     columns.add(canvas, intensity[:, None, None])

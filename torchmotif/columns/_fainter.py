@@ -1,5 +1,7 @@
 """Crystal that is fainter than its mean cell, as the shell of a particle is beside its core."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +35,7 @@ def own_part(cell: Cell, where: Located, tiles: Tiles, least: float) -> Windowed
     rest = (where.level - at * model).square() * mask
     images = torch.stack([mask, crystal, crystal * at.clamp(min=1), model.square() * mask, rest])
     every, its, full, square, others = windows.sums(images)
-    alone = (every - its).clamp(min=_BEYOND * every.amax())
+    alone = (every - its).clamp(min=_BEYOND * 2 * math.pi * windows.sigma**2)
     own = (part * every - full) / alone
     # The square of a Gaussian window has half its sum.
     noise = (others / every.clamp(min=1e-6) / (2 * square).clamp(min=1e-6)).sqrt() * every / alone

@@ -325,7 +325,8 @@ class Fit:
     def mix(self, state: tuple[Tensor, ...], share: float, where: Bool[Tensor, " t"]) -> None:
         """Go a share of the way to another state, in some tiles."""
         here = where[self.tile]
-        picked = (here[:, None], here, where[:, None, None], where.any())
+        # One that a step has led back to its place stays there.
+        picked = ((here & ~self.fixed)[:, None], here, where[:, None, None], where.any())
         self.positions, self.intensity, self.spline, width = (
             torch.where(chosen & (new != old), new + share * (old - new), new)
             for chosen, old, new in zip(picked, state, self.state, strict=True)

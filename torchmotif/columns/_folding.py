@@ -201,7 +201,7 @@ def folded(
 def scattered(
     rest: Float[Tensor, "t h w"], place: Float[Tensor, "t 2 h w"], inside: Tensor, cell: Cell
 ) -> np.ndarray:
-    """Standard errors (k,) of the intensities of a cell's sites, from what columns there would have, cell by cell, of the rest of some pixels with their weights.
+    """Standard errors (k,) of the intensities of a cell's sites, from what columns there would have, cell by cell, of the rest of some pixels.
 
     Bins have that of white noise. Speckle is as wide as columns, and has more.
     """

@@ -24,7 +24,7 @@ from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._territories import Located, lattice_constant, located, sum_of
 from torchmotif.columns.model import Cell, ImageModel, Tiles
 
-__all__ = ["AGREES", "places_of", "predicted", "without_rows"]
+__all__ = ["AGREES", "places_of", "predicted", "told_beyond", "without_rows"]
 
 # Tried on simulated MX2 and perovskites at 1 to 1/100 of the dose, with holes, grains and bilayers (`benchmarks/columns/end_to_end.py`;
 # docs/decisions/0200); by how much each of these may be changed is not recorded, but where a comment says so.
@@ -137,12 +137,18 @@ def predicted(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: I
     overlaps = torch.zeros_like(kind).index_add_(0, i, (both & stays[j]).long()) > 0
     part = part.clamp(max=1)
     kept, outside = as_indices(stays & here, stays & ~here)
-    tiles = with_beyond(tiles, model, *(one[outside] for one in (positions, home, intensity * part)))
+    least = torch.minimum(part, usual)  # what is brighter beside it reaches into its part
+    tiles = with_beyond(tiles, model, *(one[outside] for one in (positions, home, least * intensity)))
     positions, home, kind, intensity, part, usual, seen, overlaps = (
         one[kept] for one in (positions, home, kind, intensity, part, usual, seen, overlaps)
     )
     sites = (positions, home, kind, intensity, part, usual, seen, overlaps)
     return Sites(tiles, *sites, model.spacing, kinds, constant, counts[1] >= counts[0])
+
+
+def told_beyond(tiles: Tiles, model: ImageModel, at: Float[Tensor, "n 2"], tile: Int[Tensor, " n"]) -> Tiles:
+    """Tiles whose columns are known, with what those beyond their border reach in."""
+    return predicted(tiles, model, at, tile).tiles if model.cells else tiles
 
 
 def _on_each_other(found: list[Located], tiles: Tiles) -> Bool[Tensor, "t c c"]:

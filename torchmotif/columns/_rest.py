@@ -243,4 +243,4 @@ def _trace(
     bright = max(cell.intensities) * score_of_one(variance, real, cell.width, along)
     # Where as much is missing elsewhere it is a misfit of the columns, as of dumbbells whose profile is not quite Gaussian.
     most, least = float(left.max()), float(left.min())
-    return most if most > -least else 0.0, bright, missing
+    return 0.0 if most <= -least else most, bright, missing

@@ -15,6 +15,7 @@ from torchmotif.columns._detectable import NoColumnsError
 from torchmotif.columns._fit import Fit
 from torchmotif.columns._learned import START_WIDTH
 from torchmotif.columns._neighbours import as_index
+from torchmotif.columns._predicted import told_beyond
 from torchmotif.columns._search import STEPS, converge, converge_common, set_out
 from torchmotif.columns._start import Start
 from torchmotif.columns.calibrate import calibrate_image
@@ -97,11 +98,13 @@ def intensities_at(
         corners = sent(boxes, pixels, torch.long)
         inside = (every >= corners[:, None, :2] - 0.5) & (every <= corners[:, None, 2:] - 0.5)
         tile, which = torch.nonzero(inside.all(dim=2)).unbind(1)
+        at = every[which] - corners[tile, :2]
         tiles = prepared(torch.stack([pixels[a:c, b:d] for a, b, c, d in boxes]), model)
-        fit = _fixed(tiles, model, every[which] - corners[tile, :2], tile)
+        tiles = told_beyond(tiles, model, at, tile)
+        fit = _fixed(tiles, model, at, tile)
         converge(fit, STEPS)
         fit.assemble(fit.expected)
-        error = fit.covariance()[:, 0, 0].clamp(min=0).sqrt()
+        error = (model.correlation * fit.covariance()[:, 0, 0].clamp(min=0)).sqrt()
         mine = in_core(cores[tile], every[which], grid.shape) & tiles.at(tiles.measured, fit.positions, tile)
         found = torch.stack([which.double(), fit.intensity.double(), error.double()], dim=1)
         return found[mine]

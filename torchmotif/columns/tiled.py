@@ -15,7 +15,7 @@ from torchmotif.columns._held import follow
 from torchmotif.columns._neighbours import as_index, as_indices
 from torchmotif.columns._over_steps import CUT, OverSteps
 from torchmotif.columns._peaks import maxima, running_max
-from torchmotif.columns._predicted import predicted, without_rows
+from torchmotif.columns._predicted import predicted, told_beyond, without_rows
 from torchmotif.columns._rows import left_in_rows
 from torchmotif.columns._search import FAINTEST, STEPS, converge, fit_tiles, is_significant, set_out
 from torchmotif.columns._start import Start
@@ -143,7 +143,7 @@ def columns_at(
 
     is_predicted says which those are.
     """
-    tiles = prepared(windows, model)
+    tiles = told_beyond(prepared(windows, model), model, positions, tile)
     fit = set_out(tiles, model, Start.at(positions, tile, fixed))
     converge(fit, STEPS)
     covariance = fit.covariance()
