@@ -195,3 +195,32 @@ def test_the_page_and_the_tables_have_names_and_the_composition_of_each_file(
     assert "errors are of counting columns alone" in page
     assert "<th>Se2</th>" in page
     assert set(_motif_names(named) or []) == {"Mo", "Se2"}
+
+
+def test_motifs_are_called_what_their_columns_are_in_whatever_order_these_are_stored(
+    files: Path, tmp_path: Path
+) -> None:
+    result = tm.field.batch(files / "scan0.npz", tmp_path / "store", workers=1, progress=False)
+    named = result.identify("MoSe2")
+    positions = result._array("columns/positions")
+    order = np.random.default_rng(0).permutation(len(positions))
+    named.__dict__["labels"] = named.labels[order]
+    named._arrays = {"columns/positions": positions[order]}
+    one = result.result_of(0)
+    names = named.names_of(0)
+    assert names is not None
+    assert _motif_names(named) == [name for name, _ in names.of_motifs(one.labels, one.n_motifs)]
+    assert set(_motif_names(named) or []) == {"Mo", "Se2"}
+
+
+def test_a_motif_without_columns_has_no_name(files: Path, tmp_path: Path) -> None:
+    named = tm.field.batch(
+        str(files / "scan[01].npz"), tmp_path / "store", workers=1, progress=False
+    ).identify("MoSe2")
+    labels = named.labels
+    assert named.n_motifs == 2
+    named.__dict__["labels"] = np.where(labels == 1, -1, labels)
+    names = _motif_names(named)
+    assert names is not None
+    assert names[0] is not None
+    assert names[1] is None

@@ -214,8 +214,12 @@ def _warnings(result: FieldResult) -> list[tuple[int, str]]:
 
 def _motif_names(result: FieldResult) -> list[str | None] | None:
     """What most columns of each motif are called in all images; None where none have names."""
-    every = [(result.labels[result.rows(i)], result.names_of(i)) for i in range(len(result.images))]
-    labels = [here for here, names in every if names is not None]
+    every = [(i, result.names_of(i)) for i in range(len(result.images))]
+    labels = [
+        result.labels[result.rows(i)][result._by_row(i)]  # noqa: SLF001  # of the same room
+        for i, names in every
+        if names is not None
+    ]
     words = [names.words for _, names in every if names is not None]
     if not words:
         return None
@@ -223,7 +227,7 @@ def _motif_names(result: FieldResult) -> list[str | None] | None:
     motifs = np.concatenate(labels)
     counts = np.zeros((result.n_motifs, len(kinds)), np.int64)
     np.add.at(counts, (motifs[motifs >= 0], columns[motifs >= 0]), 1)
-    return [str(kinds[k]) or None for k in counts.argmax(axis=1)]
+    return [str(kinds[one.argmax()]) or None if one.any() else None for one in counts]
 
 
 def _motif_pictures(result: FieldResult) -> str:

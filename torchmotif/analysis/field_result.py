@@ -235,7 +235,7 @@ class FieldResult(Naming):
             raise InputError(
                 f"pixels must be those of {known['name']}, {known['shape']}, got {list(scan.shape)}"
             )
-        order = np.lexsort(self._array("columns/positions", rows).T[::-1])
+        order = self._by_row(number)
         found = self._one(number, scan, order)
         found.record.update(record_of(self.record, known, scan))
         # Else the result would make them anew.
@@ -322,6 +322,10 @@ class FieldResult(Naming):
             record={"found": found},
             **arrays,
         )
+
+    def _by_row(self, image: int) -> np.ndarray:
+        """The order by row, then column, of one image's columns, which the arrays have tile after tile; names are in it."""
+        return np.lexsort(self._array("columns/positions", self.rows(image)).T[::-1])
 
     def rows(self, image: int) -> slice:
         """The rows of one image's columns in all arrays."""
