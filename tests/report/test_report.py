@@ -17,11 +17,12 @@ from torchmotif.hierarchy import MotifHierarchy
 from torchmotif.names import Names
 from torchmotif.plot import motif_style
 from torchmotif.plot.assemblies import groups_drawn
+from torchmotif.report import moments as report_moments
 from torchmotif.report import render
 from torchmotif.report.assemblies import hierarchy_section
 from torchmotif.report.atlas import cards, resolvable
 from torchmotif.report.groups import EMPTY, RIM, UNLIKE, groups_of
-from torchmotif.report.moments import layout_of, sampled_moments
+from torchmotif.report.moments import layout_of, sampled_moments, spectrum
 from torchmotif.report.pixels import grey, picture, shrunk
 from torchmotif.report.provenance import dose_statement, provenance, python_code
 from torchmotif.statistics import assembly_statistics
@@ -239,6 +240,21 @@ def test_the_sample_has_the_rare_motifs_and_is_laid_out(result: tm.MotifResult) 
     layout = layout_of(sample)
     assert layout is not None
     assert layout.shape == (len(sample.index), 2)
+
+
+def test_the_noise_of_moments_is_in_units_of_the_patches(
+    result: tm.MotifResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noise(of_image: float, of_patches: float) -> np.ndarray:
+        drawn: dict[str, np.ndarray] = {}
+        monkeypatch.setattr(report_moments, "inline_svg", lambda *_, **given: drawn.update(given))
+        gains = {"electrons_per_count": of_image, "electrons_per_count_of_patches": of_patches}
+        record = {**result.record, "found": {**result.record["found"], **gains}}
+        spectrum(dataclasses.replace(result, record=record), sampled_moments(result))
+        return drawn["noise"]
+
+    assert_allclose(noise(1.0, 2.0), noise(4.0, 2.0))
+    assert_allclose(noise(1.0, 2.0), noise(1.0, 4.0) * 2)
 
 
 def split(

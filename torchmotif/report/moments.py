@@ -94,7 +94,8 @@ def spectrum(result: "Shown", sample: Sample) -> InlineSvg | None:
         return None
     size, labels = result.templates.shape[-1], result.labels[sample.index]
     basis = ZernikeBasis((math.isqrt(8 * sample.moments.shape[1] + 1) - 3) // 2, size)
-    gain = result.record.get("found", {}).get("electrons_per_count")
+    found = result.record.get("found", {})
+    gain = found.get("electrons_per_count_of_patches", found.get("electrons_per_count"))
     # What every electron adds to the noise is the same, so the mean patch tells the mean noise.
     counts = np.bincount(labels[labels >= 0], minlength=result.n_motifs)
     noise, dark = None, min(float(finite(result.image).min()), 0.0)
