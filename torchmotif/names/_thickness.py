@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp, softmax
 
@@ -13,7 +14,7 @@ __all__ = ["hosts_of_other_thickness"]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_AROUND = 12  # columns around one that tell how bright it would be: two shells of a square lattice, and of a hexagonal one
+_AROUND = 12  # columns around one that tell how bright it would be: three shells of a square lattice, two of a hexagonal one
 _FEWEST = 4 * _AROUND  # columns of a sublattice that are compared
 _STEPS = 8  # of each fit: robust planes settle in 6, shares in 5
 _BIWEIGHT = 4.685  # of Tukey's function: 95 % as precise as least squares where all is Gaussian
@@ -80,12 +81,16 @@ def _by_names(
     means = fitted.means
     noise = noise_at(means, intensities, errors, slope)
     best = np.full(len(intensities), -np.inf)
+    # Times the probabilities this adds up those of the columns around each one.
+    around = csr_array(
+        (np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, near.shape[1])), shape=(len(near),) * 2
+    )
     for scatter in _SCATTERS:
         variance = noise + (scatter * np.maximum(means, means[0])) ** 2
         log = _with_none(_gaussian(intensities[:, None] - means, variance), fitted.reach)
         found = fitted.probabilities
         for _ in range(_STEPS):
-            shares = (found[near].sum(axis=1) + _SHARE * fitted.shares) / (near.shape[1] + _SHARE)
+            shares = (around @ found + _SHARE * fitted.shares) / (near.shape[1] + _SHARE)
             found = softmax(log + np.log(shares), axis=1)
         here = logsumexp(log + np.log(shares), axis=1)
         best = here if here.sum() > best.sum() else best
