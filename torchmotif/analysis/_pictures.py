@@ -90,9 +90,10 @@ class Pictures:
 
     def _called(self) -> list[str] | None:
         """What a legend calls each look of names; "" where no name has it."""
-        if self.looks is None:
+        looks = self.looks
+        if looks is None:
             return None
-        names = {look: name for name, look in self.looks.items()}
+        names = {look: name for name, look in looks.items()}
         return [names.get(look, "") for look in range(max(names, default=-1) + 1)]
 
     def _motifs_drawn(self) -> dict[str, Any]:
@@ -107,9 +108,10 @@ class Pictures:
 
     def _marked(self) -> tuple[np.ndarray, np.ndarray]:
         """Places and groups of what a map shows: columns by motif; or columns and empty sites by the looks of their names."""
-        if self.names is None or self.looks is None:
+        looks = self.looks
+        if self.names is None or looks is None:
             return self.columns.positions, self.groups
-        order = np.array([*(self.looks.get(name, -1) for name in self.names.kinds), -1])
+        order = np.array([*(looks.get(name, -1) for name in self.names.kinds), -1])
         places = np.concatenate([self.columns.positions, self.names.empty_positions])
         return places, order[np.concatenate([self.names.columns, self.names.empty])]
 
