@@ -224,3 +224,12 @@ def test_a_motif_without_columns_has_no_name(files: Path, tmp_path: Path) -> Non
     assert names is not None
     assert names[0] is not None
     assert names[1] is None
+
+
+def test_a_composition_that_does_not_fit_the_one_file_is_said(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    command = ["batch", files / "scan0.npz", "--out", out, "--workers", 1, "--composition", "Au"]
+    done = CliRunner().invoke(app, [str(word) for word in command])
+    assert done.exit_code == 0, done.output
+    assert "warning: scan0.npz: --composition: Au" in done.stderr
+    assert "scan0.npz: composition: Au" in (out / "report.html").read_text()

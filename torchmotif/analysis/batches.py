@@ -15,7 +15,7 @@ from torchmotif.analysis.store import writing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["batch", "summary", "write_tables"]
+__all__ = ["batch", "summary", "warnings_of", "write_tables"]
 
 
 def batch(
@@ -190,7 +190,7 @@ def _page(result: FieldResult, table: "pd.DataFrame", store: str) -> str:
         elements=[name.removeprefix("at_percent_") for name in elements],
         composition=_shown(good[elements]),
         composition_errors=_shown(good[[f"{name}_error" for name in elements]]),
-        warnings=[(result.images[i]["name"], said) for i, said in _warnings(result)],
+        warnings=warnings_of(result),
         links=_file_names(result),
         failures=result.record["failures"],
     )
@@ -202,14 +202,15 @@ def _shown(table: "pd.DataFrame") -> list[list[Any]]:
     return cells
 
 
-def _warnings(result: FieldResult) -> list[tuple[int, str]]:
-    """What is doubtful in each image, and about its names."""
-    return [
-        (i, said)
+def warnings_of(result: FieldResult) -> list[tuple[str, str]]:
+    """Name of an image and what is doubtful in it, or about its names; the first, what is doubtful of a batch of one."""
+    every = [
+        (image["name"], said)
         for i, image in enumerate(result.images)
         for names in [result.names_of(i)]
         for said in [*image.get("warnings", []), *(names.warnings if names else [])]
     ]
+    return every + [(result.images[0]["name"], said) for said in result.record.get("warnings", [])]
 
 
 def _motif_names(result: FieldResult) -> list[str | None] | None:

@@ -110,6 +110,7 @@ def batch(
              torchmotif batch "runs/*.emd" --out store --dataset HAADF
     """
     with failing_clearly():
+        from torchmotif.analysis.batches import write_tables
         from torchmotif.field import batch as run
 
         check_names(composition, dopants, examples, gamma, columns)
@@ -140,6 +141,8 @@ def batch(
             restart=restart,
         )
         result = named(result, composition, dopants, examples, gamma, columns)
+        if result.record.get("warnings"):  # of a formula that does not fit the one image: nothing was named
+            write_tables(result, out)
         _report(result, out)
     if result.record["failures"]:
         raise typer.Exit(_SOME_FAILED)
@@ -156,16 +159,16 @@ def _analyzed(run: "Callable[..., FieldResult]", *arguments: Any, **options: Any
 
 def _report(result: "FieldResult", out: Path) -> None:
     """Say what was found, and what failed."""
+    from torchmotif.analysis.batches import warnings_of
+
     images, failures = len(result.images), result.record["failures"]
     learnt = "together" if len(result.record["motif_groups"]) == 1 else "for each file"
     typer.echo(
         f"{len(result):,} columns in {images} image{'s' * (images != 1)}, {result.n_motifs} motifs learnt {learnt}"
     )
     typer.echo(f"written to {out}/: report.html, summary.csv, csv/, and arrays that zarr reads")
-    for place, image in enumerate(result.images):
-        names = result.names_of(place)
-        for warning in [*image.get("warnings", []), *(names.warnings if names else [])]:
-            typer.echo(f"warning: {image['name']}: {in_options(warning)}", err=True)
+    for name, warning in warnings_of(result):
+        typer.echo(f"warning: {name}: {in_options(warning)}", err=True)
     for failure in failures:
         typer.echo(f"failed: {failure['name']}: {in_options(failure['reason'])}", err=True)
     if failures:

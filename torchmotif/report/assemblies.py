@@ -48,7 +48,9 @@ def hierarchy_section(result: "Shown") -> dict[str, Any]:
     kept = _middle(result)
     whole, every = int(result.whole.sum()), len(result.whole)
     those = f"the {len(kept):,} nearest to the middle of the image" if whole > len(kept) else "they"
-    at_rim = f", and not the {every - whole:,} at its rim or beside what was not measured" if every > whole else ""
+    at_rim = (
+        f", and not the {every - whole:,} at its rim or beside what was not measured" if every > whole else ""
+    )
     said = f"{whole:,} columns have their whole patch in the image; {those} are counted here{at_rim}"
     section: dict[str, Any] = {"levels": [], "rows": [], "inclusions": [], "atlas": None, "growth": None}
     try:
