@@ -1,12 +1,14 @@
 """Names of crystals whose thickness varies: particles are not full of vacancies, and clusters of vacancies are no thickness."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import torchmotif as tm
+from torchmotif.names import identify
 from torchmotif.names._mixture import Levels, fit_mixture
 from torchmotif.names._thickness import hosts_of_other_thickness
 
@@ -86,3 +88,33 @@ def test_names_of_a_particle_say_that_its_thickness_varies() -> None:
 def test_right_names_are_not_doubted(identified: tm.MotifResult) -> None:
     assert identified.names is not None
     assert "varying" not in identified.names.record
+
+
+def test_neighbours_are_those_in_square_pixels(
+    identified: tm.MotifResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def around(rows_per_col: float) -> np.ndarray:
+        """Where columns are said to be, of an image whose pixels are that much higher than wide."""
+        seen: list[np.ndarray] = []
+
+        def none(positions: np.ndarray, *_: object) -> np.ndarray:
+            seen.append(positions)
+            return np.zeros(len(positions), bool)
+
+        monkeypatch.setattr(identify, "hosts_of_other_thickness", none)
+        assert identified.names is not None
+        columns, sites = identified.columns, identified.sites
+        low = np.array([1 / rows_per_col, 1.0])
+        names = identify.identify_columns(
+            np.zeros((round(identified.image.shape[0] / rows_per_col), identified.image.shape[1])),
+            replace(columns, positions=columns.positions * low),
+            replace(sites, positions=sites.positions * low),
+            identified.names.record["formula"],
+            pixel_size_nm=(0.02 * rows_per_col, 0.02),
+        )
+        assert len(names) == len(columns)
+        return np.concatenate(seen)
+
+    square = around(1.0)
+    assert len(square) > 100
+    np.testing.assert_allclose(around(2.0), square)

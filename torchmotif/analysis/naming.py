@@ -95,6 +95,7 @@ class Naming:
                 dopants=dopants,
                 gamma=gamma,
                 stacks=columns,
+                pixel_size_nm=result.image.pixel_size_nm,
             )
 
         return self._with_names(name)

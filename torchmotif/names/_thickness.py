@@ -39,7 +39,7 @@ def hosts_of_other_thickness(
     Parameters
     ----------
     positions : array of shape (n, 2)
-        (row, col) in pixels of the columns of one sublattice.
+        (row, col) in square pixels of the columns of one sublattice.
     intensities, errors : arrays of shape (n,)
     fitted : Fitted
         The mixture of the names, the host first.

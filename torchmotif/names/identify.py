@@ -42,7 +42,7 @@ class _Measured:
         np.int64
     ]  # -1 between the sites, -2 where no lattice is known, or what is there may be noise
     counted: NDArray[np.bool_]  # not cut off at the image's border
-    positions: Floats
+    positions: Floats  # in square pixels
     slope: float
 
 
@@ -55,6 +55,7 @@ def identify_columns(
     dopants: Dopants = None,
     gamma: float | None = None,
     stacks: "list[str] | None" = None,
+    pixel_size_nm: tuple[float, float] | None = None,
 ) -> Names:
     """Name the columns of an annular dark field image by the atoms that its composition allows.
 
@@ -76,6 +77,8 @@ def identify_columns(
         Exponent of Z, 1 to 2; by default it is fitted.
     stacks : list of str, optional
         The columns that there are along the beam, such as ``["Sr", "TiO", "O"]``; by default what the formula allows.
+    pixel_size_nm : (float, float), optional
+        (row, col), by which neighbours are told where pixels are oblong.
 
     Returns
     -------
@@ -92,7 +95,8 @@ def identify_columns(
     if gamma is not None:
         gamma = real_number("gamma", gamma, 1.0, 2.0, "annular dark field gives 1.6 to 1.9")
     given = check_stacks(stacks, parsed)
-    measured = _measured(image, columns, sites)
+    row_nm, col_nm = pixel_size_nm or (1.0, 1.0)
+    measured = _measured(image, columns, sites, row_nm / col_nm)
     brightness, counts = _levels(measured)
     if not brightness:
         raise CompositionError(
@@ -127,13 +131,14 @@ def check_stacks(stacks: "list[str] | None", composition: Composition) -> "list[
     return found
 
 
-def _measured(image: Any, columns: Any, sites: SiteTable) -> _Measured:
-    """What is known of the intensities of columns and of empty sites."""
+def _measured(image: Any, columns: Any, sites: SiteTable, aspect: float = 1.0) -> _Measured:
+    """What is known of the intensities of columns and of empty sites; pixels are higher than wide by the aspect."""
     if columns.intensity_errors is None:
         raise InputError("columns have no intensity errors; find them with refine=True")
     bright, errors = (np.asarray(one, np.float64) for one in (columns.intensities, columns.intensity_errors))
     site = np.asarray(sites.columns).copy()
-    positions = np.asarray(columns.positions)
+    square = np.array([aspect, 1.0])
+    positions = np.asarray(columns.positions) * square
     if len(site) > _AROUND:
         near = np.asarray(cKDTree(positions).query(positions, k=_AROUND + 1)[1])[:, 1:]
         site[(site < 0) & ((site[near] >= 0).mean(axis=1) <= 0.5)] = -2
@@ -159,7 +164,7 @@ def _measured(image: Any, columns: Any, sites: SiteTable) -> _Measured:
         np.concatenate([np.where(good, errors, typical), np.where(usable, error_of_empty, typical)]),
         np.concatenate([np.where(good, site, -2), np.where(usable, sites.sublattice[empty], -2)]),
         np.concatenate([good & ~rim, usable]),
-        np.concatenate([positions, place]).astype(np.float64),
+        np.concatenate([positions, place * square]).astype(np.float64),
         slope,
     )
 
