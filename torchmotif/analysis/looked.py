@@ -1,5 +1,6 @@
 """What is looked at of an image before it is judged: the columns of some of its tiles, and what these leave over."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,8 +107,9 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
     at, quality, significance, labels, whole, inner, errors, rim, over, held = (
         np.concatenate(one) for one in found
     )
-    seen = dict(zip(SEEN, (at * axes, np.zeros(0), errors, rim), strict=True))
     model = image.survey.model
+    alone = errors / math.sqrt(model.correlation)  # of counting
+    seen = dict(zip(SEEN, (at * axes, np.zeros(0), alone, rim), strict=True))
     held &= len(model.cells) > 1  # a single cell may be the mean of layers that were not told apart
     layered = bool(2 * (over & held).sum() > over.sum())
     supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy() | held

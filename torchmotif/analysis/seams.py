@@ -1,5 +1,6 @@
 """Between batches: which columns are columns of the image, and which batches touch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,6 +42,8 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
                 spacing=model.spacing,
                 axes=model.axes,
             )
+        if "position_errors" in columns:  # of counting alone, as `find_columns` takes them
+            columns["position_errors"][here] /= math.sqrt(model.correlation)
         rows = here.start + np.flatnonzero(keep[here])
         alike.setdefault((model.spacing, model.axes, survey.shape), []).append(rows)
     for (spacing, axes, shape), images in alike.items():  # the frames of a stack together

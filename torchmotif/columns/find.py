@@ -191,8 +191,11 @@ def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) ->
     """Columns without the speckle beside the crystals."""
     if not len(found["positions"]):
         return found
+    seen = {name: found[name] for name in SEEN if name in found}
+    if "position_errors" in seen:  # of counting alone: speckle scatters by more, and is no crystal for that
+        seen["position_errors"] = seen["position_errors"] / math.sqrt(model.correlation)
     none = speckle(
-        {name: found[name] for name in SEEN if name in found},
+        seen,
         model.spacing,
         model.axes,
         (pixels.shape[0], pixels.shape[1]),
