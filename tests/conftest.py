@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -76,3 +77,11 @@ def real_data() -> Path:
     if not (folder / "MoSe2_80kV.tif").exists():
         pytest.skip(f"no real images at {folder}; set TORCHMOTIF_DATA to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _figures_closed() -> Iterator[None]:
+    """Figures that tests leave open add up in a process, and pyplot warns of twenty."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")

@@ -1,6 +1,5 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -18,12 +17,6 @@ def hierarchy() -> tm.MotifHierarchy:
     specimen = tm.datasets.mose2((300, 300))
     graph = tm.PlaneGraph.from_positions(specimen.truth.positions, specimen.truth.kinds.astype(str))
     return tm.MotifHierarchy(3).fit(graph)
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def texts(ax: object) -> list[str]:

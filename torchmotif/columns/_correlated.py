@@ -22,6 +22,8 @@ def correlation(fit: Fit) -> Float[Tensor, ""]:
     By the power spectrum of the residuals at the frequencies that tell the places of columns, over its mean. Orders of the lattice, of which
     columns that are not quite Gaussian leave some, are no noise: the mean logarithm of each ring hardly has them.
     """
+    if fit.tiles.step is not None:  # what it leaves is no noise, and has errors of its own: see `OverSteps`
+        return fit.data.new_ones(())
     rest = (fit.data - fit.expected) * fit.weights.sqrt()
     _, h, w = rest.shape
     rows, cols = (torch.hann_window(n, periodic=False, dtype=rest.dtype, device=rest.device) for n in (h, w))
