@@ -1,6 +1,5 @@
 """What is looked at of an image before it is judged: the columns of some of its tiles, and what these leave over."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.plan import Batch, Image, measured
-from torchmotif.columns._crystal import SEEN, supports
+from torchmotif.columns._crystal import SEEN, counting_alone, supports
 from torchmotif.columns._rest import Rest, rest_of, together
 
 __all__ = ["Looked", "looked_at"]
@@ -108,8 +107,9 @@ def looked_at(batches: Sequence[Batch], image: Image) -> Looked:
         np.concatenate(one) for one in found
     )
     model = image.survey.model
-    alone = errors / math.sqrt(model.correlation)  # of counting
-    seen = dict(zip(SEEN, (at * axes, np.zeros(0), alone, rim), strict=True))
+    seen = dict(
+        zip(SEEN, (at * axes, np.zeros(0), counting_alone(errors, model.correlation), rim), strict=True)
+    )
     held &= len(model.cells) > 1  # a single cell may be the mean of layers that were not told apart
     layered = bool(2 * (over & held).sum() > over.sum())
     supported = supports(seen, model.spacing, model.axes, image.survey.shape)[1].numpy() | held

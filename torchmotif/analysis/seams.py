@@ -1,13 +1,12 @@
 """Between batches: which columns are columns of the image, and which batches touch."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from torchmotif._threads import single_threaded
 from torchmotif.analysis.plan import Batch
-from torchmotif.columns._crystal import SEEN, speckle
+from torchmotif.columns._crystal import SEEN, counting_alone, speckle
 from torchmotif.columns.grid import keep_at_seams
 
 __all__ = ["rows_to_keep", "touching"]
@@ -42,8 +41,10 @@ def rows_to_keep(batches: Sequence[Batch]) -> tuple[list[np.ndarray], dict[int, 
                 spacing=model.spacing,
                 axes=model.axes,
             )
-        if "position_errors" in columns:  # of counting alone, as `find_columns` takes them
-            columns["position_errors"][here] /= math.sqrt(model.correlation)
+        if "position_errors" in columns:
+            columns["position_errors"][here] = counting_alone(
+                columns["position_errors"][here], model.correlation
+            )
         rows = here.start + np.flatnonzero(keep[here])
         alike.setdefault((model.spacing, model.axes, survey.shape), []).append(rows)
     for (spacing, axes, shape), images in alike.items():  # the frames of a stack together

@@ -1,5 +1,6 @@
 """Which columns are those of a crystal, and which are speckle: a crystal's neighbours share the vectors to theirs."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchmotif._arrays import Budget, sent
 from torchmotif.columns._neighbours import as_index
 
-__all__ = ["SEEN", "speckle", "supports"]
+__all__ = ["SEEN", "counting_alone", "speckle", "supports"]
 
 SEEN = ("positions", "intensities", "position_errors", "is_rim")  # of columns, by which they are told
 
@@ -40,6 +41,11 @@ _FEWEST = 10  # clear columns that are a crystal
 # 0.4 to 0.82.
 _BRIGHTER = 0.88
 _CHUNK = Budget(1 << 19, 1 << 25)  # distances at a time: 16 megabytes, and a gigabyte
+
+
+def counting_alone(errors: Any, correlation: float) -> Any:
+    """Errors of positions without what noise as wide as columns adds, see `ImageModel.correlation`: speckle scatters by more, and is no crystal for that."""
+    return errors / math.sqrt(correlation)
 
 
 def speckle(

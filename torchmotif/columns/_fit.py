@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchmotif._arrays import sent
 from torchmotif.columns._beside_steps import variance_of_steps
 from torchmotif.columns._blocks import Blocks
 from torchmotif.columns._equations import (
@@ -301,8 +300,8 @@ class Fit:
             self.immobile = self.immobile.index_copy(0, picked, self.immobile[picked] | outside)
             far = far * ~outside
             # Of which the border cuts off up to a half, and whose place the crystal tells: they stay there, and are fitted anew.
-            home, last = self.home[picked], sent((h - 1, w - 1), positions)
-            back = outside & ((home >= 0) & (home <= last)).all(dim=1)  # NaN is in none
+            home = self.home[picked]
+            back = outside & torch.isfinite(home[:, 0])
             positions = torch.where(back[:, None], home, positions)
             self.fixed = self.fixed.index_copy(0, picked, self.fixed[picked] | back)
             far = torch.where(back, 1.0, far)

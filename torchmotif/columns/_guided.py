@@ -74,7 +74,7 @@ class Places(NamedTuple):
     fixed : boolean Tensor of shape (k,)
         Which keep their place.
     home : Tensor of shape (k, 2), float64
-        Where the mean cell has them; NaN where it has none.
+        Where the mean cell has them, on the pixels; NaN where it has none.
     held : boolean Tensor without dimension
         Whether any does for another reason than the border.
     """
@@ -161,12 +161,13 @@ class Sites:
         near, places = (self.tiles.spread(*one) / axes for one in ((at, tile), (self.positions, self.tile)))
         site = nearest_within(near, places, SAME * self.spacing)  # -1, none, is the last
         free, chosen = as_indices(~F.pad(faint, (0, 1))[site], ~self.seen | faint)
-        home = F.pad(self.positions, (0, 0, 0, 1), value=math.nan)[site[free]]
+        # Only to a place on the pixels does a column return that would leave them.
+        home = torch.where((inside >= 0).all(1)[:, None], self.positions, math.nan)
         return Places(
             torch.cat([at[free], self.positions[chosen]]),
             torch.cat([tile[free], self.tile[chosen]]),
             F.pad((held | cut)[chosen], (len(free), 0)),
-            torch.cat([home, self.positions[chosen]]),
+            torch.cat([F.pad(home, (0, 0, 0, 1), value=math.nan)[site[free]], home[chosen]]),
             held.any(),
         )
 

@@ -92,8 +92,14 @@ def learned_from(
     numbers += [correlation(fit), noise.low, noise.high, noise.at_low, noise.at_high]
     told = torch.stack([n.double() for n in numbers]).tolist()
     wide, high, over, faintest, lower, nearest, upper, correlated, *ends = told
-    model = replace(model, width=(wide, high), noise=tuple(ends), faintest=faintest, overdispersion=over)
-    model = replace(model, correlation=correlated)
+    model = replace(
+        model,
+        width=(wide, high),
+        noise=tuple(ends),
+        faintest=faintest,
+        overdispersion=over,
+        correlation=correlated,
+    )
     # Noise makes the nearest distances shorter, by less than their spread; false columns make them uneven. Where they are longer,
     # columns that only the mean of cells shows were not fitted.
     even, off = upper - lower <= UNEVEN * nearest, abs(nearest - spacing) > upper - lower

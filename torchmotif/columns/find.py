@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchmotif._arrays import DeviceLike, keeps_digits, like, pixels_of, sent
 from torchmotif._threads import in_threads, single_threaded
-from torchmotif.columns._crystal import SEEN, speckle
+from torchmotif.columns._crystal import SEEN, counting_alone, speckle
 from torchmotif.columns._detectable import NoColumnsError
 from torchmotif.columns._learned import START_WIDTH
 from torchmotif.columns._neighbours import as_index
@@ -192,8 +192,8 @@ def _in_crystals(found: dict[str, Tensor], pixels: Tensor, model: ImageModel) ->
     if not len(found["positions"]):
         return found
     seen = {name: found[name] for name in SEEN if name in found}
-    if "position_errors" in seen:  # of counting alone: speckle scatters by more, and is no crystal for that
-        seen["position_errors"] = seen["position_errors"] / math.sqrt(model.correlation)
+    if "position_errors" in seen:
+        seen["position_errors"] = counting_alone(seen["position_errors"], model.correlation)
     none = speckle(
         seen,
         model.spacing,

@@ -19,9 +19,10 @@ class Columns:
     spacing : float
         Characteristic distance between neighbouring columns in pixels.
     position_errors : array of shape (n, 2), float32, or None
-        Standard deviation of the positions along (row, col) in pixels. None, as all below, where nothing was fitted.
+        Standard deviation of the positions along (row, col) in pixels, by counting and by noise as wide as columns, as resampled
+        images and supports have it. None, as all below, where nothing was fitted.
     intensity_errors : array of shape (n,), float32, or None
-        Standard deviation of the intensities.
+        Standard deviation of the intensities, likewise.
     fit_quality : array of shape (n,), float32, or None
         Squared residual over its expected variance, averaged under the column: 1 where only noise is left.
     width : (float, float) or None
